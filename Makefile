@@ -1,0 +1,48 @@
+# `make demo` and `make test` need nothing but Linux, Python >= 3.10 with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo serve test test-fast check format bench clean
+
+demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
+	$(BIN)/python -m examples.demo
+
+serve: $(VENV)/.runtime  ## the server on PORT (8000)
+	$(BIN)/python main.py
+
+test: $(VENV)/.dev  ## the whole suite
+	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.dev  ## without the slow ones
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(VENV)/.dev  ## what CI checks before the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## the figures in the docs, measured on this machine
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) demo_output .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed; name it with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/python requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,360 @@
+"""Everything that can go wrong, in one tree.
+
+ServiceError                     code, HTTP status, message safe to show, hint, facts (by name)
+├─ UserFault                     the request or the input is at fault; logged at INFO, no traceback
+│  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
+│  │                             OriginNotAllowed  ListingDisabled  InvalidParameter
+│  │                             ModeUnavailable  IdempotencyInProgress  IdempotencyKeyReused
+│  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
+│  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
+│  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
+│                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
+└─ ServerFault                   ours, or the machine's; traceback in the log only
+   ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
+   └─ job                        WorkerCrashed  TimedOut  GpuOutOfMemory  GpuError  DiskFull
+                                 WeightsUnavailable  InternalError
+
+Cancelled                        not an error: a job that was asked to stop, on its way out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+Fact = str | int | float | list[str]
+
+
+class ServiceError(Exception):
+    """A failure with a stable `code`; its message may be shown to anyone.
+
+    `facts` are the numbers behind the message (`frames=10, min_frames=16`): they become members of
+    the problem document. `hint` says what to do; a class has a default one.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+    default_hint: ClassVar[str] = ""
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Fact) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.facts: dict[str, Fact] = facts
+
+    def as_record(self) -> dict[str, Any]:
+        """The form that crosses the process boundary and is kept in job.json."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+            "facts": self.facts,
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> ServiceError:
+        """Rebuild an error from `as_record()`; an unknown code becomes InternalError."""
+        kind = ERRORS_BY_CODE.get(str(record.get("code")), InternalError)
+        facts = {
+            str(k): v for k, v in dict(record.get("facts") or {}).items() if k not in _RESERVED
+        }
+        return kind(str(record.get("message", kind.title)), hint=record.get("hint"), **facts)
+
+
+class UserFault(ServiceError):
+    """The sender can mend this."""
+
+    code = "malformed_request"
+    title = "Malformed request"
+    status = 400
+
+
+class ServerFault(ServiceError):
+    """The sender cannot mend this, except by waiting or by asking for less."""
+
+    retryable = True
+
+
+# --- user faults: the request
+
+
+class MalformedRequest(UserFault):
+    """The body or a header cannot be parsed."""
+
+
+class MissingInput(UserFault):
+    """Neither `file` nor `video_url`."""
+
+    code, title = "missing_input", "No video in the request"
+    default_hint = "Send a multipart field `file`, or a JSON body with `video_url`."
+
+
+class BothInputs(UserFault):
+    """`file` and `video_url` at once."""
+
+    code, title = "both_inputs", "Two videos in one request"
+    default_hint = "Send either `file` or `video_url`, one job each."
+
+
+class BadHost(UserFault):
+    """The Host header names a host that this server does not answer for."""
+
+    code, title = "bad_host", "Unknown host"
+    default_hint = "Add the host to ALLOWED_HOSTS."
+
+
+class Unauthorized(UserFault):
+    """API_KEY is set and the request carries no valid key."""
+
+    code, title, status = "unauthorized", "A key is needed", 401
+    default_hint = "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`."
+
+
+class OriginNotAllowed(UserFault):
+    """A page of another site tried to change something here."""
+
+    code, title, status = "origin_not_allowed", "Origin not allowed", 403
+    default_hint = "Add the origin to CORS_ORIGINS."
+
+
+class ListingDisabled(UserFault):
+    """Without a key only this machine may list jobs: elsewhere the id is the only lock."""
+
+    code, title, status = "listing_disabled", "Listing is disabled", 403
+    default_hint = "Set API_KEY on the server, or ask from the server's own machine."
+
+
+class InvalidParameter(UserFault):
+    """A field is unknown or its value is out of range."""
+
+    code, title, status = "invalid_parameter", "Invalid parameter", 422
+
+
+class ModeUnavailable(UserFault):
+    """The mode or option cannot run on this machine."""
+
+    code, title, status = "mode_unavailable", "Not available on this machine", 422
+
+
+class IdempotencyInProgress(UserFault):
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    code, title, status = "idempotency_in_progress", "Request in progress", 409
+    default_hint = "Wait and send the same request again."
+
+
+class IdempotencyKeyReused(UserFault):
+    """The Idempotency-Key belongs to a different request."""
+
+    code, title, status = "idempotency_key_reused", "Key used for another request", 422
+    default_hint = "Use a new Idempotency-Key for a new request."
+
+
+# --- user faults: the address
+
+
+class NotFound(UserFault):
+    """No such path."""
+
+    code, title, status = "not_found", "Not found", 404
+    default_hint = "See /docs for the list of addresses."
+
+
+class MethodNotAllowed(UserFault):
+    """The path exists, the method does not."""
+
+    code, title, status = "method_not_allowed", "Method not allowed", 405
+
+
+class JobNotFound(UserFault):
+    """No job has this id."""
+
+    code, title, status = "job_not_found", "Job not found", 404
+
+
+class JobExpired(UserFault):
+    """The job was finished and its files were removed when their time was over."""
+
+    code, title, status = "job_expired", "Job expired", 410
+    default_hint = "Send the video again."
+
+
+class OutputNotFound(UserFault):
+    """The job is known, the file is not in its list of outputs."""
+
+    code, title, status = "file_not_found", "File not found", 404
+
+
+class JobNotFinished(UserFault):
+    """The files of a job exist once it is finished."""
+
+    code, title, status = "job_not_finished", "Job not finished", 409
+    default_hint = "Poll GET /jobs/{id} until its status is finished."
+
+
+class AlreadyFinished(UserFault):
+    """Nothing is left to cancel."""
+
+    code, title, status = "already_finished", "Job already finished", 409
+
+
+class RangeNotSatisfiable(UserFault):
+    """The Range header asks for bytes behind the end of the file."""
+
+    code, title, status = "range_not_satisfiable", "Range not satisfiable", 416
+
+
+# --- user faults: the input
+
+
+class UploadTooLarge(UserFault):
+    """More bytes than MAX_UPLOAD_SIZE."""
+
+    code, title, status = "upload_too_large", "Upload too large", 413
+    default_hint = "Send a shorter or more compressed clip."
+
+
+class UnsupportedMediaType(UserFault):
+    """Neither a video container that we read nor a zip of frames."""
+
+    code, title, status = "unsupported_media_type", "Unsupported media type", 415
+    default_hint = "Send mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames."
+
+
+class VideoUnreadable(UserFault):
+    """The container is right, but its frames cannot be decoded within our limits."""
+
+    code, title, status = "video_unreadable", "Video unreadable", 422
+    default_hint = "Re-encode the clip, for example as H.264 in mp4, and send it again."
+
+
+class VideoTooShort(UserFault):
+    """Fewer frames than ActionMesh needs."""
+
+    code, title, status = "video_too_short", "Video too short", 422
+    default_hint = "Send a longer clip, an earlier `start`, or a lower `fps`."
+
+
+class NoSubjectFound(UserFault):
+    """Nothing in the frames can be told from the background."""
+
+    code, title, status = "no_subject_found", "No subject found", 422
+    default_hint = (
+        "Film one subject, whole in the picture, before a plain background, "
+        "or send a zip of frames with an alpha channel."
+    )
+
+
+class UrlNotAllowed(UserFault):
+    """The address is malformed, not http(s), or leads into a private network."""
+
+    code, title, status = "url_not_allowed", "URL not allowed", 422
+    default_hint = "Use a public http or https address without credentials, on port 80 or 443."
+
+
+class UrlFetchFailed(UserFault):
+    """The address is fine, the download is not."""
+
+    code, title, status = "url_fetch_failed", "Download failed", 422
+    default_hint = "Check that the address gives the file itself, and send the job again."
+    retryable = True
+
+
+# --- server faults: busy
+
+
+class QueueFull(ServerFault):
+    """MAX_QUEUE jobs are waiting."""
+
+    code, title, status = "queue_full", "Queue full", 503
+    default_hint = "Try again when a job has finished; Retry-After says when."
+
+
+class TooManyUploads(ServerFault):
+    """MAX_UPLOADS bodies are being received."""
+
+    code, title, status = "too_many_uploads", "Too many uploads at once", 503
+    default_hint = "Try again in a few seconds."
+
+
+class Draining(ServerFault):
+    """The server is stopping and takes no new work."""
+
+    code, title, status = "draining", "Server is stopping", 503
+    default_hint = "Try again when the server has been restarted."
+
+
+class InsufficientStorage(ServerFault):
+    """Less than MIN_FREE_GB is left on the disk of JOBS_DIR."""
+
+    code, title, status = "insufficient_storage", "Not enough disk space", 507
+    default_hint = "Delete old jobs, or set JOB_TTL_HOURS or JOBS_MAX_GB on the server."
+
+
+# --- server faults: the job
+
+
+class WorkerCrashed(ServerFault):
+    """The process that ran the job died, as often as we try."""
+
+    code, title = "worker_crashed", "The worker crashed"
+    default_hint = "Try a shorter or smaller clip, or mode=fast_low_ram."
+
+
+class TimedOut(ServerFault):
+    """The job took longer than JOB_TIMEOUT."""
+
+    code, title = "timed_out", "Timed out"
+    default_hint = "Try mode=fast, or raise JOB_TIMEOUT on the server."
+
+
+class GpuOutOfMemory(ServerFault):
+    """The GPU's memory did not suffice, not even in low-RAM mode."""
+
+    code, title = "gpu_out_of_memory", "GPU out of memory"
+    default_hint = "Retry with mode=fast_low_ram, or max_frames=16."
+
+
+class GpuError(ServerFault):
+    """The GPU or its driver failed."""
+
+    code, title = "gpu_error", "GPU error"
+    default_hint = "Retry; if it happens again, look at the server's log."
+
+
+class DiskFull(ServerFault):
+    """The disk filled up while the job ran."""
+
+    code, title, status = "disk_full", "Disk full", 507
+    default_hint = "Free space in JOBS_DIR and retry."
+
+
+class WeightsUnavailable(ServerFault):
+    """The model's weights are neither on disk nor to be had."""
+
+    code, title, status = "weights_unavailable", "Model weights unavailable", 503
+
+
+class InternalError(ServerFault):
+    """A bug of ours. The message says nothing; the log says all."""
+
+
+class Cancelled(Exception):
+    """Raised inside a job at the first progress report after it was cancelled."""
+
+
+_RESERVED = {"code", "message", "hint", "retryable", "self"}
+
+
+def _tree(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _tree(child)
+
+
+ERRORS_BY_CODE: dict[str, type[ServiceError]] = {
+    kind.code: kind for kind in _tree(ServiceError) if kind not in (UserFault, ServerFault)
+}

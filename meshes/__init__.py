@@ -1,0 +1,1 @@
+"""The files' craft: mesh arrays in, GLB, zip, video and poster out. Knows no job, HTTP or torch."""

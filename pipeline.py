@@ -1,0 +1,119 @@
+"""What a pipeline is, and which one runs on this machine.
+
+The API process imports this file to say which pipeline runs and why; the child imports it to build
+one. Neither the choice nor the import touches numpy or torch: the GPU is asked through NVML.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from meshes.sequence import MeshSequence
+    from presets import Mode
+    from video.clip import Clip
+
+PipelineName = Literal["actionmesh", "silhouette"]
+
+UPSTREAM = Path(__file__).parent / "actionmesh_repo"
+_GPU_PACKAGES = ("torch", "diffusers", "transformers", "hydra", "trimesh")
+
+
+class Reporter(Protocol):
+    """What a pipeline tells while it works. Every call raises Cancelled in a cancelled job."""
+
+    def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+        """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
+
+    def notice(self, code: str, message: str) -> None:
+        """Something that a finished job should still tell its owner."""
+
+    def anchor(self, mesh: MeshSequence) -> None:
+        """The shape before it moves: one timestep, shown while the job goes on."""
+
+
+class Pipeline(Protocol):
+    """Frames in, animated mesh out. Built once per child, asked many times."""
+
+    name: PipelineName
+    shares: Mapping[str, float]
+    """How much of `animate`'s time each of its stages takes, about; sums to 1."""
+
+    def load(self, reporter: Reporter) -> None:
+        """Make ready what every job needs. Raises WeightsUnavailable, GpuError."""
+
+    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
+        """Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first CUDA GPU, as NVML tells it. Memory in GB of 1e9 bytes."""
+
+    name: str
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class PipelineChoice:
+    """Which pipeline runs here, why, and on what."""
+
+    name: PipelineName
+    reason: str
+    gpu: Gpu | None
+
+
+def find_gpu() -> Gpu | None:
+    """Ask NVML for the first GPU; None where there is none, or no driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            name = pynvml.nvmlDeviceGetName(handle)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            return Gpu(str(name), round(int(memory.total) / 1e9, 1))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+
+
+def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineChoice:
+    """`wanted` is auto, actionmesh or silhouette.
+
+    With a GPU, missing weights are a download or an error, never a silent silhouette: the choice
+    looks at hardware and packages only.
+    """
+    if wanted == "silhouette":
+        return PipelineChoice("silhouette", "PIPELINE=silhouette", gpu)
+    if wanted == "actionmesh":
+        return PipelineChoice("actionmesh", "PIPELINE=actionmesh", gpu)
+    if gpu is None:
+        return PipelineChoice("silhouette", "no CUDA GPU was found", None)
+    missing = [name for name in _GPU_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"a GPU is here ({gpu.name}), but not the packages {', '.join(missing)}"
+        return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
+    if not (UPSTREAM / "actionmesh").is_dir():
+        what = f"a GPU is here ({gpu.name}), but actionmesh_repo is empty"
+        return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
+    return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
+
+
+def build_pipeline(name: PipelineName) -> Pipeline:
+    """The pipeline itself, not yet loaded. Only the child calls this."""
+    if name == "actionmesh":
+        from actionmesh_wrapper import ActionMeshPipeline
+
+        return ActionMeshPipeline()
+    from silhouette.pipeline import SilhouettePipeline
+
+    return SilhouettePipeline()

@@ -1,0 +1,62 @@
+"""What a mode means: every number resolved, for each pipeline. A leaf; decides nothing.
+
+Upstream's numbers are those of facebookresearch/actionmesh at the pinned commit
+(actionmesh/configs/actionmesh*.yaml and inference scripts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Mode = Literal["default", "fast", "fast_low_ram"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+MIN_FRAMES = 16
+"""ActionMesh's window: fewer frames are refused."""
+MAX_FRAMES = 31
+"""Two windows that share one frame; 17 to 30 frames cost as much, so a job takes 16 or 31."""
+
+
+@dataclass(frozen=True)
+class SilhouettePreset:
+    """The CPU pipeline's numbers.
+
+    `canvas_px` is the side of the square that frames are cropped to; `vertices` the target size of
+    the mesh; `control_nodes` that of the 2-D mesh which is tracked; `reference_candidates` how many
+    frames are tried as the mesh's reference; `reanchor` compares every frame with the reference
+    picture once more.
+    """
+
+    canvas_px: int
+    vertices: int
+    control_nodes: int
+    reference_candidates: int
+    reanchor: bool
+
+
+SILHOUETTE: dict[Mode, SilhouettePreset] = {
+    "default": SilhouettePreset(512, 10_000, 1_000, 5, True),
+    "fast": SilhouettePreset(384, 6_000, 700, 3, False),
+    "fast_low_ram": SilhouettePreset(320, 4_000, 500, 1, False),
+}
+
+
+@dataclass(frozen=True)
+class ActionMeshPreset:
+    """Upstream's numbers. `min_vram_gb` is the memory that upstream publishes for the mode."""
+
+    stage_0_steps: int
+    stage_1_steps: int
+    guidance_scale: float
+    face_decimation: int
+    floaters_threshold: float
+    low_ram: bool
+    min_vram_gb: int
+
+
+ACTIONMESH: dict[Mode, ActionMeshPreset] = {
+    "default": ActionMeshPreset(100, 30, 7.5, 40_000, 0.02, False, 32),
+    "fast": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, False, 16),
+    "fast_low_ram": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, True, 12),
+}

@@ -1,0 +1,1 @@
+"""The frames' craft: untrusted video file in, a Clip of sampled frames out. Knows no job."""

@@ -133,5 +133,8 @@ class Executor(Protocol):
     ) -> Result:
         """Block until the task ends. Raises JobFailed, WorkerLost, Cancelled or TimedOut."""
 
+    def rest(self) -> None:
+        """Called while there is nothing to do: memory may be given back."""
+
     def close(self) -> None:
-        """End every process. Idempotent."""
+        """End every process; a run under way raises WorkerLost. Idempotent, from any thread."""

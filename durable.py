@@ -1,0 +1,65 @@
+"""Writes that survive a crash: temporary file, fsync, rename, fsync of the folder. A leaf.
+
+An fsync that fails is never tried again (the kernel may have dropped the pages): the error goes up
+and the request or job fails. Labelled steps can be made to kill the process, for the fault tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def write(path: Path, content: bytes, *, fsync: bool = True) -> None:
+    """Replace the file at `path` with `content`, or leave it as it is. Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if fsync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        reach(f"write:{path.name}:before_rename")
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    if fsync:
+        fsync_folder(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename, and make the rename itself durable in both folders."""
+    os.rename(source, target)
+    fsync_folder(target.parent)
+    if source.parent != target.parent:
+        fsync_folder(source.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable after others have written it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reach(step: str) -> None:
+    """Die here, as by kill -9, if CRASH_AT names this step. Inert unless that is set."""
+    if os.environ.get("CRASH_AT") == step:
+        os.kill(os.getpid(), signal.SIGKILL)

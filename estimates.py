@@ -1,0 +1,50 @@
+"""How long jobs take here: the median of the last ones in each mode. A leaf; keeps nothing on disk.
+
+Before the first job of a mode has finished nothing is claimed: an unknown time is None, not a guess
+from another machine. While a job runs, its own pace says more than the others'.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from datetime import datetime
+from statistics import median
+
+from jobs import Job, utc_now
+
+REMEMBERED = 20
+"""So many jobs per mode count: enough for a median, few enough to follow a change of load."""
+PACE_COUNTS_FROM = 0.15
+"""Below this fraction a job's own pace is mostly start-up."""
+
+
+class Estimates:
+    """Learns from finished jobs, speaks about running and waiting ones."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._took_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+
+    def learn(self, mode: str, took_s: float) -> None:
+        """A job of this mode took so many seconds from start to end."""
+        self._took_s[mode].append(took_s)
+
+    def typical_s(self, mode: str) -> float | None:
+        """The median of the last jobs in this mode, in seconds."""
+        took = self._took_s.get(mode)
+        return median(list(took)) if took else None
+
+    def remaining_s(self, job: Job) -> float | None:
+        """Seconds until a running job is finished; None if nothing is known yet."""
+        if job.started_at is None:
+            return None
+        fraction = job.progress.fraction if job.progress else 0.0
+        typical = self.typical_s(job.options.mode)
+        elapsed = (self._clock() - job.started_at).total_seconds()
+        by_pace = elapsed * (1 - fraction) / fraction if fraction >= PACE_COUNTS_FROM else None
+        by_others = typical * (1 - fraction) if typical is not None else None
+        if by_pace is None or by_others is None:
+            known = by_pace if by_pace is not None else by_others
+            return max(0.0, known) if known is not None else None
+        return max(0.0, fraction * by_pace + (1 - fraction) * by_others)

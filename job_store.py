@@ -1,0 +1,371 @@
+"""The memory: every job, as one JSON file in its own folder, with a light index in RAM.
+
+RAM holds the live jobs and a few words about each finished one; the disk is the truth after a
+restart. Reading never waits for a lock or, for live jobs, for the disk. Which job runs is the
+worker's business; which may be deleted, retention's.
+
+    JOBS_DIR/<job_id>/job.json  input  attempt-<n>/  outputs/
+    JOBS_DIR/.staging  .trash  .quarantine  .expired  .lock  .sequence
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import durable
+from errors import JobExpired, JobNotFound, ServiceError
+from executors.base import Progress, Result
+from jobs import SCHEMA, Job, JobStatus, utc_now
+from jobs_folder import JobsFolder, is_job_id
+
+log = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 1.0
+"""How often progress reaches the disk; a change of status always does."""
+REMEMBERED_JOBS = 128
+"""Finished jobs whose whole record stays in RAM."""
+
+_HEAD = re.compile(
+    rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
+    rb'"status":"(finished|error|cancelled)","created_at":"([^"]+)",'
+    rb'"finished_at":"([^"]+)","disk_bytes":(\d+),'
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index keeps of a job that has ended."""
+
+    job_id: str
+    sequence: int
+    status: JobStatus
+    created_at: datetime
+    finished_at: datetime
+    disk_bytes: int
+
+
+class JobStore:
+    """Creates, changes, finds and removes jobs. Safe to call from any thread.
+
+    Writers hold one lock while they write to disk; `peek` and the listings read without it.
+    `on_change` is called after each change, in the thread that made it.
+    """
+
+    def __init__(
+        self,
+        jobs_dir: Path,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        new_id: Callable[[], str] = lambda: str(uuid4()),
+    ) -> None:
+        self.folder = JobsFolder(jobs_dir)
+        self.on_change: Callable[[Job], None] = lambda _job: None
+        self._clock = clock
+        self._new_id = new_id
+        self._lock = threading.RLock()
+        self._live: dict[str, Job] = {}
+        self._ended: dict[str, Entry] = {}
+        self._recent: OrderedDict[str, Job] = OrderedDict()
+        self._written_at: dict[str, float] = {}
+
+    # --- life of the store
+
+    def open(self) -> None:
+        """Take the folder (raises JobsFolderError if another server has it) and sweep leftovers."""
+        self.folder.open()
+
+    def close(self) -> None:
+        """Let the folder go. Idempotent."""
+        self.folder.close()
+
+    def recover(self) -> list[Job]:
+        """Read what the last server left: fills the index, returns the jobs to run, in order.
+
+        A running job keeps its place and its counted attempt. One whose files were already promoted
+        is finished here. Unreadable files go to .quarantine; newer schemas are left alone.
+        """
+        to_run: list[Job] = []
+        for job_id in self.folder.job_ids():
+            if job_id in self._live or job_id in self._ended:
+                continue  # accepted while this scan was running
+            job = self._recover_one(job_id)
+            if job is not None:
+                to_run.append(job)
+        return sorted(to_run, key=lambda job: job.sequence)
+
+    def _recover_one(self, job_id: str) -> Job | None:
+        content = self.folder.read_record(job_id)
+        if content is None:
+            self.folder.quarantine(job_id, "no job.json")
+            return None
+        head = _HEAD.match(content)
+        if head and content.endswith(b"}\n") and head[1].decode() == job_id:
+            self._ended[job_id] = _entry(head)
+            return None
+        job = self._parse(job_id, content)
+        if job is None:
+            return None
+        if job.status.is_terminal:
+            self._forget_live(job)
+            return None
+        self.folder.remove_attempts(job_id)
+        if job.status is JobStatus.RUNNING:
+            result = self.folder.promoted_result(job_id)
+            if result is not None:
+                with self._lock:
+                    self._live[job_id] = job
+                self.finish(job_id, result)
+                return None
+            job = job.given_back(counted=True)
+        if job.cancel_requested:
+            with self._lock:
+                self._live[job_id] = job
+            self.cancel(job_id)
+            return None
+        with self._lock:
+            self._live[job_id] = job
+        return job
+
+    # --- accepting
+
+    def stage(self) -> Staging:
+        """A new job id with its own empty folder in .staging."""
+        job_id = self._new_id()
+        return Staging(job_id, self.folder.make_staging(job_id))
+
+    def accept(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
+        """The one commit point of a 202: after this call returns, the job survives kill -9.
+
+        `make(job_id, sequence, now)` builds the job. Raises OSError with nothing left behind but
+        the staging folder, which its owner discards.
+        """
+        with self._lock:
+            job = make(staging.job_id, self.folder.next_sequence(), self._clock())
+        if staging.input.exists():
+            durable.fsync_file(staging.input)
+        durable.reach("accept:input_synced")
+        durable.write(staging.folder / "job.json", _serialised(job))
+        durable.reach("accept:staged")
+        durable.move(staging.folder, self.folder.of(job.job_id))
+        durable.reach("accept:committed")
+        with self._lock:
+            self._live[job.job_id] = job
+        self.on_change(job)
+        return job
+
+    # --- reading
+
+    def peek(self, job_id: str) -> Job | None:
+        """The job if it is in RAM. Never blocks; for the event loop."""
+        return self._live.get(job_id) or self._recent.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        """The job, from RAM or disk. Raises JobNotFound, JobExpired. May read a small file."""
+        job = self.peek(job_id)
+        if job is not None:
+            return job
+        if not is_job_id(job_id):
+            raise JobNotFound("There is no job with this id.")
+        content = self.folder.read_record(job_id)
+        job = self._parse(job_id, content) if content is not None else None
+        if job is None:
+            if self.folder.is_expired(job_id):
+                raise JobExpired("This job's files were removed when their time was over.")
+            raise JobNotFound("There is no job with this id.")
+        if job.status.is_terminal:
+            self._remember(job)
+        return job
+
+    def live(self) -> list[Job]:
+        """The jobs that are queued or running, in order."""
+        return sorted(self._live.values(), key=lambda job: job.sequence)
+
+    def ended(self) -> list[Entry]:
+        """The index of ended jobs, in no order."""
+        return list(self._ended.values())
+
+    def page(
+        self, statuses: frozenset[JobStatus], limit: int, before: int | None
+    ) -> tuple[list[str], int | None]:
+        """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
+        known: list[Job | Entry] = [*self._live.values(), *self._ended.values()]
+        found = sorted(
+            (
+                (job.sequence, job.job_id)
+                for job in known
+                if job.status in statuses and (before is None or job.sequence < before)
+            ),
+            reverse=True,
+        )
+        rest = found[limit - 1][0] if len(found) > limit else None
+        return [job_id for _, job_id in found[:limit]], rest
+
+    # --- changing
+
+    def start(self, job_id: str) -> Job:
+        """An attempt begins; the count is on disk before any work is done."""
+        return self._change(job_id, lambda job: job.started(self._clock()))
+
+    def give_back(self, job_id: str, *, counted: bool) -> Job:
+        """The attempt ended without an answer; the job returns to its place in the queue."""
+        return self._change(job_id, lambda job: job.given_back(counted=counted))
+
+    def report(self, job_id: str, progress: Progress) -> None:
+        """Progress: in RAM at once, on disk at most once a second. Ignored for ended jobs."""
+        with self._lock:
+            job = self._live.get(job_id)
+            if job is None or job.status is not JobStatus.RUNNING:
+                return
+            job = self._live[job_id] = job.changed(progress=progress)
+            due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S
+            if due:
+                self._written_at[job_id] = time.monotonic()
+                try:
+                    durable.write(self.folder.record(job_id), _serialised(job), fsync=False)
+                except OSError as exc:  # progress is a courtesy; a full disk shows at the next step
+                    log.warning("progress not written: %s", exc.strerror)
+        self.on_change(job)
+
+    def promote(self, job_id: str, attempt: int, result: Result) -> None:
+        """Make an attempt's files the job's outputs, by one rename."""
+        self.folder.promote(job_id, attempt, result)
+
+    def finish(self, job_id: str, result: Result) -> Job:
+        """All files are promoted."""
+        return self._change(job_id, lambda job: job.finished(self._clock(), result))
+
+    def fail(self, job_id: str, error: ServiceError) -> Job:
+        """Given up, with a reason that may be shown."""
+        return self._change(job_id, lambda job: job.failed(self._clock(), error))
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Remember on disk that a running job is to stop. Raises AlreadyFinished."""
+
+        def change(job: Job) -> Job:
+            if job.status.is_terminal:
+                return job.cancelled(self._clock())  # raises
+            return job.changed(cancel_requested=True)
+
+        return self._change(job_id, change)
+
+    def cancel(self, job_id: str) -> Job:
+        """Stopped on request. Raises AlreadyFinished."""
+        return self._change(job_id, lambda job: job.cancelled(self._clock()))
+
+    def amend(self, job_id: str, **changes: Any) -> Job:
+        """Change fields that are not the status (input facts, warnings)."""
+        return self._change(job_id, lambda job: job.changed(**changes))
+
+    def _change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        with self._lock:
+            job = change(self._live.get(job_id) or self.get(job_id))
+            durable.reach(f"change:{job.status.value}")
+            durable.write(self.folder.record(job_id), _serialised(job))
+            durable.reach(f"changed:{job.status.value}")
+            self._written_at[job_id] = time.monotonic()
+            if job.status.is_terminal:
+                self._forget_live(job)
+            else:
+                self._live[job_id] = job
+        self.on_change(job)
+        return job
+
+    # --- removing
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job: one rename into .trash, which retention empties. Raises JobNotFound."""
+        self._remove(job_id, expired=False)
+
+    def expire(self, job_id: str) -> None:
+        """As `delete`, but the id stays known as expired."""
+        self._remove(job_id, expired=True)
+
+    def _remove(self, job_id: str, *, expired: bool) -> None:
+        with self._lock:
+            job = self.get(job_id)
+            if expired:
+                self.folder.mark_expired(job_id)
+            self.folder.trash(job_id)
+            for memory in (self._live, self._ended, self._recent, self._written_at):
+                memory.pop(job_id, None)
+        self.on_change(job)
+
+    # --- memory
+
+    def _forget_live(self, job: Job) -> None:
+        """An ended job moves from the live ones to the index; its record stays among the recent."""
+        assert job.finished_at is not None
+        with self._lock:
+            self._ended[job.job_id] = Entry(
+                job.job_id,
+                job.sequence,
+                job.status,
+                job.created_at,
+                job.finished_at,
+                job.disk_bytes,
+            )
+            self._remember(job)
+            self._live.pop(job.job_id, None)
+            self._written_at.pop(job.job_id, None)
+
+    def _remember(self, job: Job) -> None:
+        with self._lock:
+            self._recent[job.job_id] = job
+            self._recent.move_to_end(job.job_id)
+            while len(self._recent) > REMEMBERED_JOBS:
+                self._recent.popitem(last=False)
+
+    def _parse(self, job_id: str, content: bytes) -> Job | None:
+        """The job in a job.json; None if it is not ours to read (and then it is set aside)."""
+        try:
+            record = json.loads(content)
+            if isinstance(record, dict) and record.get("schema", 0) > SCHEMA:
+                log.warning("job %s was written by a newer server (schema); left alone", job_id)
+                return None
+            job = Job.from_record(record)
+            if job.job_id != job_id or (job.status.is_terminal and job.finished_at is None):
+                raise ValueError("the record belongs to another job")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self.folder.quarantine(job_id, "job.json cannot be read")
+            return None
+        return job
+
+
+class Staging:
+    """A folder in .staging for one upload. `discard` in a finally: harmless after acceptance."""
+
+    def __init__(self, job_id: str, folder: Path) -> None:
+        self.job_id = job_id
+        self.folder = folder
+        self.input = folder / "input"
+
+    def discard(self) -> None:
+        """Remove whatever is still staged."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _serialised(job: Job) -> bytes:
+    return json.dumps(job.as_record(), separators=(",", ":")).encode() + b"\n"
+
+
+def _entry(head: re.Match[bytes]) -> Entry:
+    return Entry(
+        job_id=head[1].decode(),
+        sequence=int(head[2]),
+        status=JobStatus(head[3].decode()),
+        created_at=datetime.fromisoformat(head[4].decode()),
+        finished_at=datetime.fromisoformat(head[5].decode()),
+        disk_bytes=int(head[6]),
+    )

@@ -1,0 +1,217 @@
+"""What a job is: its data, its statuses, and which change is legal from which status.
+
+A Job is frozen: every change makes a new one through a method that checks the transition. This file
+keeps nothing and writes nothing (job_store.py does) and knows no HTTP (api/job_view.py does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from errors import AlreadyFinished, ServiceError
+from executors.base import Progress, Result
+
+SCHEMA = 1
+"""Version of job.json. A file with a higher one was written by a newer server: left alone."""
+
+
+class JobStatus(str, Enum):
+    """The five words of the API."""
+
+    #: accepted; waits for the worker (or for its video_url to be fetched)
+    QUEUED = "queued"
+    #: an attempt is under way, or was when the server stopped
+    RUNNING = "running"
+    #: all files are there
+    FINISHED = "finished"
+    #: gave up; `error` says why
+    ERROR = "error"
+    #: stopped because somebody asked for it
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True if nothing will change any more, except that the job may be deleted."""
+        return self in (JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED)
+
+
+_LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.ERROR, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.QUEUED, JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED}
+    ),
+    JobStatus.FINISHED: frozenset(),
+    JobStatus.ERROR: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What the client asked for, defaults filled in."""
+
+    mode: str
+    seed: int = 44
+    start: float = 0.0
+    fps: float | None = None
+    max_frames: int = 31
+    blender_export: bool = False
+    formats: tuple[str, ...] = ()
+    video_url: str | None = None
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The video as it arrived. `filename` is the client's, cleaned, and only ever shown.
+
+    `container` is the sniffed kind (mov, avi, matroska, zip); `used_frames` and `fps` are those of
+    the sampled clip.
+    """
+
+    filename: str
+    bytes: int
+    container: str
+    width: int
+    height: int
+    source_fps: float | None
+    source_frames: int
+    used_frames: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video on its way to a mesh. Times are aware datetimes in UTC.
+
+    `attempts` counts the starts that were not given back; `revision` grows with every change and is
+    not kept on disk. `waiting_for_input` is True until a video_url has been fetched.
+    """
+
+    job_id: str
+    sequence: int
+    status: JobStatus
+    pipeline: str
+    options: JobOptions
+    created_at: datetime
+    input: InputFacts | None = None
+    waiting_for_input: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    progress: Progress | None = None
+    cancel_requested: bool = False
+    result: Result | None = None
+    warnings: tuple[Mapping[str, str], ...] = ()
+    error: Mapping[str, Any] | None = None
+    retry_of: str | None = None
+    idempotency: Mapping[str, str] | None = None
+    disk_bytes: int = 0
+    revision: int = field(default=0, compare=False)
+
+    # --- changes
+
+    def _to(self, status: JobStatus, **changes: Any) -> Job:
+        if status not in _LEGAL[self.status]:
+            raise AlreadyFinished(
+                f"This job is {self.status.value}; it cannot become {status.value}.",
+                job_status=self.status.value,
+            )
+        return self.changed(status=status, **changes)
+
+    def changed(self, **changes: Any) -> Job:
+        """A copy with these fields, one revision on. For changes that leave the status alone."""
+        return replace(self, revision=self.revision + 1, **changes)
+
+    def started(self, now: datetime) -> Job:
+        """An attempt begins; counted before any work is done."""
+        return self._to(
+            JobStatus.RUNNING,
+            started_at=now,
+            attempts=self.attempts + 1,
+            progress=None,
+            cancel_requested=False,
+        )
+
+    def given_back(self, *, counted: bool) -> Job:
+        """Back to its place in the queue; a graceful stop does not count as an attempt."""
+        attempts = self.attempts if counted else max(0, self.attempts - 1)
+        return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
+
+    def finished(self, now: datetime, result: Result) -> Job:
+        """All files are promoted."""
+        return self._to(
+            JobStatus.FINISHED,
+            finished_at=now,
+            result=result,
+            warnings=self.warnings + tuple(result.notices),
+            progress=None,
+            disk_bytes=(self.input.bytes if self.input else 0)
+            + sum(file.bytes for file in result.files),
+        )
+
+    def failed(self, now: datetime, error: ServiceError) -> Job:
+        """Given up."""
+        return self._to(
+            JobStatus.ERROR, finished_at=now, error=error.as_record(), waiting_for_input=False
+        )
+
+    def cancelled(self, now: datetime) -> Job:
+        """Stopped on request."""
+        return self._to(JobStatus.CANCELLED, finished_at=now, waiting_for_input=False)
+
+    # --- JSON
+
+    def as_record(self) -> dict[str, Any]:
+        """What job.json holds. The first keys are those that the store's index needs."""
+        record = asdict(self)
+        del record["revision"]
+        head = {
+            "schema": SCHEMA,
+            "job_id": self.job_id,
+            "sequence": self.sequence,
+            "status": self.status.value,
+            "created_at": _written(self.created_at),
+            "finished_at": _written(self.finished_at),
+            "disk_bytes": self.disk_bytes,
+        }
+        record["started_at"] = _written(self.started_at)
+        return {**head, **{key: value for key, value in record.items() if key not in head}}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Job:
+        """The inverse of `as_record`. Raises KeyError, TypeError or ValueError on anything else."""
+        known = {key: value for key, value in record.items() if key != "schema"}
+        options, source, result = known["options"], known["input"], known["result"]
+        known.update(
+            status=JobStatus(known["status"]),
+            created_at=_read_time(known["created_at"]),
+            started_at=_read_time(known["started_at"]) if known["started_at"] else None,
+            finished_at=_read_time(known["finished_at"]) if known["finished_at"] else None,
+            options=JobOptions(**{**options, "formats": tuple(options["formats"])}),
+            input=InputFacts(**source) if source else None,
+            progress=Progress(**known["progress"]) if known["progress"] else None,
+            result=Result.from_record(result) if result else None,
+            warnings=tuple(known["warnings"]),
+        )
+        return cls(**known)
+
+
+def utc_now() -> datetime:
+    """The default clock."""
+    return datetime.now(timezone.utc)
+
+
+def _written(time: datetime | None) -> str | None:
+    return time.astimezone(timezone.utc).isoformat() if time else None
+
+
+def _read_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text}")
+    return time

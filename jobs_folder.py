@@ -1,0 +1,252 @@
+"""JOBS_DIR on disk: its lock, its layout, and every path that is ever built from a job id.
+
+Used by job_store.py only, which decides what is kept; the files inside a job's folder are written
+by others. Nothing here follows a symbolic link that a stranger could have put there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import durable
+from executors.base import Result
+
+log = logging.getLogger(__name__)
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+SEQUENCE_BLOCK = 1000
+"""Sequence numbers are reserved on disk in blocks, so that a 202 costs no extra fsync."""
+
+
+class JobsFolderError(Exception):
+    """JOBS_DIR cannot be used; the message is one line for the operator."""
+
+
+class JobsFolder:
+    """The folder of one server. Knows paths and renames, not what a job means."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / ".staging"
+        self._trash = root / ".trash"
+        self._quarantine = root / ".quarantine"
+        self._expired = root / ".expired"
+        self._lock_descriptor: int | None = None
+        self._sequence = 0
+        self._reserved = 0
+
+    # --- life
+
+    def open(self) -> None:
+        """Create, check and lock the folder; empty .staging. Raises JobsFolderError."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owner()
+            self._take_lock()
+            for folder in (self.staging, self._trash, self._quarantine, self._expired):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            for leftover in self.staging.iterdir():
+                _remove(leftover)
+            self._read_sequence()
+        except OSError as exc:
+            self.close()
+            raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Release the lock. Idempotent."""
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def _check_owner(self) -> None:
+        found = os.lstat(self.root)
+        parent_is_shared = bool(os.stat(self.root.parent).st_mode & stat.S_IWOTH)
+        if parent_is_shared and (found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode)):
+            raise JobsFolderError(
+                f"JOBS_DIR {self.root} belongs to somebody else in a folder that anyone may write; "
+                "set JOBS_DIR to a folder of your own"
+            )
+        if found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode):
+            os.chmod(self.root, 0o700)
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(
+            self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise JobsFolderError(
+                f"JOBS_DIR {self.root} is in use by another server (pid {holder}); "
+                "run one server, with one worker, per JOBS_DIR"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock_descriptor = descriptor
+
+    # --- sequence numbers
+
+    def _read_sequence(self) -> None:
+        try:
+            self._sequence = int((self.root / ".sequence").read_text())
+        except (FileNotFoundError, ValueError):
+            self._sequence = self._highest_sequence()
+        self._reserved = self._sequence
+
+    def _highest_sequence(self) -> int:
+        highest = 0
+        for job_id in self.job_ids():
+            try:
+                record = json.loads(self.read_record(job_id) or b"{}")
+                highest = max(highest, int(record["sequence"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return highest
+
+    def next_sequence(self) -> int:
+        """A number above all others, also those of earlier servers. The caller holds the lock."""
+        if self._sequence >= self._reserved:
+            durable.write(
+                self.root / ".sequence", str(self._sequence + SEQUENCE_BLOCK).encode() + b"\n"
+            )
+            self._reserved = self._sequence + SEQUENCE_BLOCK
+        self._sequence += 1
+        return self._sequence
+
+    # --- jobs
+
+    def of(self, job_id: str) -> Path:
+        """The job's own folder."""
+        return self.root / job_id
+
+    def record(self, job_id: str) -> Path:
+        """The job's job.json."""
+        return self.root / job_id / "job.json"
+
+    def outputs(self, job_id: str) -> Path:
+        """The promoted files."""
+        return self.root / job_id / "outputs"
+
+    def job_ids(self) -> Iterator[str]:
+        """Every folder that is named like a job, in no order. Others are none of our business."""
+        with os.scandir(self.root) as found:
+            for item in found:
+                if is_job_id(item.name) and item.is_dir(follow_symlinks=False):
+                    yield item.name
+
+    def read_record(self, job_id: str) -> bytes | None:
+        """The bytes of job.json; None if there is none."""
+        try:
+            descriptor = os.open(self.record(job_id), os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        with open(descriptor, "rb") as file:
+            return file.read()
+
+    def make_staging(self, job_id: str) -> Path:
+        """An empty folder for one upload."""
+        folder = self.staging / job_id
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def remove_attempts(self, job_id: str) -> None:
+        """Sweep what unfinished attempts left. The checkpoint lies beside them and stays."""
+        for leftover in self.of(job_id).glob("attempt-*"):
+            _remove(leftover)
+
+    def checkpoint(self, job_id: str) -> Path:
+        """Where an attempt leaves its meshes for the next one, in case the export fails."""
+        return self.of(job_id) / "checkpoint"
+
+    def remove_checkpoint(self, job_id: str) -> None:
+        """The job has ended: nobody will come back for it."""
+        _remove(self.checkpoint(job_id))
+
+    def promote(self, job_id: str, attempt: int, result: Result) -> None:
+        """`attempt-<n>` becomes `outputs`; its result.json lets a restart finish the job."""
+        workspace, outputs = self.of(job_id) / f"attempt-{attempt}", self.outputs(job_id)
+        durable.write(workspace / "result.json", json.dumps(result.as_record()).encode() + b"\n")
+        durable.reach("promote:recorded")
+        if outputs.exists():
+            durable.move(outputs, self._trash / f"{job_id}-{uuid4().hex}")
+        durable.move(workspace, outputs)
+        durable.reach("promote:renamed")
+
+    def promoted_result(self, job_id: str) -> Result | None:
+        """The result of promoted outputs, if all of it is there."""
+        try:
+            record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
+            result = Result.from_record(record)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        sizes_match = all(
+            _size(self.outputs(job_id) / file.name) == file.bytes for file in result.files
+        )
+        return result if sizes_match else None
+
+    # --- setting aside
+
+    def trash(self, job_id: str) -> None:
+        """Out of sight by one rename; `empty_trash` frees the space."""
+        durable.move(self.of(job_id), self._trash / f"{job_id}-{uuid4().hex}")
+        durable.reach("delete:trashed")
+
+    def empty_trash(self) -> None:
+        """Remove what was deleted. Slow for big jobs: not for the event loop."""
+        for item in list(self._trash.iterdir()):
+            _remove(item)
+
+    def quarantine(self, name: str, reason: str) -> None:
+        """Keep a folder that cannot be read, out of the way."""
+        log.error("%s is set aside in .quarantine: %s", name, reason)
+        try:
+            durable.move(self.root / name, self._quarantine / f"{name}-{uuid4().hex[:8]}")
+        except OSError as exc:
+            log.error("%s could not be set aside: %s", name, exc.strerror)
+
+    def quarantined(self) -> int:
+        """How many folders are in quarantine."""
+        return sum(1 for _ in self._quarantine.iterdir())
+
+    def mark_expired(self, job_id: str) -> None:
+        """Remember that this id once had a job."""
+        (self._expired / job_id).touch(mode=0o600)
+
+    def is_expired(self, job_id: str) -> bool:
+        """True if the job was removed because its time was over."""
+        return (self._expired / job_id).exists()
+
+    def free_bytes(self) -> int:
+        """Space left for us on this disk."""
+        return shutil.disk_usage(self.root).free
+
+
+def is_job_id(text: str) -> bool:
+    """True for a lower-case UUID4; nothing else ever becomes part of a path."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return -1
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,350 @@
+"""The loop: an in-memory queue and ONE background thread that takes one job after another.
+
+`run_next` does one attempt at one job, start to end; the thread only repeats it. Where the attempt
+runs is the executor's business, what is written the store's. Accepting a job means: reserve a place
+(before its body is read), then submit it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import durable
+from errors import (
+    AlreadyFinished,
+    Cancelled,
+    DiskFull,
+    Draining,
+    InternalError,
+    JobNotFound,
+    QueueFull,
+    ServerFault,
+    ServiceError,
+    WorkerCrashed,
+)
+from estimates import Estimates
+from executors.base import Executor, JobFailed, Result, Task, WorkerLost
+from job_store import JobStore
+from jobs import Job, JobStatus
+from logs import bound_to_job
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+"""A job that takes its process down this often is given up."""
+IDLE_S = 1.0
+"""How long the thread waits for a job before it looks whether the executor may rest."""
+
+
+class JobQueue:
+    """Job ids in order, with places reserved for those whose bodies are still arriving."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._ids: list[str] = []
+        self._reserved = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def reserve(self) -> None:
+        """Hold a place; raises QueueFull or Draining. Give it up with `release` or `submit`."""
+        with self._changed:
+            if self._closed:
+                raise Draining("The server is stopping and takes no new jobs.")
+            waiting = len(self._ids) + self._reserved
+            if waiting >= self.limit:
+                raise QueueFull(
+                    f"{waiting} jobs are waiting already.", queued=waiting, max_queue=self.limit
+                )
+            self._reserved += 1
+
+    def release(self) -> None:
+        """Give a reserved place up."""
+        with self._changed:
+            self._reserved -= 1
+
+    def submit(self, job_id: str, *, reserved: bool = True, first: bool = False) -> None:
+        """Append (or put first) a job; uses up the reservation that was made for it."""
+        with self._changed:
+            self._reserved -= reserved
+            self._ids.insert(0, job_id) if first else self._ids.append(job_id)
+            self._changed.notify()
+
+    def take(self, timeout_s: float) -> str | None:
+        """The next job, or None after the time is over or once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ids or self._closed, timeout_s)
+            return self._ids.pop(0) if self._ids and not self._closed else None
+
+    def remove(self, job_id: str) -> bool:
+        """Take a waiting job out; False if it is not waiting (any more)."""
+        with self._changed:
+            if job_id not in self._ids:
+                return False
+            self._ids.remove(job_id)
+            return True
+
+    def position(self, job_id: str) -> int | None:
+        """How many jobs stand before this one; None if it is not waiting."""
+        try:
+            return self._ids.index(job_id)
+        except ValueError:
+            return None
+
+    def ids(self) -> list[str]:
+        """The waiting jobs, in order."""
+        return list(self._ids)
+
+    def close(self) -> None:
+        """No more jobs in or out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Worker:
+    """Runs jobs until stopped. All public methods may be called from any thread."""
+
+    def __init__(self, store: JobStore, executor: Executor, *, max_queue: int = 32) -> None:
+        self.store = store
+        self.executor = executor
+        self.queue = JobQueue(max_queue)
+        self.estimates = Estimates()
+        self.recovered = threading.Event()
+        self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
+        self._running: tuple[str, threading.Event] | None = None
+        self._running_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="worker", daemon=True)
+
+    # --- life
+
+    def start(self) -> None:
+        """Begin to recover what the last server left, and to take jobs."""
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """False if the thread died: then only a restart helps."""
+        return self._thread.is_alive()
+
+    @property
+    def is_draining(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopping.is_set()
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Take no more jobs; a running one may end within the grace, else it is given back."""
+        self.queue.close()
+        self._stopping.set()
+        deadline = time.monotonic() + grace_s
+        while self._running and time.monotonic() < deadline and self._thread.is_alive():
+            self._thread.join(0.05)
+        self.executor.close()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def _repeat(self) -> None:
+        try:
+            self._recover()
+            self.executor.start()
+            while not self._stopping.is_set():
+                self.run_next(IDLE_S)
+        except Exception:
+            log.exception("the worker thread died")
+        finally:
+            self.executor.close()
+
+    def _recover(self) -> None:
+        waiting_for_input = []
+        for job in self.store.recover():
+            if job.waiting_for_input:
+                waiting_for_input.append(job)
+            elif job.attempts >= MAX_ATTEMPTS:
+                self._give_up(job)
+            else:
+                self.queue.submit(job.job_id, reserved=False)
+        self.recovered.set()
+        self.after_recovery(waiting_for_input)
+
+    # --- one job
+
+    def run_next(self, timeout_s: float) -> bool:
+        """One attempt at the next job. False if there was none in time."""
+        job_id = self.queue.take(timeout_s)
+        if job_id is None:
+            self.executor.rest()
+            return False
+        cancelled = threading.Event()
+        with self._running_lock:
+            self._running = (job_id, cancelled)
+        with bound_to_job(job_id):
+            try:
+                self._attempt(job_id, cancelled)
+            except JobNotFound:
+                log.info("deleted while it ran")
+            except Exception:
+                log.exception("a bug of ours ended the job")
+                self._fail_on(job_id, InternalError("Something went wrong on the server."))
+            finally:
+                with self._running_lock:
+                    self._running = None
+        return True
+
+    def _attempt(self, job_id: str, cancelled: threading.Event) -> None:
+        job = self.store.peek(job_id)
+        if job is None or job.status is not JobStatus.QUEUED:
+            return  # deleted or cancelled between the queue and here
+        job = self.store.start(job_id)
+        durable.reach("run:started")
+        log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
+        began = time.monotonic()
+        try:
+            result = self.executor.run(
+                self._task(job), lambda progress: self.store.report(job_id, progress), cancelled
+            )
+            durable.reach("run:done")
+            self._finish(job, result, time.monotonic() - began)
+        except Cancelled:
+            self.store.cancel(job_id)
+            log.info("cancelled")
+        except JobFailed as failure:
+            self.store.fail(job_id, failure.error)
+            level = logging.ERROR if isinstance(failure.error, ServerFault) else logging.INFO
+            log.log(level, "failed: %s: %s", failure.error.code, failure.error.message)
+        except WorkerLost as lost:
+            self._after_loss(job_id, job.attempts, str(lost), cancelled)
+        except OSError as exc:
+            log.exception("the job's state could not be written")
+            self._fail_on(job_id, from_os_error(exc))
+        finally:
+            self._clear(job_id)
+
+    def _task(self, job: Job) -> Task:
+        assert job.input is not None
+        o = job.options
+        return Task(
+            job_id=job.job_id,
+            attempt=job.attempts,
+            folder=self.store.folder.of(job.job_id),
+            container=job.input.container,
+            mode=o.mode,
+            seed=o.seed,
+            start=o.start,
+            fps=o.fps,
+            max_frames=o.max_frames,
+            blender_export=o.blender_export,
+            formats=o.formats,
+        )
+
+    # --- how an attempt ends
+
+    def _finish(self, job: Job, result: Result, took_s: float) -> None:
+        self.store.promote(job.job_id, job.attempts, result)
+        self.store.finish(job.job_id, result)
+        self.estimates.learn(job.options.mode, took_s)
+        log.info(
+            "finished in %.1f s: %d files, peak memory %.0f MB",
+            took_s,
+            len(result.files),
+            result.peak_rss_mb,
+        )
+
+    def _after_loss(
+        self, job_id: str, attempts: int, reason: str, cancelled: threading.Event
+    ) -> None:
+        """The child is gone without an answer: who wanted that?"""
+        if cancelled.is_set():
+            self.store.cancel(job_id)
+            log.info("cancelled: %s", reason)
+        elif self._stopping.is_set():
+            self.store.give_back(job_id, counted=False)
+            log.info("given back: the server is stopping")
+        elif attempts < MAX_ATTEMPTS:
+            log.error("attempt %d lost: %s", attempts, reason)
+            self.store.give_back(job_id, counted=True)
+            self.queue.submit(job_id, reserved=False, first=True)
+        else:
+            log.error("attempt %d lost, the last: %s", attempts, reason)
+            self._give_up(self.store.get(job_id))
+
+    def _give_up(self, job: Job) -> None:
+        self.store.fail(
+            job.job_id,
+            WorkerCrashed(
+                f"The process that ran this job ended without an answer, {job.attempts} times.",
+                attempts=job.attempts,
+            ),
+        )
+
+    def _fail_on(self, job_id: str, error: ServiceError) -> None:
+        try:
+            self.store.fail(job_id, error)
+        except (OSError, ServiceError):
+            # not even that can be written: the job is tried again after a restart
+            log.exception("the failure could not be recorded")
+
+    def _clear(self, job_id: str) -> None:
+        """After an attempt only the input, the record and the outputs stay."""
+        job = self.store.peek(job_id)
+        if job is None:
+            return
+        self.store.folder.remove_attempts(job_id)
+        if job.status.is_terminal:
+            self.store.folder.remove_checkpoint(job_id)
+
+    # --- cancel, delete, estimates
+
+    def cancel(self, job_id: str) -> Job:
+        """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
+        job = self.store.get(job_id)
+        if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
+            return self.store.cancel(job_id)
+        with self._running_lock:
+            running = self._running
+            if running is not None and running[0] == job_id:
+                job = self.store.request_cancel(job_id)
+                running[1].set()
+                return job
+        # neither waiting nor running: it ended this moment, or its video is still being fetched
+        return self.store.cancel(job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Cancel if need be, then forget the job and its files. Raises JobNotFound."""
+        job = self.store.get(job_id)
+        if not job.status.is_terminal:
+            try:
+                self.cancel(job_id)
+            except AlreadyFinished:
+                log.info("ended while it was being deleted")
+        self.store.delete(job_id)
+
+    def eta_s(self, job: Job) -> float | None:
+        """Seconds until this job is finished, its time in the queue included; None if unknown."""
+        if job.status is JobStatus.RUNNING:
+            return self.estimates.remaining_s(job)
+        position = self.queue.position(job.job_id)
+        if position is None:
+            return None
+        ahead = self.queue.ids()[: position + 1]
+        total = 0.0
+        for job_id in ahead:
+            waiting = self.store.peek(job_id)
+            typical = self.estimates.typical_s(waiting.options.mode) if waiting else None
+            if typical is None:
+                return None
+            total += typical
+        running = self._running
+        current = self.store.peek(running[0]) if running else None
+        return total + (self.estimates.remaining_s(current) or 0.0 if current else 0.0)
+
+
+def from_os_error(exc: OSError) -> ServerFault:
+    """A full disk has a name of its own; anything else of the disk is ours to look at."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("The disk of the server is full.")
+    return InternalError("The server could not read or write its files.")

@@ -1,0 +1,102 @@
+"""Cameras that frame a whole animation: fitted once over all timesteps, so that nothing pumps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FIELD_OF_VIEW_DEG = 26.0
+"""Of the whole square picture: long enough that a subject looks as if filmed from a few metres."""
+MARGIN = 0.09
+"""Empty border on each side, as a share of the picture."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a camera looks from, in degrees: azimuth 0 is the subject's front (+Z), 90 its +X."""
+
+    azimuth_deg: float
+    elevation_deg: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with a square picture.
+
+    `eye` is float32 `(3,)`; the rows of `axes` `(3, 3)` are the camera's right, up and backward
+    directions in the mesh's space; `slope` is the tangent of half the field of view.
+    """
+
+    eye: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    slope: float
+    size_px: int
+
+    def directions(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rays `(N, 3)`, not normalised, through points `(N, 2)`: x right, y down, in px."""
+        rays = np.empty((len(pixels), 3), np.float32)
+        rays[:, :2] = (pixels * (2 / self.size_px) - 1) * (self.slope, -self.slope)
+        rays[:, 2] = -1
+        return rays @ self.axes
+
+    def project(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Picture points `(N, 2)` of points `(N, 3)` before the camera."""
+        seen = (points - self.eye) @ self.axes.T
+        plane = seen[:, :2] / (seen[:, 2:] * -self.slope) * (1, -1)
+        return np.asarray((plane + 1) * (self.size_px / 2), dtype=np.float32)
+
+
+def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: int) -> list[Camera]:
+    """One camera a view that sees all vertices `(T, V, 3)` of all timesteps.
+
+    All stand equally far from the subject, so that it has one size in all pictures. Raises
+    ValueError if a vertex is not finite.
+    """
+    if not np.isfinite(vertices).all():
+        raise ValueError("vertices hold values that are not finite")
+    points = vertices.reshape(-1, 3)
+    slope = float(np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2))
+    frames = [_axes(view) for view in views]
+    eyes = [_nearest_eye(points @ axes.T, slope * (1 - 2 * MARGIN)) for axes in frames]
+    # the same distance to the middle of the subject: eye positions differ only in their third axis
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    distance = max(eye[2] - axes[2] @ middle for eye, axes in zip(eyes, frames, strict=True))
+    cameras = []
+    for eye, axes in zip(eyes, frames, strict=True):
+        eye[2] = axes[2] @ middle + distance
+        cameras.append(Camera((eye @ axes).astype(np.float32), axes, slope, size_px))
+    return cameras
+
+
+def _axes(view: View) -> NDArray[np.float32]:
+    azimuth, elevation = np.radians((view.azimuth_deg, view.elevation_deg))
+    back = np.array(
+        [
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ]
+    )
+    right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
+    return np.stack([right, np.cross(back, right), back]).astype(np.float32)
+
+
+def _nearest_eye(points: NDArray[np.float32], slope: float) -> NDArray[np.float64]:
+    """The nearest eye `(3,)`, in camera axes, from which all points lie within the slope.
+
+    A point p is inside if |p.x - eye.x| <= slope * (eye.z - p.z), and y likewise: four bounds, each
+    tight for one point.
+    """
+    x, y, z = points.astype(np.float64).T
+    eye = np.zeros(3)
+    reach = []
+    for axis, across in enumerate((x, y)):
+        right, left = (across + slope * z).max(), (-across + slope * z).max()
+        eye[axis] = (right - left) / 2
+        reach.append((right + left) / (2 * slope))
+    # a mesh of one point still needs a distance
+    eye[2] = max(*reach, z.max() + 1e-3)
+    return eye

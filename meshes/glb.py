@@ -1,0 +1,95 @@
+"""The glTF 2.0 binary container: a JSON tree and one binary chunk, put together piece by piece.
+
+Knows buffers, views and accessors; what a mesh or an animation is lies in gltf.py, its only caller.
+Source: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html (sections 3.6, 4.4).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERTEX_TARGET = 34962
+INDEX_TARGET = 34963
+
+_COMPONENT_TYPES = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
+_SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+
+
+class Glb:
+    """A file being built: add arrays and images, fill `tree`, take the bytes.
+
+    Indices given back by `add_*` are those of the tree's own lists.
+    """
+
+    def __init__(self, generator: str, extras: dict[str, Any]) -> None:
+        asset: dict[str, Any] = {"version": "2.0", "generator": generator}
+        if extras:
+            asset["extras"] = extras
+        self.tree: dict[str, Any] = {"asset": asset, "accessors": [], "bufferViews": []}
+        self._chunks: list[bytes] = []
+        self._length = 0
+
+    def add_array(
+        self,
+        rows: NDArray[Any],
+        target: int | None = None,
+        *,
+        bounds: bool = False,
+        normalized: bool = False,
+    ) -> int:
+        """Add an accessor for `(N,)` or `(N, 2..4)` of uint8, uint16, uint32 or float32.
+
+        `bounds` writes min and max, which the format demands of positions and of animation times.
+        Raises ValueError if a float is not finite.
+        """
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise ValueError("a GLB cannot hold values that are not finite")
+        accessor: dict[str, Any] = {
+            "bufferView": self._add_view(
+                np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes(), target
+            ),
+            "componentType": _COMPONENT_TYPES[rows.dtype.str[1:]],
+            "count": len(rows),
+            "type": _SHAPES[1 if rows.ndim == 1 else rows.shape[1]],
+        }
+        if normalized:
+            accessor["normalized"] = True
+        if bounds:
+            accessor["min"] = np.atleast_1d(rows.min(axis=0)).tolist()
+            accessor["max"] = np.atleast_1d(rows.max(axis=0)).tolist()
+        self.tree["accessors"].append(accessor)
+        return len(self.tree["accessors"]) - 1
+
+    def add_image(self, image: bytes, media_type: str) -> int:
+        """Embed an encoded picture byte for byte."""
+        images = self.tree.setdefault("images", [])
+        images.append({"bufferView": self._add_view(image, None), "mimeType": media_type})
+        return len(images) - 1
+
+    def to_bytes(self) -> bytes:
+        """The whole file. Raises ValueError if the tree is not plain JSON."""
+        binary = b"".join(self._chunks)
+        tree = {**self.tree, "buffers": [{"byteLength": len(binary)}]}
+        try:
+            text = json.dumps(tree, separators=(",", ":"), allow_nan=False).encode()
+        except TypeError as exc:
+            raise ValueError("the facts about a mesh must be plain JSON values") from exc
+        text += b" " * (-len(text) % 4)
+        length = 12 + 8 + len(text) + 8 + len(binary)
+        header = struct.pack("<4sII", b"glTF", 2, length) + struct.pack("<I4s", len(text), b"JSON")
+        return b"".join((header, text, struct.pack("<I4s", len(binary), b"BIN\0"), binary))
+
+    def _add_view(self, raw: bytes, target: int | None) -> int:
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": len(raw)}
+        if target is not None:
+            view["target"] = target
+        padding = b"\0" * (-len(raw) % 4)
+        self._chunks += [raw, padding]
+        self._length += len(raw) + len(padding)
+        self.tree["bufferViews"].append(view)
+        return len(self.tree["bufferViews"]) - 1

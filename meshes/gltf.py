@@ -1,0 +1,182 @@
+"""GLB files of a sequence: one a timestep, and one that moves. Hand-written glTF 2.0, no extension.
+
+Vertices are written as they are (glTF's axes are the sequence's), in their order, in float32; the
+exporter that ActionMesh ships mirrors its animated file, this one does not. Draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
+from meshes.sequence import MeshSequence
+from meshes.texture import check_texture, vertex_colors
+from meshes.whole_file import whole_file
+
+GENERATOR = "ActionMesh Worker"
+LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
+"""What a texture may weigh to travel in every one of 31 files."""
+
+Normals = NDArray[np.float32]
+Facts = Mapping[str, Any]
+OnProgress = Callable[[int, int], None]
+
+_LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
+_CLAY = (0.8, 0.8, 0.8, 1.0)
+
+
+def frame_glb(
+    sequence: MeshSequence, k: int, normals: Normals, facts: Facts | None = None
+) -> bytes:
+    """Timestep `k` as a GLB of its own.
+
+    `normals` are those of the whole sequence `(T, V, 3)`; `facts` are plain JSON values kept in
+    `asset.extras`. Raises ValueError on anything that is not finite or does not fit.
+    """
+    _check(sequence, normals)
+    if not 0 <= k < len(sequence):
+        raise ValueError(f"timestep {k} is not one of {len(sequence)}")
+    glb = Glb(GENERATOR, {"timestep": k, "fps": sequence.fps, **(facts or {})})
+    _add_mesh(glb, sequence, k, normals)
+    return glb.to_bytes()
+
+
+def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None = None) -> bytes:
+    """All timesteps in one GLB: timestep 0, and the others as morph targets with normals.
+
+    Timestep k is shown at k / fps seconds, in between lies the straight line. A sequence of one
+    timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
+    """
+    _check(sequence, normals)
+    glb = Glb(GENERATOR, {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})})
+    _add_mesh(glb, sequence, 0, normals)
+    if len(sequence) > 1:
+        _add_morph_targets(glb, sequence, normals)
+        _add_animation(glb, len(sequence), sequence.fps)
+    return glb.to_bytes()
+
+
+def write_frames(
+    sequence: MeshSequence,
+    normals: Normals,
+    folder: Path,
+    facts: Facts | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Path]:
+    """Write mesh_000.glb, mesh_001.glb ... and give their paths.
+
+    A texture of more than LARGEST_FRAME_TEXTURE_BYTES is not repeated in every file: its colours
+    at the vertices stand for it (COLOR_0). On failure no file of this call is left.
+    """
+    if sequence.texture and len(sequence.texture.image) > LARGEST_FRAME_TEXTURE_BYTES:
+        sequence = replace(sequence, texture=None, colors=vertex_colors(sequence.texture))
+    written: list[Path] = []
+    try:
+        for k in range(len(sequence)):
+            path = folder / f"mesh_{k:03d}.glb"
+            with whole_file(path) as part:
+                part.write_bytes(frame_glb(sequence, k, normals, facts))
+            written.append(path)
+            if on_progress:
+                on_progress(k + 1, len(sequence))
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def write_animated(
+    sequence: MeshSequence, normals: Normals, path: Path, facts: Facts | None = None
+) -> None:
+    """Write `animated_glb` to `path`, whole or not at all."""
+    content = animated_glb(sequence, normals, facts)
+    with whole_file(path) as part:
+        part.write_bytes(content)
+
+
+def _check(sequence: MeshSequence, normals: Normals) -> None:
+    shape = sequence.vertices.shape
+    if normals.dtype != np.float32 or normals.shape != shape:
+        raise ValueError(f"normals must be float32 {shape}, not {normals.dtype} {normals.shape}")
+    if sequence.texture:
+        check_texture(sequence.texture)
+
+
+def _add_mesh(glb: Glb, sequence: MeshSequence, k: int, normals: Normals) -> None:
+    """Scene, node, mesh and material of one timestep."""
+    attributes = {
+        "POSITION": glb.add_array(sequence.vertices[k], VERTEX_TARGET, bounds=True),
+        "NORMAL": glb.add_array(normals[k], VERTEX_TARGET),
+    }
+    if sequence.texture:
+        attributes["TEXCOORD_0"] = glb.add_array(sequence.texture.uv, VERTEX_TARGET)
+    elif sequence.colors is not None:
+        attributes["COLOR_0"] = glb.add_array(sequence.colors, VERTEX_TARGET, normalized=True)
+    # 65,535 is not an index in 16 bits: the format keeps it for itself (3.7.2.1)
+    index_type = np.uint16 if sequence.vertices.shape[1] <= 65_535 else np.uint32
+    indices = glb.add_array(sequence.faces.ravel().astype(index_type), INDEX_TARGET)
+    glb.tree |= {
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"name": "subject", "mesh": 0}],
+        "meshes": [
+            {
+                "name": "subject",
+                "primitives": [{"attributes": attributes, "indices": indices, "material": 0}],
+            }
+        ],
+        "materials": [_material(glb, sequence)],
+    }
+
+
+def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
+    """Matt and two-sided. Never left out: the format's own default is bare metal, nearly black."""
+    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.8}
+    if sequence.texture:
+        image = glb.add_image(sequence.texture.image, sequence.texture.media_type)
+        sampler = {"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _CLAMP, "wrapT": _CLAMP}
+        glb.tree |= {"samplers": [sampler], "textures": [{"sampler": 0, "source": image}]}
+        surface["baseColorTexture"] = {"index": 0}
+    elif sequence.colors is None:
+        surface["baseColorFactor"] = list(_CLAY)
+    return {"name": "surface", "doubleSided": True, "pbrMetallicRoughness": surface}
+
+
+def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> None:
+    """Differences to timestep 0. IEEE subtraction rounds right: base + difference is within half a
+    unit in the last place of the difference.
+    """
+    mesh = glb.tree["meshes"][0]
+    steps = range(1, len(sequence))
+    with np.errstate(over="ignore"):  # an overflow is refused by add_array
+        mesh["primitives"][0]["targets"] = [
+            {
+                "POSITION": glb.add_array(
+                    sequence.vertices[k] - sequence.vertices[0], VERTEX_TARGET, bounds=True
+                ),
+                "NORMAL": glb.add_array(normals[k] - normals[0], VERTEX_TARGET),
+            }
+            for k in steps
+        ]
+    mesh["weights"] = [0.0] * len(steps)
+    mesh["extras"] = {"targetNames": [f"frame_{k:03d}" for k in steps]}
+
+
+def _add_animation(glb: Glb, timesteps: int, fps: float) -> None:
+    """At time k / fps target k weighs 1 and all others 0."""
+    times = (np.arange(timesteps) / fps).astype(np.float32)
+    weights = np.eye(timesteps, dtype=np.float32)[:, 1:].ravel()
+    sampler = {
+        "input": glb.add_array(times, bounds=True),
+        "output": glb.add_array(weights),
+        "interpolation": "LINEAR",
+    }
+    channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
+    glb.tree["animations"] = [{"name": "motion", "channels": [channel], "samplers": [sampler]}]

@@ -1,0 +1,54 @@
+"""Vertex normals of a sequence, computed once and shared by every file that shows the mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from meshes.sequence import MeshSequence
+
+
+def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
+    """Unit normals `(T, V, 3)`, each the mean of its faces' normals weighted by area.
+
+    Vertices that share a place in timestep 0 share their faces too: the two sides of a UV seam get
+    one normal and no crease shows. A vertex without area around it points to +Z.
+    """
+    # float64: the squares of a float32's largest and smallest values stay finite and above zero
+    vertices = sequence.vertices.astype(np.float64)
+    welded = weld(sequence.vertices[0])
+    corners = welded[sequence.faces].T.ravel()
+    face_count = len(sequence.faces)
+    gather = csr_matrix(
+        (np.ones(corners.size), (corners, np.tile(np.arange(face_count), 3))),
+        shape=(int(welded.max()) + 1, face_count),
+    )
+    normals = np.empty_like(sequence.vertices)
+    for k, positions in enumerate(vertices):
+        a, b, c = (positions[corner] for corner in sequence.faces.T)
+        summed = gather @ _cross(b - a, c - a)
+        length = np.sqrt(np.einsum("ij,ij->i", summed, summed))
+        flat = length == 0
+        summed[flat], length[flat] = (0.0, 0.0, 1.0), 1.0
+        normals[k] = (summed / length[:, None])[welded]
+    return normals
+
+
+def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Number the distinct places among `(V, 3)`; gives each vertex `(V,)` the number of its own."""
+    x, y, z = positions.T
+    order = np.lexsort((z, y, x))
+    ordered = positions[order]
+    is_new = np.any(ordered[1:] != ordered[:-1], axis=1)
+    places = np.empty(len(positions), np.intp)
+    places[order] = np.concatenate(([0], np.cumsum(is_new)))
+    return places
+
+
+def _cross(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cross products of `(N, 3)` rows, three times faster than np.cross."""
+    out = np.empty_like(p)
+    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+        out[:, axis] = p[:, i] * q[:, j] - p[:, j] * q[:, i]
+    return out

@@ -1,0 +1,172 @@
+"""What a person looks at first: preview.mp4 (input | front | three-quarter), poster, source.mp4.
+
+The 3-D views come from a renderer that is passed in; the one that runs everywhere traces rays on
+the CPU. A preview that fails raises PreviewFailed and never concerns the meshes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from meshes.backdrop import Picture, input_panels
+from meshes.camera import Camera, View, fit_cameras
+from meshes.encoding import Launch, PreviewFailed, encode_h264
+from meshes.sequence import MeshSequence
+from meshes.whole_file import whole_file
+
+VIEWS = (View(azimuth_deg=0, elevation_deg=8), View(azimuth_deg=38, elevation_deg=14))
+"""The input camera's side, and three-quarter from the subject's left and above."""
+PANEL_PX = 512
+LARGEST_SOURCE_PX = 1280
+
+_SOURCE_GREY = 236.0
+# a page scrubs through source.mp4: a keyframe every four frames, none that looks ahead
+_SCRUBBING = ("-crf", "20", "-preset", "veryfast", "-g", "4", "-bf", "0", "-flags", "+cgop")
+_PREVIEW = ("-crf", "17", "-preset", "medium", "-g", "16", "-flags", "+cgop")
+_POSTER_QUALITY = 88
+
+OnProgress = Callable[[int, int], None]
+
+
+class Renderer(Protocol):
+    """Draws the timesteps of the one sequence and set of cameras that it was made for."""
+
+    def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
+        """One square RGB picture a camera; vertices and normals are `(V, 3)`."""
+
+
+MakeRenderer = Callable[[MeshSequence, Sequence[Camera]], Renderer]
+
+
+def write_preview(
+    sequence: MeshSequence,
+    normals: NDArray[np.float32],
+    frames: NDArray[np.uint8],
+    video: Path,
+    poster: Path,
+    *,
+    make_renderer: MakeRenderer | None = None,
+    panel_px: int = PANEL_PX,
+    launch: Launch = subprocess.Popen,
+    timeout_s: float = 120.0,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Write an mp4 of three square panels, at the sequence's own rate, and a WebP of one frame.
+
+    `frames` `(T, H, W, 3|4)` are those that the timesteps stand for, `normals` `(T, V, 3)` those of
+    meshes.normals. Without `make_renderer` Embree draws. Raises ValueError when the arrays do not
+    belong together, PreviewFailed when drawing or encoding fails; neither file is left then.
+    """
+    _check_frames(frames)
+    if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
+        raise ValueError(
+            f"{len(sequence)} timesteps need as many frames and normals, "
+            f"not {len(frames)} and {len(normals)}"
+        )
+    if panel_px < 2 or panel_px % 2:
+        raise ValueError(f"panels need an even size, not {panel_px}")
+    cameras = fit_cameras(sequence.vertices, VIEWS, panel_px)
+    try:
+        renderer = (make_renderer or _raytracer())(sequence, cameras)
+        strips = _strips(sequence, normals, frames, renderer, panel_px, on_progress)
+        best = _widest_timestep(sequence, cameras[0])
+        size = (panel_px * (1 + len(cameras)), panel_px)
+        with whole_file(poster) as part:
+            encode_h264(
+                _keeping(best, strips, part),
+                size,
+                sequence.fps,
+                video,
+                options=_PREVIEW,
+                launch=launch,
+                timeout_s=timeout_s,
+            )
+    except (cv2.error, ValueError, MemoryError) as exc:
+        raise PreviewFailed("the preview could not be drawn") from exc
+
+
+def write_source_video(
+    frames: NDArray[np.uint8],
+    fps: float,
+    path: Path,
+    *,
+    launch: Launch = subprocess.Popen,
+    timeout_s: float = 120.0,
+) -> None:
+    """Write the frames that were used, `(T, H, W, 3|4)`, frame for frame at the mesh's rate.
+
+    Cut-out frames stand on a light grey; larger ones are reduced to LARGEST_SOURCE_PX; an odd side
+    gets its last row or column twice. Raises ValueError on wrong frames, PreviewFailed when
+    encoding fails.
+    """
+    _check_frames(frames)
+    height, width = frames.shape[1:3]
+    scale = min(1.0, LARGEST_SOURCE_PX / max(height, width))
+    if scale < 1:
+        width, height = max(2, round(width * scale)), max(2, round(height * scale))
+    even = width + width % 2, height + height % 2
+    pictures = (_source_picture(frame, (width, height), even) for frame in frames)
+    encode_h264(pictures, even, fps, path, options=_SCRUBBING, launch=launch, timeout_s=timeout_s)
+
+
+def _check_frames(frames: NDArray[np.uint8]) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (3, 4):
+        raise ValueError(f"frames must be uint8 (T, H, W, 3|4), not {frames.dtype} {frames.shape}")
+    if 0 in frames.shape:
+        raise ValueError(f"there are no frames: {frames.shape}")
+
+
+def _raytracer() -> MakeRenderer:
+    try:
+        from meshes.raytracer import RayTracer  # here, so that without embreex the rest still works
+    except ImportError as exc:
+        raise PreviewFailed("the renderer embreex is not installed") from exc
+    return RayTracer
+
+
+def _strips(
+    sequence: MeshSequence,
+    normals: NDArray[np.float32],
+    frames: NDArray[np.uint8],
+    renderer: Renderer,
+    panel_px: int,
+    on_progress: OnProgress | None,
+) -> Iterator[Picture]:
+    """The panels side by side, one strip `(S, 3 S, 3)` a timestep."""
+    for k, panel in enumerate(input_panels(frames, panel_px)):
+        yield np.concatenate([panel, *renderer.render(sequence.vertices[k], normals[k])], axis=1)
+        if on_progress:
+            on_progress(k + 1, len(sequence))
+
+
+def _widest_timestep(sequence: MeshSequence, camera: Camera) -> int:
+    """The timestep for the poster: limbs spread wide, seen from the front."""
+    seen = [camera.project(vertices) for vertices in sequence.vertices]
+    return int(np.argmax([np.prod(points.max(axis=0) - points.min(axis=0)) for points in seen]))
+
+
+def _keeping(best: int, strips: Iterator[Picture], poster: Path) -> Iterator[Picture]:
+    """Pass all strips on and write one of them as WebP."""
+    for k, strip in enumerate(strips):
+        if k == best:
+            quality = [cv2.IMWRITE_WEBP_QUALITY, _POSTER_QUALITY]
+            poster.write_bytes(cv2.imencode(".webp", strip[..., ::-1], quality)[1].tobytes())
+        yield strip
+
+
+def _source_picture(frame: Picture, size: tuple[int, int], even: tuple[int, int]) -> Picture:
+    """One RGB frame of `even` size: composited, then reduced to `size`, then padded."""
+    if frame.shape[2] == 4:
+        alpha = frame[..., 3:].astype(np.float32) / 255
+        frame = (frame[..., :3] * alpha + _SOURCE_GREY * (1 - alpha) + 0.5).astype(np.uint8)
+    if frame.shape[1::-1] != size:
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    padding = ((0, even[1] - size[1]), (0, even[0] - size[0]), (0, 0))
+    return np.pad(frame, padding, mode="edge") if even != size else frame

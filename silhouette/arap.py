@@ -1,0 +1,144 @@
+"""As-rigid-as-possible deformation of a flat mesh, pulled towards targets.
+
+Local/global iteration of Sorkine and Alexa 2007 on a 2-D mesh (Igarashi et al. 2005). In the plane
+a rotation is a unit complex number and a similarity any complex number, so points are complex
+throughout. Knows no pictures.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve_banded, cholesky_banded
+
+from silhouette.lattice import Points, Triangles, edges, neighbours
+
+Complex = NDArray[np.complex128]
+
+_SCALE_FREEDOM = 0.5
+"""0: limbs keep their size (rigid); 1: they may swell and shrink at no cost (similar)."""
+_SCALE_LIMITS = (0.5, 2.0)
+_HOLD = 1e-4
+"""Pull of every node towards where it is: keeps the system definite without any target."""
+
+
+class Pull(NamedTuple):
+    """Nodes `(K,)` that should lie at `targets` `(K, 2)`, each with a weight `(K,)`."""
+
+    nodes: NDArray[np.int64]
+    targets: Points
+    weights: NDArray[np.float64]
+
+
+class Rest(NamedTuple):
+    """A shape `(N, 2)` whose edges should be kept up to local rotation, and how much."""
+
+    points: Points
+    weight: float
+
+
+class Arap:
+    """The solver for one mesh: nodes are renumbered once (reverse Cuthill-McKee), so that each
+    system is a narrow band and costs a few milliseconds for a thousand nodes."""
+
+    def __init__(self, triangles: Triangles, nodes: int) -> None:
+        self.nodes = nodes
+        self.adjacency = neighbours(triangles, nodes)
+        order = sp.csgraph.reverse_cuthill_mckee(self.adjacency, symmetric_mode=True)
+        self._order = order
+        self._place = np.empty(nodes, np.int64)
+        self._place[order] = np.arange(nodes)
+        self.edges = edges(triangles)
+        low, high = np.sort(self._place[self.edges], axis=1).T
+        self._band = (high - low, low)
+        self._width = int((high - low).max(initial=0)) + 1
+
+        count, ones = len(self.edges), np.ones(len(self.edges))
+        tail, head = self.edges.T
+        columns = np.arange(count)
+        size = (nodes, count)
+        self._starts = sp.coo_array((ones, (tail, columns)), shape=size).tocsr()
+        self._ends = sp.coo_array((ones, (head, columns)), shape=size).tocsr()
+        touching = (self._starts + self._ends).tocsr()
+        # rotations are averaged with those of the neighbours: smoother than the bare local step
+        self._around = (touching + 0.5 * (self.adjacency @ touching)).tocsr()
+        self._divergence = (self._ends - self._starts).tocsr()
+        self._degree = touching
+
+    def solve(
+        self,
+        points: Points,
+        pulls: list[Pull],
+        rests: list[Rest],
+        stiffness: float,
+        rounds: int,
+        stiffer: NDArray[np.float64] | None = None,
+    ) -> Points:
+        """Deform `points` `(N, 2)`: the pulls' and the rests' squared errors at a balance.
+
+        `stiffer` multiplies the stiffness of each edge. One factorisation serves all `rounds`.
+        """
+        weights = stiffness * (np.ones(len(self.edges)) if stiffer is None else stiffer)
+        diagonal = np.full(self.nodes, _HOLD)
+        place = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
+        wanted = _HOLD * place
+        for pull in pulls:
+            target = np.ascontiguousarray(pull.targets, np.float64).view(np.complex128)[:, 0]
+            diagonal += np.bincount(pull.nodes, pull.weights, self.nodes)
+            wanted = wanted + np.bincount(pull.nodes, pull.weights * target.real, self.nodes)
+            wanted = wanted + 1j * np.bincount(pull.nodes, pull.weights * target.imag, self.nodes)
+        factor = self._factor(weights * sum(rest.weight for rest in rests), diagonal)
+        tail, head = self.edges.T
+        spans = [
+            np.ascontiguousarray(rest.points[head] - rest.points[tail]).view(np.complex128)[:, 0]
+            for rest in rests
+        ]
+        for _ in range(rounds):
+            right = wanted
+            moved = place[head] - place[tail]
+            for rest, span in zip(rests, spans, strict=True):
+                turn = self._similarities(span, moved, weights)
+                ideal = 0.5 * (turn[tail] + turn[head]) * span
+                right = right + self._divergence @ (rest.weight * weights * ideal)
+            place = self._back_substitute(factor, right)
+        return place.view(np.float64).reshape(-1, 2)
+
+    def mean_of_neighbours(self) -> sp.csr_array:
+        """Averaging operator `(N, N)`; a node without neighbours gets zero."""
+        degree = np.maximum(self.adjacency.sum(axis=1), 1)
+        return (sp.diags_array(1 / degree) @ self.adjacency).tocsr()
+
+    def _similarities(self, span: Complex, moved: Complex, weights: NDArray[np.float64]) -> Complex:
+        """Per node the rotation, with part of the scale, that best carries rest edges to new ones.
+
+        Least squares in the plane: sum of conj(rest) * new over sum of |rest|^2.
+        """
+        carried = self._around @ (weights * np.conj(span) * moved)
+        size = self._around @ (weights * np.abs(span) ** 2)
+        length = np.abs(carried)
+        scale = np.clip(length / np.maximum(size, 1e-9), *_SCALE_LIMITS) ** _SCALE_FREEDOM
+        out: Complex = np.where(length > 1e-9, carried / np.maximum(length, 1e-9), 1.0) * scale
+        return out
+
+    def _factor(
+        self, weights: NDArray[np.float64], diagonal: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Cholesky factor of the graph Laplacian plus `diagonal`, in LAPACK's lower band form."""
+        band = np.zeros((self._width, self.nodes))
+        band[self._band] = -weights
+        band[0] = (diagonal + self._degree @ weights)[self._order]
+        factor: NDArray[np.float64] = cholesky_banded(
+            band, overwrite_ab=True, lower=True, check_finite=False
+        )
+        return factor
+
+    def _back_substitute(self, factor: NDArray[np.float64], right: Complex) -> Complex:
+        """Both coordinates at once, through the renumbering and back."""
+        columns = np.ascontiguousarray(right[self._order]).view(np.float64).reshape(-1, 2)
+        solved = cho_solve_banded((factor, True), columns, check_finite=False)
+        out = np.empty((self.nodes, 2))
+        out[self._order] = solved
+        return out.view(np.complex128)[:, 0]

@@ -1,0 +1,309 @@
+"""Cutting a moving subject out of a busy background, without any training: a guess, often good.
+
+Motion against the camera's own, difference to the camera-compensated median picture and colours
+that the border lacks are added up to a score; GrabCut (Rother et al. 2004) makes a mask of it in
+the clearest frame, and of that mask, carried along the flow, in all others. Says how much the
+result stands out; whether that is enough is decided by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from silhouette.outline import Field
+from silhouette.plain_background import (
+    Mask,
+    border_strip,
+    fill_pinholes,
+    keep_large_parts,
+    to_lab,
+)
+
+_SIDE_PX = 256
+_MEDIAN_OF = 11
+"""Frames in the median picture, spread over the clip."""
+_SHARES = (0.40, 0.25, 0.35)
+"""Of motion, difference and colour in the score."""
+
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MotionCut:
+    """Masks `(H, W)` at the images' size.
+
+    `contrast` is the mean score (0..1) inside the masks minus that outside; `motion_px` how fast
+    the quickest tenth of the subject moves against the camera, in pixels of 1/256 of the frame per
+    frame, counted only where forward and backward flow agree.
+    """
+
+    masks: list[Mask]
+    contrast: float
+    motion_px: float
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The clip at working size: pictures, greys, flows to the next and to the previous frame, and
+    the camera's motion from each frame to the next (3 x 3, affine)."""
+
+    images: list[NDArray[np.uint8]]
+    greys: list[NDArray[np.uint8]]
+    ahead: list[Field]
+    back: list[Field]
+    camera: list[Affine]
+    grid: Field
+
+
+def cut_by_motion(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> MotionCut:
+    """Masks of what moves. `images` are uint8 RGB `(H, W, 3)`; `tick` gets the frames done."""
+    count = len(images)
+    scene = _look(images, lambda t: tick(t // 3))
+    motion = _residual_motion(scene)
+    scores = _smooth_along_flow(_score(scene, motion, lambda t: tick((count + t) // 3)), scene)
+    masks = _propagate(scene, scores, lambda t: tick((2 * count + t) // 3))
+    height, width = images[0].shape[:2]
+    full = [
+        cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
+        for mask in masks
+    ]
+    return MotionCut(full, _contrast(scores, masks), _typical_motion(motion, masks))
+
+
+# --- what there is to see
+
+
+def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scene:
+    height, width = images[0].shape[:2]
+    scale = _SIDE_PX / max(height, width)
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+    greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    ahead, back, camera = [], [], []
+    for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
+        ahead.append(flow.calc(one, two, None))
+        back.append(flow.calc(two, one, None))
+        camera.append(_camera_motion(one, two))
+        tick(t)
+    grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
+    return _Scene(small, greys, ahead, back, camera, grid)
+
+
+def _camera_motion(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> Affine:
+    """How the background moves: RANSAC's affine map of tracked corners, identity for want of any."""
+    still = np.eye(3)
+    corners = cv2.goodFeaturesToTrack(one, 600, 0.005, 5)
+    if corners is None or len(corners) < 20:
+        return still
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        one, two, corners, None, winSize=(21, 21), maxLevel=4
+    )
+    good = status[:, 0] > 0
+    if np.count_nonzero(good) < 20:
+        return still
+    affine, _ = cv2.estimateAffine2D(
+        corners[good], found[good], ransacReprojThreshold=1.5, maxIters=3000, confidence=0.999
+    )
+    if affine is None or not 0.5 < np.linalg.det(affine[:, :2]) < 2:
+        return still
+    return np.vstack([affine, [0, 0, 1]])
+
+
+def _residual_motion(scene: _Scene) -> list[Field]:
+    """Speed against the camera per frame and pixel, where both flows agree; pixels per frame."""
+    last = len(scene.greys) - 1
+    out = []
+    for t, grey in enumerate(scene.greys):
+        speeds = []
+        if t < last:
+            speeds.append(_against(scene, scene.ahead[t], scene.back[t], scene.camera[t]))
+        if t > 0:
+            inverse = np.linalg.inv(scene.camera[t - 1])
+            speeds.append(_against(scene, scene.back[t - 1], scene.ahead[t - 1], inverse))
+        out.append(np.mean(speeds, axis=0) if speeds else np.zeros(grey.shape, np.float32))
+    return out
+
+
+def _against(scene: _Scene, flow: Field, reverse: Field, camera: Affine) -> Field:
+    """Length of flow minus camera motion, fading where the reverse flow does not lead back."""
+    moved = scene.grid @ camera[:2, :2].T.astype(np.float32) + camera[:2, 2].astype(np.float32)
+    residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
+    returned = _warp(reverse, scene.grid + flow)
+    error = np.linalg.norm(flow + returned, axis=2)
+    out: Field = (residual * np.exp(-((error / 1.5) ** 2))).astype(np.float32)
+    return out
+
+
+def _warp(image: Field, where: Field) -> Field:
+    out: Field = cv2.remap(
+        image, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return out
+
+
+# --- how much each pixel looks like the subject
+
+
+def _score(scene: _Scene, motion: list[Field], tick: Callable[[int], None]) -> list[Field]:
+    """0..1 per pixel. Motion counts less the slower it is: below a pixel a frame it is noise."""
+    height, width = scene.greys[0].shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] / 0.84
+    centre = (0.35 + 0.65 * np.exp(-(x**2 + y**2))).astype(np.float32)
+    trust = min(1.0, float(np.mean([np.percentile(speed, 97) for speed in motion])))
+    out = []
+    for t, speed in enumerate(motion):
+        moves = trust * _stretch(cv2.GaussianBlur(speed, (0, 0), 2), 50)
+        differs = _stretch(cv2.GaussianBlur(_difference(scene, t), (0, 0), 1.5), 50)
+        colour = _stretch(_border_lacks(scene.images[t]), 30)
+        parts = zip(_SHARES, (moves, differs, colour), strict=True)
+        out.append(centre * np.sum([share * part for share, part in parts], axis=0))
+        tick(t)
+    return out
+
+
+def _stretch(field: Field, low: float) -> Field:
+    """0 at the percentile `low`, 1 at the 97th."""
+    bottom, top = np.percentile(field, (low, 97))
+    out: Field = np.clip((field - bottom) / max(float(top - bottom), 1e-6), 0, 1)
+    return out
+
+
+def _difference(scene: _Scene, t: int) -> Field:
+    """Distance in Lab to the median of the other frames, moved to where the camera is at `t`."""
+    count = len(scene.images)
+    height, width = scene.greys[0].shape
+    position = [np.eye(3)]
+    for step in scene.camera:
+        position.append(step @ position[-1])
+    others = []
+    for s in range(0, count, max(1, count // _MEDIAN_OF)):
+        if s != t:
+            move = (position[t] @ np.linalg.inv(position[s]))[:2]
+            others.append(
+                cv2.warpAffine(
+                    scene.images[s], move, (width, height), borderMode=cv2.BORDER_REPLICATE
+                )
+            )
+    if not others:
+        return np.zeros((height, width), np.float32)
+    median = np.median(np.stack(others), axis=0).astype(np.uint8)
+    out: Field = np.linalg.norm(to_lab(scene.images[t]) - to_lab(median), axis=2)
+    return out
+
+
+def _border_lacks(image: NDArray[np.uint8]) -> Field:
+    """1 where a colour does not occur in the border strip, 0 where it is as common there."""
+    bins = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB) // 16).astype(np.int64)
+    code = (bins[..., 0] * 16 + bins[..., 1]) * 16 + bins[..., 2]
+    strip = border_strip(*code.shape, 0.05)
+
+    def histogram(codes: NDArray[np.int64]) -> Field:
+        counts = np.bincount(codes.ravel(), minlength=4096).astype(np.float32).reshape(16, 16, 16)
+        out: Field = gaussian_filter(counts, 0.7).ravel() / codes.size
+        return out
+
+    ratio = histogram(code[strip])[code] / (histogram(code)[code] + 1e-6)
+    out: Field = cv2.GaussianBlur(1 - np.clip(ratio, 0, 1), (0, 0), 2.5)
+    return out
+
+
+def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
+    """Half of each score is what flowed in from the frame before."""
+    out = [scores[0]]
+    for score, back in zip(scores[1:], scene.back, strict=True):
+        out.append(0.5 * score + 0.5 * _warp(out[-1], scene.grid + back))
+    return out
+
+
+# --- masks
+
+
+def _propagate(scene: _Scene, scores: list[Field], tick: Callable[[int], None]) -> list[Mask]:
+    """GrabCut in the clearest frame, then outwards to both ends of the clip."""
+    count = len(scores)
+    clarity = [np.percentile(score, 97) - np.percentile(score, 60) for score in scores]
+    first = int(np.argmax(clarity))
+    masks = {first: _seed(scores[first], scene.images[first])}
+    for t in range(first + 1, count):
+        masks[t] = _carry(masks[t - 1], scene, scene.back[t - 1], scores[t], t)
+        tick(len(masks))
+    for t in range(first - 1, -1, -1):
+        masks[t] = _carry(masks[t + 1], scene, scene.ahead[t], scores[t], t)
+        tick(len(masks))
+    return [masks[t] for t in range(count)]
+
+
+def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
+    """From the score alone: Otsu's threshold, the top 4 % sure, the low and the border sure not."""
+    grey = np.clip(score * 255, 0, 255).astype(np.uint8)
+    threshold = cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)[0] / 255
+    trimap = np.full(score.shape, cv2.GC_PR_BGD, np.uint8)
+    trimap[score > threshold] = cv2.GC_PR_FGD
+    trimap[score > np.percentile(score, 96)] = cv2.GC_FGD
+    trimap[score < 0.35 * threshold] = cv2.GC_BGD
+    trimap[border_strip(*score.shape, 0.015)] = cv2.GC_BGD
+    return _clean(_grab_cut(image, trimap, 5))
+
+
+def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, t: int) -> Mask:
+    """The neighbour's mask, moved along `flow` (from frame `t` to it) and cut again in a band."""
+    moved = _warp(mask.astype(np.float32), scene.grid + flow) > 0.5
+    trimap = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    trimap[_dilate(moved, 6) & (score >= 0.08)] = cv2.GC_PR_BGD
+    trimap[moved] = cv2.GC_PR_FGD
+    trimap[_dilate(moved, 10) & (score > np.percentile(score, 93))] = cv2.GC_PR_FGD
+    trimap[~_dilate(~moved, 4)] = cv2.GC_FGD
+    return _clean(_grab_cut(scene.images[t], trimap, 2))
+
+
+def _grab_cut(image: NDArray[np.uint8], trimap: NDArray[np.uint8], rounds: int) -> Mask:
+    """Empty unless both sides have enough pixels for a mixture of five Gaussians each."""
+    front = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    if not 32 <= np.count_nonzero(front) <= front.size - 32:
+        return np.zeros(front.shape, bool)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(image, trimap, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    out: Mask = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    return out
+
+
+def _clean(mask: Mask) -> Mask:
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return fill_pinholes(keep_large_parts(opened, 0.12), 0.004)
+
+
+def _dilate(mask: Mask, radius: int) -> Mask:
+    side = 2 * radius + 1
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    out: Mask = cv2.dilate(mask.astype(np.uint8), disk) > 0
+    return out
+
+
+# --- how sure
+
+
+def _contrast(scores: list[Field], masks: list[Mask]) -> float:
+    """Mean score inside minus outside, averaged over the clip."""
+    gaps = [
+        float(score[mask].mean() - score[~mask].mean()) if mask.any() and not mask.all() else 0.0
+        for score, mask in zip(scores, masks, strict=True)
+    ]
+    return float(np.mean(gaps))
+
+
+def _typical_motion(motion: list[Field], masks: list[Mask]) -> float:
+    """The 90th percentile of speed inside the masks minus the median outside, over the clip."""
+    speeds = [
+        float(np.percentile(speed[mask], 90) - np.median(speed[~mask]))
+        if mask.any() and not mask.all()
+        else 0.0
+        for speed, mask in zip(motion, masks, strict=True)
+    ]
+    return float(np.median(speeds))

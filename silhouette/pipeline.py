@@ -1,0 +1,135 @@
+"""The CPU pipeline, start to end: cut the subject out, inflate one frame of it, track the rest.
+
+Depth is invented: the outline is inflated and the back mirrors the front, so the mesh convinces
+from the front and up to about forty degrees from it; a limb that passes before the body is not
+told from the body. No weights, no GPU; called by the child through pipeline.Pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import NoSubjectFound
+from meshes.sequence import MeshSequence, Texture
+from presets import SILHOUETTE, Mode
+from silhouette.canvas import Canvas, crop_to_subject
+from silhouette.footage import Flow, Footage
+from silhouette.inflation import Shape, inflate, is_closed, volume
+from silhouette.lifting import Motion, lift
+from silhouette.reference import choose_reference
+from silhouette.segmentation import cut_out
+from silhouette.texture import paint
+from silhouette.tracking import Tracker
+from video.clip import Clip
+
+if TYPE_CHECKING:
+    from pipeline import Reporter
+
+
+class SilhouettePipeline:
+    """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
+
+    name: Literal["silhouette"] = "silhouette"
+    shares: Mapping[str, float] = {
+        "background": 0.20,
+        "shape": 0.30,
+        "motion": 0.47,
+        "decoding": 0.03,
+    }
+
+    def load(self, reporter: Reporter) -> None:
+        """Nothing to load: there are no weights."""
+        reporter.progress("loading", 1, 1, "nothing to load")
+
+    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
+        """A closed mesh of fixed topology for every frame of `clip`.
+
+        `seed` starts OpenCV's generator (RANSAC, GrabCut): the same clip gives the same mesh.
+        Raises NoSubjectFound.
+        """
+        preset = SILHOUETTE[mode]
+        cv2.setRNGSeed(seed % 2**31)
+        cutout = cut_out(clip.frames, reporter)
+        canvas = crop_to_subject(clip.frames, cutout, preset.canvas_px)
+
+        tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
+        reference = choose_reference(canvas, preset.reference_candidates, tick)
+        shape = _inflate(canvas, reference, preset.vertices)
+        texture = paint(canvas.images[reference], canvas.alphas[reference], shape.vertices[:, :2])
+        still = _onto_source(canvas, shape.vertices[None], [reference])
+        reporter.anchor(_sequence(still, shape, texture, clip.fps))
+
+        tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
+        footage = Footage.of(canvas, tick)
+        tracker = Tracker(footage, reference, preset.control_nodes, Flow())
+        if not len(tracker.sheet.triangles):
+            raise _too_small()
+        track = tracker.run(preset.reanchor, smooth=True, tick=tick)
+
+        tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
+        motion = lift(shape, tracker.sheet, track, reference, tick)
+        placed = _onto_source(canvas, motion, range(len(clip)))
+        return _checked(_sequence(placed, shape, texture, clip.fps))
+
+
+def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:
+    """A callable that reports one more step each time, never more than there are."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done = min(done + 1, steps)
+        reporter.progress(stage, done, steps, message)
+
+    return tick
+
+
+def _inflate(canvas: Canvas, reference: int, vertices: int) -> Shape:
+    shape = inflate(canvas.alphas[reference], vertices)
+    if shape is None or not is_closed(shape.triangles):
+        raise _too_small()
+    if volume(shape.vertices, shape.triangles) <= 0:
+        raise _too_small()
+    return shape
+
+
+def _too_small() -> NoSubjectFound:
+    return NoSubjectFound("What stands out from the background is too thin or too scattered.")
+
+
+def _onto_source(canvas: Canvas, motion: Motion, frames: range | list[int]) -> Motion:
+    """From canvas pixels of each frame to source pixels, so that crops that travel are undone."""
+    out = motion * canvas.source_px
+    for k, t in enumerate(frames):
+        out[k, :, :2] = canvas.to_source(t, motion[k, :, :2])
+    return out
+
+
+def _sequence(motion: Motion, shape: Shape, texture: Texture, fps: float) -> MeshSequence:
+    """Source pixels (y down, z away) to glTF's axes: up, towards the camera, inside [-1, 1].
+
+    Two axes are turned, so orientation stays. One shift and one scale for all timesteps.
+    """
+    vertices = motion * (1, -1, -1)
+    low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
+    scale = 2 * 0.999 / float((high - low).max())  # float32 rounding stays inside
+    placed = ((vertices - (low + high) / 2) * scale).astype(np.float32)
+    return MeshSequence(placed, shape.triangles.astype(np.int32), fps, texture=texture)
+
+
+def _checked(mesh: MeshSequence) -> MeshSequence:
+    """The last word before files are made of it: every timestep has a volume and real triangles."""
+    for vertices in mesh.vertices:
+        if volume(vertices, mesh.faces) <= 0 or _smallest_area(vertices, mesh.faces) <= 0:
+            raise _too_small()
+    return mesh
+
+
+def _smallest_area(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> float:
+    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).min()) / 2

@@ -1,0 +1,192 @@
+"""Cutting a subject out of a plain background: a wall, a sheet, a screen, soft shadows included.
+
+The background is a smooth colour surface fitted to the border of the frame; what departs from it is
+the subject. Says also how plain a background is; decides nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from silhouette.outline import Field
+
+Mask = NDArray[np.bool_]
+
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+"""Odd and symmetric: opening with an even kernel moves the mask by a pixel."""
+_PLAIN_INLIERS = 0.80
+_PLAIN_SPREAD = 4.5
+"""Without a limit on the spread busy scenes pass for plain ones (measured)."""
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The background's colour at every pixel, CIE Lab `(H, W, 3)`, and how well it fits.
+
+    `inliers` is the share of border pixels it explains, `spread` their distance to it in delta E.
+    """
+
+    colour: Field
+    inliers: float
+    spread: float
+
+    @property
+    def is_plain(self) -> bool:
+        """True if most of the border is this backdrop and little else."""
+        return self.inliers > _PLAIN_INLIERS and self.spread < _PLAIN_SPREAD
+
+
+def to_lab(image: NDArray[np.uint8]) -> Field:
+    """CIE Lab in its own units (L 0..100) from RGB."""
+    out: Field = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return out
+
+
+def border_strip(height: int, width: int, share: float) -> Mask:
+    """The outer `share` of the frame's shorter side, at least two pixels."""
+    depth = max(2, round(share * min(height, width)))
+    strip = np.ones((height, width), bool)
+    strip[depth:-depth, depth:-depth] = False
+    return strip
+
+
+def fit_backdrop(image: NDArray[np.uint8]) -> Backdrop:
+    """Fit a quadratic colour surface to the border strip, reweighted against what is not it."""
+    lab = to_lab(image)
+    height, width = lab.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = x / width - 0.5, y / height - 0.5
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+    strip = border_strip(height, width, 0.04)
+    every = max(1, np.count_nonzero(strip) // 5000)
+    terms, colours = basis[strip][::every], lab[strip][::every]
+    inlier = np.linalg.norm(colours - np.median(colours, axis=0), axis=1) < 25
+    surface, spread = np.zeros((6, 3), np.float32), np.inf
+    for _ in range(5):
+        if np.count_nonzero(inlier) < 20:
+            return Backdrop(np.zeros_like(lab), 0.0, np.inf)
+        surface = np.linalg.lstsq(terms[inlier], colours[inlier], rcond=None)[0]
+        error = np.linalg.norm(colours - terms @ surface, axis=1)
+        spread = max(1.0, 1.48 * float(np.median(error[inlier])))
+        inlier = error < min(max(4.0, 3.5 * spread), 12.0)
+    return Backdrop((basis @ surface).astype(np.float32), float(inlier.mean()), spread)
+
+
+def cut_from_backdrop(image: NDArray[np.uint8], backdrop: Backdrop) -> Mask:
+    """The subject's mask, `(H, W)`, from RGB `image`.
+
+    1. background is what looks like the backdrop, or like its shadow, and reaches the border;
+    2. so do holes that show it through the subject;
+    3. parts without any strong evidence are dropped;
+    4. the rim of mixed pixels is peeled off.
+    """
+    calm = to_lab(cv2.bilateralFilter(image, 5, 20, 3))
+    away = calm - backdrop.colour
+    departure = np.sqrt((away**2).sum(axis=2))
+    texture = _gradient_length(calm[..., 0])
+    strong = max(14.0, 6 * backdrop.spread)
+
+    chroma = np.hypot(away[..., 1], away[..., 2])
+    darker = (away[..., 0] < 0) & (away[..., 0] > -0.40 * backdrop.colour[..., 0])
+    shadow = (chroma < 5) & darker & (texture < 1.2)
+    background = _reaching_border((departure < max(5.0, 3 * backdrop.spread)) | shadow)
+    exact = (departure < max(2.5, 1.7 * backdrop.spread)) & (texture < 1.2) & ~background
+    background |= _see_through(exact, departure, 0.6 * strong)
+
+    subject = _with_evidence(~background, departure > strong)
+    subject = _open(subject)
+    raw = to_lab(image) - backdrop.colour
+    subject = _peel(subject, np.sqrt((raw**2).sum(axis=2)))
+    return fill_pinholes(keep_large_parts(_open(subject), 0.03), 5e-4)
+
+
+def keep_large_parts(mask: Mask, share: float) -> Mask:
+    """Without the components smaller than `share` of the largest one."""
+    count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count <= 1:
+        return mask
+    area = stats[:, cv2.CC_STAT_AREA].copy()
+    area[0] = 0
+    keep: Mask = area >= max(share * area.max(), 12)
+    return keep[label]
+
+
+def fill_pinholes(mask: Mask, share: float) -> Mask:
+    """With holes filled that are smaller than `share` of the mask and do not touch the border."""
+    inverse = (~mask).astype(np.uint8)
+    _, label, stats, _ = cv2.connectedComponentsWithStats(inverse, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
+    small[0] = False
+    small[_border_labels(label)] = False
+    return mask | small[label]
+
+
+def _border_labels(label: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.unique(np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]]))
+
+
+def _reaching_border(candidate: Mask) -> Mask:
+    """The components of `candidate` that touch the frame's border."""
+    count, label = cv2.connectedComponents(candidate.astype(np.uint8), connectivity=4)
+    touching = np.zeros(count, bool)
+    touching[_border_labels(label)] = True
+    touching[0] = False
+    return touching[label]
+
+
+def _see_through(exact: Mask, departure: Field, sharp: float) -> Mask:
+    """Enclosed pieces of backdrop: an exact match, not tiny, with a sharp rim all round."""
+    count, label, stats, _ = cv2.connectedComponentsWithStats(
+        exact.astype(np.uint8), connectivity=4
+    )
+    holes = np.zeros(count, bool)
+    for k in range(1, count):
+        left, top, width, height, area = stats[k]
+        if area < 2e-4 * exact.size:
+            continue
+        window = np.s_[max(top - 5, 0) : top + height + 5, max(left - 5, 0) : left + width + 5]
+        piece = (label[window] == k).astype(np.uint8)
+        near, far = (cv2.dilate(piece, np.ones((n, n), np.uint8)) for n in (5, 9))
+        rim = departure[window][(far > 0) & (near == 0)]
+        holes[k] = len(rim) > 0 and float(np.percentile(rim, 25)) > sharp
+    grown: Mask = cv2.dilate(holes[label].astype(np.uint8), _CROSS) > 0
+    return grown & (departure < sharp)
+
+
+def _with_evidence(mask: Mask, strong: Mask) -> Mask:
+    """Components of which at least a twentieth departs strongly from the backdrop."""
+    count, label = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    size = np.bincount(label.ravel(), minlength=count)
+    sure = np.bincount(label[strong], minlength=count) > 0.05 * size
+    sure[0] = False
+    return sure[label]
+
+
+def _peel(subject: Mask, departure: Field) -> Mask:
+    """Take off at most three pixels of rim that are more backdrop than subject.
+
+    A mixed pixel departs by alpha times what the pure subject next to it departs by.
+    """
+    pure = cv2.dilate(np.where(subject, departure, 0).astype(np.float32), np.ones((9, 9), np.uint8))
+    mixed = departure < 0.5 * pure
+    for _ in range(3):
+        core = cv2.erode(subject.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        subject = core | (subject & ~mixed)
+    return subject
+
+
+def _open(mask: Mask) -> Mask:
+    out: Mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _CROSS) > 0
+    return out
+
+
+def _gradient_length(lightness: Field) -> Field:
+    soft = cv2.GaussianBlur(lightness, (0, 0), 1.2)
+    along = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    down = cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    out: Field = np.hypot(along, down)
+    return out

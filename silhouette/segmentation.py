@@ -1,0 +1,253 @@
+"""Where the subject is in every frame: the first thing the pipeline does, and the most fallible.
+
+Three ways, the surest first: the clip's own alpha channel, a plain background, and motion with
+GrabCut. What they find is checked here: NoSubjectFound when it is no subject, notices when it is a
+doubtful one. Knows no mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import NoSubjectFound
+from silhouette.canvas import Box, Cutout
+from silhouette.motion_grabcut import MotionCut, cut_by_motion
+from silhouette.plain_background import cut_from_backdrop, fit_backdrop
+
+if TYPE_CHECKING:
+    from pipeline import Reporter
+
+_WORK_PX = (256, 512)
+"""Colours are segmented at a longer side between these; smaller and larger frames are resized."""
+_TRANSPARENT_SHARE = 0.005
+"""An alpha channel says something if this share of the clip's pixels is transparent."""
+_LEAST_COVERAGE = 0.001
+_MOST_COVERAGE = 0.90
+_MOST_MISSING = 0.25
+_WORTH_ZOOMING = 0.6
+_LEAST_CONTRAST = 0.19
+_LEAST_CONTRAST_IN_PIECES = 0.25
+_LEAST_MOTION_PX = 0.30
+
+
+@dataclass(frozen=True)
+class _Zone:
+    """Part of the source at working size: `images` uint8 `(h, w, 3)` RGB of `box`."""
+
+    images: list[NDArray[np.uint8]]
+    box: Box
+
+
+def cut_out(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
+    """The subject's alphas from frames uint8 `(T, H, W, 3|4)`.
+
+    Raises NoSubjectFound. Notices: low_confidence_segmentation, subject_touches_border,
+    subject_area_changes, several_subjects.
+    """
+    reporter.progress("background", 0, len(frames), "looking for the subject")
+    cutout = _from_alpha(frames)
+    motion: MotionCut | None = None
+    if cutout is None:
+        zone = _zone(frames, (0, 0, frames.shape[2], frames.shape[1]))
+        cutout = _from_plain_background(frames, zone, reporter)
+        if cutout is None:
+            motion = cut_by_motion(
+                zone.images, lambda step: reporter.progress("background", step, len(frames))
+            )
+            cutout = Cutout(_soft(motion.masks, 1.0), zone.box, "motion_grabcut")
+    _check_coverage(cutout, frames.shape)
+    pieces = float(np.median([_pieces(alpha > 127) for alpha in cutout.alphas]))
+    if motion is not None:
+        _check_motion(motion, pieces)
+        reporter.notice(
+            "low_confidence_segmentation",
+            "The background is not plain and the clip has no alpha channel: the subject was told "
+            "from it by motion and colour, and parts of either may be taken for the other.",
+        )
+    _warn(cutout, frames.shape, pieces, reporter)
+    reporter.progress("background", len(frames), len(frames))
+    return cutout
+
+
+def _from_alpha(frames: NDArray[np.uint8]) -> Cutout | None:
+    """The clip's own alpha, unless it is opaque (nearly) everywhere."""
+    if frames.shape[3] != 4:
+        return None
+    clear = sum(int(np.count_nonzero(frame[..., 3] < 128)) for frame in frames)
+    if clear < _TRANSPARENT_SHARE * frames[..., 3].size:
+        return None
+    return Cutout(frames[..., 3], (0, 0, frames.shape[2], frames.shape[1]), "alpha")
+
+
+def _zone(frames: NDArray[np.uint8], box: Box) -> _Zone:
+    """The box of every frame, resized one frame at a time."""
+    left, top, right, bottom = box
+    longer = max(right - left, bottom - top)
+    scale = min(max(longer, _WORK_PX[0]), _WORK_PX[1]) / longer
+    size = tuple(max(16, round(side * scale)) for side in (right - left, bottom - top))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return _Zone(
+        [
+            cv2.resize(frame[top:bottom, left:right, :3], size, interpolation=how)
+            for frame in frames
+        ],
+        box,
+    )
+
+
+def _from_plain_background(
+    frames: NDArray[np.uint8], zone: _Zone, reporter: Reporter
+) -> Cutout | None:
+    """Masks against each frame's own backdrop; None where most frames have none.
+
+    A subject that is small in a large frame is cut out a second time from close by.
+    """
+    cutout = _cut_zone(zone, reporter)
+    if cutout is None:
+        return None
+    box = _surroundings(cutout, frames.shape)
+    longer = max(frames.shape[1:3])
+    if box is None or longer <= _WORK_PX[1]:
+        return cutout
+    if max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
+        return cutout
+    return _cut_zone(_zone(frames, box), reporter) or cutout
+
+
+def _cut_zone(zone: _Zone, reporter: Reporter) -> Cutout | None:
+    count = len(zone.images)
+    backdrops = []
+    for t, image in enumerate(zone.images):
+        backdrops.append(fit_backdrop(image))
+        reporter.progress("background", t // 2, count)
+    if sum(backdrop.is_plain for backdrop in backdrops) <= 0.5 * count:
+        return None
+    masks = []
+    for t, (image, backdrop) in enumerate(zip(zone.images, backdrops, strict=True)):
+        masks.append(cut_from_backdrop(image, backdrop))
+        reporter.progress("background", (count + t) // 2, count)
+    return Cutout(_soft(masks, 0.8), zone.box, "plain_background")
+
+
+def _surroundings(cutout: Cutout, shape: tuple[int, ...]) -> Box | None:
+    """The box around the subject in all frames, with a quarter more on each side."""
+    x, y, width, height = cv2.boundingRect((cutout.alphas.max(axis=0) > 127).astype(np.uint8))
+    if not width:
+        return None
+    margin = 0.25 * max(width, height) + 8
+    low = np.floor((np.array([x, y]) - margin) / cutout.scale).astype(int)
+    high = np.ceil((np.array([x + width, y + height]) + margin) / cutout.scale).astype(int)
+    return (
+        max(int(low[0]), 0),
+        max(int(low[1]), 0),
+        min(int(high[0]), shape[2]),
+        min(int(high[1]), shape[1]),
+    )
+
+
+def _soft(masks: list[NDArray[np.bool_]], sigma: float) -> NDArray[np.uint8]:
+    """Masks with a soft rim, uint8 `(T, h, w)`."""
+    return np.stack([cv2.GaussianBlur(np.uint8(255) * mask, (0, 0), sigma) for mask in masks])
+
+
+def _coverages(cutout: Cutout, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The subject's share of each whole frame, `(T,)`."""
+    left, top, right, bottom = cutout.box
+    share = (right - left) * (bottom - top) / (shape[1] * shape[2])
+    return np.array([share * float((alpha > 127).mean()) for alpha in cutout.alphas])
+
+
+def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
+    coverage = _coverages(cutout, shape)
+    missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
+    facts = {"method": cutout.method, "frames": len(coverage)}
+    if missing == len(coverage):
+        raise NoSubjectFound(
+            f"No subject was found in any of the {len(coverage)} frames "
+            f"(it must cover {_LEAST_COVERAGE:.1%} of the picture).",
+            frames_without_subject=missing,
+            min_coverage=_LEAST_COVERAGE,
+            **facts,
+        )
+    if missing > _MOST_MISSING * len(coverage):
+        raise NoSubjectFound(
+            f"The subject is missing in {missing} of {len(coverage)} frames; "
+            f"at most {_MOST_MISSING:.0%} may lack it.",
+            hint="Cut the clip to the part in which the subject is in the picture.",
+            frames_without_subject=missing,
+            **facts,
+        )
+    filled = float(np.median(coverage))
+    if filled > _MOST_COVERAGE:
+        raise NoSubjectFound(
+            f"The subject fills {filled:.0%} of the picture; at most {_MOST_COVERAGE:.0%} may be.",
+            hint="Leave a margin around the subject.",
+            coverage=round(filled, 3),
+            max_coverage=_MOST_COVERAGE,
+            **facts,
+        )
+
+
+def _check_motion(motion: MotionCut, pieces: float) -> None:
+    """What was found by motion must move, and stand out from the rest."""
+    least = _LEAST_CONTRAST_IN_PIECES if pieces > 1 else _LEAST_CONTRAST
+    if motion.contrast >= least and motion.motion_px >= _LEAST_MOTION_PX:
+        return
+    raise NoSubjectFound(
+        "The background is not plain, and nothing in the picture stands out as one moving subject "
+        f"(contrast {motion.contrast:.2f}, needed {least:.2f}; "
+        f"motion {motion.motion_px:.2f} px per frame, needed {_LEAST_MOTION_PX:.2f}).",
+        method="motion_grabcut",
+        contrast=round(motion.contrast, 3),
+        min_contrast=least,
+        motion_px=round(motion.motion_px, 3),
+        min_motion_px=_LEAST_MOTION_PX,
+    )
+
+
+def _pieces(mask: NDArray[np.bool_]) -> int:
+    """Components of at least a fifth of the largest one."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return int(np.count_nonzero(areas > 0.2 * areas.max())) if len(areas) else 0
+
+
+def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Reporter) -> None:
+    """Notices about what will not look right, though it is a subject."""
+    coverage = _coverages(cutout, shape)
+    usual = float(np.median(coverage))
+    if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:
+        reporter.notice(
+            "subject_area_changes",
+            f"The subject covers between {coverage.min():.1%} and {coverage.max():.1%} of the "
+            "picture: the mesh keeps its topology and will stretch.",
+        )
+    touching = max(_touch(alpha > 127, cutout.box, shape) for alpha in cutout.alphas)
+    if touching > 0.02:
+        reporter.notice(
+            "subject_touches_border",
+            f"The subject is cut by the edge of the picture ({touching:.0%} of one edge): "
+            "what lies outside is missing from the mesh.",
+        )
+    if pieces > 1:
+        reporter.notice(
+            "several_subjects",
+            f"{pieces:.0f} separate subjects were found; they are parts of one mesh.",
+        )
+
+
+def _touch(mask: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> float:
+    """The largest share of one edge of the frame that the mask lies on."""
+    reaches = (box[1] == 0, box[3] == shape[1], box[0] == 0, box[2] == shape[2])
+    lines = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    lengths = (shape[2], shape[1])
+    sizes = (box[2] - box[0], box[3] - box[1])
+    return max(
+        float(line.mean()) * sizes[k // 2] / lengths[k // 2] if reach else 0.0
+        for k, (reach, line) in enumerate(zip(reaches, lines, strict=True))
+    )

@@ -3,8 +3,9 @@
 ServiceError                     code, HTTP status, message safe to show, hint, facts (by name)
 ├─ UserFault                     the request or the input is at fault; logged at INFO, no traceback
 │  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
-│  │                             OriginNotAllowed  ListingDisabled  InvalidParameter
-│  │                             ModeUnavailable  IdempotencyInProgress  IdempotencyKeyReused
+│  │                             OriginNotAllowed  ListingDisabled  RequestTimeout
+│  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
+│  │                             IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
 │  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
@@ -43,6 +44,11 @@ class ServiceError(Exception):
         self.message = message
         self.hint = self.default_hint if hint is None else hint
         self.facts: dict[str, Fact] = facts
+
+    @property
+    def is_user_fault(self) -> bool:
+        """True if whoever sent the job can mend it: expected, so no traceback is logged."""
+        return isinstance(self, UserFault)
 
     def as_record(self) -> dict[str, Any]:
         """The form that crosses the process boundary and is kept in job.json."""
@@ -125,6 +131,14 @@ class ListingDisabled(UserFault):
 
     code, title, status = "listing_disabled", "Listing is disabled", 403
     default_hint = "Set API_KEY on the server, or ask from the server's own machine."
+
+
+class RequestTimeout(UserFault):
+    """The body stopped arriving, or took too long in all."""
+
+    code, title, status = "request_timeout", "Request timed out", 408
+    default_hint = "Send the request again, over a faster connection."
+    retryable = True
 
 
 class InvalidParameter(UserFault):
@@ -235,7 +249,7 @@ class VideoTooShort(UserFault):
     """Fewer frames than ActionMesh needs."""
 
     code, title, status = "video_too_short", "Video too short", 422
-    default_hint = "Send a longer clip, an earlier `start`, or a lower `fps`."
+    default_hint = "Send a longer clip, an earlier `start`, or a higher `fps`."
 
 
 class NoSubjectFound(UserFault):

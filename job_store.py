@@ -226,7 +226,7 @@ class JobStore:
         """Progress: in RAM at once, on disk at most once a second. Ignored for ended jobs."""
         with self._lock:
             job = self._live.get(job_id)
-            if job is None or job.status is not JobStatus.RUNNING:
+            if job is None or not (job.status is JobStatus.RUNNING or job.waiting_for_input):
                 return
             job = self._live[job_id] = job.changed(progress=progress)
             due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S

@@ -228,6 +228,12 @@ class JobsFolder:
         """True if the job was removed because its time was over."""
         return (self._expired / job_id).exists()
 
+    def forget_expired(self, before: float) -> None:
+        """Drop what was remembered before this time (seconds since the epoch)."""
+        for item in list(self._expired.iterdir()):
+            if item.stat().st_mtime < before:
+                item.unlink(missing_ok=True)
+
     def free_bytes(self) -> int:
         """Space left for us on this disk."""
         return shutil.disk_usage(self.root).free

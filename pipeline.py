@@ -6,18 +6,17 @@ one. Neither the choice nor the import touches numpy or torch: the GPU is asked 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from meshes.sequence import MeshSequence
     from presets import Mode
     from video.clip import Clip
-
-PipelineName = Literal["actionmesh", "silhouette"]
 
 UPSTREAM = Path(__file__).parent / "actionmesh_repo"
 _GPU_PACKAGES = ("torch", "diffusers", "transformers", "hydra", "trimesh")
@@ -39,9 +38,13 @@ class Reporter(Protocol):
 class Pipeline(Protocol):
     """Frames in, animated mesh out. Built once per child, asked many times."""
 
-    name: PipelineName
-    shares: Mapping[str, float]
-    """How much of `animate`'s time each of its stages takes, about; sums to 1."""
+    @property
+    def name(self) -> str:
+        """As it stands in /info and in every job."""
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """How much of `animate`'s time each of its stages takes, about; sums to 1."""
 
     def load(self, reporter: Reporter) -> None:
         """Make ready what every job needs. Raises WeightsUnavailable, GpuError."""
@@ -62,7 +65,7 @@ class Gpu:
 class PipelineChoice:
     """Which pipeline runs here, why, and on what."""
 
-    name: PipelineName
+    name: str
     reason: str
     gpu: Gpu | None
 
@@ -87,15 +90,13 @@ def find_gpu() -> Gpu | None:
 
 
 def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineChoice:
-    """`wanted` is auto, actionmesh or silhouette.
+    """`wanted` is auto, actionmesh, silhouette, or `module:Class` for a pipeline of your own.
 
     With a GPU, missing weights are a download or an error, never a silent silhouette: the choice
     looks at hardware and packages only.
     """
-    if wanted == "silhouette":
-        return PipelineChoice("silhouette", "PIPELINE=silhouette", gpu)
-    if wanted == "actionmesh":
-        return PipelineChoice("actionmesh", "PIPELINE=actionmesh", gpu)
+    if wanted != "auto":
+        return PipelineChoice(wanted, f"PIPELINE={wanted}", gpu)
     if gpu is None:
         return PipelineChoice("silhouette", "no CUDA GPU was found", None)
     missing = [name for name in _GPU_PACKAGES if importlib.util.find_spec(name) is None]
@@ -108,12 +109,16 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
     return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
 
 
-def build_pipeline(name: PipelineName) -> Pipeline:
+def build_pipeline(name: str) -> Pipeline:
     """The pipeline itself, not yet loaded. Only the child calls this."""
     if name == "actionmesh":
         from actionmesh_wrapper import ActionMeshPipeline
 
         return ActionMeshPipeline()
-    from silhouette.pipeline import SilhouettePipeline
+    if name == "silhouette":
+        from silhouette.pipeline import SilhouettePipeline
 
-    return SilhouettePipeline()
+        return SilhouettePipeline()
+    module, _, kind = name.partition(":")
+    built: Pipeline = getattr(importlib.import_module(module), kind)()
+    return built

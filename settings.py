@@ -7,6 +7,7 @@ The first five variables are the README's own; API.md and deploy.md list the res
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,26 @@ class Settings:
     allow_private_urls: bool = False
     webhook_secret: str = ""
     actionmesh_compile: bool = False
+    actionmesh_any_checkout: bool = False
     actionmesh_revision: str = ""
+    triposg_revision: str = ""
+    dinov2_revision: str = ""
+    rmbg_revision: str = ""
     ray_address: str = ""
     gpu_workers: int = 0
     accel_prefix: str = ""
     log_format: str = "auto"
     root_path: str = ""
+
+    @property
+    def weight_revisions(self) -> dict[str, str]:
+        """By the name of each source of ActionMesh's weights; "" where none is set."""
+        return {
+            "actionmesh": self.actionmesh_revision,
+            "triposg": self.triposg_revision,
+            "dinov2": self.dinov2_revision,
+            "rmbg": self.rmbg_revision,
+        }
 
     @property
     def bound_to_loopback(self) -> bool:
@@ -120,6 +135,14 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def _pipeline(text: str) -> str:
+    if text.lower() in ("auto", "actionmesh", "silhouette"):
+        return text.lower()
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        raise ValueError(text)
+    return text
+
+
 def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -134,10 +157,17 @@ def _root_path(text: str) -> str:
     return text.rstrip("/")
 
 
+def _commit(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", text.lower()):
+        raise ValueError(text)
+    return text.lower()
+
+
 _SECRETS = {"API_KEY", "WEBHOOK_SECRET"}
 _COUNT = "a whole number of at least 1"
 _AMOUNT = "a number of at least 0"
 _FLAG = "0 or 1"
+_COMMIT = "a commit id of 40 hexadecimal digits"
 
 _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "PORT": ("port", _port, "a port from 1 to 65535"),
@@ -146,11 +176,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BLENDER_PATH": ("blender_path", _path, "the path of a Blender executable"),
     "MAX_UPLOAD_SIZE": ("max_upload_size", _at_least(1, int), _COUNT + " (bytes)"),
     "HOST": ("host", str, "an address"),
-    "PIPELINE": (
-        "pipeline",
-        _one_of("auto", "actionmesh", "silhouette"),
-        "auto, actionmesh or silhouette",
-    ),
+    "PIPELINE": ("pipeline", _pipeline, "auto, actionmesh, silhouette or module:Class"),
     "API_KEY": ("api_keys", _comma_list, "a key, or several with commas between"),
     "REQUIRE_AUTH": ("require_auth", _flag, _FLAG),
     "ALLOWED_HOSTS": ("allowed_hosts", _comma_list, "host names with commas between"),
@@ -167,7 +193,11 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "ALLOW_PRIVATE_URLS": ("allow_private_urls", _flag, _FLAG),
     "WEBHOOK_SECRET": ("webhook_secret", str, "a secret"),
     "ACTIONMESH_COMPILE": ("actionmesh_compile", _flag, _FLAG),
-    "ACTIONMESH_REVISION": ("actionmesh_revision", str, "a revision of the weights"),
+    "ACTIONMESH_ANY_CHECKOUT": ("actionmesh_any_checkout", _flag, _FLAG),
+    "ACTIONMESH_REVISION": ("actionmesh_revision", _commit, _COMMIT),
+    "TRIPOSG_REVISION": ("triposg_revision", _commit, _COMMIT),
+    "DINOV2_REVISION": ("dinov2_revision", _commit, _COMMIT),
+    "RMBG_REVISION": ("rmbg_revision", _commit, _COMMIT),
     "RAY_ADDRESS": ("ray_address", str, "the address of a Ray cluster"),
     "GPU_WORKERS": ("gpu_workers", _at_least(0, int), "a whole number of at least 0"),
     "ACCEL_PREFIX": ("accel_prefix", _root_path, "a path that starts with /"),

@@ -208,6 +208,8 @@ class Worker:
                 self._task(job), lambda progress: self.store.report(job_id, progress), cancelled
             )
             durable.reach("run:done")
+            if cancelled.is_set():
+                raise Cancelled  # asked for before the end: the promise counts more than the work
             self._finish(job, result, time.monotonic() - began)
         except Cancelled:
             self.store.cancel(job_id)

@@ -1,0 +1,130 @@
+"""The child's main: one process that loads the pipeline once and runs one task after another.
+
+Started by path by executors/local.py, never imported. JSON lines come in on stdin and go out on
+what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends when
+stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to decide.
+
+in:   {"do": "run", "task": Task}   {"do": "cancel"}
+out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
+      {"is": "progress", ...}   {"is": "finished", "result"}   {"is": "failed", "error"}
+      {"is": "cancelled"}   {"is": "broken", "error"} (the pipeline cannot be loaded; it exits)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+
+EXIT_UNUSABLE = 70
+"""The GPU's context is lost: the parent starts a new child and tries the job again."""
+
+
+class Protocol:
+    """The two pipes. `send` may be called from any thread."""
+
+    def __init__(self, incoming: IO[str], outgoing: IO[str]) -> None:
+        self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.cancelled = threading.Event()
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._sending = threading.Lock()
+        threading.Thread(target=self._listen, name="stdin", daemon=True).start()
+
+    def send(self, kind: str, **content: Any) -> None:
+        """One line to the parent."""
+        line = json.dumps({"is": kind, **content}, separators=(",", ":"))
+        with self._sending:
+            self._outgoing.write(line + "\n")
+            self._outgoing.flush()
+
+    def _listen(self) -> None:
+        for line in self._incoming:
+            message = json.loads(line)
+            if message["do"] == "cancel":
+                self.cancelled.set()
+            else:
+                self.cancelled.clear()
+                self.tasks.put(message["task"])
+        # The parent is gone, or wants us gone. Not sys.exit: the main thread may be deep in C code.
+        os._exit(0)
+
+
+def main(pipeline_name: str, log_format: str) -> int:
+    """Load the pipeline, then run tasks until the parent goes."""
+    from errors import Cancelled, InternalError, ServiceError
+    from executors.base import Task
+    from job_runner import Recipe, is_unusable
+    from logs import bound_to_job, configure
+    from pipeline import build_pipeline
+
+    configure(log_format)
+    if pipeline_name == "silhouette":
+        os.nice(10)  # on the CPU the API comes first
+    log = logging.getLogger("child")
+    protocol = _open_protocol()
+    try:
+        recipe = Recipe(build_pipeline(pipeline_name), protocol.send, protocol.cancelled)
+        recipe.load()
+    except ServiceError as error:
+        log.exception("the pipeline could not be loaded")
+        protocol.send("broken", error=error.as_record())
+        return 1
+    protocol.send("ready", pid=os.getpid())
+    while True:
+        task = Task.from_record(protocol.tasks.get())
+        with bound_to_job(task.job_id):
+            try:
+                protocol.send("finished", result=recipe.run(task).as_record())
+            except Cancelled:
+                protocol.send("cancelled")
+            except ServiceError as error:
+                if is_unusable(error):
+                    log.exception("the GPU cannot be used any more by this process")
+                    return EXIT_UNUSABLE
+                log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
+                protocol.send("failed", error=error.as_record())
+            except Exception:
+                log.exception("a bug of ours ended the job")
+                unknown = InternalError("Something went wrong on the server.")
+                protocol.send("failed", error=unknown.as_record())
+
+
+def _open_protocol() -> Protocol:
+    """Keep stdout for the protocol; from here on, whatever prints goes to stderr."""
+    outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return Protocol(incoming, outgoing)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """SIGKILL when the thread that started us ends (Linux); stdin's end does the rest elsewhere."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    _die_with_parent(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faulthandler.enable()
+    # our own folder must not shadow packages (executors/ray.py is not Ray)
+    sys.path[0] = ROOT
+    raise SystemExit(main(sys.argv[2], sys.argv[3]))

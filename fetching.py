@@ -1,0 +1,144 @@
+"""Downloads the video of jobs that came with a video_url, before they enter the queue.
+
+A root file of its own because it belongs to neither side: downloads run in the event loop, several
+at a time in their own slots, so that a slow host never holds the worker's one thread. What may be
+fetched from where is intake/url_guard.py's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from intake.inspect import inspect
+from intake.names import shown_name
+from intake.url_guard import fetch
+
+from errors import JobNotFound, ServiceError
+from executors.base import Progress
+from job_store import JobStore
+from jobs import InputFacts, Job, JobStatus
+from logs import bound_to_job
+from settings import Settings
+from worker import Worker, from_os_error
+
+log = logging.getLogger(__name__)
+
+SLOTS = 4
+TOTAL_S = 300.0
+"""A download that takes longer is given up."""
+REPORT_EVERY_S = 0.5
+
+
+class Fetcher:
+    """Takes accepted jobs that wait for their input; hands them to the worker's queue."""
+
+    def __init__(self, store: JobStore, worker: Worker, settings: Settings) -> None:
+        self._store = store
+        self._worker = worker
+        self._settings = settings
+        self._slots = asyncio.Semaphore(SLOTS)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, job_id: str, *, reserved: bool = True) -> None:
+        """Start the download in the background; `reserved` as in `JobQueue.submit`."""
+        task = asyncio.get_running_loop().create_task(self._run(job_id, reserved))
+        self._tasks[job_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a download that nobody waits for any more."""
+        task = self._tasks.get(job_id)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Stop all downloads; their jobs stay queued and are fetched after a restart."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, job_id: str, reserved: bool) -> None:
+        part = self._store.folder.of(job_id) / "input.part"
+        submitted = False
+        try:
+            with bound_to_job(job_id):
+                async with self._slots:
+                    job = self._store.peek(job_id)
+                    if job is not None and job.waiting_for_input:
+                        submitted = await self._fetch(job, part, reserved)
+        finally:
+            part.unlink(missing_ok=True)
+            if reserved and not submitted:
+                self._worker.queue.release()
+
+    async def _fetch(self, job: Job, part: Path, reserved: bool) -> bool:
+        """True once the job is in the queue."""
+        assert job.options.video_url
+        try:
+            await fetch(
+                job.options.video_url,
+                part,
+                limit=self._settings.max_upload_size,
+                total_s=TOTAL_S,
+                allow_private=self._settings.allow_private_urls,
+                on_progress=self._reporter(job.job_id),
+            )
+            facts = await asyncio.to_thread(self._take_in, job, part)
+            await asyncio.to_thread(
+                self._store.amend, job.job_id, input=facts, waiting_for_input=False, progress=None
+            )
+        except JobNotFound:
+            return False  # deleted meanwhile
+        except (ServiceError, OSError) as exc:
+            error = exc if isinstance(exc, ServiceError) else from_os_error(exc)
+            log.info("the video could not be fetched: %s", error.code)
+            await asyncio.to_thread(self._fail, job.job_id, error)
+            return False
+        self._worker.queue.submit(job.job_id, reserved=reserved)
+        log.info("fetched %d bytes", facts.bytes)
+        return True
+
+    def _take_in(self, job: Job, part: Path) -> InputFacts:
+        """Blocking: look into the file and put it in its place."""
+        o = job.options
+        seen = inspect(part, o.start, o.fps, o.max_frames)
+        facts = InputFacts(
+            filename=shown_name(unquote(urlsplit(o.video_url or "").path)),
+            bytes=part.stat().st_size,
+            container=seen.container,
+            width=seen.width,
+            height=seen.height,
+            source_fps=seen.source_fps,
+            source_frames=seen.source_frames,
+            used_frames=seen.used_frames,
+            fps=seen.fps,
+        )
+        os.replace(part, part.with_name("input"))
+        return facts
+
+    def _fail(self, job_id: str, error: ServiceError) -> None:
+        job = self._store.peek(job_id)
+        if job is not None and job.status is JobStatus.QUEUED:
+            self._store.fail(job_id, error)
+
+    def _reporter(self, job_id: str) -> Callable[[int, int | None], None]:
+        last = 0.0
+
+        def report(done_bytes: int, total_bytes: int | None) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= REPORT_EVERY_S:
+                last = now
+                fraction = done_bytes / total_bytes if total_bytes else 0.0
+                message = f"Fetching the video ({done_bytes / 1e6:.1f} MB)"
+                progress = Progress("fetching", done_bytes, total_bytes or 0, fraction, message)
+                self._store.report(job_id, progress)
+
+        return report

@@ -1,0 +1,94 @@
+"""What may be deleted, and when: trash, jobs whose time is over, the oldest ones over the quota.
+
+Never a job that is queued or running. `sweep` blocks (it reads and removes files): for a thread.
+A clock that has jumped says nothing about age, so a sweep after a jump of a day deletes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from errors import ServiceError
+from job_store import Entry, JobStore
+from jobs import utc_now
+from settings import GB, Settings
+
+log = logging.getLogger(__name__)
+
+SWEEP_EVERY_S = 60.0
+JUMP = timedelta(days=1)
+REMEMBER_EXPIRED = timedelta(days=30)
+"""How long an expired id answers 410 rather than 404."""
+
+
+class Retention:
+    """Sweeps one store. `clock` is the wall's, `monotonic` shows whether it was set."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._monotonic = monotonic
+        self._last = (clock(), monotonic())
+
+    def sweep(self) -> list[str]:
+        """Delete what may go; returns the ids of the jobs that expired."""
+        self._store.folder.empty_trash()
+        now = self._clock()
+        if self._clock_jumped(now):
+            return []
+        expired = []
+        for entry in self._due(now):
+            try:
+                self._store.expire(entry.job_id)
+            except (ServiceError, OSError) as exc:
+                log.warning("job %s could not be removed: %s", entry.job_id, type(exc).__name__)
+                continue
+            expired.append(entry.job_id)
+        if expired:
+            log.info("%d jobs expired", len(expired))
+            self._store.folder.empty_trash()
+        self._store.folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
+        return expired
+
+    def _clock_jumped(self, now: datetime) -> bool:
+        wall, monotonic = self._last
+        self._last = (now, self._monotonic())
+        jump = (now - wall) - timedelta(seconds=self._last[1] - monotonic)
+        if abs(jump) > JUMP:
+            log.error("the clock jumped by %s: nothing is deleted in this sweep", jump)
+            return True
+        return False
+
+    def _due(self, now: datetime) -> list[Entry]:
+        oldest_first = sorted(self._store.ended(), key=lambda entry: entry.finished_at)
+        due = []
+        if self._settings.job_ttl_hours:
+            limit = now - timedelta(hours=self._settings.job_ttl_hours)
+            due = [entry for entry in oldest_first if entry.finished_at < limit]
+        if self._settings.jobs_max_gb:
+            kept = oldest_first[len(due) :]
+            excess = sum(entry.disk_bytes for entry in kept) - self._settings.jobs_max_gb * GB
+            for entry in kept:
+                if excess <= 0:
+                    break
+                due.append(entry)
+                excess -= entry.disk_bytes
+        return due
+
+
+def expires_at(finished_at: datetime, settings: Settings) -> datetime | None:
+    """When a job that ended then may be deleted; None if it is kept."""
+    if not settings.job_ttl_hours:
+        return None
+    return finished_at + timedelta(hours=settings.job_ttl_hours)

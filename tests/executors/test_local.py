@@ -1,0 +1,135 @@
+"""LocalExecutor keeps every executor's promises, and its own: nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from executors.base import Executor, Task, WorkerLost
+from executors.local import ChildOptions, LocalExecutor
+from tests.executors.conformance import ExecutorConformance
+from tests.waiting import wait_until
+
+
+def local(pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0) -> LocalExecutor:
+    return LocalExecutor(
+        ChildOptions(
+            f"tests.pipelines:{pipeline}", job_timeout_s=job_timeout_s, idle_unload_s=idle_unload_s
+        )
+    )
+
+
+class TestLocalExecutor(ExecutorConformance):
+    def executor(self, pipeline: str, *, job_timeout_s: float = 60.0) -> Executor:
+        return local(pipeline, job_timeout_s)
+
+    def test_the_child_stays_the_same_between_tasks(self, task: Task) -> None:
+        executor = local("Bends")
+        try:
+            executor.run(task, lambda _: None, threading.Event())
+            first = executor._child
+            again = Task.from_record({**task.as_record(), "attempt": 2})
+            executor.run(again, lambda _: None, threading.Event())
+            assert executor._child is first
+        finally:
+            executor.close()
+
+    def test_a_stopped_child_is_killed_at_the_deadline(self, task: Task) -> None:
+        executor = local("SleepsLong", job_timeout_s=2.0)
+        stopped = threading.Event()
+
+        def stop_it(_: object) -> None:
+            if not stopped.is_set() and executor._child is not None:
+                os.kill(executor._child.pid, signal.SIGSTOP)
+                stopped.set()
+
+        try:
+            with pytest.raises(Exception, match="timed_out"):
+                executor.run(task, stop_it, threading.Event())
+            assert stopped.is_set()
+        finally:
+            executor.close()
+
+    def test_an_idle_child_gives_its_memory_back(self, task: Task) -> None:
+        executor = local("Bends", idle_unload_s=0.2)
+        try:
+            executor.run(task, lambda _: None, threading.Event())
+            pid = executor._child.pid if executor._child else 0
+            time.sleep(0.3)
+            executor.rest()
+            assert executor.is_resting and not _alive(pid)
+            again = Task.from_record({**task.as_record(), "attempt": 2})
+            assert executor.run(again, lambda _: None, threading.Event()).files
+        finally:
+            executor.close()
+
+    def test_a_child_knows_no_secret_of_the_server(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("API_KEY", "secret")
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        executor = local("SleepsLong")
+        try:
+            executor.start()
+            assert executor._child is not None
+            environment = Path(f"/proc/{executor._child.pid}/environ")
+            wait_until(lambda: b"OMP_NUM_THREADS" in environment.read_bytes())
+            content = environment.read_bytes()
+            assert b"API_KEY" not in content and b"PROXY" not in content
+        finally:
+            executor.close()
+
+    def test_no_descriptor_is_left_after_many_children(self, task: Task) -> None:
+        def descriptors() -> int:
+            return len(os.listdir("/proc/self/fd"))
+
+        local_ = local("Exits")
+        with pytest.raises(WorkerLost):
+            local_.run(task, lambda _: None, threading.Event())
+        before = descriptors()
+        for attempt in (2, 3, 4):
+            again = Task.from_record({**task.as_record(), "attempt": attempt})
+            with pytest.raises(WorkerLost):
+                local_.run(again, lambda _: None, threading.Event())
+        local_.close()
+        assert descriptors() <= before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_the_child_dies_with_a_killed_parent_even_when_stopped(tmp_path: Path) -> None:
+    code = (
+        "import time; from executors.local import *;"
+        "e = LocalExecutor(ChildOptions('tests.pipelines:Bends')); e.start();"
+        "print(e._child.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_until(lambda: b"child.py" in Path(f"/proc/{child}/cmdline").read_bytes())
+        time.sleep(0.5)  # the first thing it does is to ask for its death signal
+        os.kill(child, signal.SIGSTOP)
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not _alive(child), timeout_s=2.0)
+    finally:
+        parent.kill()
+        parent.wait()
+        if parent.stdout:
+            parent.stdout.close()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,50 @@
+"""Jobs and results for tests that need one and do not care which."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from executors.base import OutputFile, Result
+from job_store import JobStore
+from jobs import InputFacts, Job, JobOptions, JobStatus
+
+FACTS = InputFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
+
+
+def job(job_id: str, sequence: int, now: datetime, **changes: Any) -> Job:
+    """A queued job with its input."""
+    made = Job(
+        job_id=job_id,
+        sequence=sequence,
+        status=JobStatus.QUEUED,
+        pipeline="silhouette",
+        options=JobOptions(mode="default"),
+        created_at=now,
+        input=FACTS,
+    )
+    return made.changed(**changes) if changes else made
+
+
+def accept(store: JobStore, content: bytes = b"video", **changes: Any) -> Job:
+    """Through the store's one commit point, with an input file."""
+    staging = store.stage()
+    staging.input.write_bytes(content)
+    return store.accept(staging, lambda *about: job(*about, **changes))
+
+
+def result(size: int = 4) -> Result:
+    """The manifest of one small file."""
+    return Result(
+        files=(OutputFile("mesh_000.glb", size, "0" * 64),),
+        mesh={"timesteps": 16, "vertices": 8, "faces": 12, "fps": 16.0},
+        source={"width": 64, "height": 48, "frames": 16, "fps": 16.0, "used": list(range(16))},
+        timings={"motion": 1.0},
+    )
+
+
+def write_attempt(store: JobStore, job_id: str, attempt: int, size: int = 4) -> None:
+    """The file of `result()` in an attempt's workspace."""
+    workspace = store.folder.of(job_id) / f"attempt-{attempt}"
+    workspace.mkdir()
+    (workspace / "mesh_000.glb").write_bytes(b"x" * size)

@@ -1,0 +1,184 @@
+"""Tiny real pipelines, each with one habit. The child loads them by name, as it loads ours.
+
+Not mocks: they satisfy pipeline.Pipeline, run in the real child and make real meshes. Name one
+with PIPELINE=tests.pipelines:Bends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from errors import GpuError, GpuOutOfMemory, NoSubjectFound, WeightsUnavailable
+from meshes.sequence import MeshSequence
+
+
+class Bends:
+    """A box that bends to and fro: finishes at once."""
+
+    name = "tests"
+    shares: Mapping[str, float] = {"shape": 0.2, "motion": 0.8}
+    step_s = 0.0
+
+    def load(self, reporter: Any) -> None:
+        """Nothing to load."""
+
+    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+        """A box of 8 vertices over the clip's length."""
+        corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        vertices = np.repeat(corners[None] * 0.5, len(clip), axis=0).astype(np.float32)
+        reporter.progress("shape", 1, 1, "Making a box")
+        reporter.anchor(MeshSequence(vertices[:1], _BOX, clip.fps))
+        for k in range(len(clip)):
+            reporter.progress("motion", k, len(clip), "Bending it")
+            vertices[k, corners[:, 1] > 0, 0] += 0.4 * np.sin(2 * np.pi * k / len(clip))
+            self.step(k)
+        reporter.notice("tests", "This is a box.")
+        return MeshSequence(vertices, _BOX, clip.fps)
+
+    def step(self, k: int) -> None:
+        """What happens between two timesteps."""
+        time.sleep(self.step_s)
+
+
+class Sleeps(Bends):
+    """Takes about four seconds and can be cancelled at every step."""
+
+    step_s = 0.25
+
+
+class SleepsLong(Bends):
+    """Takes minutes, if one lets it."""
+
+    step_s = 5.0
+
+    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+        """Looks for a cancel ten times a second."""
+        for k in range(3000):
+            reporter.progress("motion", k, 3000, "Sleeping")
+            time.sleep(0.1)
+        return super().animate(clip, mode, seed, reporter)
+
+
+class Hangs(Bends):
+    """Never looks for a cancel."""
+
+    def step(self, k: int) -> None:
+        """Sleeps through everything but SIGKILL."""
+        while True:
+            time.sleep(60)
+
+
+class FindsNothing(Bends):
+    """A user fault with a number in it."""
+
+    def step(self, k: int) -> None:
+        """The subject is gone at the third frame."""
+        if k == 2:
+            raise NoSubjectFound("No subject was found in frame 2.", frame=2)
+
+
+class HasABug(Bends):
+    """Raises what nobody foresaw."""
+
+    def step(self, k: int) -> None:
+        """With words that no client may read."""
+        raise RuntimeError("secret words from /some/path")
+
+
+class RunsOutOfGpuMemory(Bends):
+    """A server fault that has a name."""
+
+    def step(self, k: int) -> None:
+        """At the first step."""
+        raise GpuOutOfMemory("The GPU ran out of memory in mode 'default'.")
+
+
+class LosesGpu(Bends):
+    """A sticky CUDA error: the child says so and ends."""
+
+    def step(self, k: int) -> None:
+        """At the first step."""
+        raise GpuError("The GPU's context is lost.", sticky=1)
+
+
+class Exits(Bends):
+    """Ends its process with an exit code."""
+
+    def step(self, k: int) -> None:
+        """At the second step."""
+        if k == 1:
+            os._exit(3)
+
+
+class IsKilled(Bends):
+    """Dies as by the kernel's out-of-memory killer."""
+
+    def step(self, k: int) -> None:
+        """At the second step."""
+        if k == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class IsKilledOnce(Bends):
+    """Dies at the first attempt of a job, then does it."""
+
+    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+        """Which attempt this is, the workspace's name tells."""
+        workspace = reporter._task.workspace
+        if workspace.name == "attempt-1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().animate(clip, mode, seed, reporter)
+
+
+class Segfaults(Bends):
+    """Reads where there is nothing."""
+
+    def step(self, k: int) -> None:
+        """Address zero."""
+        ctypes.string_at(0)
+
+
+class Prints(Bends):
+    """Writes to stdout what looks like our protocol, and a line without an end to stderr."""
+
+    def step(self, k: int) -> None:
+        """print() and a write below Python's buffers."""
+        os.write(1, b'{"is": "finished", "result": {}}\n')
+        os.write(2, b"x" * 100_000)
+
+
+class BreaksProtocol(Bends):
+    """Finds the protocol's pipe and writes junk into it."""
+
+    def step(self, k: int) -> None:
+        """Every descriptor that is a pipe gets some."""
+        for descriptor in range(3, 32):
+            try:
+                os.write(descriptor, b"\x00\xff no protocol of ours\n")
+            except OSError:
+                continue
+
+
+class CannotLoad(Bends):
+    """Its weights are missing."""
+
+    def load(self, reporter: Any) -> None:
+        """As a pipeline without network."""
+        raise WeightsUnavailable("The weights are not on disk.", hint="Run `make actionmesh`.")
+
+
+# two triangles a side, counter-clockwise from outside; corner index is 4x + 2y + z
+_BOX = np.array(
+    [
+        [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
+        [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3],
+    ],
+    np.int32,
+)  # fmt: skip

@@ -1,0 +1,295 @@
+"""The store against its promises: what is accepted stays, what is on disk is whole or set aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
+from executors.base import Progress
+from job_store import JobStore
+from jobs import Job, JobStatus
+from jobs_folder import JobsFolderError
+from tests.jobs_made import accept, result, write_attempt
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    opened = JobStore(tmp_path / "jobs")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def reopened(store: JobStore) -> tuple[JobStore, list[Job]]:
+    """What the next server sees."""
+    store.close()
+    again = JobStore(store.folder.root)
+    again.open()
+    return again, again.recover()
+
+
+def finish(store: JobStore, job: Job) -> Job:
+    store.start(job.job_id)
+    write_attempt(store, job.job_id, 1)
+    store.promote(job.job_id, 1, result())
+    return store.finish(job.job_id, result())
+
+
+def test_an_accepted_job_is_on_disk_with_its_input(store: JobStore) -> None:
+    job = accept(store)
+    assert (store.folder.of(job.job_id) / "input").read_bytes() == b"video"
+    again, to_run = reopened(store)
+    assert to_run == [job]
+    again.close()
+
+
+def test_a_record_survives_the_disk_unchanged(store: JobStore) -> None:
+    job = finish(store, accept(store, warnings=({"code": "a", "message": "é\n"},)))
+    assert Job.from_record(json.loads(store.folder.record(job.job_id).read_bytes())) == job
+
+
+def test_queued_jobs_return_in_their_order_and_a_running_one_keeps_its_place(
+    store: JobStore,
+) -> None:
+    jobs = [accept(store) for _ in range(3)]
+    store.start(jobs[0].job_id)
+    again, to_run = reopened(store)
+    assert [job.job_id for job in to_run] == [job.job_id for job in jobs]
+    assert to_run[0].status is JobStatus.QUEUED and to_run[0].attempts == 1
+    later = accept(again)
+    assert later.sequence > jobs[-1].sequence
+    again.close()
+
+
+def test_a_given_back_attempt_is_not_counted(store: JobStore) -> None:
+    job = accept(store)
+    store.start(job.job_id)
+    assert store.give_back(job.job_id, counted=False).attempts == 0
+
+
+def test_promoted_outputs_are_finished_after_a_crash_without_running_again(
+    store: JobStore,
+) -> None:
+    job = accept(store)
+    store.start(job.job_id)
+    write_attempt(store, job.job_id, 1)
+    store.promote(job.job_id, 1, result())
+    again, to_run = reopened(store)
+    assert to_run == []
+    assert again.get(job.job_id).status is JobStatus.FINISHED
+    again.close()
+
+
+def test_half_an_attempt_is_swept_and_run_again(store: JobStore) -> None:
+    job = accept(store)
+    store.start(job.job_id)
+    write_attempt(store, job.job_id, 1)
+    again, to_run = reopened(store)
+    assert [left.job_id for left in to_run] == [job.job_id]
+    assert not (again.folder.of(job.job_id) / "attempt-1").exists()
+    again.close()
+
+
+def test_a_cancel_that_the_crash_overtook_is_carried_out(store: JobStore) -> None:
+    job = accept(store)
+    store.start(job.job_id)
+    store.request_cancel(job.job_id)
+    again, to_run = reopened(store)
+    assert to_run == [] and again.get(job.job_id).status is JobStatus.CANCELLED
+    again.close()
+
+
+def test_ended_jobs_do_not_change_any_more(store: JobStore) -> None:
+    job = finish(store, accept(store))
+    for change in (store.start, store.cancel, store.request_cancel):
+        with pytest.raises(AlreadyFinished):
+            change(job.job_id)
+    with pytest.raises(AlreadyFinished):
+        store.fail(job.job_id, NoSubjectFound("late"))
+
+
+def test_progress_after_the_end_is_ignored(store: JobStore) -> None:
+    job = finish(store, accept(store))
+    store.report(job.job_id, Progress("motion", 1, 2, 0.5))
+    assert store.get(job.job_id).progress is None
+
+
+def test_progress_reaches_ram_at_once_and_the_disk_once_a_second(store: JobStore) -> None:
+    job = accept(store)
+    store.start(job.job_id)
+    before = store.folder.record(job.job_id).stat().st_mtime_ns
+    for step in range(50):
+        store.report(job.job_id, Progress("motion", step, 50, step / 50))
+    assert store.get(job.job_id).progress == Progress("motion", 49, 50, 0.98)
+    assert store.folder.record(job.job_id).stat().st_mtime_ns == before
+
+
+def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore) -> None:
+    job = accept(store)
+    record = store.folder.record(job.job_id)
+    whole = record.read_bytes()
+    for cut in range(0, len(whole) - 1, 7):
+        record.write_bytes(whole[:cut])
+        again, to_run = reopened(store)
+        assert to_run == []
+        with pytest.raises(JobNotFound):
+            again.get(job.job_id)
+        quarantined = list((store.folder.root / ".quarantine").iterdir())
+        assert len(quarantined) == 1
+        os.rename(quarantined[0], store.folder.of(job.job_id))
+        store = again
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"[]\n", b"null", b'{"schema":1}', b"\xff\xfe", b'{"a":' * 5000, b"{}" * 9]
+)
+def test_foreign_records_are_set_aside(store: JobStore, foreign: bytes) -> None:
+    job = accept(store)
+    store.folder.record(job.job_id).write_bytes(foreign)
+    again, to_run = reopened(store)
+    assert to_run == [] and again.folder.quarantined() == 1
+    again.close()
+
+
+def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
+    job = accept(store)
+    record = store.folder.record(job.job_id)
+    newer = {**json.loads(record.read_bytes()), "schema": 2, "new": True}
+    record.write_text(json.dumps(newer))
+    again, to_run = reopened(store)
+    assert to_run == [] and again.folder.quarantined() == 0
+    assert json.loads(record.read_bytes()) == newer
+    again.close()
+
+
+def test_a_record_in_another_jobs_folder_is_foreign(store: JobStore) -> None:
+    one, two = accept(store), accept(store)
+    os.replace(store.folder.record(one.job_id), store.folder.record(two.job_id))
+    again, to_run = reopened(store)
+    assert to_run == [] and again.folder.quarantined() == 2
+    again.close()
+
+
+def test_folders_that_are_no_jobs_are_left_alone(store: JobStore) -> None:
+    (store.folder.root / "lost+found").mkdir()
+    again, _ = reopened(store)
+    assert (store.folder.root / "lost+found").is_dir()
+    again.close()
+
+
+def test_a_second_server_is_refused_and_told_who_has_the_folder(store: JobStore) -> None:
+    with pytest.raises(JobsFolderError, match=f"pid {os.getpid()}"):
+        JobStore(store.folder.root).open()
+
+
+def test_the_folder_is_ours_alone(store: JobStore) -> None:
+    assert store.folder.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_staging_left_by_a_crash_is_swept(store: JobStore) -> None:
+    staging = store.stage()
+    staging.input.write_bytes(b"half")
+    again, _ = reopened(store)
+    assert list(again.folder.staging.iterdir()) == []
+    again.close()
+
+
+def test_deleted_is_unknown_and_expired_is_gone(store: JobStore) -> None:
+    one, two = finish(store, accept(store)), finish(store, accept(store))
+    store.delete(one.job_id)
+    store.expire(two.job_id)
+    with pytest.raises(JobNotFound):
+        store.get(one.job_id)
+    with pytest.raises(JobExpired):
+        store.get(two.job_id)
+    with pytest.raises(JobNotFound):
+        store.delete(one.job_id)
+    store.folder.empty_trash()
+    assert list((store.folder.root / ".trash").iterdir()) == []
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "../x", "A" * 36, "x" * 4000, "\0", "0" * 36])
+def test_what_is_no_job_id_never_becomes_a_path(store: JobStore, job_id: str) -> None:
+    with pytest.raises(JobNotFound):
+        store.get(job_id)
+
+
+def test_pages_are_newest_first_and_lose_nobody(store: JobStore) -> None:
+    jobs = [accept(store) for _ in range(7)]
+    for job in jobs[::2]:
+        finish(store, job)
+    everything, seen, cursor = frozenset(JobStatus), [], None
+    while True:
+        ids, cursor = store.page(everything, 3, cursor)
+        seen += ids
+        if cursor is None:
+            break
+    assert seen == [job.job_id for job in reversed(jobs)]
+    ids, _ = store.page(frozenset({JobStatus.QUEUED}), 10, None)
+    assert ids == [job.job_id for job in reversed(jobs[1::2])]
+
+
+def test_old_jobs_are_read_from_disk_once_they_left_ram(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job_store.REMEMBERED_JOBS", 2)
+    jobs = [finish(store, accept(store)) for _ in range(4)]
+    assert store.peek(jobs[0].job_id) is None
+    assert store.get(jobs[0].job_id) == jobs[0]
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        ("accept:input_synced", False),
+        ("write:job.json:before_rename", False),
+        ("accept:staged", False),
+        ("accept:committed", True),
+    ],
+)
+def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
+    tmp_path: Path, step: str, kept: bool
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from job_store import JobStore;"
+        "from tests.jobs_made import accept; s = JobStore(Path(sys.argv[1])); s.open(); accept(s)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env={**os.environ, "CRASH_AT": step}
+    )
+    assert done.returncode == -9
+    store = JobStore(tmp_path)
+    store.open()
+    assert len(store.recover()) == kept
+    assert list(store.folder.staging.iterdir()) == []
+    store.close()
+
+
+def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> None:
+    """Read in CPU seconds per job, on a tenth of them."""
+    job = finish(store, accept(store))
+    template = store.folder.record(job.job_id).read_bytes()
+    for k in range(2000):
+        job_id = f"{k:08x}-0000-4000-8000-000000000000"
+        folder = store.folder.of(job_id)
+        folder.mkdir()
+        (folder / "job.json").write_bytes(template.replace(job.job_id.encode(), job_id.encode()))
+    store.close()
+    began = time.process_time()
+    again = JobStore(store.folder.root)
+    again.open()
+    again.recover()
+    assert len(again.ended()) == 2001
+    assert (time.process_time() - began) / 2000 < 0.5e-3
+    again.close()

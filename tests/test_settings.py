@@ -1,0 +1,58 @@
+"""Settings: the README's defaults, one line for a wrong value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from settings import VARIABLE_NAMES, Settings, SettingsError
+
+
+def test_the_defaults_are_the_readmes() -> None:
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert settings.port == 8000
+    assert settings.jobs_dir == Path("/tmp/actionmesh_jobs")
+    assert settings.max_upload_size == 104_857_600
+
+
+def test_an_empty_value_counts_as_unset() -> None:
+    assert Settings.from_environment(dict.fromkeys(VARIABLE_NAMES, " ")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "0"), ("PORT", "65536"), ("PORT", "http"), ("MAX_UPLOAD_SIZE", "-1"),
+        ("MAX_UPLOAD_SIZE", "100MB"), ("MAX_QUEUE", "0"), ("MIN_FREE_GB", "nan"),
+        ("JOB_TIMEOUT", "inf"), ("KEEP_INPUT", "perhaps"), ("PIPELINE", "magic"),
+        ("LOG_FORMAT", "xml"), ("ROOT_PATH", "mesh"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_its_variable_in_one_line(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        Settings.from_environment({variable: value})
+    assert str(wrong.value).startswith(variable) and "\n" not in str(wrong.value)
+
+
+def test_values_are_read() -> None:
+    settings = Settings.from_environment(
+        {"API_KEY": "a, b", "KEEP_INPUT": "off", "ROOT_PATH": "/mesh/", "PIPELINE": "Silhouette"}
+    )
+    assert settings.api_keys == ("a", "b")
+    assert not settings.keep_input
+    assert settings.root_path == "/mesh"
+    assert settings.pipeline == "silhouette"
+
+
+def test_required_keys_must_be_there() -> None:
+    with pytest.raises(SettingsError, match="API_KEY"):
+        Settings.from_environment({"REQUIRE_AUTH": "1"})
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_a_loopback_host_is_known(host: str, local: bool) -> None:
+    assert Settings(host=host).bound_to_loopback is local

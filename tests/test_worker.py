@@ -1,0 +1,218 @@
+"""The loop: one job after another, and every way an attempt can end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
+from executors.base import Executor, Result
+from job_store import JobStore
+from jobs import JobStatus
+from tests.inline_executors import (
+    FindsNoSubject,
+    FinishesAtOnce,
+    LosesWorkers,
+    WaitsForPermission,
+)
+from tests.jobs_made import accept
+from tests.waiting import wait_until
+from worker import MAX_ATTEMPTS, JobQueue, Worker
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    opened = JobStore(tmp_path / "jobs")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def submitted(store: JobStore, worker: Worker) -> str:
+    job_id = accept(store).job_id
+    worker.queue.reserve()
+    worker.queue.submit(job_id)
+    return job_id
+
+
+def status(store: JobStore, job_id: str) -> JobStatus:
+    return store.get(job_id).status
+
+
+def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    job_id = submitted(store, worker)
+    assert worker.run_next(0)
+    job = store.get(job_id)
+    assert job.status is JobStatus.FINISHED and job.attempts == 1
+    outputs = {path.name for path in store.folder.outputs(job_id).iterdir()}
+    assert job.result is not None
+    assert {file.name for file in job.result.files} | {"result.json"} == outputs
+    assert {path.name for path in store.folder.of(job_id).iterdir()} == {
+        "input", "job.json", "outputs",
+    }  # fmt: skip
+
+
+def test_an_empty_queue_is_no_job(store: JobStore) -> None:
+    assert not Worker(store, FinishesAtOnce()).run_next(0)
+
+
+def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> None:
+    executor = LosesWorkers(1)
+    worker = Worker(store, executor)
+    first, second = submitted(store, worker), submitted(store, worker)
+    for _ in range(3):
+        worker.run_next(0)
+    assert [task.job_id for task in executor.tasks] == [first, first, second]
+    assert store.get(first).attempts == 2
+    assert status(store, first) is status(store, second) is JobStatus.FINISHED
+    assert not list(store.folder.of(first).glob("attempt-*"))
+
+
+def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
+    worker = Worker(store, LosesWorkers(99))
+    job_id = submitted(store, worker)
+    for _ in range(MAX_ATTEMPTS):
+        assert worker.run_next(0)
+    job = store.get(job_id)
+    assert job.error is not None and job.error["code"] == "worker_crashed"
+    assert job.error["facts"] == {"attempts": MAX_ATTEMPTS}
+    assert not worker.run_next(0)
+
+
+def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
+    job_id = accept(store).job_id
+    for _ in range(MAX_ATTEMPTS):
+        store.start(job_id)
+        store.give_back(job_id, counted=True)
+    worker = Worker(store, FinishesAtOnce())
+    store._live.clear()
+    worker._recover()
+    assert store.get(job_id).status is JobStatus.ERROR
+
+
+def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
+    worker = Worker(store, FindsNoSubject())
+    job_id = submitted(store, worker)
+    worker.run_next(0)
+    job = store.get(job_id)
+    assert job.status is JobStatus.ERROR
+    assert job.error is not None and job.error["code"] == "no_subject_found"
+
+
+def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class HasABug(FinishesAtOnce):
+        def run(self, *_: Any) -> Result:
+            raise RuntimeError("secret")
+
+    worker = Worker(store, HasABug())
+    job_id = submitted(store, worker)
+    assert worker.run_next(0)
+    job = store.get(job_id)
+    assert job.error is not None and job.error["code"] == "internal_error"
+    assert "secret" not in str(job.error) and "secret" in caplog.text
+
+
+def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    job_id = submitted(store, worker)
+    assert worker.cancel(job_id).status is JobStatus.CANCELLED
+    assert not worker.run_next(0)
+    with pytest.raises(AlreadyFinished):
+        worker.cancel(job_id)
+
+
+@pytest.fixture
+def running(store: JobStore) -> Iterator[tuple[Worker, WaitsForPermission]]:
+    """A started worker whose jobs wait."""
+    executor = WaitsForPermission()
+    worker = Worker(store, executor)
+    worker.start()
+    yield worker, executor
+    executor.permission.set()
+    worker.stop(grace_s=1.0)
+
+
+def test_a_running_job_is_cancelled_and_the_next_unharmed(
+    store: JobStore, running: tuple[Worker, WaitsForPermission]
+) -> None:
+    worker, executor = running
+    first, second = submitted(store, worker), submitted(store, worker)
+    assert executor.started.wait(5)
+    assert worker.cancel(first).cancel_requested
+    wait_until(lambda: status(store, first) is JobStatus.CANCELLED)
+    executor.permission.set()
+    wait_until(lambda: status(store, second) is JobStatus.FINISHED)
+
+
+def test_a_running_job_can_be_deleted(
+    store: JobStore, running: tuple[Worker, WaitsForPermission]
+) -> None:
+    worker, executor = running
+    first, second = submitted(store, worker), submitted(store, worker)
+    assert executor.started.wait(5)
+    worker.delete(first)
+    with pytest.raises(JobNotFound):
+        store.get(first)
+    executor.permission.set()
+    wait_until(lambda: status(store, second) is JobStatus.FINISHED)
+    assert worker.is_alive and not store.folder.of(first).exists()
+
+
+def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
+    executor = WaitsForPermission()
+    worker = Worker(store, executor)
+    worker.start()
+    job_id = submitted(store, worker)
+    assert executor.started.wait(5)
+    worker.stop(grace_s=0.1)
+    job = store.get(job_id)
+    assert job.status is JobStatus.QUEUED and job.attempts == 0
+    assert not worker.is_alive
+    with pytest.raises(Draining):
+        worker.queue.reserve()
+
+
+def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
+    executor = WaitsForPermission()
+    worker = Worker(store, executor)
+    worker.start()
+    job_id = submitted(store, worker)
+    assert executor.started.wait(5)
+    threading.Timer(0.2, executor.permission.set).start()
+    worker.stop(grace_s=5.0)
+    assert status(store, job_id) is JobStatus.FINISHED
+
+
+def test_places_are_reserved_before_bodies_arrive() -> None:
+    queue = JobQueue(limit=2)
+    queue.reserve()
+    queue.reserve()
+    with pytest.raises(QueueFull) as full:
+        queue.reserve()
+    assert full.value.facts == {"queued": 2, "max_queue": 2}
+    queue.release()
+    queue.submit("a")
+    queue.reserve()
+    queue.submit("b")
+    assert queue.position("a") == 0 and queue.position("b") == 1
+    assert queue.take(0) == "a" and queue.position("b") == 0
+
+
+def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    job_id = submitted(store, worker)
+    assert worker.eta_s(store.get(job_id)) is None
+    worker.estimates.learn("default", 30.0)
+    assert worker.eta_s(store.get(job_id)) == 30.0
+
+
+def _conforms(executor: FinishesAtOnce) -> Executor:
+    """For mypy: the inline executors are executors."""
+    return executor

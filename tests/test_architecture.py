@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES = {"errors", "presets", "settings", "logs"}
-CRAFTS = {"video", "meshes", "silhouette", "intake"}
+CRAFTS = {"video", "meshes", "silhouette", "intake", "upstream"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "meshes": {"meshes"},
     "intake": {"intake", "video", "errors", "presets"},
     "silhouette": {"silhouette", "video", "meshes", "errors", "presets"},
-    "actionmesh_wrapper": {"video", "meshes", "errors", "presets", "settings"},
+    "upstream": {"upstream", "video", "meshes", "errors", "presets", "settings"},
+    "actionmesh_wrapper": {"upstream", "video", "meshes", "errors", "presets", "settings"},
     "pipeline": {"silhouette", "actionmesh_wrapper", "errors", "presets"},
     "durable": set(),
     "jobs": {"executors", "errors"},

@@ -1,0 +1,179 @@
+"""The ActionMesh pipeline: weights -> load once -> animate() for every job.
+
+Implements pipeline.Pipeline with facebookresearch/actionmesh (pinned, in actionmesh_repo/). What is
+known about its insides lies in upstream/; here is the story, and what becomes of failures. The
+child imports this file; torch is imported by `load`, never at import time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from errors import GpuError, GpuOutOfMemory, VideoTooShort
+from meshes.sequence import MeshSequence
+from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, ActionMeshPreset, Mode
+from settings import Settings
+from upstream.checkout import open_checkout
+from upstream.driver import Request, Shape, animate, to_shape
+from upstream.engine import Engine, build, free_memory, read_models
+from upstream.failures import is_cuda_failure, is_out_of_memory
+from upstream.speedups import Speedups, compile_blocks
+from upstream.weights import ensure_weights
+from video.clip import Clip
+
+if TYPE_CHECKING:
+    from pipeline import Reporter
+
+log = logging.getLogger(__name__)
+
+CHECKOUT = Path(__file__).parent / "actionmesh_repo"
+
+
+class ActionMeshPipeline:
+    """One resident ActionMesh for all modes.
+
+    `device` is spelled with its number, as torch gives it to the models. `octree_depth` is
+    TripoSG's: a surface out of a grid of about 2 ** depth.
+    """
+
+    name: Literal["actionmesh"] = "actionmesh"
+    # of a fast job of 16 frames on one H100-class GPU, estimated from operation counts
+    shares: Mapping[str, float] = {
+        "background": 0.04,
+        "shape": 0.26,
+        "motion": 0.51,
+        "decoding": 0.19,
+    }
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        checkout: Path = CHECKOUT,
+        presets: Mapping[Mode, ActionMeshPreset] = ACTIONMESH,
+        use: Speedups | None = None,
+        device: str = "cuda:0",
+        octree_depth: int = 9,
+    ) -> None:
+        self._settings = settings
+        self._checkout = checkout
+        self._presets = presets
+        self._use = use or Speedups()
+        self._device = device
+        self._octree_depth = octree_depth
+        self._engine: Engine | None = None
+
+    def load(self, reporter: Reporter) -> None:
+        """Open the checkout, have the weights, bring the models to the GPU.
+
+        Reports stage `downloading` in bytes, then `loading` by model. Raises WeightsUnavailable,
+        GpuOutOfMemory, GpuError.
+        """
+        settings = self._settings or Settings.from_environment(os.environ)
+        open_checkout(self._checkout, settings.actionmesh_any_checkout)
+        _require_device(self._device)
+
+        def fetched(done: int, total: int) -> None:
+            reporter.progress("downloading", done, total, "Fetching the weights")
+
+        def reading(done: int, models: int) -> None:
+            reporter.progress("loading", done, models, "Reading the weights")
+
+        folders = ensure_weights(settings.weight_revisions, fetched)
+        pipe = build(self._checkout, folders, self._device)
+        failure: BaseException | None = None
+        try:
+            read_models(pipe, reading)
+        except RuntimeError as exc:
+            failure = _named(exc)
+        if failure is not None:
+            raise failure
+        if settings.actionmesh_compile:
+            compile_blocks(pipe, settings.hf_home)
+        self._engine = Engine(pipe, self._device, self._octree_depth)
+
+    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
+        """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
+
+        Out of memory, it tries once more in low RAM and says so. Raises NoSubjectFound,
+        VideoTooShort, GpuOutOfMemory, GpuError (with the fact `sticky`: this process must end) and
+        Cancelled.
+        """
+        _check_length(len(clip))
+        if self._engine is None:
+            self.load(reporter)
+        preset = self._presets[mode]
+        meshes = self._attempt(clip, preset, seed, reporter)
+        if meshes is None and not preset.low_ram:
+            log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
+            reporter.notice(
+                "low_ram_retry",
+                f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
+                "mode, with the same steps.",
+            )
+            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter)
+        if meshes is None:
+            raise GpuOutOfMemory("The GPU's memory does not suffice, not even in low-RAM mode")
+        return meshes
+
+    def _attempt(
+        self, clip: Clip, preset: ActionMeshPreset, seed: int, reporter: Reporter
+    ) -> MeshSequence | None:
+        """One run with input of its own; None if memory ran out, by then given back."""
+        assert self._engine is not None
+        request = Request(clip.frames, preset, seed, self._use)
+
+        def show(shape: Shape) -> None:
+            reporter.anchor(MeshSequence(shape.vertices, shape.faces, clip.fps))
+
+        failure: BaseException | None = None
+        try:
+            shape = to_shape(animate(self._engine, request, reporter.progress, show))
+        except RuntimeError as exc:
+            failure = _named(exc)
+        if failure is None:
+            return MeshSequence(shape.vertices, shape.faces, clip.fps)
+        # outside `except`: there the traceback's frames would keep every tensor alive
+        free_memory()
+        if isinstance(failure, GpuOutOfMemory):
+            return None
+        raise failure
+
+
+def _named(exc: RuntimeError) -> Exception:
+    """The house's name for what torch raised; the exception itself where it is none of the GPU's.
+
+    Without a cause: it would carry the tensors of the failed attempt along.
+    """
+    if is_out_of_memory(exc):
+        log.warning("out of GPU memory: %s", exc)
+        return GpuOutOfMemory("The GPU's memory does not suffice")
+    if is_cuda_failure(exc):
+        log.exception("the GPU failed")
+        return GpuError("The GPU or its driver failed while the job ran", sticky=True)
+    return exc
+
+
+def _check_length(frames: int) -> None:
+    if frames < MIN_FRAMES:
+        raise VideoTooShort(
+            f"ActionMesh needs {MIN_FRAMES} frames, not {frames}",
+            frames=frames,
+            min_frames=MIN_FRAMES,
+        )
+    if frames not in (MIN_FRAMES, MAX_FRAMES):
+        raise ValueError(f"a clip has {MIN_FRAMES} or {MAX_FRAMES} frames, not {frames}")
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise GpuError(
+            "ActionMesh needs a CUDA GPU, and torch finds none",
+            hint="Check the driver with nvidia-smi, or set PIPELINE=silhouette.",
+        )

@@ -1,0 +1,87 @@
+"""Fixtures around upstream's real code: skipped, with the reason, where torch or it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actionmesh_wrapper import CHECKOUT, ActionMeshPipeline
+from settings import Settings
+from tests.upstream import tiny
+from tests.upstream.reports import Recorder
+from upstream.checkout import open_checkout
+from upstream.speedups import Speedups
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """actionmesh_repo/, not yet on sys.path."""
+    if not (CHECKOUT / "actionmesh").is_dir():
+        pytest.skip("actionmesh_repo/ is empty: `make actionmesh` fills it")
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def opened(checkout: Path) -> Path:
+    """The checkout, importable."""
+    for package in ("torch", "transformers", "diffusers", "hydra"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: `make actionmesh` does that")
+    import torch
+
+    torch.set_num_threads(1)
+    open_checkout(checkout)
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def cache(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Hugging Face cache that holds the tiny weights, in the place of the machine's own."""
+    from huggingface_hub import constants
+    from transformers import dynamic_module_utils
+
+    folder = tmp_path_factory.mktemp("hf")
+    tiny.write_cache(folder / "hub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "modules"))
+        yield folder / "hub"
+
+
+@pytest.fixture(scope="session")
+def stock(cache: Path, opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """mode -> upstream's own pipeline, built as upstream's script builds it."""
+    from actionmesh.pipeline import ActionMeshPipeline as Upstream
+
+    folder = tmp_path_factory.mktemp("stock")
+    configs = tiny.write_reference(folder, cache, opened)
+    with tiny.working_in(folder), tiny.tiny_triposg():
+        pipes = {}
+        for mode, name in tiny.CONFIGS.items():
+            lazy = "lowram" in name
+            pipes[mode] = Upstream(config_name=name, config_dir=str(configs), lazy_loading=lazy)
+            pipes[mode].to("cpu")
+        yield pipes
+
+
+@pytest.fixture(scope="session")
+def resident(cache: Path) -> ActionMeshPipeline:
+    """Our pipeline, loaded once for all tests, without speed-ups."""
+    return loaded(Speedups.none())
+
+
+def loaded(use: Speedups) -> ActionMeshPipeline:
+    """A pipeline over the tiny weights."""
+    pipeline = ActionMeshPipeline(
+        Settings(rmbg_revision=tiny.COMMIT),
+        presets=tiny.PRESETS,
+        use=use,
+        device="cpu",
+        octree_depth=tiny.OCTREE_DEPTH,
+    )
+    pipeline.load(Recorder())
+    return pipeline

@@ -1,0 +1,147 @@
+"""Stage 0: the subject's shape in the first frame, by TripoSG, and the mesh that will be moved.
+
+As upstream's `init_banks_from_anchor`, with progress, and cancellable at each step and each chunk
+of the octree. The anchor of {video + 3D} jobs is made in `from_mesh`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from errors import NoSubjectFound
+from upstream.engine import Engine
+from upstream.failures import is_out_of_memory
+from upstream.speedups import Speedups, shared_octree_kv
+from upstream.surface import recorded_failures
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with stage, step, steps and a message after every step; may raise to stop the job."""
+
+# one thread, so that the mesh of a cancelled job never runs beside that of the next
+_mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
+
+
+class Anchor(Protocol):
+    """Timestep 0: its latent (1, N, D) for stage I, and its mesh, due before stage II."""
+
+    @property
+    def latent(self) -> Any:
+        """What stage I holds fixed."""
+
+    def mesh(self) -> Any:
+        """A trimesh.Trimesh; waits for it where another thread makes it."""
+
+    def ready(self) -> bool:
+        """True if `mesh` would not wait."""
+
+
+MakeAnchor = Callable[[Engine, Any, int, Progress, Speedups], Anchor]
+"""Engine, prepared first picture, seed, progress, speed-ups -> anchor; runs in inference mode."""
+
+
+@dataclass(frozen=True)
+class FinishedAnchor:
+    """An anchor whose mesh is there."""
+
+    latent: Any
+    finished: Any
+
+    def mesh(self) -> Any:
+        """The mesh."""
+        return self.finished
+
+    def ready(self) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True)
+class PendingAnchor:
+    """An anchor whose mesh another thread still simplifies."""
+
+    latent: Any
+    future: Future[Any]
+
+    def mesh(self) -> Any:
+        """Wait for the mesh."""
+        return self.future.result()
+
+    def ready(self) -> bool:
+        """True once the thread is done."""
+        return self.future.done()
+
+
+def anchor_from_picture(
+    engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
+) -> Anchor:
+    """Raises NoSubjectFound where TripoSG finds no surface."""
+    with engine.at_work("shape"):
+        latent, surface = _image_to_3d(engine, picture, seed, progress, use)
+    finish = engine.pipe.mesh_process.process_mesh
+    if use.threaded_mesh:
+        return PendingAnchor(latent, _mesh_thread.submit(finish, surface, seed=seed))
+    return FinishedAnchor(latent, finish(surface, seed=seed))
+
+
+def _image_to_3d(
+    engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
+) -> tuple[Any, Any]:
+    """Latent (1, N, D) and surface (trimesh) of one picture."""
+    import torch
+
+    pipe = engine.pipe.image_to_3d_pipe
+    wanted = engine.pipe.cfg.model.image_to_3D_denoiser
+    steps = int(wanted.num_inference_steps)
+    last: dict[str, Any] = {}
+
+    def denoised(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        last["latents"] = tensors["latents"].clone()
+        progress("shape", step + 1, steps + 1, "")
+        return tensors
+
+    def extracting(*_: Any) -> None:
+        progress("shape", steps, steps + 1, "surface")
+
+    hook = pipe.vae.decoder.register_forward_pre_hook(extracting)
+    try:
+        with shared_octree_kv(pipe.vae) if use.shared_octree_kv else nullcontext():
+            surface = _call_triposg(
+                pipe,
+                image=picture,
+                generator=torch.Generator(device=pipe.device).manual_seed(seed),
+                num_inference_steps=steps,
+                num_tokens=engine.pipe._denoiser_latent_shape[0],
+                guidance_scale=wanted.guidance_scale,
+                callback_on_step_end=denoised,
+                callback_on_step_end_tensor_inputs=["latents"],
+                flash_octree_depth=engine.octree_depth,
+                return_dict=False,
+            )
+    finally:
+        hook.remove()
+    progress("shape", steps + 1, steps + 1, "")
+    return last["latents"], surface
+
+
+def _call_triposg(pipe: Any, **options: Any) -> Any:
+    """The surface. TripoSG prints what its extraction raises, goes on with None and stumbles."""
+    from triposg.pipelines.pipeline_triposg import TripoSGPipeline
+
+    with recorded_failures() as recorder:
+        try:
+            # the subclass that upstream calls takes the callback for itself; this is its parent
+            _, surfaces = TripoSGPipeline.__call__(pipe, **options)
+        except AttributeError:
+            if recorder.failure is None:
+                raise
+            surfaces = ()
+    failure = recorder.failure
+    if failure is not None and is_out_of_memory(failure):
+        raise failure
+    if not surfaces or len(surfaces[0].faces) == 0:
+        raise NoSubjectFound("No closed shape could be made of the subject in frame 1", frame=1)
+    return surfaces[0]

@@ -1,0 +1,202 @@
+"""ActionMesh built once and kept: its models, where they lie, and the numbers of the job at hand.
+
+Upstream keeps a job's parameters on the pipeline, where they leak into the next job, and re-reads
+weights from disk to save memory. Here every parameter is set for every job, and in low-RAM mode the
+weights wait in pinned host memory. `driver` runs the stages; this file runs none.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from errors import WeightsUnavailable
+from presets import ActionMeshPreset
+from upstream.checkout import config_folder
+from upstream.weights import Folders
+
+log = logging.getLogger(__name__)
+
+Part = Literal["background", "shape", "context", "motion", "decoding"]
+
+# the attribute of upstream's pipeline that does a part's work, and the method that loads it
+_PARTS: Mapping[Part, tuple[str, str]] = {
+    "background": ("background_removal", "_load_background_removal"),
+    "shape": ("image_to_3d_pipe", "_load_image_to_3d"),
+    "context": ("image_encoder", "_load_image_encoder"),
+    "motion": ("temporal_3D_denoiser", "_load_temporal_denoiser"),
+    "decoding": ("temporal_3D_vae", "_load_temporal_vae"),
+}
+
+_build_lock = threading.Lock()
+
+
+@dataclass
+class Engine:
+    """Upstream's pipeline with its five models loaded.
+
+    `octree_depth` is TripoSG's, 9 there. `hosted` says that weights wait on the host and come to
+    the device one part at a time.
+    """
+
+    pipe: Any
+    device: str
+    octree_depth: int = 9
+    hosted: bool = False
+    _masters: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
+
+    def configure(self, preset: ActionMeshPreset) -> None:
+        """Set every number that a job may change, whatever the last job left."""
+        pipe = self.pipe
+        pipe.cfg.model.image_to_3D_denoiser.num_inference_steps = preset.stage_0_steps
+        pipe.cfg.model.image_to_3D_denoiser.guidance_scale = preset.guidance_scale
+        pipe.cfg.anchor_idx = 0  # any other index loses frames at this commit
+        pipe.cfg.subsampling_level = 1
+        pipe.scheduler.num_inference_steps = preset.stage_1_steps
+        pipe.scheduler.split_cfg_batch = preset.low_ram
+        pipe.cf_guidance.guidance_scales = [preset.guidance_scale]
+        pipe.cf_guidance.inference_enabled = True
+        pipe.mesh_process.face_decimation = preset.face_decimation
+        pipe.mesh_process.floaters_threshold = preset.floaters_threshold
+        pipe.temporal_3D_denoiser.clear_autocast = preset.low_ram
+        self.place(hosted=preset.low_ram)
+
+    def place(self, hosted: bool) -> None:
+        """Bring all weights to the device, or all to the host. Does nothing if they are there."""
+        if hosted == self.hosted:
+            return
+        if hosted:
+            for part in _PARTS:
+                self._masters[part] = [
+                    (tensor, _host_copy(tensor.data, self.device)) for tensor in self.tensors(part)
+                ]
+                self._swap_out(part)
+            self.hosted = True
+            free_memory()
+            return
+        for part in _PARTS:
+            self._swap_in(part)
+        self._masters.clear()
+        self.hosted = False
+
+    @contextmanager
+    def at_work(self, part: Part) -> Iterator[None]:
+        """While inside, the weights of `part` are on the device."""
+        if not self.hosted:
+            yield
+            return
+        self._swap_in(part)
+        try:
+            yield
+        finally:
+            self._swap_out(part)
+            free_memory()
+
+    def tensors(self, part: Part) -> list[Any]:
+        """Parameters and buffers of a part, each once."""
+        owner = getattr(self.pipe, _PARTS[part][0])
+        modules = owner.components.values() if hasattr(owner, "components") else (owner,)
+        found: dict[int, Any] = {}
+        for module in modules:
+            if hasattr(module, "parameters"):
+                for tensor in (*module.parameters(), *module.buffers()):
+                    found[id(tensor)] = tensor
+        return list(found.values())
+
+    def _swap_in(self, part: Part) -> None:
+        for tensor, master in self._masters[part]:
+            tensor.data = master.to(self.device, non_blocking=True, copy=True)
+
+    def _swap_out(self, part: Part) -> None:
+        for tensor, master in self._masters[part]:
+            tensor.data = master
+
+
+def build(repo: Path, folders: Folders, device: str) -> Any:
+    """Upstream's pipeline without any model in it yet.
+
+    Its constructor would download into the working directory, and hydra allows one composition per
+    process at a time: hence the lock and the substitute.
+    """
+    import actionmesh.pipeline as module
+    import torch
+
+    with _build_lock:
+        download, module.download_if_missing = module.download_if_missing, _download_nothing
+        try:
+            pipe = module.ActionMeshPipeline(
+                config_name="actionmesh.yaml",
+                config_dir=str(config_folder(repo)),
+                dtype=torch.bfloat16,
+                lazy_loading=False,
+            )
+        finally:
+            module.download_if_missing = download
+    pipe._triposg_weights_dir = str(folders.triposg)
+    pipe._dinov2_weights_dir = str(folders.dinov2)
+    pipe._rmbg_weights_dir = str(folders.rmbg)
+    pipe._actionmesh_weights_dir = str(folders.actionmesh)
+    pipe.cfg.model.image_encoder.pretrained_dino_model = str(folders.dinov2)
+    pipe.cfg.model.image_encoder.pretrained_dino_feature_extractor = str(folders.dinov2)
+    # "cuda" would not equal the models' "cuda:0", and every load would walk all parameters
+    pipe._target_device = torch.device(device)
+    return pipe
+
+
+def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
+    """Load the five models from disk to the pipeline's device, then silence them.
+
+    `on_part(done, parts)` is called before each and at the end. Raises WeightsUnavailable for files
+    that are there but cannot be read.
+    """
+    for number, (part, (_, load)) in enumerate(_PARTS.items()):
+        on_part(number, len(_PARTS))
+        try:
+            getattr(pipe, load)()
+        except Exception as exc:
+            if _is_of_the_device(exc):
+                raise
+            log.exception("weights for %s cannot be read", part)
+            raise WeightsUnavailable(
+                f"The weights for {part} cannot be read: the files do not fit the model",
+                hint="Delete them from HF_HOME and run `make actionmesh` again.",
+            ) from exc
+    on_part(len(_PARTS), len(_PARTS))
+    # the size that the weights were made for (2048 tokens of 64), rather than the YAML's
+    denoiser = pipe.temporal_3D_denoiser
+    pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
+    pipe.image_to_3d_pipe.set_progress_bar_config(disable=True)
+    pipe.temporal_3D_vae.verbose = False
+    pipe.mesh_process.verbose = False
+
+
+def free_memory() -> None:
+    """Give unused device memory back. Call it outside `except`: a traceback keeps tensors alive."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _host_copy(data: Any, device: str) -> Any:
+    """Page-locked where there is CUDA, so that copies run at the bus's full rate."""
+    host = data.detach().to("cpu", copy=True)
+    return host.pin_memory() if device.startswith("cuda") else host
+
+
+def _download_nothing(repo_id: str, local_dir: str) -> str:
+    del repo_id
+    return local_dir
+
+
+def _is_of_the_device(exc: Exception) -> bool:
+    from upstream.failures import is_cuda_failure, is_out_of_memory
+
+    return is_out_of_memory(exc) or is_cuda_failure(exc)

@@ -1,0 +1,196 @@
+"""Faster, with the same mathematics: each a small hook on upstream's objects, undone afterwards.
+
+Nothing here trades quality: results differ by the data type's own rounding at most, and each hook
+has a test that says so. Which are on is `Speedups`; `driver` puts them around its stages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Speedups:
+    """Which hooks are used. All off is upstream's own arithmetic, bit for bit."""
+
+    crop_first: bool = True
+    batched_background: bool = True
+    shared_octree_kv: bool = True
+    threaded_mesh: bool = True
+    attention_priority: bool = True
+    bias_cross_attention: bool = True
+
+    @classmethod
+    def none(cls) -> Speedups:
+        """Stock arithmetic."""
+        return cls(False, False, False, False, False, False)
+
+
+def crop_first(pictures: Sequence[Any], padding_ratio: float = 0.1) -> list[Any]:
+    """Upstream's ImagePreprocessor, bit for bit, but composited inside the common box only.
+
+    RGBA pictures of one size become RGB on white, cropped to the box around all alphas, padded to a
+    square. Upstream composites whole frames in float: 1.02 s against 0.09 s for 8 of 1920 x 1080.
+    """
+    from PIL import Image
+
+    arrays = [np.asarray(picture.convert("RGBA")) for picture in pictures]
+    x, y, width, height = _common_box([array[..., 3] for array in arrays])
+    side = max(width, height)
+    margin = int(side * padding_ratio)
+    pad_x, pad_y = margin + (side - width) // 2, margin + (side - height) // 2
+    done = []
+    for array in arrays:
+        inside = array[y : y + height, x : x + width]
+        canvas = np.full((height + 2 * pad_y, width + 2 * pad_x, 3), 255, np.uint8)
+        canvas[pad_y : pad_y + height, pad_x : pad_x + width] = _on_white(inside)
+        done.append(Image.fromarray(canvas))
+    return done
+
+
+@contextmanager
+def shared_octree_kv(vae: Any) -> Iterator[None]:
+    """Run TripoSG's decoder self-attention once per surface, not once per chunk of query points.
+
+    The octree decoder asks for the same latent hundreds of times (280 passes become 1). Valid while
+    one latent is decoded: use it around one surface.
+    """
+    decoder = vae.decoder
+    forward = decoder.forward
+    kept: list[Any] = []
+
+    def with_kept(sample: Any, queries: Any, kv_cache: Any = None) -> Any:
+        if kv_cache is None:
+            if not kept:
+                hidden = sample[:1]
+                for block in decoder.blocks[:-1]:
+                    hidden = block(hidden)
+                kept.append(hidden)
+            kv_cache = kept[0].expand(sample.shape[0], -1, -1)
+        return forward(sample, queries, kv_cache)
+
+    decoder.forward = with_kept
+    try:
+        yield
+    finally:
+        del decoder.forward
+
+
+@contextmanager
+def attention_priority(device: str) -> Iterator[None]:
+    """Let cuDNN's attention kernels go before FlashAttention-2's: faster on Hopper and later.
+
+    Entered around stages only: upstream's attention refuses to be built without flash kernels.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    with sdpa_kernel(order, set_priority=True):
+        yield
+
+
+@contextmanager
+def bias_cross_attention(denoiser: Any) -> Iterator[None]:
+    """Skip cross attention where the context is zero, as in guidance's unconditional half.
+
+    Keys and values have no bias, so that attention over a zero context gives zero and the output
+    projection its bias: 2.5 % of stage I computes a constant.
+    """
+    forward = denoiser.forward
+    attentions = [block.x_attn for block in denoiser.blocks]
+    processors = [attention.processor for attention in attentions]
+    zero_rows = [0]  # leading rows of the merged (batch, frame) axis whose context is zero
+
+    def counting(*args: Any, **options: Any) -> Any:
+        context = options["context"]  # (B, T, S, D)
+        live = context.flatten(1).any(dim=1).tolist()
+        leading = live.index(True) if True in live else len(live)
+        zero_rows[0] = leading * context.shape[1]
+        return forward(*args, **options)
+
+    for attention, processor in zip(attentions, processors, strict=True):
+        if attention.to_k.bias is None and attention.to_v.bias is None:
+            attention.processor = _skipping(processor, zero_rows)
+    denoiser.forward = counting
+    try:
+        yield
+    finally:
+        del denoiser.forward
+        for attention, processor in zip(attentions, processors, strict=True):
+            attention.processor = processor
+
+
+def compile_blocks(pipe: Any, cache: Path | None) -> None:
+    """torch.compile the blocks of both stages; the first job pays, the cache keeps it for later.
+
+    Shapes are static: always 16 frames a window.
+    """
+    if cache is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    for model in (pipe.temporal_3D_denoiser, pipe.temporal_3D_vae):
+        for block in model.blocks:
+            block.compile()
+
+
+def _skipping(processor: Any, zero_rows: list[int]) -> Callable[..., Any]:
+    # diffusers passes on only those keyword arguments that a processor's signature names
+    def attend(
+        attn: Any,
+        hidden_states: Any,
+        encoder_hidden_states: Any = None,
+        attention_mask: Any = None,
+        temb: Any = None,
+    ) -> Any:
+        import torch
+
+        zeros = zero_rows[0]
+        if zeros == 0:
+            return processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        bias = attn.to_out[0].bias
+        if zeros == hidden_states.shape[0]:
+            kind = hidden_states.dtype
+            if torch.is_autocast_enabled("cuda") and hidden_states.is_cuda:
+                kind = torch.get_autocast_dtype("cuda")
+            return bias.to(kind).expand(*hidden_states.shape[:-1], -1)
+        live = processor(
+            attn, hidden_states[zeros:], encoder_hidden_states[zeros:], attention_mask, temb
+        )
+        constant = bias.to(live.dtype).expand(zeros, *live.shape[1:])
+        return torch.cat([constant, live])
+
+    return attend
+
+
+def _common_box(alphas: list[NDArray[np.uint8]]) -> tuple[int, int, int, int]:
+    """x, y, width and height around everything that is not fully transparent in any frame."""
+    seen = np.zeros(alphas[0].shape, bool)
+    for alpha in alphas:
+        seen |= alpha > 0
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    y, x = int(rows[0]), int(columns[0])
+    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same operations in the same order as upstream's `load_image`, in float32."""
+    scale = np.float32(1.0 / 255.0)
+    alpha = rgba[..., 3:].astype(np.float32) * scale
+    mixed = rgba[..., :3].astype(np.float32) * scale * alpha + (np.float32(1.0) - alpha)
+    on_white: NDArray[np.uint8] = (mixed * 255).astype(np.uint8)
+    return on_white

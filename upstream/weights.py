@@ -1,0 +1,227 @@
+"""The model's weights: which, where from, at which revision, and are they whole.
+
+They live in the Hugging Face cache (HF_HOME), never in upstream's cwd-relative folders. A whole set
+on disk is used without any network; anything missing or torn is fetched again, resumably.
+`python -m upstream.weights` does the same with a progress bar, before the server's first start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import WeightsUnavailable
+from upstream.hub import Fetch, fetch, find_on_disk
+
+log = logging.getLogger(__name__)
+
+OnBytes = Callable[[int, int], None]
+"""Called with bytes done and bytes in all while weights are fetched; may raise to give up."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One repository on huggingface.co.
+
+    `setting` is the environment variable that holds its revision; `folders` must each hold a
+    weights file. `runs_code`: transformers executes Python files out of it.
+    """
+
+    name: str
+    repo_id: str
+    setting: str
+    patterns: tuple[str, ...]
+    folders: tuple[str, ...]
+    runs_code: bool = False
+
+    @property
+    def commits_page(self) -> str:
+        """Where a person finds the commit id for `setting`."""
+        return f"https://huggingface.co/{self.repo_id}/commits/main"
+
+
+SOURCES = (
+    Source(
+        "actionmesh",
+        "facebook/ActionMesh",
+        "ACTIONMESH_REVISION",
+        ("denoiser/*", "autoencoder/*"),
+        ("denoiser", "autoencoder"),
+    ),
+    Source(
+        "triposg",
+        "VAST-AI/TripoSG",
+        "TRIPOSG_REVISION",
+        (
+            "model_index.json",
+            "transformer/*",
+            "vae/*",
+            "scheduler/*",
+            "image_encoder_dinov2/*",
+            "feature_extractor_dinov2/*",
+        ),
+        ("transformer", "vae", "image_encoder_dinov2"),
+    ),
+    Source(
+        "dinov2",
+        "facebook/dinov2-large",
+        "DINOV2_REVISION",
+        ("config.json", "preprocessor_config.json", "model.safetensors"),
+        (".",),
+    ),
+    Source(
+        "rmbg",
+        "briaai/RMBG-1.4",
+        "RMBG_REVISION",
+        ("config.json", "*.py", "model.safetensors"),
+        (".",),
+        runs_code=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A whole folder of weights for each source, by the source's name."""
+
+    actionmesh: Path
+    triposg: Path
+    dinov2: Path
+    rmbg: Path
+
+
+def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
+    """Find or fetch every source. `revisions` maps a source's name to a commit, or to "".
+
+    "" means: as on disk, else the newest at the first download, which the cache then keeps. RMBG
+    must be named by its commit, as code out of it runs here. Raises WeightsUnavailable.
+    """
+    wanted = {source.name: _revision_of(source, revisions) for source in SOURCES}
+    found: dict[str, Path] = {}
+    missing: list[Source] = []
+    for source in SOURCES:
+        folder = find_on_disk(_fetch_of(source, wanted[source.name]))
+        if folder is not None and not (torn := torn_files(folder, source)):
+            found[source.name] = folder
+            continue
+        if folder is not None:
+            log.warning("weights of %s are torn and fetched again: %s", source.name, torn)
+            forget(folder, torn)
+        missing.append(source)
+    if missing:
+        requests = [_fetch_of(source, wanted[source.name]) for source in missing]
+        found.update(fetch(requests, on_bytes))
+    for source in missing:
+        if torn := torn_files(found[source.name], source):
+            raise WeightsUnavailable(
+                f"The weights {source.repo_id} are incomplete: {', '.join(torn)}",
+                hint=f"Run `make actionmesh` again; is {source.setting} right?",
+            )
+    for source in SOURCES:
+        if source.runs_code:
+            _refuse_foreign_code(found[source.name], source)
+    return Folders(**found)
+
+
+def torn_files(folder: Path, source: Source) -> list[str]:
+    """Names of what is missing or cut off in a source's folder; empty if it is whole.
+
+    A safetensors file says in its header how long it is, so that a cut shows without reading it.
+    """
+    bad = [pattern for pattern in source.patterns if not any(folder.glob(pattern))]
+    for name in source.folders:
+        weights = [
+            path
+            for pattern in ("*.safetensors", "*.bin")
+            for path in sorted((folder / name).glob(pattern))
+        ]
+        if not weights:
+            bad.append(f"{name}/*.safetensors")
+        bad += [str(path.relative_to(folder)) for path in weights if not _is_whole(path)]
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            json.loads(path.read_text())
+        except (OSError, ValueError):
+            bad.append(str(path.relative_to(folder)))
+    return bad
+
+
+def forget(folder: Path, names: list[str]) -> None:
+    """Remove torn files and the cached blobs behind them: the next fetch makes them anew."""
+    for name in names:
+        path = folder / name
+        if path.is_symlink() or path.exists():
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def _fetch_of(source: Source, revision: str) -> Fetch:
+    return Fetch(source.name, source.repo_id, revision, source.patterns)
+
+
+def _revision_of(source: Source, revisions: Mapping[str, str]) -> str:
+    revision = revisions.get(source.name, "")
+    if source.runs_code and not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise WeightsUnavailable(
+            f"{source.setting} must name a commit of {source.repo_id}: Python files of that "
+            "repository run on this server",
+            hint=f"Set {source.setting} to a 40-digit commit id of {source.commits_page}",
+        )
+    return revision
+
+
+def _refuse_foreign_code(folder: Path, source: Source) -> None:
+    """A config may point at code of another repository ("owner/name--file.Class"), not pinned."""
+    code = json.loads((folder / "config.json").read_text()).get("auto_map", {})
+    if foreign := [str(place) for place in code.values() if "--" in str(place)]:
+        raise WeightsUnavailable(
+            f"The weights {source.repo_id} ask for code of another repository: {foreign[0]}",
+            hint=f"Set {source.setting} to a commit of {source.commits_page} that does not.",
+        )
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        size = path.stat().st_size
+        if path.suffix != ".safetensors":
+            return size > 0
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, 100_000_000):
+                return False
+            header = json.loads(file.read(length))
+        ends = [part["data_offsets"][1] for key, part in header.items() if key != "__metadata__"]
+        return bool(8 + length + max(ends, default=0) == size)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def main() -> None:
+    """Fetch what is missing, with a bar on the terminal."""
+    import os
+    import sys
+
+    from settings import Settings, SettingsError
+
+    def bar(done: int, total: int) -> None:
+        share = min(1.0, done / total) if total else 0.0
+        filled = "#" * int(40 * share)
+        sys.stderr.write(f"\r[{filled:<40}] {done / 1e9:6.2f} of {total / 1e9:6.2f} GB")
+        sys.stderr.flush()
+
+    try:
+        settings = Settings.from_environment(os.environ)
+        folders = ensure_weights(settings.weight_revisions, bar)
+    except SettingsError as exc:
+        sys.exit(str(exc))
+    except WeightsUnavailable as exc:
+        sys.exit(f"\n{exc.message}. {exc.hint}")
+    sys.stderr.write(f"\nweights are whole, under {folders.actionmesh.parents[2]}\n")
+
+
+if __name__ == "__main__":
+    main()

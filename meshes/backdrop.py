@@ -60,8 +60,8 @@ def _cut_out(
     left, top, side = window
     size_px = len(behind)
     # colours weighted by alpha, or the edges would take on what lies hidden beside them
-    alpha = frame[..., 3:].astype(np.float32) / 255
-    premultiplied: NDArray[np.float32] = np.concatenate([frame[..., :3] * alpha, alpha], axis=2)
+    alpha = cv2.cvtColor(frame[..., 3], cv2.COLOR_GRAY2RGB)
+    premultiplied = np.dstack([cv2.multiply(frame[..., :3], alpha, scale=1 / 255), frame[..., 3]])
     scale = size_px / side
     blur_px = 0.45 * max(0.0, 1 / scale - 1)
     if blur_px > 0.2:
@@ -70,9 +70,8 @@ def _cut_out(
     place = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
     place[:, 2] += 0.5 * scale - 0.5
     laid = cv2.warpAffine(premultiplied, place, (size_px, size_px), flags=cv2.INTER_CUBIC)
-    cover = np.clip(laid[..., 3:], 0, 1)
-    mixed = np.clip(laid[..., :3] + behind * (1 - cover) + 0.5, 0, 255)
-    return np.asarray(mixed, np.uint8)
+    mixed = laid[..., :3] + behind * (1 - laid[..., 3:] / np.float32(255))
+    return np.asarray(np.clip(mixed + 0.5, 0, 255), np.uint8)
 
 
 def _round_corners(shape: tuple[int, int], radius_px: float) -> NDArray[np.float32]:

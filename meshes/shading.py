@@ -28,18 +28,19 @@ def facing_normals(normals: Rows, flat_normals: Rows, rays: Rows) -> Rows:
     The flat triangle's normal tells which side that is. An interpolated one can look away although
     the triangle does not, all along an outline: it is bent back until it is just seen.
     """
-    behind = np.einsum("ij,ij->i", flat_normals, rays) > 0
-    normals = np.where(behind[:, None], -normals, normals)
+    side = np.where(np.einsum("ij,ij->i", flat_normals, rays) > 0, np.float32(-1), np.float32(1))
+    normals = normals * side[:, None]
     away = np.maximum(np.einsum("ij,ij->i", normals, rays), 0)
     normals -= rays * (away / np.einsum("ij,ij->i", rays, rays))[:, None]
-    return np.asarray(normals / np.maximum(_length(normals), 1e-20)[:, None])
+    normals /= np.maximum(_length(normals), 1e-20)[:, None]
+    return np.asarray(normals)
 
 
 def shade(albedo: Rows, normals: Rows, rays: Rows, openness: Rows, axes: Rows) -> Rows:
     """Linear colours `(N, 3)`, about [0, 1], of lit points with unit normals that face the eye.
 
-    `rays` `(N, 3)` lead from the eye to the points, `openness` `(N,)` is the share of the dome that
-    each point sees, `axes` `(3, 3)` are the camera's.
+    `albedo` is `(N, 3)` or `(3,)`, `rays` `(N, 3)` lead from the eye to the points, `openness`
+    `(N,)` is the share of the dome that each point sees, `axes` `(3, 3)` are the camera's.
     """
     facing = -np.einsum("ij,ij->i", normals, rays) / _length(rays)
     key = np.clip((normals @ (_KEY @ axes) + _WRAP) / (1 + _WRAP), 0, 1)

@@ -1,0 +1,56 @@
+"""Which container a file is, from its first bytes. Names and declared types are never asked."""
+
+from __future__ import annotations
+
+from errors import UnsupportedMediaType, VideoUnreadable
+from video.ffmpeg import Container
+
+HEAD_BYTES = 4096
+"""How much of a file `sniff` wants to see; less is fine."""
+
+FORMATS = ("mp4", "mov", "avi", "webm", "zip")
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_DOCTYPE = b"\x42\x82"
+_QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+_NOT_VIDEO_BRANDS = {
+    b"avif",
+    b"avis",
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"heim",
+    b"heis",
+    b"mif1",
+    b"msf1",
+}
+
+
+def sniff(head: bytes) -> Container:
+    """Raises UnsupportedMediaType for any other kind of file, VideoUnreadable for an empty one.
+
+    A file that passes may still be anything behind these bytes: ffmpeg gets it with this demuxer
+    forced, and no other.
+    """
+    if not head:
+        raise VideoUnreadable("The file is empty.", hint="Send the clip once more.")
+    if head[4:8] == b"ftyp" and head[8:12] not in _NOT_VIDEO_BRANDS and len(head) >= 16:
+        return "mov"
+    if head[4:8] in _QUICKTIME_ATOMS and len(head) >= 8:
+        return "mov"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head[:4] == _EBML and _doc_type(head) == b"webm":
+        return "matroska"
+    if head[:4] == b"PK\3\4":
+        return "zip"
+    raise UnsupportedMediaType("The file is no mp4, mov, avi, webm or zip.", formats=list(FORMATS))
+
+
+def _doc_type(head: bytes) -> bytes:
+    """The DocType element of an EBML header (RFC 8794); empty if it is not in `head`."""
+    at = head.find(_DOCTYPE, 4, 256)
+    if at < 0 or at + 3 > len(head):
+        return b""
+    length = head[at + 2] & 0x7F
+    return head[at + 3 : at + 3 + length].rstrip(b"\0")

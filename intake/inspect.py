@@ -1,0 +1,49 @@
+"""One question to an uploaded file: is it a clip that a job can use? Asked before the job exists.
+
+Blocks for as long as ffmpeg works on it (a second or so); the API asks from a thread. Leaves no
+process, whatever happens: each ends with this call, or with the thread that made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from intake.container import HEAD_BYTES, sniff
+from presets import MAX_FRAMES
+from video.ffmpeg import Container
+from video.probe import probe
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """What the client is told about its clip; `source_fps` is None for a zip.
+
+    `fps` is the rate at which the `used_frames` will play.
+    """
+
+    container: Container
+    width: int
+    height: int
+    source_fps: float | None
+    source_frames: int
+    used_frames: int
+    fps: float
+
+
+def inspect(
+    path: Path, start: float = 0.0, fps: float | None = None, max_frames: int = MAX_FRAMES
+) -> InputFacts:
+    """Raises UnsupportedMediaType, VideoUnreadable, VideoTooShort."""
+    with open(path, "rb") as file:
+        container = sniff(file.read(HEAD_BYTES))
+    found = probe(path, container, start, fps, max_frames)
+    return InputFacts(
+        container=container,
+        width=found.width,
+        height=found.height,
+        source_fps=found.source_fps,
+        source_frames=found.frames,
+        used_frames=len(found.used),
+        fps=found.fps,
+    )

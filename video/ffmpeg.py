@@ -1,0 +1,190 @@
+"""How ffmpeg is asked about untrusted media, and how its answers read. No numpy.
+
+Every input goes in as an open descriptor behind a demuxer that was chosen from its first bytes: no
+name reaches ffmpeg, and a playlist posing as a video finds nobody to follow it. A whitelist of
+protocols alone would not do: DASH and ffconcat files still open their neighbours.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Literal
+
+from errors import VideoUnreadable
+from video.sandbox import PROBE, Limits, OutOfTime, running
+
+Container = Literal["mov", "avi", "matroska", "zip"]
+Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
+
+MAX_PIXELS = 16_777_216
+MIN_SIDE = 16
+
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,png_pipe,jpeg_pipe,webp_pipe"
+_LISTING_BYTES = 16 << 20
+_NO_TIME = -(1 << 62)
+_DISCARDED = 0x4  # AV_PKT_FLAG_DISCARD: decoded, but cut away by an edit list
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Input:
+    """An open video file, or images as chunks of bytes, one after the other."""
+
+    stdin: IO[bytes] | Iterable[bytes]
+    demuxer: Demuxer
+    decoder: str | None = None
+    start: float = 0.0
+
+    def rewound(self) -> IO[bytes] | Iterable[bytes]:
+        """The file at its beginning: ffmpeg shares our position in it."""
+        if hasattr(self.stdin, "seek"):
+            self.stdin.seek(0)
+        return self.stdin
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What ffmpeg's framecrc writer tells: one time in seconds per row, with facts on the stream.
+
+    `times` ascend; rows without any time make it None. `said` is ffmpeg's own text: for us only.
+    """
+
+    width: int
+    height: int
+    aspect: float
+    codec: str
+    rows: int
+    times: tuple[float, ...] | None
+    said: str
+
+
+def input_arguments(source: Input) -> list[str]:
+    """Everything up to and with `-i`."""
+    return [
+        *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
+        *("-max_alloc", str(512 << 20), "-filter_threads", "2"),
+        *("-protocol_whitelist", "fd", "-format_whitelist", _FORMATS, "-f", source.demuxer),
+        *("-max_streams", "32", "-probesize", str(8 << 20), "-analyzeduration", "5000000"),
+        # a change of size in the middle must not restart the filters, and with them the counting
+        *("-max_pixels", str(MAX_PIXELS), "-threads", "2", "-reinit_filter", "0"),
+        *(("-c:v", source.decoder) if source.decoder else ()),
+        *(("-ss", f"{source.start:.6f}") if source.start > 0 else ()),
+        *("-fd", "0", "-i", "fd:"),
+    ]
+
+
+LIST_PACKETS = (
+    "-map",
+    "0:V:0",
+    "-c",
+    "copy",
+    "-copyinkf",
+    "-map_metadata",
+    "-1",
+    "-frames:v",
+    "100000",
+)
+"""Output arguments: rows are packets, in decoding order; nothing is decoded."""
+
+
+def list_frames(most: int) -> tuple[str, ...]:
+    """Output arguments: rows are decoded frames in the order they are shown, in microseconds."""
+    return (
+        *("-map", "0:V:0", "-map_metadata", "-1", "-frames:v", str(most)),
+        *("-fps_mode", "passthrough", "-enc_time_base", "1:1000000", "-c:v", "wrapped_avframe"),
+    )
+
+
+def listing(
+    source: Input, output: Sequence[str], *, wall_s: float, limits: Limits = PROBE
+) -> Listing:
+    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is not one."""
+    args = [*input_arguments(source), *output, "-f", "framecrc", "pipe:1"]
+    try:
+        with running(args, stdin=source.rewound(), wall_s=wall_s, limits=limits) as ffmpeg:
+            text = ffmpeg.read(_LISTING_BYTES)
+            _, said = ffmpeg.finish()
+    except OutOfTime as exc:
+        raise too_slow() from exc
+    found = parse_listing(text.decode("ascii", "replace"), said)
+    if found.rows == 0:
+        raise unreadable(said)
+    return found
+
+
+def parse_listing(text: str, said: str = "") -> Listing:
+    """The framecrc format: `#key stream: value` lines, then `stream, dts, pts, ...` rows."""
+    header: dict[str, str] = {}
+    ticks: list[int] = []
+    for line in text[: text.rfind("\n") + 1].splitlines():  # a killed writer leaves half a row
+        if line.startswith("#"):
+            key, _, value = line[1:].partition(":")
+            header[key] = value.strip()
+        elif (tick := _tick(line)) is not None:
+            ticks.append(tick)
+    width, height = _pair(header.get("dimensions 0", ""), "x", (0, 0))
+    across, down = _pair(header.get("sar 0", ""), "/", (1, 1))
+    numerator, denominator = _pair(header.get("tb 0", ""), "/", (1, 1))
+    timed = bool(ticks) and min(ticks) > _NO_TIME and denominator > 0
+    ticks.sort()
+    return Listing(
+        width=width,
+        height=height,
+        aspect=across / down if across > 0 and down > 0 else 1.0,
+        codec=header.get("codec_id 0", ""),
+        rows=len(ticks),
+        times=tuple(tick * numerator / denominator for tick in ticks) if timed else None,
+        said=said,
+    )
+
+
+def _tick(row: str) -> int | None:
+    """When the row's frame is shown; None for a cut row and for frames that are never shown."""
+    cells = row.split(",")
+    if len(cells) < 6:
+        return None
+    for cell in cells[6:]:
+        name, _, value = cell.strip().partition("=")
+        if name == "F" and int(value, 16) & _DISCARDED:
+            return None
+    dts, pts = int(cells[1]), int(cells[2])
+    return pts if pts > _NO_TIME else dts
+
+
+def _pair(text: str, mark: str, default: tuple[int, int]) -> tuple[int, int]:
+    match = re.fullmatch(rf"(\d+){mark}(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else default
+
+
+def too_slow() -> VideoUnreadable:
+    """For a clip that ran into our clock."""
+    return VideoUnreadable(
+        "Decoding it takes too long.", hint="Send a smaller clip: fewer pixels, or a lower rate."
+    )
+
+
+def too_large(width: int, height: int) -> VideoUnreadable:
+    """For frames over MAX_PIXELS."""
+    return VideoUnreadable(
+        f"Its frames are {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded.",
+        hint="Scale the clip down, for example to 1920 x 1080.",
+        width=width,
+        height=height,
+        max_pixels=MAX_PIXELS,
+    )
+
+
+def unreadable(said: str) -> VideoUnreadable:
+    """What ffmpeg's complaint means, in our own words: its text may quote the file."""
+    log.info("ffmpeg read no frame: %s", said[-300:])
+    if "matches no streams" in said:
+        return VideoUnreadable("There is no video in it.", hint="Send a clip that holds a video.")
+    if match := re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", said):
+        return too_large(int(match[1]), int(match[2]))
+    if re.search(r"[Dd]ecoder .*not found|no decoder found", said):
+        return VideoUnreadable("Its codec is none that this server decodes.")
+    return VideoUnreadable("None of its frames can be decoded: the file is damaged or incomplete.")

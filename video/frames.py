@@ -1,0 +1,188 @@
+"""The frames of a clip: decoded in the sandbox, upright, shrunk, exactly those of probe.py's plan.
+
+Runs in the job's process, which has numpy; the API process uses probe.py alone. One pass of ffmpeg
+gives the pixels and, beside them, the times of every frame that it decoded on the way: if these are
+not the ones that the plan counted on, the plan is made anew from what really decodes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import VideoUnreadable
+from presets import MAX_FRAMES
+from video.clip import Clip, SourceFacts
+from video.ffmpeg import (
+    Container,
+    Input,
+    Listing,
+    input_arguments,
+    list_frames,
+    parse_listing,
+    too_slow,
+    unreadable,
+)
+from video.frames_zip import FramesZip
+from video.probe import Probe, probe, wrong_count, zip_inputs
+from video.sampling import Notice
+from video.sandbox import DECODE, OutOfTime, running
+
+SIZE_LIMIT = 1024
+"""Longest side of decoded frames: both pipelines work on less, and memory stays small."""
+
+_WALL_S = 300.0
+
+OnProgress = Callable[[int, int], None]
+
+
+def read_clip(
+    path: Path,
+    container: Container,
+    start: float = 0.0,
+    fps: float | None = None,
+    max_frames: int = MAX_FRAMES,
+    *,
+    size_limit: int = SIZE_LIMIT,
+    on_progress: OnProgress | None = None,
+) -> tuple[Clip, tuple[Notice, ...]]:
+    """Frames uint8 `(T, H, W, 3)`, or 4 where one is not opaque. `on_progress(step, steps)`.
+
+    Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
+    """
+    tell = on_progress or _silent
+    plan = probe(path, container, start, fps, max_frames, proof=False)
+    if container == "zip":
+        frames = _decode_zip(path, plan, size_limit, tell)
+    else:
+        decoded = _decode(path, container, start, plan, size_limit, tell)
+        if decoded is None:  # damaged further on: count what can be decoded, and plan again
+            plan = probe(path, container, start, fps, max_frames, whole=True)
+            decoded = _decode(path, container, start, plan, size_limit, tell)
+        if decoded is None:
+            raise VideoUnreadable("Its frames do not decode to the same pictures twice.")
+        frames = decoded
+    if frames.shape[3] == 4 and bool((frames[..., 3] == 255).all()):
+        frames = np.ascontiguousarray(frames[..., :3])
+    source = SourceFacts(plan.width, plan.height, plan.frames, plan.source_fps, plan.used)
+    return Clip(frames, plan.fps, source), plan.notices
+
+
+def _silent(step: int, steps: int) -> None:
+    del step, steps
+
+
+def decoded_size(plan: Probe, size_limit: int) -> tuple[int, int]:
+    """Width and height of frames with square pixels whose longer side is within the limit."""
+    aspect = min(max(plan.aspect, 0.25), 4.0)
+    width, height = plan.width * max(aspect, 1.0), plan.height / min(aspect, 1.0)
+    shrink = min(1.0, size_limit / max(width, height))
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def _decode(
+    path: Path, container: Container, start: float, plan: Probe, limit: int, tell: OnProgress
+) -> NDArray[np.uint8] | None:
+    """The planned frames, or None if the stream did not decode as foretold."""
+    assert container != "zip"
+    chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
+    frames = _empty(plan, limit)
+    with open(path, "rb") as file, tempfile.TemporaryFile() as rows:
+        source = Input(file, container, plan.decoder, start)
+        args = [
+            *input_arguments(source),
+            *_pixels(f"select='{chosen}',", plan, limit),
+            *list_frames(plan.picks[-1] + 1),
+            *("-f", "framecrc", f"pipe:{rows.fileno()}"),
+        ]
+        filled, _ = _run(args, source, frames, tell, 0, pass_fd=rows.fileno())
+        rows.seek(0)
+        seen = parse_listing(rows.read().decode("ascii", "replace"))
+    return frames if filled == len(frames) and _as_foretold(plan, seen) else None
+
+
+def _decode_zip(path: Path, plan: Probe, limit: int, tell: OnProgress) -> NDArray[np.uint8]:
+    frames = _empty(plan, limit)
+    filled = 0
+    with FramesZip(path) as zipped:
+        chosen = [zipped.pictures[index] for index in plan.used]
+        for source, count in zip_inputs(zipped, chosen):
+            args = [*input_arguments(source), *_pixels("", plan, limit, count + 1)]
+            found, said = _run(args, source, frames[: filled + count], tell, filled)
+            if found == filled:
+                raise unreadable(said)
+            if found != filled + count:
+                raise wrong_count(found, len(chosen))
+            filled = found
+    return frames
+
+
+def _empty(plan: Probe, limit: int) -> NDArray[np.uint8]:
+    width, height = decoded_size(plan, limit)
+    return np.empty((len(plan.picks), height, width, 4 if plan.may_have_alpha else 3), np.uint8)
+
+
+def _pixels(select: str, plan: Probe, limit: int, most: int | None = None) -> list[str]:
+    """Output arguments: raw pixels on stdout."""
+    width, height = decoded_size(plan, limit)
+    # area averages when it shrinks; at its own size a frame is only converted
+    scale = f"scale={width}:{height}:flags=area+accurate_rnd+full_chroma_int"
+    return [
+        *("-map", "0:V:0", "-vf", select + scale, "-fps_mode", "passthrough"),
+        *("-frames:v", str(most or len(plan.picks))),
+        *("-pix_fmt", "rgba" if plan.may_have_alpha else "rgb24", "-f", "rawvideo", "pipe:1"),
+    ]
+
+
+def _run(
+    args: list[str],
+    source: Input,
+    frames: NDArray[np.uint8],
+    tell: OnProgress,
+    filled: int,
+    pass_fd: int | None = None,
+) -> tuple[int, str]:
+    """Fill `frames` from index `filled` on; how many are filled then (one more: there was more)."""
+    fds = () if pass_fd is None else (pass_fd,)
+    try:
+        with running(
+            args, stdin=source.rewound(), wall_s=_WALL_S, limits=DECODE, pass_fds=fds
+        ) as ffmpeg:
+            while filled < len(frames) and _read_into(ffmpeg.stdout, frames[filled]):
+                filled += 1
+                tell(filled, len(frames))
+            more = filled == len(frames) and ffmpeg.stdout.read(1) != b""
+            _, said = ffmpeg.finish()
+    except OutOfTime as exc:
+        raise too_slow() from exc
+    return filled + more, said
+
+
+def _read_into(pipe: IO[bytes], frame: NDArray[np.uint8]) -> bool:
+    """True if the pipe held a whole frame."""
+    wanted = frame.data.cast("B")
+    while wanted:
+        got = pipe.readinto(wanted)  # type: ignore[attr-defined]
+        if not got:
+            return False
+        wanted = wanted[got:]
+    return True
+
+
+def _as_foretold(plan: Probe, seen: Listing) -> bool:
+    """True if every frame up to the last one used came when the plan expected it."""
+    count = plan.picks[-1] + 1
+    if seen.rows < count:
+        return False
+    if plan.times is None or seen.times is None:
+        return plan.times is None
+    slack = max(0.4 * (plan.times[count - 1] - plan.times[0]) / count, 1e-5)
+    return all(
+        abs(planned - found) <= slack
+        for planned, found in zip(plan.times[:count], seen.times, strict=False)
+    )

@@ -1,0 +1,223 @@
+"""What an uploaded clip is, and which of its frames a job takes. Decodes only the first few.
+
+`probe` serves every container, so that callers never branch. It lists the packets (cheap: nothing
+is decoded), decodes the first 31 frames as a proof, and decodes further only where the two differ:
+in streams with hidden frames, say. video/frames.py decodes by the plan made here. No numpy.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from errors import VideoTooShort, VideoUnreadable
+from presets import MAX_FRAMES, MIN_FRAMES
+from video.ffmpeg import (
+    LIST_PACKETS,
+    MAX_PIXELS,
+    MIN_SIDE,
+    Container,
+    Input,
+    Listing,
+    list_frames,
+    listing,
+    too_large,
+)
+from video.frames_zip import FramesZip, Picture
+from video.sampling import FALLBACK_FPS, Notice, Sampling, horizon, sample, source_rate
+
+_WALL_S = 60.0  # against a hang; for whatever computes, the limit of CPU time comes first
+_WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
+_VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Facts on a clip, and the plan: which frames, how fast, and how to get at them.
+
+    `width` and `height` are those of upright frames as decoded; `aspect` is the width of a pixel
+    over its height. `used` are 0-based indices into all `frames` of the source, `picks` the same
+    counted from the first frame that is decoded; `times` (s) belong to the latter, None in a zip.
+    """
+
+    width: int
+    height: int
+    aspect: float
+    frames: int
+    source_fps: float | None
+    used: tuple[int, ...]
+    fps: float
+    notices: tuple[Notice, ...]
+    picks: tuple[int, ...]
+    times: tuple[float, ...] | None
+    may_have_alpha: bool
+    decoder: str | None = None
+
+
+def probe(
+    path: Path,
+    container: Container,
+    start: float = 0.0,
+    fps: float | None = None,
+    max_frames: int = MAX_FRAMES,
+    *,
+    proof: bool = True,
+    whole: bool = False,
+) -> Probe:
+    """Raises VideoUnreadable, VideoTooShort.
+
+    `whole` decodes as far as the plan can depend on, and trusts no packet. Without `proof`, of a
+    zip only the first picture is decoded.
+    """
+    if container == "zip":
+        return _probe_zip(path, start, fps, max_frames, proof)
+    with open(path, "rb") as file:
+        packets = listing(Input(file, container), LIST_PACKETS, wall_s=_WALL_S)
+        _check_packets(packets, start)
+        source = Input(file, container, _decoder(packets), start)
+        decoded = listing(source, list_frames(MAX_FRAMES), wall_s=_WALL_S)
+        _check_sides(decoded.width, decoded.height)
+        first = None if whole else _follow(packets, decoded, start)
+        if first is not None and packets.times is not None:
+            times: tuple[float, ...] | None = tuple(t - start for t in packets.times[first:])
+            count = packets.rows - first
+        else:
+            first = bisect_left(packets.times or (), start)
+            most = _enough(packets, decoded, start, fps)
+            if decoded.rows == MAX_FRAMES:  # else these are all there are
+                decoded = listing(source, list_frames(most), wall_s=_WALL_S)
+            complete = decoded.rows < most or decoded.rows < MAX_FRAMES
+            count = decoded.rows if complete else max(decoded.rows, packets.rows - first)
+            times = decoded.times
+    found = sample(times, count, fps=fps, max_frames=max_frames)
+    return _as_probe(decoded, found, first, first + count, times, source.decoder)
+
+
+def _check_packets(packets: Listing, start: float) -> None:
+    if packets.width * packets.height > MAX_PIXELS:
+        raise too_large(packets.width, packets.height)
+    if packets.times is not None and start > packets.times[-1]:
+        raise VideoTooShort(
+            f"The clip ends at {packets.times[-1]:.6g} s, before start={start:g}.",
+            hint="Send an earlier `start`.",
+            frames=0,
+            min_frames=MIN_FRAMES,
+        )
+
+
+def _check_sides(width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise VideoUnreadable(
+            f"Its frames are {width} x {height} pixels; each side needs at least {MIN_SIDE}.",
+            hint="Send a clip in which the subject can be seen.",
+            width=width,
+            height=height,
+            min_side=MIN_SIDE,
+        )
+
+
+def _decoder(packets: Listing) -> str | None:
+    """FFmpeg's own VP8 and VP9 decoders drop the alpha channel; libvpx's keep it."""
+    if packets.codec in _VPX and re.search(r"alpha_mode\s*: *1", packets.said, re.IGNORECASE):
+        return _VPX[packets.codec]
+    return None
+
+
+def _follow(packets: Listing, decoded: Listing, start: float) -> int | None:
+    """The packet of the first decoded frame, if the packets foretell all of them."""
+    if packets.times is None or decoded.times is None or decoded.rows < MAX_FRAMES:
+        return None
+    first = bisect_left(packets.times, decoded.times[0] + start - 1e-5)
+    foretold = packets.times[first : first + decoded.rows]
+    slack = min(0.002, 0.4 * (decoded.times[-1] - decoded.times[0]) / decoded.rows)
+    agree = len(foretold) == decoded.rows and all(
+        abs(packet - start - frame) <= slack
+        for packet, frame in zip(foretold, decoded.times, strict=True)
+    )
+    return first if agree else None
+
+
+def _enough(packets: Listing, decoded: Listing, start: float, fps: float | None) -> int:
+    """How many frames to decode until no further one could change the plan."""
+    times = packets.times or decoded.times or ()
+    return max(horizon([t for t in times if t >= start], fps), MAX_FRAMES) + 1
+
+
+def _as_probe(
+    decoded: Listing,
+    found: Sampling,
+    first: int,
+    frames: int,
+    times: tuple[float, ...] | None,
+    decoder: str | None,
+) -> Probe:
+    match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", decoded.said)
+    return Probe(
+        width=decoded.width,
+        height=decoded.height,
+        aspect=decoded.aspect,
+        frames=frames,
+        source_fps=None if times is None else source_rate(times),
+        used=tuple(first + pick for pick in found.used),
+        fps=found.fps,
+        notices=found.notices,
+        picks=found.used,
+        times=times,
+        may_have_alpha=match is None or _WITH_ALPHA.match(match[1]) is not None,
+        decoder=decoder,
+    )
+
+
+def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, proof: bool) -> Probe:
+    """Pictures carry no times: `start` counts at the rate at which they will play."""
+    with FramesZip(path) as zipped:
+        total = len(zipped.pictures)
+        first = round(min(start * (fps or FALLBACK_FPS), total))
+        found = sample(None, total - first, fps=fps, max_frames=max_frames)
+        used = tuple(first + pick for pick in found.used)
+        chosen = [zipped.pictures[index] for index in used]
+        width, height = zipped.one_size(chosen)
+        if width * height > MAX_PIXELS:
+            raise too_large(width, height)
+        _check_sides(width, height)
+        parts = [
+            listing(source, list_frames(count + 1), wall_s=_WALL_S)
+            for source, count in zip_inputs(zipped, chosen if proof else chosen[:1])
+        ]
+        rows = sum(part.rows for part in parts)
+        if proof and rows != len(chosen):
+            raise wrong_count(rows, len(chosen))
+    return Probe(
+        width=parts[0].width,
+        height=parts[0].height,
+        aspect=1.0,
+        frames=total,
+        source_fps=None,
+        used=used,
+        fps=found.fps,
+        notices=found.notices,
+        picks=found.used,
+        times=None,
+        may_have_alpha=any(picture.kind != "jpeg_pipe" for picture in chosen),
+    )
+
+
+def zip_inputs(zipped: FramesZip, pictures: list[Picture]) -> Iterator[tuple[Input, int]]:
+    """One input for every run of pictures of one kind, with how many they are."""
+    for kind, run in groupby(pictures, key=lambda picture: picture.kind):
+        alike = list(run)
+        yield Input(zipped.contents(alike), kind), len(alike)
+
+
+def wrong_count(decoded: int, pictures: int) -> VideoUnreadable:
+    """For pictures that are broken, or more than one to a file."""
+    return VideoUnreadable(
+        f"The {pictures} pictures taken from the zip decode to {decoded} frames.",
+        hint="Save the frames again as plain PNG files, one picture each.",
+        frames=decoded,
+        pictures=pictures,
+    )

@@ -1,0 +1,175 @@
+"""Which frames of a clip a job works on: 31 or 16 of them, in even steps. Decodes nothing.
+
+ActionMesh takes windows of 16 frames; two that share one make 31, and 17 to 30 cost as much. So a
+job has 31 frames if the clip gives them and `max_frames` allows, else 16. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, floor
+from statistics import median
+from typing import Any, NamedTuple
+
+from errors import VideoTooShort
+from presets import MAX_FRAMES, MIN_FRAMES
+
+SLOWEST_FPS = 8.0
+"""Below this rate, motion between two frames is too large to follow: steps never go under it."""
+FALLBACK_FPS = 12.0
+"""How fast frames play that carry no times, or times that nobody could watch."""
+_WATCHABLE_FPS = (1.0, 120.0)
+
+_KNOWN_RATES = (
+    *(24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001),
+    *(10.0, 12.0, 12.5, 15.0, 20.0, 24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 90.0, 100.0, 120.0, 240.0),
+)
+
+
+class Notice(NamedTuple):
+    """Something that a finished job should tell its owner."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Positions in the list of frames that was given, and how fast they play."""
+
+    used: tuple[int, ...]
+    fps: float
+    notices: tuple[Notice, ...] = ()
+
+
+def sample(
+    times: Sequence[float] | None, count: int, *, fps: float | None = None, max_frames: int = 31
+) -> Sampling:
+    """Choose among `count` frames, shown at `times` (ascending; None: pictures without times).
+
+    `times` may end early, as long as it covers `horizon()`. `fps` asks for another rate. Raises
+    VideoTooShort.
+    """
+    _require(count, fps=None)
+    if times is None:
+        return _at_fallback(count, fps, max_frames)
+    times = times[: horizon(times, fps)]
+    rate = source_rate(times)
+    if rate is None:
+        lost = Notice("playback_rate", "The clip does not tell how fast its frames play.")
+        found = _at_fallback(count, fps, max_frames)
+        return Sampling(found.used, found.fps, (lost, *found.notices))
+    if fps is not None:
+        return _at_rate(times, rate, count, fps, max_frames)
+    wanted = _wanted(count, max_frames)
+    if is_constant(times):
+        stride = max(1, min((count - 1) // (wanted - 1), floor(rate / SLOWEST_FPS + 1e-6)))
+        used = tuple(range(0, wanted * stride, stride))
+        return _playable(used, rate / stride, _tail(used, stride, count))
+    intervals = [later - earlier for earlier, later in pairwise(times)]
+    step = (times[-1] - times[0]) / (wanted - 1)
+    step = max(median(intervals), min(step, 1 / SLOWEST_FPS))
+    used = _nearest(times, step, wanted)
+    return _playable(used, 1 / step, _tail(used, ceil(step * rate), count))
+
+
+def _at_fallback(count: int, fps: float | None, max_frames: int) -> Sampling:
+    wanted = _wanted(count, max_frames)
+    stride = (count - 1) // (wanted - 1)
+    used = tuple(range(0, wanted * stride, stride))
+    return Sampling(used, fps or FALLBACK_FPS, _tail(used, stride, count))
+
+
+def horizon(times: Sequence[float], fps: float | None = None) -> int:
+    """How many of the first frames decide what `sample` chooses; more of them change nothing."""
+    span = (MAX_FRAMES - 1) / min(fps or SLOWEST_FPS, SLOWEST_FPS)
+    return max(MAX_FRAMES, bisect_left(times, times[0] + span + 1e-6) + 1) if times else 0
+
+
+def source_rate(times: Sequence[float]) -> float | None:
+    """Frames per second, on average; None if the times do not tell."""
+    if len(times) < 2 or times[-1] <= times[0]:
+        return None
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    # containers round times, to milliseconds at worst: 30.016 was meant as 30
+    nearest = min(_KNOWN_RATES, key=lambda known: abs(known - rate))
+    return nearest if abs(nearest - rate) <= 0.002 * nearest else rate
+
+
+def is_constant(times: Sequence[float]) -> bool:
+    """True if all intervals are alike, within a quarter and the rounding of containers."""
+    intervals = [later - earlier for earlier, later in pairwise(times)]
+    usual = median(intervals)
+    return all(abs(interval - usual) <= 0.25 * usual + 0.0015 for interval in intervals)
+
+
+def _at_rate(
+    times: Sequence[float], rate: float, count: int, fps: float, max_frames: int
+) -> Sampling:
+    """The frames nearest to every 1 / fps seconds."""
+    notices: tuple[Notice, ...] = ()
+    if fps > rate * 1.02:
+        said = f"fps={fps:g} is more than the clip has ({rate:.4g}): every frame is taken."
+        notices = (Notice("fps_lowered", said),)
+    step = 1 / min(fps, rate)
+    available = min(count, floor((times[-1] - times[0]) / step + 1e-3) + 1)
+    _require(available, fps=fps, span_s=times[-1] - times[0])
+    used = _nearest(times, step, _wanted(available, max_frames))
+    return _playable(used, 1 / step, (*notices, *_tail(used, ceil(step * rate), count)))
+
+
+def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...]:
+    """Nearest frames at a constant step; none twice, for a frame held long adds no motion."""
+    used: list[int] = []
+    for k in range(wanted):
+        target = times[0] + k * step
+        after = min(bisect_left(times, target), len(times) - 1)
+        before = max(after - 1, 0)
+        closer = before if target - times[before] <= times[after] - target else after
+        first, last = (used[-1] + 1 if used else 0), len(times) - (wanted - k)
+        used.append(min(max(closer, first), last))
+    return tuple(used)
+
+
+def _wanted(available: int, max_frames: int) -> int:
+    return MAX_FRAMES if min(available, max_frames) >= MAX_FRAMES else MIN_FRAMES
+
+
+def _require(available: int, fps: float | None, span_s: float = 0.0) -> None:
+    if available >= MIN_FRAMES:
+        return
+    facts: dict[str, Any] = {"frames": available, "min_frames": MIN_FRAMES}
+    if fps is None:
+        raise VideoTooShort(
+            f"The clip gives {available} frames; at least {MIN_FRAMES} are needed.", **facts
+        )
+    enough = ceil((MIN_FRAMES - 1) / span_s) if span_s > 0 else 60
+    raise VideoTooShort(
+        f"At fps={fps:g} the clip gives {available} frames; at least {MIN_FRAMES} are needed.",
+        hint=f"Send fps={min(enough, 60)} or more, leave fps out, or send a longer clip.",
+        **facts,
+    )
+
+
+def _playable(used: tuple[int, ...], fps: float, notices: tuple[Notice, ...]) -> Sampling:
+    slowest, fastest = _WATCHABLE_FPS
+    if slowest <= fps <= fastest:
+        return Sampling(used, round(fps, 4), notices)
+    said = f"The clip's frames come at {fps:.4g} a second; the mesh plays them at {FALLBACK_FPS:g}."
+    return Sampling(used, FALLBACK_FPS, (*notices, Notice("playback_rate", said)))
+
+
+def _tail(used: Sequence[int], stride: int, count: int) -> tuple[Notice, ...]:
+    """Frames behind the last one used that one more step would have reached."""
+    tail = count - 1 - used[-1]
+    if tail < stride:
+        return ()
+    said = (
+        f"The last {tail} of {count} frames are not used: a job takes {MIN_FRAMES} or {MAX_FRAMES} "
+        f"frames, at {SLOWEST_FPS:g} a second or more. To animate another part, set `start`; "
+        "to cover more, set a lower `fps`."
+    )
+    return (Notice("unused_tail", said),)

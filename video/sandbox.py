@@ -1,0 +1,195 @@
+"""Runs ffmpeg, or a tool like it, in a cage: few rights, hard limits, a clock, no life after ours.
+
+Knows processes, not media: what ffmpeg is asked to do stands in probe.py and frames.py. Imports no
+numpy, for the API process uses it too. On Linux a caged program dies with the thread that started
+it, also by SIGKILL; elsewhere with the `with` block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from errors import InternalError
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+_STDERR_BYTES = 64 * 1024
+_MB = 1 << 20
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
+"""All that a caged program sees of our environment: no keys, no proxies, no FFREPORT."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process may take. `file_mb` bounds every file that it writes."""
+
+    memory_mb: int = 3072
+    cpu_s: int = 20
+    file_mb: int = 16
+    open_files: int = 64
+
+    def as_argument(self) -> str:
+        """The launcher's form of it."""
+        return (
+            f"CORE=0,AS={self.memory_mb * _MB},CPU={self.cpu_s},"
+            f"FSIZE={self.file_mb * _MB},NOFILE={self.open_files}"
+        )
+
+
+PROBE = Limits()
+DECODE = Limits(cpu_s=120)
+ENCODE = Limits(cpu_s=300, file_mb=1024)
+"""For our own files: `partial(launch, limits=ENCODE)` stands in for subprocess.Popen."""
+
+
+class OutOfTime(Exception):
+    """The program was killed by our clock, or by its limit of CPU time."""
+
+
+def launch(
+    args: Sequence[str], *, limits: Limits = DECODE, **popen: Any
+) -> subprocess.Popen[bytes]:
+    """Like `subprocess.Popen(args, **popen)`, but caged; the first argument is a program's path.
+
+    The process stays in our group unless `start_new_session` says otherwise, and gets ENVIRONMENT
+    unless `env` says otherwise. It is killed when the calling thread ends: wait for it there.
+    """
+    program = shutil.which(args[0])
+    if program is None:
+        raise InternalError("A program that this server needs is missing.")
+    # -I and -S: no site packages, no PYTHON* variables, half the time to start
+    caged = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), limits.as_argument()]
+    popen.setdefault("env", ENVIRONMENT)
+    popen.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen([*caged, program, *args[1:]], **popen)
+
+
+@lru_cache(maxsize=1)
+def ffmpeg_path() -> str:
+    """The ffmpeg that imageio-ffmpeg brings along, or the one that IMAGEIO_FFMPEG_EXE names."""
+    import imageio_ffmpeg  # imports no numpy itself (0.6 to 0.8)
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as exc:
+        raise InternalError("ffmpeg is missing on this server.") from exc
+
+
+class Caged:
+    """A running program: read its `stdout`, then `finish()`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], wall_s: float, chunks: Iterable[bytes] | None
+    ) -> None:
+        assert process.stdout is not None and process.stderr is not None
+        self.stdout: IO[bytes] = process.stdout
+        self._process = process
+        self._wall_s = wall_s
+        self._late = threading.Event()
+        self._feed_error: Exception | None = None
+        self._errors = bytearray()
+        self._clock = threading.Timer(wall_s, self._end)
+        self._drain = threading.Thread(target=self._read_errors, args=(process.stderr,))
+        self._clock.daemon = True
+        self._feeder: threading.Thread | None = None
+        if process.stdin is not None and chunks is not None:
+            self._feeder = threading.Thread(target=self._feed, args=(process.stdin, chunks))
+            self._feeder.start()
+        self._clock.start()
+        self._drain.start()
+
+    def read(self, most: int) -> bytes:
+        """All of stdout up to `most` bytes; a program that says more is killed."""
+        found = self.stdout.read(most + 1)
+        if len(found) > most:
+            self._process.kill()
+        return found[:most]
+
+    def finish(self) -> tuple[int, str]:
+        """Wait; exit status (negative: the signal) and the first 64 KB of stderr.
+
+        Raises OutOfTime, and what the chunks for stdin raised. Output that was not read is lost.
+        """
+        self.stdout.close()
+        status = self._process.wait()
+        self._drain.join()
+        if self._feeder is not None:
+            self._feeder.join()
+        if self._feed_error is not None:
+            raise self._feed_error
+        said = self._errors.decode("utf-8", "replace")
+        # ffmpeg catches SIGXCPU, says so and leaves in good order
+        if self._late.is_set() or status == -signal.SIGXCPU or "received signal 24" in said:
+            raise OutOfTime(f"{self._wall_s:g} s")
+        return status, said
+
+    def close(self) -> None:
+        """Kill what still runs, wait for it, end the threads. Idempotent."""
+        self._clock.cancel()
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self.stdout.close()
+        self._process.wait()
+        self._drain.join()
+        self._clock.join()
+        if self._feeder is not None:
+            self._feeder.join()
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            self._late.set()
+            self._process.kill()
+
+    def _read_errors(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while chunk := stderr.read1(8192):  # type: ignore[attr-defined]
+                self._errors += chunk[: _STDERR_BYTES - len(self._errors)]
+
+    def _feed(self, pipe: IO[bytes], chunks: Iterable[bytes]) -> None:
+        try:
+            with contextlib.suppress(BrokenPipeError), pipe:
+                for chunk in chunks:
+                    pipe.write(chunk)
+        except Exception as exc:  # noqa: BLE001 - carried to finish(), in the caller's thread
+            self._feed_error = exc
+
+
+@contextlib.contextmanager
+def running(
+    args: Sequence[str],
+    *,
+    stdin: IO[bytes] | Iterable[bytes],
+    wall_s: float,
+    limits: Limits = PROBE,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[Caged]:
+    """Start ffmpeg with `args`; whatever happens inside the block, no process stays behind.
+
+    `stdin` is an open file (the program gets its descriptor and may seek in it) or chunks of bytes,
+    which a thread feeds through a pipe.
+    """
+    from_file = hasattr(stdin, "fileno")
+    process = launch(
+        [ffmpeg_path(), *args],
+        limits=limits,
+        stdin=stdin if from_file else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=tuple(pass_fds),
+    )
+    caged = Caged(process, wall_s, None if from_file else stdin)
+    try:
+        yield caged
+    finally:
+        caged.close()

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from video.frames import read_clip
@@ -33,7 +34,7 @@ from meshes.preview import write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
-from video.sandbox import launch
+from video.sandbox import ENCODE, launch
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def make_meshes(task: Task, pipeline: Pipeline, reporter: JobReporter) -> tuple[
     reporter.progress("extracting", 0, 1, "Reading the frames")
     clip, notices = read_clip(
         task.folder / "input",
-        task.container,
+        task.container,  # type: ignore[arg-type]
         start=task.start,
         fps=task.fps,
         max_frames=task.max_frames,
@@ -111,15 +112,16 @@ def write_files(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobRepor
     write_archive(frames, out / "meshes.zip")
 
     reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
+    encode = partial(launch, limits=ENCODE)
     try:
-        write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=launch)
+        write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         write_preview(
             meshes,
             normals,
             clip.frames,
             out / "preview.mp4",
             out / "poster.webp",
-            launch=launch,
+            launch=encode,
             on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
         )
     except PreviewFailed:

@@ -70,6 +70,7 @@ class LocalExecutor:
         self.loading: dict[str, int] | None = None
         self._child: _Child | None = None
         self._closed = False
+        self._busy = False
         self._idle_since = time.monotonic()
         self._lock = threading.Lock()
 
@@ -110,10 +111,15 @@ class LocalExecutor:
     ) -> Result:
         """See executors.base.Executor. A deadline that passes is a JobFailed with TimedOut."""
         self.broken = None
-        child = self._living_child()
+        with self._lock:
+            self._busy = True
+        child: _Child | None = None
         try:
+            child = self._living_child()
             return self._run(child, task, on_progress, cancelled)
         except WorkerLost as lost:
+            if child is None:
+                raise
             reason = child.end()
             self._drop(child)
             if cancelled.is_set():
@@ -121,14 +127,18 @@ class LocalExecutor:
             raise WorkerLost(f"{lost}; {reason}") from None
         finally:
             self._idle_since = time.monotonic()
+            with self._lock:
+                self._busy = False
 
     def close(self) -> None:
-        """End the child; a run under way raises WorkerLost."""
+        """End the child; a run under way raises WorkerLost, and reaps it."""
         with self._lock:
             self._closed = True
-            child = self._child
+            child, busy = self._child, self._busy
         if child is not None:
             child.kill()
+            if not busy:
+                self._drop(child)
 
     # --- one run
 

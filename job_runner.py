@@ -22,8 +22,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from video.frames import read_clip
-
 from errors import Cancelled, DiskFull, GpuError, ServiceError
 from executors.base import OutputFile, Progress, Result, Task
 from meshes.archive import write_archive
@@ -34,6 +32,7 @@ from meshes.preview import write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
+from video.frames import read_clip
 from video.sandbox import ENCODE, launch
 
 log = logging.getLogger(__name__)

@@ -97,7 +97,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int:
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired as exc:
-        raise PreviewFailed(f"ffmpeg did not finish in {timeout_s:.0f} s") from exc
+        raise PreviewFailed(f"ffmpeg did not finish in {timeout_s:g} s") from exc
     finally:
         if process.poll() is None:
             process.kill()

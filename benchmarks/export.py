@@ -1,0 +1,82 @@
+"""What the files of a job cost: `python -m benchmarks.export` prints a Markdown table.
+
+CPU seconds of this process and its children (ffmpeg), not wall time: the machine may be shared.
+The mesh is the tests' procedural animal, as heavy as a real one.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from meshes.archive import write_archive
+from meshes.gltf import write_animated, write_frames
+from meshes.normals import vertex_normals
+from meshes.preview import write_preview, write_source_video
+from tests.meshes.creature import creature
+
+SIZES = ((16, 101), (31, 142))
+"""Timesteps, and rings of the sphere: 10k vertices and 20k faces, 20k vertices and 40k faces."""
+
+
+def main() -> None:
+    """Measure and print."""
+    print("| timesteps | vertices | faces | step | CPU s | size MB |")
+    print("|---|---|---|---|---|---|")
+    for timesteps, rings in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            _measure(timesteps, rings, Path(folder))
+
+
+def _measure(timesteps: int, rings: int, folder: Path) -> None:
+    sequence = creature(timesteps, rings)
+    frames = np.random.default_rng(0).integers(0, 255, (timesteps, 45, 80, 3)).astype(np.uint8)
+    frames = frames.repeat(16, axis=1).repeat(16, axis=2)
+    normals = vertex_normals(sequence)
+    paths = [folder / f"mesh_{k:03d}.glb" for k in range(timesteps)]
+    animated, archive = folder / "animated_mesh.glb", folder / "meshes.zip"
+    source, video, poster = folder / "source.mp4", folder / "preview.mp4", folder / "poster.webp"
+    meshes = {
+        "normals": (lambda: vertex_normals(sequence), []),
+        "GLB a timestep": (lambda: write_frames(sequence, normals, folder), paths),
+        "animated GLB": (lambda: write_animated(sequence, normals, animated), [animated]),
+        "zip": (lambda: write_archive(paths, archive), [archive]),
+    }
+    videos = {
+        "source.mp4, 1280 x 720": (lambda: write_source_video(frames, 8, source), [source]),
+        "preview.mp4 and poster": (
+            lambda: write_preview(sequence, normals, frames, video, poster),
+            [video, poster],
+        ),
+    }
+    size = f"{timesteps} | {sequence.vertices.shape[1]} | {len(sequence.faces)}"
+    total = 0.0
+    for step, (work, files) in meshes.items():
+        total += _row(size, step, work, files)
+    print(f"| {size} | **all mesh files** | **{total:.2f}** | |")
+    for step, (work, files) in videos.items():
+        spent = _row(size, step, work, files)
+    print(f"| {size} | preview, each timestep | {spent / timesteps:.3f} | |")
+
+
+def _row(size: str, step: str, work: Callable[[], object], files: list[Path]) -> float:
+    """Print one line of the table and give its CPU seconds."""
+    before = _cpu_s()
+    work()
+    spent = _cpu_s() - before
+    written = sum(file.stat().st_size for file in files) / 1e6
+    print(f"| {size} | {step} | {spent:.2f} | {f'{written:.2f}' if files else ''} |")
+    return spent
+
+
+def _cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+if __name__ == "__main__":
+    main()

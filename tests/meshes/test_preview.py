@@ -1,0 +1,283 @@
+"""The videos have the frames, rate and size that they should, and a failure leaves nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from meshes.camera import Camera
+from meshes.encoding import PreviewFailed
+from meshes.normals import vertex_normals
+from meshes.preview import PANEL_PX, write_preview, write_source_video
+from meshes.sequence import MeshSequence, Texture
+from tests.meshes.creature import creature
+
+
+def _frames(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+    """A red disc that goes from left to right, cut out or on blue."""
+    y, x = np.mgrid[:height, :width]
+    frames = np.zeros((count, height, width, channels), np.uint8)
+    for k, frame in enumerate(frames):
+        middle = width * (k + 1) / (count + 1)
+        disc = np.hypot(x - middle, y - height / 2) < min(width, height) / 5
+        frame[..., :3] = np.where(disc[..., None], (210, 40, 40), (30, 40, 200))
+        if channels == 4:
+            frame[..., 3] = disc * 255
+    return frames
+
+
+def _ffmpeg(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=60)
+
+
+def _read(path: Path, *options: str) -> NDArray[np.uint8]:
+    """The decoded pictures, RGB `(T, H, W, 3)`: exactly the frames that are in the file."""
+    output = ("-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    decoded = _ffmpeg(*options, "-i", str(path), *output)
+    assert decoded.returncode == 0, decoded.stderr
+    width, height = (int(side) for side in re.findall(r", (\d+)x(\d+)", _stream_line(path))[0])
+    return np.frombuffer(decoded.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def _stream_line(path: Path) -> str:
+    """What ffmpeg says of the video: `Video: h264 (High) ..., 1536x512, ..., 7.49 fps, ...`."""
+    told = _ffmpeg("-i", str(path)).stderr.decode()
+    return next(line for line in told.splitlines() if "Video:" in line)
+
+
+def _fps(path: Path) -> float:
+    return float(re.findall(r"([\d.]+) fps", _stream_line(path))[0])
+
+
+def _duration_s(path: Path) -> float:
+    told = _ffmpeg("-i", str(path)).stderr.decode()
+    hours, minutes, seconds = re.findall(r"Duration: (\d+):(\d+):([\d.]+)", told)[0]
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _moov_comes_first(path: Path) -> bool:
+    content = path.read_bytes()
+    return content.index(b"moov") < content.index(b"mdat")
+
+
+class Silhouettes:
+    """A second, tiny renderer, which paints projected vertices: the renderer is a parameter."""
+
+    def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
+        self._cameras = cameras
+
+    def render(
+        self, vertices: NDArray[np.float32], normals: NDArray[np.float32]
+    ) -> list[NDArray[np.uint8]]:
+        pictures = []
+        for camera in self._cameras:
+            picture = np.full((camera.size_px, camera.size_px, 3), 240, np.uint8)
+            x, y = camera.project(vertices).astype(int).T
+            picture[y, x] = (20, 120, 90)
+            pictures.append(picture)
+        return pictures
+
+
+def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_path: Path) -> None:
+    sequence = replace(creature(5, rings=40), fps=30000 / 1001 / 4)
+    steps: list[tuple[int, int]] = []
+    write_preview(
+        sequence,
+        vertex_normals(sequence),
+        _frames(5, 90, 160),
+        tmp_path / "preview.mp4",
+        tmp_path / "poster.webp",
+        on_progress=lambda *step: steps.append(step),
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["poster.webp", "preview.mp4"]
+    assert steps == [(k, 5) for k in range(1, 6)]
+    pictures = _read(tmp_path / "preview.mp4")
+    assert pictures.shape == (5, PANEL_PX, 3 * PANEL_PX, 3)
+    assert _fps(tmp_path / "preview.mp4") == pytest.approx(sequence.fps, abs=0.01)
+    assert _duration_s(tmp_path / "preview.mp4") == pytest.approx(5 / sequence.fps, abs=0.02)
+    line = _stream_line(tmp_path / "preview.mp4")
+    assert "h264 (High)" in line and "yuv420p(tv, bt709" in line
+    assert _moov_comes_first(tmp_path / "preview.mp4")
+    for left in range(0, 3 * PANEL_PX, PANEL_PX):
+        panel = pictures[:, :, left : left + PANEL_PX].astype(int)
+        assert np.abs(panel[0] - panel[3]).max() > 40, "the panel must move"
+        assert panel[:, 4, 4].min() > 230, "its corner is light"
+        assert (panel.min(axis=(0, 3)) < 160).any(), "and something stands in it"
+    poster: NDArray[np.uint8] | None = cv2.imdecode(
+        np.frombuffer((tmp_path / "poster.webp").read_bytes(), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert poster is not None and poster.shape == (PANEL_PX, 3 * PANEL_PX, 3)
+    nearest = min(np.abs(poster[..., ::-1].astype(int) - picture).mean() for picture in pictures)
+    assert nearest < 3, "the poster is one of the frames, in the right colours"
+
+
+def test_cut_out_frames_stand_on_the_backdrop_as_large_as_the_mesh(tmp_path: Path) -> None:
+    sequence = creature(2, rings=12, kind="plain")
+    frames = _frames(2, 300, 300, channels=4)
+    frames[1] = frames[0]
+    write_preview(
+        sequence,
+        vertex_normals(sequence),
+        frames,
+        tmp_path / "preview.mp4",
+        tmp_path / "poster.webp",
+        make_renderer=Silhouettes,
+    )
+    pictures = _read(tmp_path / "preview.mp4")
+    panel = pictures[0, :, :PANEL_PX].astype(int)
+    red = (panel[..., 0] > 180) & (panel[..., 1] < 80)
+    rows = np.flatnonzero(red.any(axis=1))
+    assert len(rows) == pytest.approx(0.82 * PANEL_PX, abs=4)
+    assert (panel[..., 2] - panel[..., 0]).max() < 30, "none of the hidden blue shows"
+
+
+@pytest.mark.parametrize("kind", ["plain", "coloured"])
+def test_one_timestep_of_any_kind_gives_a_preview(tmp_path: Path, kind: str) -> None:
+    sequence = creature(1, rings=30, kind=kind)
+    video, poster = tmp_path / "preview.mp4", tmp_path / "poster.webp"
+    write_preview(
+        sequence, vertex_normals(sequence), _frames(1, 64, 48), video, poster, panel_px=128
+    )
+    assert _read(video).shape == (1, 128, 384, 3)
+
+
+def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
+    sequence = creature(2, rings=12)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def preview(launch: Any, timeout_s: float = 60) -> None:
+        write_preview(
+            sequence,
+            vertex_normals(sequence),
+            _frames(2, 32, 32),
+            out / "preview.mp4",
+            out / "poster.webp",
+            panel_px=64,
+            launch=launch,
+            timeout_s=timeout_s,
+        )
+
+    def wrong_option(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([command[0], "-no_such_option", *command[1:]], **options)
+
+    def hangs(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "60"], **options)
+
+    def missing(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([str(tmp_path / "no-ffmpeg")], **options)
+
+    with pytest.raises(PreviewFailed, match="ffmpeg failed") as failure:
+        preview(wrong_option)
+    assert "no_such_option" in failure.value.log
+    with pytest.raises(PreviewFailed, match=r"did not finish in 0\.2 s"):
+        preview(hangs, timeout_s=0.2)
+    with pytest.raises(PreviewFailed, match="could not be started"):
+        preview(missing)
+    assert list(out.iterdir()) == []
+
+
+def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) -> None:
+    sequence = creature(2, rings=12)
+    assert sequence.texture
+    torn = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
+    sequence = replace(sequence, texture=torn)
+    with pytest.raises(PreviewFailed, match="could not be drawn"):
+        write_preview(
+            sequence,
+            vertex_normals(sequence),
+            _frames(2, 32, 32),
+            tmp_path / "preview.mp4",
+            tmp_path / "poster.webp",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_caller_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def give_up(step: int, steps: int) -> None:
+        raise Cancelled
+
+    sequence = creature(2, rings=12)
+    with pytest.raises(Cancelled):
+        write_preview(
+            sequence,
+            vertex_normals(sequence),
+            _frames(2, 32, 32),
+            tmp_path / "preview.mp4",
+            tmp_path / "poster.webp",
+            panel_px=64,
+            on_progress=give_up,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    sequence = creature(3, rings=12)
+    files = tmp_path / "preview.mp4", tmp_path / "poster.webp"
+    normals = vertex_normals(sequence)
+    with pytest.raises(ValueError, match="3 timesteps need as many frames"):
+        write_preview(sequence, normals, _frames(2, 32, 32), *files)
+    with pytest.raises(ValueError, match="even size"):
+        write_preview(sequence, normals, _frames(3, 32, 32), *files, panel_px=65)
+    with pytest.raises(ValueError, match="frames must be uint8"):
+        write_preview(sequence, normals, _frames(3, 32, 32)[0], *files)
+    sequence.vertices[1, 2, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        write_preview(sequence, normals, _frames(3, 32, 32), *files)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [8.0, 24000 / 1001, 0.5])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_source_video_is_frame_exact(tmp_path: Path, channels: int, rate: float) -> None:
+    frames = _frames(16, 120, 200, channels)
+    write_source_video(frames, rate, tmp_path / "source.mp4")
+    pictures = _read(tmp_path / "source.mp4")
+    assert pictures.shape == (16, 120, 200, 3)
+    assert _fps(tmp_path / "source.mp4") == pytest.approx(rate, abs=0.01)
+    assert _moov_comes_first(tmp_path / "source.mp4")
+    assert "h264 (High)" in _stream_line(tmp_path / "source.mp4")
+    wanted = frames[..., :3].astype(float)
+    if channels == 4:
+        cover = frames[..., 3:] / 255
+        wanted = wanted * cover + 236 * (1 - cover)
+    for k in range(16):
+        errors = np.abs(pictures - wanted[k]).mean(axis=(1, 2, 3))
+        assert errors.argmin() == k and errors[k] < 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((33, 47), (34, 48)), ((1500, 2001), (960, 1280)), ((3, 2), (4, 2)), ((2, 1700), (2, 1280))],
+)
+def test_odd_and_large_frames_get_a_size_that_plays(
+    tmp_path: Path, shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    write_source_video(_frames(2, *shape), 8, tmp_path / "source.mp4")
+    pictures = _read(tmp_path / "source.mp4")
+    assert pictures.shape[:3] == (2, *size)
+
+
+def test_a_page_can_scrub_the_source_video(tmp_path: Path) -> None:
+    write_source_video(_frames(31, 64, 64), 8, tmp_path / "source.mp4")
+    keyframes = _read(tmp_path / "source.mp4", "-skip_frame", "nokey")
+    assert len(keyframes) == 8  # 0, 4 ... 28
+
+
+def test_frames_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no frames"):
+        write_source_video(np.zeros((0, 8, 8, 3), np.uint8), 8, tmp_path / "source.mp4")

@@ -29,7 +29,7 @@ from video.ffmpeg import (
     unreadable,
 )
 from video.frames_zip import FramesZip
-from video.probe import Probe, probe, wrong_count, zip_inputs
+from video.probe import Probe, agree, probe, wrong_count, zip_inputs
 from video.sampling import Notice
 from video.sandbox import DECODE, OutOfTime, running
 
@@ -37,6 +37,7 @@ SIZE_LIMIT = 1024
 """Longest side of decoded frames: both pipelines work on less, and memory stays small."""
 
 _WALL_S = 300.0
+_OPAQUE = 250  # of 255: codecs that lose a little lose it in the alpha channel, too
 
 OnProgress = Callable[[int, int], None]
 
@@ -67,7 +68,7 @@ def read_clip(
         if decoded is None:
             raise VideoUnreadable("Its frames do not decode to the same pictures twice.")
         frames = decoded
-    if frames.shape[3] == 4 and bool((frames[..., 3] == 255).all()):
+    if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])
     source = SourceFacts(plan.width, plan.height, plan.frames, plan.source_fps, plan.used)
     return Clip(frames, plan.fps, source), plan.notices
@@ -181,8 +182,4 @@ def _as_foretold(plan: Probe, seen: Listing) -> bool:
         return False
     if plan.times is None or seen.times is None:
         return plan.times is None
-    slack = max(0.4 * (plan.times[count - 1] - plan.times[0]) / count, 1e-5)
-    return all(
-        abs(planned - found) <= slack
-        for planned, found in zip(plan.times[:count], seen.times, strict=False)
-    )
+    return agree(plan.times[:count], seen.times[:count])

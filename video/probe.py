@@ -1,7 +1,7 @@
 """What an uploaded clip is, and which of its frames a job takes. Decodes only the first few.
 
 `probe` serves every container, so that callers never branch. It lists the packets (cheap: nothing
-is decoded), decodes the first 31 frames as a proof, and decodes further only where the two differ:
+is decoded), decodes the first 31 frames as a proof, and decodes further only where the two differ,
 in streams with hidden frames, say. video/frames.py decodes by the plan made here. No numpy.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +31,7 @@ from video.frames_zip import FramesZip, Picture
 from video.sampling import FALLBACK_FPS, Notice, Sampling, horizon, sample, source_rate
 
 _WALL_S = 60.0  # against a hang; for whatever computes, the limit of CPU time comes first
+_MOST_WITHOUT_TIMES = 1000
 _WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
 _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -70,29 +71,28 @@ def probe(
 ) -> Probe:
     """Raises VideoUnreadable, VideoTooShort.
 
-    `whole` decodes as far as the plan can depend on, and trusts no packet. Without `proof`, of a
-    zip only the first picture is decoded.
+    `proof` decodes the first 31 frames, or all pictures taken from a zip; without it the first one
+    has to do. `whole` decodes as far as the plan can depend on, and trusts no packet.
     """
     if container == "zip":
         return _probe_zip(path, start, fps, max_frames, proof)
     with open(path, "rb") as file:
         packets = listing(Input(file, container), LIST_PACKETS, wall_s=_WALL_S)
         _check_packets(packets, start)
+        most = _enough(packets, start, fps) if whole else MAX_FRAMES if proof else 1
         source = Input(file, container, _decoder(packets), start)
-        decoded = listing(source, list_frames(MAX_FRAMES), wall_s=_WALL_S)
-        _check_sides(decoded.width, decoded.height)
-        first = None if whole else _follow(packets, decoded, start)
-        if first is not None and packets.times is not None:
-            times: tuple[float, ...] | None = tuple(t - start for t in packets.times[first:])
-            count = packets.rows - first
-        else:
-            first = bisect_left(packets.times or (), start)
-            most = _enough(packets, decoded, start, fps)
-            if decoded.rows == MAX_FRAMES:  # else these are all there are
-                decoded = listing(source, list_frames(most), wall_s=_WALL_S)
-            complete = decoded.rows < most or decoded.rows < MAX_FRAMES
-            count = decoded.rows if complete else max(decoded.rows, packets.rows - first)
-            times = decoded.times
+        decoded = listing(source, list_frames(most), wall_s=_WALL_S)
+    _check_sides(decoded.width, decoded.height)
+    if whole:
+        first, times = bisect_left(packets.times or (), start - 1e-5), decoded.times
+        complete = decoded.rows < most
+        count = decoded.rows if complete else max(decoded.rows, packets.rows - first)
+    else:
+        followed = _follow(packets, decoded, most, start)
+        if followed is None:
+            return probe(path, container, start, fps, max_frames, whole=True)
+        first, times = followed
+        count = len(times)
     found = sample(times, count, fps=fps, max_frames=max_frames)
     return _as_probe(decoded, found, first, first + count, times, source.decoder)
 
@@ -127,24 +127,35 @@ def _decoder(packets: Listing) -> str | None:
     return None
 
 
-def _follow(packets: Listing, decoded: Listing, start: float) -> int | None:
-    """The packet of the first decoded frame, if the packets foretell all of them."""
-    if packets.times is None or decoded.times is None or decoded.rows < MAX_FRAMES:
+def _follow(
+    packets: Listing, decoded: Listing, most: int, start: float
+) -> tuple[int, tuple[float, ...]] | None:
+    """The packet of the first decoded frame, and the times from there on, counted from `start`.
+
+    None unless the packets foretell every one of the `most` frames that were to be decoded.
+    """
+    if packets.times is None or decoded.times is None or decoded.rows < most:
         return None
     first = bisect_left(packets.times, decoded.times[0] + start - 1e-5)
-    foretold = packets.times[first : first + decoded.rows]
-    slack = min(0.002, 0.4 * (decoded.times[-1] - decoded.times[0]) / decoded.rows)
-    agree = len(foretold) == decoded.rows and all(
-        abs(packet - start - frame) <= slack
-        for packet, frame in zip(foretold, decoded.times, strict=True)
-    )
-    return first if agree else None
+    times = tuple(time - start for time in packets.times[first:])
+    if len(times) < most or not agree(times, decoded.times):
+        return None
+    return first, times
 
 
-def _enough(packets: Listing, decoded: Listing, start: float, fps: float | None) -> int:
+def agree(planned: Sequence[float], found: Sequence[float]) -> bool:
+    """True if each time found is the one planned, within less than half the usual interval."""
+    interval = (found[-1] - found[0]) / len(found)
+    slack = max(min(0.4 * interval, 0.002), 1e-5)
+    return all(abs(p - f) <= slack for p, f in zip(planned, found, strict=False))
+
+
+def _enough(packets: Listing, start: float, fps: float | None) -> int:
     """How many frames to decode until no further one could change the plan."""
-    times = packets.times or decoded.times or ()
-    return max(horizon([t for t in times if t >= start], fps), MAX_FRAMES) + 1
+    if packets.times is None:
+        return min(packets.rows, _MOST_WITHOUT_TIMES) + 1
+    later = packets.times[bisect_left(packets.times, start - 1e-5) :]
+    return horizon(later, fps) + 1
 
 
 def _as_probe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, floor
 from statistics import median
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ SLOWEST_FPS = 8.0
 FALLBACK_FPS = 12.0
 """How fast frames play that carry no times, or times that nobody could watch."""
 _WATCHABLE_FPS = (1.0, 120.0)
+_FASTEST_FPS = 100_000.0  # beyond it, times are noise
 
 _KNOWN_RATES = (
     *(24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001),
@@ -56,7 +57,7 @@ def sample(
     _require(count, fps=None)
     if times is None:
         return _at_fallback(count, fps, max_frames)
-    times = times[: horizon(times, fps)]
+    times = _without_pauses(times[: horizon(times, fps)])
     rate = source_rate(times)
     if rate is None:
         lost = Notice("playback_rate", "The clip does not tell how fast its frames play.")
@@ -91,7 +92,7 @@ def horizon(times: Sequence[float], fps: float | None = None) -> int:
 
 def source_rate(times: Sequence[float]) -> float | None:
     """Frames per second, on average; None if the times do not tell."""
-    if len(times) < 2 or times[-1] <= times[0]:
+    if len(times) < 2 or times[-1] - times[0] < len(times) / _FASTEST_FPS:
         return None
     rate = (len(times) - 1) / (times[-1] - times[0])
     # containers round times, to milliseconds at worst: 30.016 was meant as 30
@@ -104,6 +105,17 @@ def is_constant(times: Sequence[float]) -> bool:
     intervals = [later - earlier for earlier, later in pairwise(times)]
     usual = median(intervals)
     return all(abs(interval - usual) <= 0.25 * usual + 0.0015 for interval in intervals)
+
+
+def _without_pauses(times: Sequence[float]) -> list[float]:
+    """The same times, but no frame is held for much longer than usual.
+
+    Where a screen recording or a dropped connection stands still, steps of equal length would take
+    one frame many times.
+    """
+    intervals = [later - earlier for earlier, later in pairwise(times)]
+    longest = max(1 / SLOWEST_FPS, 3 * median(intervals))
+    return list(accumulate((min(gap, longest) for gap in intervals), initial=times[0]))
 
 
 def _at_rate(
@@ -128,7 +140,8 @@ def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...
         target = times[0] + k * step
         after = min(bisect_left(times, target), len(times) - 1)
         before = max(after - 1, 0)
-        closer = before if target - times[before] <= times[after] - target else after
+        # of two that are equally near, the earlier; a microsecond is what times are good for
+        closer = before if target - times[before] <= times[after] - target + 1e-6 else after
         first, last = (used[-1] + 1 if used else 0), len(times) - (wanted - k)
         used.append(min(max(closer, first), last))
     return tuple(used)

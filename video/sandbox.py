@@ -93,6 +93,7 @@ class Caged:
         self, process: subprocess.Popen[bytes], wall_s: float, chunks: Iterable[bytes] | None
     ) -> None:
         assert process.stdout is not None and process.stderr is not None
+        self.pid = process.pid
         self.stdout: IO[bytes] = process.stdout
         self._process = process
         self._wall_s = wall_s

@@ -1,0 +1,1 @@
+"""Tests of video/, with clips that the bundled ffmpeg makes."""

@@ -1,0 +1,175 @@
+"""The laws of sampling, over clips of any length and rate."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import VideoTooShort
+from video.sampling import SLOWEST_FPS, Sampling, horizon, is_constant, sample, source_rate
+
+RATES = st.one_of(
+    st.sampled_from([23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0, 120.0, 240.0, 1000.0]),
+    st.floats(1 / 3600, 1000, allow_nan=False),
+)
+COUNTS = st.integers(16, 1500)
+LIMITS = st.integers(16, 31)
+
+
+def constant(count: int, rate: float, begin: float = 0.0) -> list[float]:
+    return [begin + k / rate for k in range(count)]
+
+
+def codes(found: Sampling) -> list[str]:
+    return [notice.code for notice in found.notices]
+
+
+@given(COUNTS, RATES, LIMITS)
+def test_a_constant_rate_clip_is_taken_in_one_integer_stride(
+    count: int, rate: float, max_frames: int
+) -> None:
+    found = sample(constant(count, rate), count, max_frames=max_frames)
+    wanted = 31 if count >= 31 and max_frames == 31 else 16
+    strides = {later - earlier for earlier, later in pairwise(found.used)}
+    assert len(found.used) == wanted and found.used[0] == 0 and found.used[-1] < count
+    assert len(strides) == 1
+    stride = strides.pop()
+    known = source_rate(constant(min(count, 500), rate)) or rate
+    assert 1 <= stride <= max(1, (count - 1) // (wanted - 1))
+    assert stride == 1 or known / stride >= SLOWEST_FPS - 1e-3
+    # the largest stride that both rules allow
+    assert (
+        stride == (count - 1) // (wanted - 1) or known / (stride + 1) < SLOWEST_FPS or stride == 1
+    )
+
+
+@given(COUNTS, RATES, LIMITS, st.one_of(st.none(), st.floats(1, 60)))
+def test_frames_ascend_lie_in_the_clip_and_play_at_a_rate_one_can_watch(
+    count: int, rate: float, max_frames: int, fps: float | None
+) -> None:
+    try:
+        found = sample(constant(count, rate), count, fps=fps, max_frames=max_frames)
+    except VideoTooShort as error:
+        assert fps is not None and int(str(error.facts["frames"])) < 16
+        return
+    assert len(found.used) in (16, 31)
+    assert all(earlier < later for earlier, later in pairwise(found.used))
+    assert found.used[0] == 0 and found.used[-1] < count
+    assert 1 <= found.fps <= 120
+
+
+@given(
+    st.lists(st.floats(0, 3), min_size=15, max_size=300),
+    LIMITS,
+    st.one_of(st.none(), st.floats(1, 60)),
+)
+def test_a_variable_rate_clip_gives_distinct_frames_in_order(
+    gaps: list[float], max_frames: int, fps: float | None
+) -> None:
+    times = [0.0, *accumulate(gaps)]
+    try:
+        found = sample(times, len(times), fps=fps, max_frames=max_frames)
+    except VideoTooShort as error:
+        assert fps is not None and int(str(error.facts["frames"])) < 16
+        return
+    assert len(found.used) in (16, 31)
+    assert all(earlier < later for earlier, later in pairwise(found.used))
+    assert 0 <= found.used[0] and found.used[-1] < len(times)
+    assert 1 <= found.fps <= 120
+
+
+@given(
+    st.lists(st.floats(0.001, 0.5), min_size=40, max_size=400),
+    st.one_of(st.none(), st.floats(1, 60)),
+)
+def test_frames_behind_the_horizon_change_nothing(gaps: list[float], fps: float | None) -> None:
+    times = [0.0, *accumulate(gaps)]
+    seen = horizon(times, fps)
+    try:
+        whole = sample(times, len(times), fps=fps)
+    except VideoTooShort:
+        return
+    assert whole == sample(times[:seen], len(times), fps=fps)
+    assert whole.used[-1] < seen
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "used_to", "fps"),
+    [
+        (16, 24, 15, 24),  # all there is
+        (30, 24, 15, 24),  # 17 to 30 frames would cost as much as 31
+        (31, 24, 30, 24),
+        (48, 24, 30, 24),
+        (61, 24, 60, 12),
+        (300, 24, 90, 8),  # stride 3: a fourth would go under 8 a second
+        (300, 30, 90, 10),
+        (300, 23.976, 60, 11.988),
+        (300, 60, 210, 8.5714),
+        (40, 5, 30, 5),  # slower than 8 from the start: as it is
+    ],
+)
+def test_clips_as_cameras_make_them(count: int, rate: float, used_to: int, fps: float) -> None:
+    found = sample(constant(count, rate), count)
+    assert found.used[-1] == used_to
+    assert found.fps == pytest.approx(fps, abs=0.01)
+    assert ("unused_tail" in codes(found)) == (
+        count - 1 - used_to >= used_to / (len(found.used) - 1)
+    )
+
+
+def test_the_job_has_16_frames_unless_31_are_allowed() -> None:
+    assert len(sample(constant(100, 30), 100, max_frames=30).used) == 16
+    assert len(sample(constant(100, 30), 100, max_frames=31).used) == 31
+
+
+def test_fps_takes_the_frames_nearest_to_each_step() -> None:
+    found = sample(constant(300, 25), 300, fps=10)
+    assert found.used[:7] == (0, 2, 5, 7, 10, 12, 15) and found.fps == 10
+
+
+def test_an_fps_above_the_clips_own_takes_every_frame_and_says_so() -> None:
+    found = sample(constant(40, 24), 40, fps=60)
+    assert found.used == tuple(range(31)) and found.fps == 24
+    assert "fps_lowered" in codes(found)
+
+
+def test_an_fps_that_leaves_too_few_frames_is_refused_with_one_that_does_not() -> None:
+    with pytest.raises(VideoTooShort) as caught:
+        sample(constant(48, 24), 48, fps=4)
+    assert caught.value.facts == {"frames": 8, "min_frames": 16}
+    assert "fps=8" in caught.value.hint
+    assert len(sample(constant(48, 24), 48, fps=8).used) == 16
+
+
+def test_15_frames_are_too_few_and_the_error_counts_them() -> None:
+    with pytest.raises(VideoTooShort, match="15 frames; at least 16"):
+        sample(constant(15, 24), 15)
+
+
+@pytest.mark.parametrize("rate", [1 / 3600, 0.4, 200, 1000])
+def test_rates_that_nobody_could_watch_play_at_12(rate: float) -> None:
+    found = sample(constant(20, rate), 20)
+    assert found.fps == 12 and "playback_rate" in codes(found)
+
+
+def test_frames_without_times_play_at_12_or_as_asked() -> None:
+    assert sample(None, 31).fps == 12
+    assert sample(None, 31, fps=24).fps == 24
+    assert sample(None, 100).used == tuple(range(0, 91, 3))
+    stuck = sample([0.0] * 20, 20)
+    assert stuck.fps == 12 and "playback_rate" in codes(stuck)
+
+
+def test_a_pause_is_not_filled_with_copies_of_one_frame() -> None:
+    times = [*constant(30, 30), 11.0]
+    found = sample(times, 31)
+    assert found.used == tuple(range(31)) and found.fps == pytest.approx(27.5, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 25, 30000 / 1001, 30, 60])
+def test_times_rounded_to_milliseconds_give_the_rate_that_was_meant(rate: float) -> None:
+    times = [round(k / rate, 3) for k in range(60)]
+    assert source_rate(times) == rate and is_constant(times)

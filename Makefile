@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast check format bench clean
+.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -16,6 +16,14 @@ test: $(VENV)/.dev  ## the whole suite
 
 test-fast: $(VENV)/.dev  ## without the slow ones
 	$(BIN)/python -m pytest -q -m "not slow"
+
+actionmesh: $(VENV)/.runtime  ## ActionMesh for a CUDA GPU: code, packages and weights (about 15 GB)
+	git -c url."https://github.com/".insteadOf="git@github.com:" submodule update --init --recursive
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-actionmesh.txt
+	$(BIN)/python -m upstream.weights
+
+test-actionmesh: $(VENV)/.dev  ## upstream's real code with tiny random weights; no GPU needed
+	$(BIN)/python -m pytest -q tests/upstream
 
 check: $(VENV)/.dev  ## what CI checks before the tests
 	$(BIN)/ruff format --check .

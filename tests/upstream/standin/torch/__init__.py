@@ -1,0 +1,61 @@
+"""As much of torch as the driver itself touches; arrays are numpy's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+float32, bfloat16 = np.float32, "bfloat16"
+modes: list[str] = []
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's."""
+
+
+class Generator:
+    """Remembers its seed."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.seed = 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        """As torch's: gives itself."""
+        self.seed = seed
+        return self
+
+
+def device(name: str) -> str:
+    """A name is enough."""
+    return name
+
+
+def arange(count: int, dtype: Any = None) -> Any:
+    """As torch's."""
+    return np.arange(count, dtype=dtype)
+
+
+@contextmanager
+def inference_mode() -> Any:
+    """Keeps count, so that a test sees whether it was left."""
+    modes.append("inference")
+    try:
+        yield
+    finally:
+        modes.remove("inference")
+
+
+@contextmanager
+def autocast(device_type: str, dtype: Any = None) -> Any:
+    """Keeps count."""
+    modes.append("autocast")
+    try:
+        yield
+    finally:
+        modes.remove("autocast")
+
+
+cuda = SimpleNamespace(is_available=lambda: False, empty_cache=lambda: None)

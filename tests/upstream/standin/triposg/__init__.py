@@ -1,0 +1,1 @@
+"""TripoSG, as seen from outside."""

@@ -1,0 +1,5 @@
+"""Where TripoSG keeps diso's name."""
+
+
+class DiffDMC:
+    """Never called here."""

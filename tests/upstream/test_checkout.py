@@ -1,0 +1,102 @@
+"""The checkout is the pinned one or it is refused; without it nothing else of the worker fails."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from errors import WeightsUnavailable
+from pipeline import Gpu, choose_pipeline
+from upstream.checkout import PINNED, open_checkout, tree_id
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_tree_ids_are_gits_own(tmp_path: Path) -> None:
+    (tmp_path / "package" / "inner").mkdir(parents=True)
+    (tmp_path / "package" / "inner.py").write_text("x = 1\n")
+    (tmp_path / "package" / "inner" / "run.py").write_text("y = 2\n")
+    (tmp_path / "package" / "inner" / "run.py").chmod(0o755)
+    (tmp_path / "package" / "__pycache__").mkdir()
+    (tmp_path / "package" / "__pycache__" / "inner.pyc").write_bytes(b"-")
+    for command in ("init -q", "add package/inner.py package/inner/run.py"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    written = subprocess.run(
+        ["git", "write-tree", "--prefix=package/"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert tree_id(tmp_path / "package") == written.stdout.strip()
+
+
+def test_the_submodule_entry_is_the_pinned_commit_over_https() -> None:
+    assert (
+        "url = https://github.com/facebookresearch/actionmesh.git"
+        in (ROOT / ".gitmodules").read_text()
+    )
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-s", "actionmesh_repo"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert listed.stdout.split()[:2] == ["160000", PINNED[0].commit]
+
+
+def test_the_real_checkout_is_the_pinned_one(checkout: Path) -> None:
+    for pinned in PINNED:
+        assert tree_id(checkout / pinned.folder / pinned.package) == pinned.tree
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_empty_or_foreign_checkout_is_refused_with_what_to_do(
+    tmp_path: Path, empty: bool
+) -> None:
+    if not empty:
+        (tmp_path / "actionmesh").mkdir()
+        (tmp_path / "actionmesh" / "pipeline.py").write_text("raise SystemExit\n")
+    with pytest.raises(WeightsUnavailable) as caught:
+        open_checkout(tmp_path)
+    assert "make actionmesh" in caught.value.hint
+    assert ("ACTIONMESH_ANY_CHECKOUT" in caught.value.hint) is not empty
+
+
+def test_one_changed_line_is_refused_unless_told_otherwise(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pinned in PINNED:
+        folder = tmp_path / pinned.folder / pinned.package
+        shutil.copytree(checkout / pinned.folder / pinned.package, folder)
+    with open(tmp_path / "actionmesh" / "utils.py", "a") as file:
+        file.write("# changed\n")
+    with pytest.raises(WeightsUnavailable, match="66db12ea7c4a"):
+        open_checkout(tmp_path)
+    allowed = (
+        "import sys; from pathlib import Path; from upstream.checkout import open_checkout;"
+        "open_checkout(Path(sys.argv[1]), any_checkout=True)"
+    )
+    subprocess.run([sys.executable, "-c", allowed, str(tmp_path)], cwd=ROOT, check=True)
+
+
+def test_a_gpu_without_checkout_or_packages_says_why_the_silhouette_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.UPSTREAM", tmp_path)
+    choice = choose_pipeline("auto", Gpu("NVIDIA H100", 80.0))
+    assert choice.name == "silhouette"
+    assert "make actionmesh" in choice.reason
+
+
+def test_importing_the_wrapper_loads_no_torch() -> None:
+    heavy = "{'torch', 'PIL', 'diffusers', 'huggingface_hub'}"
+    code = f"import actionmesh_wrapper, sys; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,129 @@
+"""What the wrapper asks of upstream and tells the worker, on packages with upstream's signatures.
+
+Runs where torch is not installed; where it is, upstream's own code is tested instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actionmesh_wrapper import ActionMeshPipeline
+from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound
+from presets import ACTIONMESH, MODES, Mode
+from tests.upstream import tiny
+from tests.upstream.reports import Recorder
+from upstream.engine import Engine, build, read_models
+from upstream.speedups import Speedups
+from upstream.weights import Folders
+
+STANDIN = Path(__file__).parent / "standin"
+STAGES = ("background", "shape", "motion", "decoding")
+
+if importlib.util.find_spec("torch") is not None:
+    pytest.skip("torch is installed: upstream's own code is tested", allow_module_level=True)
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ActionMeshPipeline]:
+    """A loaded pipeline over the stand-in, which is forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(STANDIN))
+    folders = Folders(*[tmp_path / name for name in ("actionmesh", "triposg", "dinov2", "rmbg")])
+    pipe = build(tmp_path, folders, "cpu")
+    read_models(pipe, lambda *_: None)
+    made = ActionMeshPipeline(use=Speedups.none(), device="cpu")
+    made._engine = Engine(pipe, "cpu")
+    # parameters and swapping of weights are tested with torch
+    monkeypatch.setattr(Engine, "tensors", lambda *_: [])
+    yield made
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("torch", "PIL", "actionmesh", "triposg"):
+            del sys.modules[name]
+
+
+def seen(pipeline: ActionMeshPipeline) -> list[dict[str, Any]]:
+    assert pipeline._engine is not None
+    found: list[dict[str, Any]] = pipeline._engine.pipe.seen
+    return found
+
+
+@pytest.mark.parametrize("count", [16, 31])
+def test_a_clip_becomes_as_many_timesteps(pipeline: ActionMeshPipeline, count: int) -> None:
+    report = Recorder()
+    made = pipeline.animate(tiny.clip_of(count), "fast", 44, report)
+    assert made.vertices.dtype == np.float32 and made.faces.dtype == np.int32
+    assert len(made) == count
+    assert made.fps == 12.0
+    assert len(report.anchors) == 1 and len(report.anchors[0]) == 1
+
+
+def test_every_parameter_is_set_for_every_job(pipeline: ActionMeshPipeline) -> None:
+    order: tuple[Mode, ...] = (*MODES, *reversed(MODES))
+    for seed, mode in enumerate(order):
+        pipeline.animate(tiny.clip_of(16), mode, seed, Recorder())
+    for seed, (mode, job) in enumerate(zip(order, seen(pipeline), strict=True)):
+        preset = ACTIONMESH[mode]
+        assert job.pop("input") is not None
+        assert job == {
+            "seed": seed,
+            "stage_0_steps": preset.stage_0_steps,
+            "stage_1_steps": preset.stage_1_steps,
+            "split": preset.low_ram,
+            "anchor_idx": 0,
+            "subsampling_level": 1,
+            "guidance": ([preset.guidance_scale], True),
+            "faces": preset.face_decimation,
+        }
+
+
+def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline) -> None:
+    report = Recorder()
+    pipeline.animate(tiny.clip_of(31, alpha=False), "fast", 1, report)
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    for stage in STAGES:
+        shares = [step / steps for name, step, steps in report.told if name == stage]
+        assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_cancel_leaves_every_mode_of_torch(pipeline: ActionMeshPipeline, stage: str) -> None:
+    import torch
+
+    with pytest.raises(Cancelled):
+        pipeline.animate(tiny.clip_of(16, alpha=False), "fast", 1, Recorder(cancel_in=stage))
+    assert torch.modes == []
+
+
+def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeline) -> None:
+    import torch
+
+    assert pipeline._engine is not None
+    pipeline._engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    report = Recorder()
+    assert len(pipeline.animate(tiny.clip_of(16), "default", 1, report)) == 16
+    assert report.notices == ["low_ram_retry"]
+    assert seen(pipeline)[-1]["split"] is True
+    assert seen(pipeline)[-1]["stage_1_steps"] == ACTIONMESH["default"].stage_1_steps
+
+
+def test_failures_have_the_names_of_the_house(pipeline: ActionMeshPipeline) -> None:
+    import torch
+
+    assert pipeline._engine is not None
+    never_enough = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]
+    pipeline._engine.pipe.failures = [*never_enough, RuntimeError("CUDA error: assert")]
+    with pytest.raises(GpuOutOfMemory):
+        pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder())
+    with pytest.raises(GpuError) as caught:
+        pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder())
+    assert caught.value.facts["sticky"]
+    white = np.full((16, 32, 32, 3), 255, np.uint8)
+    with pytest.raises(NoSubjectFound, match="frame 1 of the 16"):
+        pipeline.animate(tiny.as_clip(white), "fast", 1, Recorder())

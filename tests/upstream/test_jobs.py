@@ -1,0 +1,172 @@
+"""A resident pipeline over many jobs: nothing leaks, cancel is clean, failures have names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actionmesh_wrapper import ActionMeshPipeline
+from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound, VideoTooShort
+from settings import Settings
+from tests.upstream import tiny
+from tests.upstream.conftest import loaded
+from tests.upstream.reports import Recorder
+from upstream.speedups import Speedups
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+STAGES = ("background", "shape", "motion", "decoding")
+
+
+def test_a_seed_gives_the_same_meshes_whatever_ran_before(resident: ActionMeshPipeline) -> None:
+    clip = tiny.clip_of(16)
+    first = resident.animate(clip, "fast", 1, Recorder())
+    other = resident.animate(tiny.clip_of(16, alpha=False), "default", 2, Recorder())
+    again = resident.animate(clip, "fast", 1, Recorder())
+    assert np.array_equal(first.vertices, again.vertices)
+    assert other.vertices.shape != first.vertices.shape or (other.vertices != first.vertices).any()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_cancel_in_any_stage_leaves_the_next_job_as_it_would_have_been(
+    resident: ActionMeshPipeline, stage: str
+) -> None:
+    import torch
+
+    clip = tiny.clip_of(16, alpha=False)
+    wanted = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    with pytest.raises(Cancelled):
+        resident.animate(clip, "fast_low_ram", 3, Recorder(cancel_in=stage))
+    assert not torch.is_inference_mode_enabled()
+    made = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    assert np.array_equal(made.vertices, wanted.vertices)
+
+
+def test_progress_names_every_stage_in_order_and_never_falls(resident: ActionMeshPipeline) -> None:
+    report = Recorder()
+    resident.animate(tiny.clip_of(31, alpha=False), "fast", 4, report)
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    assert set(resident.shares) == set(STAGES)
+    for stage in STAGES:
+        shares = [step / steps for name, step, steps in report.told if name == stage]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+
+def test_the_anchor_is_shown_before_anything_moves(resident: ActionMeshPipeline) -> None:
+    report = Recorder()
+    made = resident.animate(tiny.clip_of(16), "fast", 5, report)
+    assert len(report.anchors) == 1
+    assert np.array_equal(report.anchors[0].vertices[0], made.vertices[0])
+    assert all(stage != "motion" for stage, _, _ in report.told[: report.anchor_after])
+
+
+def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> None:
+    frames = tiny.clip_of(16).frames.copy()
+    frames[5, ..., 3] = 0
+    frames[5, ..., :3] = 255
+    with pytest.raises(NoSubjectFound, match="frame 6 of the 16") as caught:
+        resident.animate(tiny.as_clip(frames), "fast", 6, Recorder())
+    assert caught.value.facts["frame"] == 6
+
+
+def test_a_shape_without_a_surface_is_no_subject(resident: ActionMeshPipeline) -> None:
+    import torch
+
+    assert resident._engine is not None
+    bias = resident._engine.pipe.image_to_3d_pipe.vae.decoder.proj_out.bias
+    kept = bias.data.clone()
+    bias.data += 1e3 * torch.ones_like(bias)
+    try:
+        with pytest.raises(NoSubjectFound, match="No closed shape"):
+            resident.animate(tiny.clip_of(16), "fast", 6, Recorder())
+    finally:
+        bias.data.copy_(kept)
+
+
+@pytest.mark.parametrize("count", [15, 20])
+def test_only_16_or_31_frames_are_taken(resident: ActionMeshPipeline, count: int) -> None:
+    with pytest.raises(VideoTooShort if count < 16 else ValueError, match=str(count)):
+        resident.animate(tiny.clip_of(count), "fast", 6, Recorder())
+
+
+def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
+    """A hook that makes the real denoiser raise on its first `times` calls."""
+    assert resident._engine is not None
+    left = [times]
+
+    def fail(*_: object) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    return resident._engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
+
+
+def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipeline) -> None:
+    import torch
+
+    clip, report = tiny.clip_of(16), Recorder()
+    wanted = resident.animate(clip, "fast_low_ram", 8, Recorder())
+    hook = failing(resident, 1, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    try:
+        made = resident.animate(clip, "fast", 8, report)
+    finally:
+        hook.remove()
+    assert report.notices == ["low_ram_retry"]
+    assert np.array_equal(made.vertices, wanted.vertices)
+    # the next job gets the mode it asks for
+    assert resident._engine is not None
+    resident.animate(clip, "fast", 8, Recorder())
+    assert not resident._engine.hosted
+
+
+@pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
+def test_memory_that_never_suffices_is_an_error_that_keeps_no_tensors(
+    resident: ActionMeshPipeline, mode: Any
+) -> None:
+    import torch
+
+    hook = failing(resident, 2, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    try:
+        with pytest.raises(GpuOutOfMemory) as caught:
+            resident.animate(tiny.clip_of(16), mode, 8, Recorder())
+    finally:
+        hook.remove()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_a_cuda_failure_ends_the_process_that_saw_it(resident: ActionMeshPipeline) -> None:
+    hook = failing(resident, 1, RuntimeError("CUDA error: an illegal memory access"))
+    try:
+        with pytest.raises(GpuError) as caught:
+            resident.animate(tiny.clip_of(16), "fast", 8, Recorder())
+    finally:
+        hook.remove()
+    assert caught.value.facts["sticky"]
+
+
+def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(GpuError) as caught:
+        ActionMeshPipeline(Settings(rmbg_revision=tiny.COMMIT)).load(Recorder())
+    assert "PIPELINE=silhouette" in caught.value.hint
+
+
+def test_the_default_speedups_give_the_same_job_within_rounding(
+    resident: ActionMeshPipeline,
+) -> None:
+    fast, report = loaded(Speedups()), Recorder()
+    clip = tiny.clip_of(16, alpha=False)
+    wanted = resident.animate(clip, "default", 9, Recorder())
+    made = fast.animate(clip, "default", 9, report)
+    assert len(report.anchors) == 1
+    assert made.vertices.shape == wanted.vertices.shape
+    assert np.abs(made.vertices - wanted.vertices).max() < 1e-4

@@ -1,0 +1,131 @@
+"""Weights: fetched once from a hub, checked, found again without one; what is wrong is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from errors import WeightsUnavailable
+from tests.upstream.hub_server import Files, running_hub, safetensors
+from upstream.weights import SOURCES, ensure_weights, forget, torn_files
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ROOT = Path(__file__).resolve().parents[2]
+RMBG = next(source for source in SOURCES if source.runs_code)
+
+
+def whole_files() -> dict[str, Files]:
+    """A small whole set for every source, and a large file that nobody asks for."""
+    files: dict[str, Files] = {}
+    for source in SOURCES:
+        mine: Files = {"onnx/model.onnx": b"not wanted"}
+        for pattern in source.patterns:
+            mine[pattern.replace("*.py", "net.py").replace("*", "config.json")] = b"{}"
+        for folder in source.folders:
+            mine["model.safetensors" if folder == "." else f"{folder}/model.safetensors"] = (
+                safetensors(3000)
+            )
+        files[source.repo_id] = mine
+    return files
+
+
+def fetch_in_new_process(
+    home: Path, endpoint: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m upstream.weights`, as `make actionmesh` calls it."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "RMBG_REVISION": COMMIT,
+        **more,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "upstream.weights"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def cached(home: Path, repo_id: str) -> Path:
+    return home / "hub" / f"models--{repo_id.replace('/', '--')}" / "snapshots" / COMMIT
+
+
+def test_weights_are_fetched_once_and_then_found_without_the_hub(tmp_path: Path) -> None:
+    files = whole_files()
+    with running_hub(files, COMMIT) as endpoint:
+        first = fetch_in_new_process(tmp_path, endpoint)
+    assert first.returncode == 0, first.stderr
+    assert "weights are whole" in first.stderr
+    for source in SOURCES:
+        folder = cached(tmp_path, source.repo_id)
+        assert torn_files(folder, source) == []
+        assert not (folder / "onnx").exists()
+    again = fetch_in_new_process(tmp_path, endpoint)  # nobody listens there any more
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_torn_file_is_fetched_again(tmp_path: Path) -> None:
+    with running_hub(whole_files(), COMMIT) as endpoint:
+        assert fetch_in_new_process(tmp_path, endpoint).returncode == 0
+        torn = cached(tmp_path, RMBG.repo_id) / "model.safetensors"
+        os.truncate(torn, 500)
+        assert torn_files(torn.parent, RMBG) == ["model.safetensors"]
+        again = fetch_in_new_process(tmp_path, endpoint)
+    assert again.returncode == 0, again.stderr
+    assert torn_files(torn.parent, RMBG) == []
+
+
+def test_without_hub_and_weights_the_message_says_what_to_do(tmp_path: Path) -> None:
+    failed = fetch_in_new_process(tmp_path, "http://127.0.0.1:9")
+    assert failed.returncode == 1
+    assert "facebook/ActionMesh are not on disk and cannot be fetched" in failed.stderr
+    assert "HF_HOME" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_unknown_repository_is_named_with_the_page_of_its_commits(tmp_path: Path) -> None:
+    files = whole_files()
+    del files["VAST-AI/TripoSG"]
+    with running_hub(files, COMMIT) as endpoint:
+        failed = fetch_in_new_process(tmp_path, endpoint)
+    assert failed.returncode == 1
+    assert "https://huggingface.co/VAST-AI/TripoSG" in failed.stderr
+
+
+def test_rmbg_without_a_commit_is_refused_as_its_code_runs_here(tmp_path: Path) -> None:
+    failed = fetch_in_new_process(tmp_path, "http://127.0.0.1:9", RMBG_REVISION="")
+    assert failed.returncode == 1
+    assert "https://huggingface.co/briaai/RMBG-1.4/commits/main" in failed.stderr
+    with pytest.raises(WeightsUnavailable, match="RMBG_REVISION"):
+        ensure_weights({"rmbg": "main"}, lambda *_: None)
+
+
+def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
+    files = whole_files()
+    files[RMBG.repo_id]["config.json"] = b'{"auto_map": {"AutoConfig": "else/where--net.Config"}}'
+    with running_hub(files, COMMIT) as endpoint:
+        failed = fetch_in_new_process(tmp_path, endpoint)
+    assert failed.returncode == 1
+    assert "else/where--net.Config" in failed.stderr
+
+
+@pytest.mark.parametrize("cut", [0, 4, 60, 3000])
+def test_a_cut_off_file_shows_by_its_header(tmp_path: Path, cut: int) -> None:
+    for name, body in whole_files()[RMBG.repo_id].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(body)
+    assert torn_files(tmp_path, RMBG) == []
+    os.truncate(tmp_path / "model.safetensors", cut)
+    assert torn_files(tmp_path, RMBG) == ["model.safetensors"]
+    forget(tmp_path, ["model.safetensors"])
+    assert torn_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]

@@ -38,7 +38,8 @@ class Camera:
     def directions(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rays `(N, 3)`, not normalised, through points `(N, 2)`: x right, y down, in px."""
         rays = np.empty((len(pixels), 3), np.float32)
-        rays[:, :2] = (pixels * (2 / self.size_px) - 1) * (self.slope, -self.slope)
+        rays[:, :2] = pixels * np.float32(2 * self.slope / self.size_px) - np.float32(self.slope)
+        rays[:, 1] *= -1
         rays[:, 2] = -1
         return rays @ self.axes
 

@@ -20,6 +20,8 @@ from meshes.sequence import MeshSequence
 _DOME_RAYS = 20
 _DOME_REACH = 0.7
 """How far a surface darkens another, in units of the subject's radius."""
+_DOME_PLACES = 5_000
+"""Rays start at no more places than that; the others take what their neighbours found."""
 _FLOOR_CELLS = 112
 
 
@@ -30,41 +32,50 @@ class Dome:
         self._radius = radius
         places = weld(sequence.vertices[0])
         self._place_of_vertex = places
-        self._vertex_of_place = np.zeros(places.max() + 1, np.intp)
-        self._vertex_of_place[places] = np.arange(len(places))
-        # each place with itself and its neighbours: smoothing takes the grain away
-        welded = places[sequence.faces]
-        pairs = np.concatenate([welded[:, [0, 1]], welded[:, [1, 2]], welded[:, [2, 0]]])
-        itself = np.arange(len(self._vertex_of_place))
-        rows = np.concatenate([pairs[:, 0], pairs[:, 1], itself, itself])
-        columns = np.concatenate([pairs[:, 1], pairs[:, 0], itself, itself])
-        near = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)))
-        self._near = near.multiply(1 / near.sum(axis=1)).tocsr().astype(np.float32)
+        count = int(places.max()) + 1
+        vertex_of_place = np.zeros(count, np.intp)
+        vertex_of_place[places] = np.arange(len(places))
+        # multiples of the golden ratio: a share of any stretch of places, without a pattern
+        chosen = np.arange(count) * 0.618034 % 1 < _DOME_PLACES / count
+        self._asked = np.flatnonzero(chosen)
+        self._vertices_asked = vertex_of_place[self._asked]
+        self._near = _neighbours(places[sequence.faces], count)
 
     def openness(
         self, scene: Any, vertices: NDArray[np.float32], normals: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Values `(V,)` in [0, 1]: 1 sees the whole sky on its side."""
-        positions, outward = vertices[self._vertex_of_place], normals[self._vertex_of_place]
-        directions = _sphere(_DOME_RAYS)
+        outward, directions = normals[self._vertices_asked], _sphere(_DOME_RAYS)
         weight = outward @ directions.T
-        place, direction = np.nonzero(weight > 0.1)
         # rays start just above the surface, or they would hit the triangle they start from
-        above = positions + outward * np.float32(0.004 * self._radius)
-        reach = np.full(len(place), _DOME_REACH * self._radius, np.float32)
+        above = vertices[self._vertices_asked] + outward * np.float32(0.004 * self._radius)
+        origin, direction = np.nonzero(weight > 0.1)
         hit = scene.run(
-            above.take(place, axis=0),
+            above.take(origin, axis=0),
             directions.take(direction, axis=0),
-            dists=reach,
+            dists=np.full(len(origin), _DOME_REACH * self._radius, np.float32),
             query="OCCLUDED",
         )
-        flat = weight[place, direction]
-        total = np.bincount(place, flat, len(positions))
-        seen = np.bincount(place, flat * (hit < 0), len(positions))
-        share = (seen / np.maximum(total, 1e-9)).astype(np.float32)
+        sent = weight[origin, direction]
+        light = np.zeros((self._near.shape[0], 2), np.float32)
+        for column, part in enumerate((sent * (hit < 0), sent)):
+            light[self._asked, column] = np.bincount(origin, part, len(self._asked))
+        # neighbours share what they found: places without rays get some, and the grain goes
         for _ in range(3):
-            share = self._near @ share
-        return np.asarray(share[self._place_of_vertex])
+            light = self._near @ light
+        free, total = light.T
+        share = np.where(total > 0, free / np.maximum(total, 1e-9), 1)
+        return np.asarray(share[self._place_of_vertex], np.float32)
+
+
+def _neighbours(faces: NDArray[np.intp], count: int) -> csr_matrix:
+    """A matrix that takes the mean of each place and those that share an edge with it."""
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    itself = np.arange(count)
+    rows = np.concatenate([ends[:, 0], ends[:, 1], itself, itself])
+    columns = np.concatenate([ends[:, 1], ends[:, 0], itself, itself])
+    near = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(count, count))
+    return near.multiply(1 / near.sum(axis=1)).tocsr().astype(np.float32)
 
 
 class Floor:

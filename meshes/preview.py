@@ -29,7 +29,7 @@ LARGEST_SOURCE_PX = 1280
 _SOURCE_GREY = 236.0
 # a page scrubs through source.mp4: a keyframe every four frames, none that looks ahead
 _SCRUBBING = ("-crf", "20", "-preset", "veryfast", "-g", "4", "-bf", "0", "-flags", "+cgop")
-_PREVIEW = ("-crf", "17", "-preset", "fast", "-g", "16", "-flags", "+cgop")
+_PREVIEW = ("-crf", "17", "-preset", "veryfast", "-g", "16", "-flags", "+cgop")
 _POSTER_QUALITY = 88
 
 OnProgress = Callable[[int, int], None]

@@ -1,0 +1,61 @@
+"""The docs are held to the code: every setting, address, error code and file they should name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from errors import ERRORS_BY_CODE
+from main import create_app
+from presets import MODES
+from settings import VARIABLE_NAMES, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+DEPLOY = (ROOT / "deploy.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+
+
+@pytest.mark.parametrize("variable", VARIABLE_NAMES)
+def test_every_setting_has_a_row(variable: str) -> None:
+    assert f"| `{variable}` |" in DEPLOY
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    named = set(re.findall(r"^\| `([A-Z_]+)` \|", DEPLOY + README, re.MULTILINE))
+    assert named <= set(VARIABLE_NAMES)
+
+
+@pytest.mark.parametrize("code", ERRORS_BY_CODE)
+def test_every_error_code_has_a_row_with_its_status(code: str) -> None:
+    row = next((row for row in API.splitlines() if row.startswith("|") and f"`{code}`" in row), "")
+    assert f"| {ERRORS_BY_CODE[code].status} |" in row
+
+
+def test_every_address_is_listed() -> None:
+    paths = create_app(Settings(pipeline="silhouette")).openapi()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            if method != "head":
+                assert f"`{method.upper()} {path}`" in API, f"{method} {path}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_explained(mode: str) -> None:
+    assert f"`{mode}`" in README and f"`{mode}`" in DEPLOY
+
+
+@pytest.mark.parametrize("page", ["README.md", "deploy.md", "docs/api.md", "THIRD_PARTY.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from errors import WeightsUnavailable
 from presets import ActionMeshPreset
 from upstream.checkout import config_folder
-from upstream.weights import Folders
+from upstream.weights import Folders, tensor_names
 
 log = logging.getLogger(__name__)
 
@@ -168,12 +168,32 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
                 hint="Delete them from HF_HOME and run `make actionmesh` again.",
             ) from exc
     on_part(len(_PARTS), len(_PARTS))
+    _check_names(pipe.temporal_3D_denoiser, Path(pipe._actionmesh_weights_dir) / "denoiser")
+    _check_names(pipe.temporal_3D_vae, Path(pipe._actionmesh_weights_dir) / "autoencoder")
     # the size that the weights were made for (2048 tokens of 64), rather than the YAML's
     denoiser = pipe.temporal_3D_denoiser
     pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
     pipe.image_to_3d_pipe.set_progress_bar_config(disable=True)
     pipe.temporal_3D_vae.verbose = False
     pipe.mesh_process.verbose = False
+
+
+def _check_names(model: Any, folder: Path) -> None:
+    """The hub's mixin loads with strict=False: a file for another model would leave random weights.
+
+    Raises WeightsUnavailable if the files lack more than half of the model's tensors.
+    """
+    held = {name for path in folder.glob("*.safetensors") for name in tensor_names(path)}
+    wanted = {name for name, _ in model.named_parameters()}
+    lacking = sorted(wanted - held) if held else []
+    if len(lacking) > len(wanted) / 2:
+        raise WeightsUnavailable(
+            f"The weights in {folder.name} are of another model: {len(lacking)} of {len(wanted)} "
+            f"tensors are missing, such as {lacking[0]}",
+            hint="Is ACTIONMESH_REVISION right? Delete them from HF_HOME; run `make actionmesh`.",
+        )
+    if lacking:
+        log.warning("weights in %s lack %d tensors: %s ...", folder.name, len(lacking), lacking[0])
 
 
 def free_memory() -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from errors import WeightsUnavailable
 from upstream.hub import Fetch, fetch, find_on_disk
@@ -150,6 +151,11 @@ def torn_files(folder: Path, source: Source) -> list[str]:
     return bad
 
 
+def tensor_names(path: Path) -> set[str]:
+    """The names of the tensors in a whole safetensors file."""
+    return set(_header(path)[1])
+
+
 def forget(folder: Path, names: list[str]) -> None:
     """Remove torn files and the cached blobs behind them: the next fetch makes them anew."""
     for name in names:
@@ -189,15 +195,25 @@ def _is_whole(path: Path) -> bool:
         size = path.stat().st_size
         if path.suffix != ".safetensors":
             return size > 0
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, 100_000_000):
-                return False
-            header = json.loads(file.read(length))
-        ends = [part["data_offsets"][1] for key, part in header.items() if key != "__metadata__"]
-        return bool(8 + length + max(ends, default=0) == size)
-    except (OSError, ValueError, KeyError, TypeError):
+        start, tensors = _header(path)
+        ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
+        return bool(start + max(ends, default=0) == size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where a safetensors file's values begin, and what it says of each tensor, by name.
+
+    Format: https://huggingface.co/docs/safetensors, 8 bytes of length and that much JSON.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= 100_000_000:
+            raise ValueError(f"a header of {length} bytes")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return 8 + length, header
 
 
 def main() -> None:

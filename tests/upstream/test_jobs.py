@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
-from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound, VideoTooShort
+from errors import (
+    Cancelled,
+    GpuError,
+    GpuOutOfMemory,
+    NoSubjectFound,
+    VideoTooShort,
+    WeightsUnavailable,
+)
 from settings import Settings
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
+from tests.upstream.hub_server import safetensors
 from tests.upstream.reports import Recorder
 from upstream.speedups import Speedups
 
@@ -148,6 +156,19 @@ def test_a_cuda_failure_ends_the_process_that_saw_it(resident: ActionMeshPipelin
     finally:
         hook.remove()
     assert caught.value.facts["sticky"]
+
+
+@pytest.mark.parametrize("content", [safetensors(3000), b"\x10\0\0\0\0\0\0\0not a header {{"])
+def test_weights_of_another_model_or_none_are_named(cache: Path, content: bytes) -> None:
+    weights = tiny.snapshot(cache, "facebook/ActionMesh") / "denoiser" / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(content)
+    try:
+        with pytest.raises(WeightsUnavailable, match="denoiser|facebook/ActionMesh") as caught:
+            loaded(Speedups.none())
+    finally:
+        weights.write_bytes(kept)
+    assert caught.value.hint
 
 
 def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:

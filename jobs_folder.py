@@ -174,6 +174,10 @@ class JobsFolder:
         """The job has ended: nobody will come back for it."""
         _remove(self.checkpoint(job_id))
 
+    def remove_input(self, job_id: str) -> None:
+        """The uploaded video: it is not to be kept."""
+        _remove(self.of(job_id) / "input")
+
     def promote(self, job_id: str, attempt: int, result: Result) -> None:
         """`attempt-<n>` becomes `outputs`; its result.json lets a restart finish the job."""
         workspace, outputs = self.of(job_id) / f"attempt-{attempt}", self.outputs(job_id)

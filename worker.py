@@ -109,8 +109,11 @@ class JobQueue:
 class Worker:
     """Runs jobs until stopped. All public methods may be called from any thread."""
 
-    def __init__(self, store: JobStore, executor: Executor, *, max_queue: int = 32) -> None:
+    def __init__(
+        self, store: JobStore, executor: Executor, *, max_queue: int = 32, keep_input: bool = True
+    ) -> None:
         self.store = store
+        self._keep_input = keep_input
         self.executor = executor
         self.queue = JobQueue(max_queue)
         self.estimates = Estimates()
@@ -298,6 +301,8 @@ class Worker:
         self.store.folder.remove_attempts(job_id)
         if job.status.is_terminal:
             self.store.folder.remove_checkpoint(job_id)
+            if not self._keep_input:
+                self.store.folder.remove_input(job_id)
 
     # --- cancel, delete, estimates
 
@@ -305,7 +310,9 @@ class Worker:
         """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
         job = self.store.get(job_id)
         if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
-            return self.store.cancel(job_id)
+            job = self.store.cancel(job_id)
+            self._clear(job_id)
+            return job
         with self._running_lock:
             running = self._running
             if running is not None and running[0] == job_id:

@@ -165,6 +165,16 @@ def test_a_running_job_can_be_deleted(
     assert worker.is_alive and not store.folder.of(first).exists()
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool) -> None:
+    worker = Worker(store, FinishesAtOnce(), keep_input=keep)
+    finished, cancelled = submitted(store, worker), submitted(store, worker)
+    worker.cancel(cancelled)
+    worker.run_next(0)
+    for job_id in (finished, cancelled):
+        assert (store.folder.of(job_id) / "input").exists() is keep
+
+
 def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
     executor = WaitsForPermission()
     worker = Worker(store, executor)

@@ -61,10 +61,10 @@ def read_clip(
     if container == "zip":
         frames = _decode_zip(path, plan, size_limit, tell)
     else:
-        decoded = _decode(path, container, start, plan, size_limit, tell)
+        decoded = _decode(path, container, plan, size_limit, tell)
         if decoded is None:  # damaged further on: count what can be decoded, and plan again
             plan = probe(path, container, start, fps, max_frames, whole=True)
-            decoded = _decode(path, container, start, plan, size_limit, tell)
+            decoded = _decode(path, container, plan, size_limit, tell)
         if decoded is None:
             raise VideoUnreadable("Its frames do not decode to the same pictures twice.")
         frames = decoded
@@ -87,14 +87,14 @@ def decoded_size(plan: Probe, size_limit: int) -> tuple[int, int]:
 
 
 def _decode(
-    path: Path, container: Container, start: float, plan: Probe, limit: int, tell: OnProgress
+    path: Path, container: Container, plan: Probe, limit: int, tell: OnProgress
 ) -> NDArray[np.uint8] | None:
     """The planned frames, or None if the stream did not decode as foretold."""
     assert container != "zip"
     chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
     frames = _empty(plan, limit)
     with open(path, "rb") as file, tempfile.TemporaryFile() as rows:
-        source = Input(file, container, plan.decoder, start)
+        source = Input(file, container, plan.decoder, plan.seek)
         args = [
             *input_arguments(source),
             *_pixels(f"select='{chosen}',", plan, limit),

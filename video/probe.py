@@ -28,7 +28,7 @@ from video.ffmpeg import (
     too_large,
 )
 from video.frames_zip import FramesZip, Picture
-from video.sampling import FALLBACK_FPS, Notice, Sampling, horizon, sample, source_rate
+from video.sampling import FALLBACK_FPS, Notice, horizon, sample, source_rate
 
 _WALL_S = 60.0  # against a hang; for whatever computes, the limit of CPU time comes first
 _MOST_WITHOUT_TIMES = 1000
@@ -42,7 +42,7 @@ class Probe:
 
     `width` and `height` are those of upright frames as decoded; `aspect` is the width of a pixel
     over its height. `used` are 0-based indices into all `frames` of the source, `picks` the same
-    counted from the first frame that is decoded; `times` (s) belong to the latter, None in a zip.
+    counted from the first frame decoded after seeking to `seek`; `times` (s) belong to the latter.
     """
 
     width: int
@@ -54,6 +54,7 @@ class Probe:
     fps: float
     notices: tuple[Notice, ...]
     picks: tuple[int, ...]
+    seek: float
     times: tuple[float, ...] | None
     may_have_alpha: bool
     decoder: str | None = None
@@ -79,22 +80,41 @@ def probe(
     with open(path, "rb") as file:
         packets = listing(Input(file, container), LIST_PACKETS, wall_s=_WALL_S)
         _check_packets(packets, start)
-        most = _enough(packets, start, fps) if whole else MAX_FRAMES if proof else 1
-        source = Input(file, container, _decoder(packets), start)
+        # seeking in an AVI with B-frames lands anywhere: those before `start` are decoded as well
+        seek = start if container != "avi" else 0.0
+        before = bisect_left(packets.times or (), start - 1e-5)
+        skip = 0 if seek == start else before
+        most = skip + (_enough(packets, before, fps) if whole else MAX_FRAMES if proof else 1)
+        source = Input(file, container, _decoder(packets), seek)
         decoded = listing(source, list_frames(most), wall_s=_WALL_S)
     _check_sides(decoded.width, decoded.height)
     if whole:
-        first, times = bisect_left(packets.times or (), start - 1e-5), decoded.times
+        first, times = before - skip, decoded.times
         complete = decoded.rows < most
         count = decoded.rows if complete else max(decoded.rows, packets.rows - first)
     else:
-        followed = _follow(packets, decoded, most, start)
+        followed = _follow(packets, decoded, most, before - skip)
         if followed is None:
             return probe(path, container, start, fps, max_frames, whole=True)
         first, times = followed
         count = len(times)
-    found = sample(times, count, fps=fps, max_frames=max_frames)
-    return _as_probe(decoded, found, first, first + count, times, source.decoder)
+    later = None if times is None else times[skip:]
+    found = sample(later, max(count - skip, 0), fps=fps, max_frames=max_frames)
+    return Probe(
+        width=decoded.width,
+        height=decoded.height,
+        aspect=decoded.aspect,
+        frames=first + count,
+        source_fps=None if times is None else source_rate(times),
+        used=tuple(first + skip + position for position in found.used),
+        fps=found.fps,
+        notices=found.notices,
+        picks=tuple(skip + position for position in found.used),
+        seek=seek,
+        times=times,
+        may_have_alpha=_may_have_alpha(decoded),
+        decoder=source.decoder,
+    )
 
 
 def _check_packets(packets: Listing, start: float) -> None:
@@ -128,59 +148,43 @@ def _decoder(packets: Listing) -> str | None:
 
 
 def _follow(
-    packets: Listing, decoded: Listing, most: int, start: float
+    packets: Listing, decoded: Listing, most: int, first: int
 ) -> tuple[int, tuple[float, ...]] | None:
-    """The packet of the first decoded frame, and the times from there on, counted from `start`.
+    """Which packet the first decoded frame came from, and the times from there on.
 
-    None unless the packets foretell every one of the `most` frames that were to be decoded.
+    `first` is where it should be; a seek may differ by one. None unless the packets foretell every
+    one of the `most` frames that were to be decoded.
     """
     if packets.times is None or decoded.times is None or decoded.rows < most:
         return None
-    first = bisect_left(packets.times, decoded.times[0] + start - 1e-5)
-    times = tuple(time - start for time in packets.times[first:])
-    if len(times) < most or not agree(times, decoded.times):
-        return None
-    return first, times
+    for index in (first, first + 1, first - 1):
+        times = packets.times[max(index, 0) :]
+        if len(times) >= most and agree(times, decoded.times):
+            return max(index, 0), times
+    return None
 
 
 def agree(planned: Sequence[float], found: Sequence[float]) -> bool:
-    """True if each time found is the one planned, within less than half the usual interval."""
+    """True if frames were found at the times planned, by less than half the usual interval.
+
+    Both count from their first: decoders that reorder frames may shift all of them.
+    """
     interval = (found[-1] - found[0]) / len(found)
     slack = max(min(0.4 * interval, 0.002), 1e-5)
-    return all(abs(p - f) <= slack for p, f in zip(planned, found, strict=False))
+    shift = planned[0] - found[0]
+    return all(abs(p - f - shift) <= slack for p, f in zip(planned, found, strict=False))
 
 
-def _enough(packets: Listing, start: float, fps: float | None) -> int:
+def _enough(packets: Listing, before: int, fps: float | None) -> int:
     """How many frames to decode until no further one could change the plan."""
     if packets.times is None:
         return min(packets.rows, _MOST_WITHOUT_TIMES) + 1
-    later = packets.times[bisect_left(packets.times, start - 1e-5) :]
-    return horizon(later, fps) + 1
+    return horizon(packets.times[before:], fps) + 1
 
 
-def _as_probe(
-    decoded: Listing,
-    found: Sampling,
-    first: int,
-    frames: int,
-    times: tuple[float, ...] | None,
-    decoder: str | None,
-) -> Probe:
+def _may_have_alpha(decoded: Listing) -> bool:
     match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", decoded.said)
-    return Probe(
-        width=decoded.width,
-        height=decoded.height,
-        aspect=decoded.aspect,
-        frames=frames,
-        source_fps=None if times is None else source_rate(times),
-        used=tuple(first + pick for pick in found.used),
-        fps=found.fps,
-        notices=found.notices,
-        picks=found.used,
-        times=times,
-        may_have_alpha=match is None or _WITH_ALPHA.match(match[1]) is not None,
-        decoder=decoder,
-    )
+    return match is None or _WITH_ALPHA.match(match[1]) is not None
 
 
 def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, proof: bool) -> Probe:
@@ -212,6 +216,7 @@ def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, pro
         fps=found.fps,
         notices=found.notices,
         picks=found.used,
+        seek=0.0,
         times=None,
         may_have_alpha=any(picture.kind != "jpeg_pipe" for picture in chosen),
     )

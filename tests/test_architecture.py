@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     } | LEAVES,
     "main": {
         "api", "job_store", "jobs_folder", "worker", "fetching", "executors", "pipeline",
-        "retention", "webhooks",
+        "retention", "webhooks", "jobs",
     } | LEAVES,
 }  # fmt: skip
 

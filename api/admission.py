@@ -1,0 +1,143 @@
+"""How a job gets in: a place in the queue and a staging folder, held until the one commit.
+
+Both are taken before the body is read and given back whatever happens, unless the job was
+committed. The commit runs in a thread that nothing can cancel half-way, not even a server that
+stops: after it the job survives anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from api.service import Service
+from errors import Draining, InsufficientStorage, QueueFull, ServiceError
+from job_store import Staging
+from jobs import InputFacts, Job, JobOptions, JobStatus
+from worker import from_os_error
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a job is made of, before it has an id. Without `input` its video is still to fetch."""
+
+    options: JobOptions
+    input: InputFacts | None
+    retry_of: str | None = None
+    idempotency: dict[str, str] | None = None
+
+
+class Admission:
+    """One job on its way in: a reserved place, and a staging folder once somebody needs it."""
+
+    def __init__(self, service: Service, stage: Callable[[], Staging]) -> None:
+        self._service = service
+        self._stage = stage
+        self._staging: Staging | None = None
+        self._committing = False
+
+    @property
+    def staging(self) -> Staging:
+        """The folder in .staging; made at the first use. Raises OSError."""
+        if self._staging is None:
+            self._staging = self._stage()
+        return self._staging
+
+    async def commit(self, new: NewJob) -> Job:
+        """Store the job and put it in the queue, or begin to fetch its video."""
+        staging = self.staging
+        self._committing = True
+        job = await asyncio.to_thread(self._commit, staging, new)
+        if job.waiting_for_input:
+            self._service.fetcher.begin(job.job_id)
+        return job
+
+    def _commit(self, staging: Staging, new: NewJob) -> Job:
+        service = self._service
+
+        def make(job_id: str, sequence: int, now: datetime) -> Job:
+            return Job(
+                job_id=job_id,
+                sequence=sequence,
+                status=JobStatus.QUEUED,
+                pipeline=service.choice.name,
+                options=new.options,
+                created_at=now,
+                input=new.input,
+                waiting_for_input=new.input is None,
+                retry_of=new.retry_of,
+                idempotency=new.idempotency,
+                disk_bytes=new.input.bytes if new.input else 0,
+            )
+
+        try:
+            job = service.store.accept(staging, make)
+        except BaseException:
+            service.worker.queue.release()
+            staging.discard()
+            raise
+        if not job.waiting_for_input:
+            service.worker.queue.submit(job.job_id)
+        log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
+        return job
+
+    async def give_back(self) -> None:
+        """Leave nothing behind, if there was no commit."""
+        if self._committing:
+            return
+        self._service.worker.queue.release()
+        if self._staging is not None:
+            # shielded: a request that is cancelled must still clean up
+            await asyncio.shield(asyncio.to_thread(self._staging.discard))
+
+
+@asynccontextmanager
+async def admission(service: Service, expected_bytes: int) -> AsyncIterator[Admission]:
+    """The checks that come before the body, and their undoing.
+
+    Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError of the disk inside
+    becomes one of ours.
+    """
+    with service.upload_slot():
+        _reserve(service)
+        admitted = Admission(service, service.store.stage)
+        try:
+            free = await asyncio.to_thread(service.store.folder.free_bytes)
+            with service.reserved_bytes(expected_bytes, free):
+                yield admitted
+        except OSError as exc:
+            raise _storage_error(exc) from exc
+        finally:
+            await admitted.give_back()
+
+
+def retry_after_s(service: Service) -> int:
+    """Seconds until a place in the queue is likely to be free."""
+    left = [service.worker.eta_s(job) for job in service.store.live() if _is_running(job)]
+    known = [seconds for seconds in left if seconds is not None]
+    return min(600, max(1, int(min(known, default=10.0)) + 1))
+
+
+def _is_running(job: Job) -> bool:
+    return job.status is JobStatus.RUNNING
+
+
+def _reserve(service: Service) -> None:
+    try:
+        service.worker.queue.reserve()
+    except (QueueFull, Draining) as refusal:
+        refusal.facts["retry_after"] = retry_after_s(service)
+        raise
+
+
+def _storage_error(exc: OSError) -> ServiceError:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InsufficientStorage("The server's disk is full.")
+    return from_os_error(exc)

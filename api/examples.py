@@ -1,0 +1,70 @@
+"""Whole bodies of a job in each state, as examples for /openapi.json. The tests parse each one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+EXAMPLE_ID = "5f0c6f0e-3f0b-4c1e-9d3a-2b1a0c9d8e7f"
+
+_JOB_HEAD = {
+    "job_id": EXAMPLE_ID,
+    "mode": "default",
+    "pipeline": "silhouette",
+    "options": {
+        "start": 0.0, "fps": None, "max_frames": 31, "seed": 44, "blender_export": False,
+        "formats": [],
+    },
+    "created_at": "2026-11-22T15:00:00.000Z",
+    "input": {
+        "filename": "cat.mp4", "bytes": 813221, "width": 1280, "height": 720, "source_fps": 30.0,
+        "source_frames": 240, "used_frames": 31, "fps": 10.0, "seed": 44,
+    },
+}  # fmt: skip
+_FINISHED = {
+    **_JOB_HEAD,
+    "status": "finished",
+    "started_at": "2026-11-22T15:00:09.100Z",
+    "outputs": {
+        "per_frame_meshes": [f"/outputs/{EXAMPLE_ID}/mesh_000.glb"],
+        "animated_mesh": f"/outputs/{EXAMPLE_ID}/animated_mesh.glb",
+        "preview_video": f"/outputs/{EXAMPLE_ID}/preview.mp4",
+        "archive": f"/outputs/{EXAMPLE_ID}/meshes.zip",
+        "poster": f"/outputs/{EXAMPLE_ID}/poster.webp",
+        "source_video": f"/outputs/{EXAMPLE_ID}/source.mp4",
+    },
+    "files": [{"name": "mesh_000.glb", "bytes": 731204, "sha256": "0" * 64}],
+    "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
+    "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
+    "warnings": [],
+    "finished_at": "2026-11-22T15:00:54.100Z",
+    "expires_at": None,
+}
+_RUNNING = {
+    **_JOB_HEAD,
+    "status": "running",
+    "started_at": "2026-11-22T15:00:09.100Z",
+    "attempt": 1,
+    "progress": {
+        "percent": 58.3, "stage": "motion", "step": 9, "steps": 15, "message": "Tracking",
+        "eta_seconds": 21.0,
+    },
+    "preview_mesh": f"/outputs/{EXAMPLE_ID}/anchor.glb",
+}  # fmt: skip
+_FAILED = {
+    **_JOB_HEAD,
+    "status": "error",
+    "error": "No subject was found in the frames.",
+    "error_code": "no_subject_found",
+    "error_hint": "Film one subject, whole in the picture, before a plain background.",
+    "retryable": False,
+    "timings": {"queued": 0.1, "total": 2.0},
+    "warnings": [],
+    "finished_at": "2026-11-22T15:00:11.100Z",
+    "expires_at": None,
+}
+JOB_EXAMPLES: dict[str, dict[str, Any]] = {
+    "queued": {**_JOB_HEAD, "status": "queued", "queue_position": 0, "eta_seconds": 54.0},
+    "running": _RUNNING,
+    "finished": _FINISHED,
+    "error": _FAILED,
+}

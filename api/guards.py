@@ -1,0 +1,255 @@
+"""The outermost layer of every request: who may ask at all, and what every reply carries.
+
+Pure ASGI: checks Host, Origin and key before a byte of the body is read, adds X-Request-ID, CORS
+and security headers, and turns what nobody caught into a 500 that says only the request's id.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import problem
+from errors import BadHost, InternalError, OriginNotAllowed, ServiceError, Unauthorized
+from settings import Settings
+from worker import from_os_error
+
+log = logging.getLogger(__name__)
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+COOKIE = "am_key"
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)(?::(\d{1,5}))?")
+
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    # one policy for all: the page needs its own scripts and blobs, JSON needs nothing
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        b"media-src 'self' blob:; connect-src 'self' blob:; worker-src 'self' blob:; "
+        b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    ),
+    # a reply with and one without CORS headers must not stand in for each other in a cache
+    (b"vary", b"Origin"),
+)
+_NOT_EMBEDDABLE = (b"cross-origin-resource-policy", b"same-origin")
+_EXPOSED = (
+    b"Location, Retry-After, ETag, X-Request-ID, Content-Disposition, Content-Range, "
+    b"Accept-Ranges, Idempotency-Replayed"
+)
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, X-API-Key, Content-Type, Idempotency-Key, "
+    "If-None-Match, If-Range, Range, Last-Event-ID, X-Request-ID",
+    "Access-Control-Max-Age": "600",
+}
+
+
+class Guards:
+    """Wraps the whole app. `open_paths` need no key: health, readiness, the page and its files."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, open_paths: frozenset[str]) -> None:
+        self._app = app
+        self._settings = settings
+        self._open_paths = open_paths
+        self._keys = tuple(key.encode() for key in settings.api_keys)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
+        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection event. Lifespan passes through with its traceback cut to one line."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, _without_traceback(send))
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        # uvicorn hands every request the same `state` contents, so this one gets its own
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        scope["root_path"] = self._settings.root_path or scope.get("root_path", "")
+        origin = headers.get("origin")
+        shown_to = origin if origin and self._is_allowed(origin, headers) else None
+        reply = _Reply(send, self._extra_headers(scope, request_id, shown_to))
+        try:
+            if (refusal := self._refusal(scope, headers)) is not None:
+                await problem(refusal, scope)(scope, receive, reply)
+            elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, reply)
+            else:
+                await self._app(scope, receive, reply)
+        except ClientDisconnect:
+            log.info("the client went away (request %s)", request_id)
+        except Exception as exc:
+            log.exception("request %s failed", request_id)
+            if reply.started:
+                raise  # too late for words: the server cuts the connection
+            await problem(_ours(exc), scope)(scope, receive, reply)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
+        """The checks in the order of the contract; None if all pass."""
+        return (
+            self._check_host(headers)
+            or self._check_origin(scope["method"], headers)
+            or self._check_key(scope, headers)
+        )
+
+    # --- Host: the only defence against DNS rebinding
+
+    def _check_host(self, headers: Headers) -> ServiceError | None:
+        if not self._hosts and not self._settings.bound_to_loopback:
+            return None
+        found = _HOST.fullmatch(headers.get("host", ""))
+        name = found[1].lower().rstrip(".") if found else ""
+        if name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts:
+            return None
+        if name in (self._settings.host, f"[{self._settings.host}]"):
+            return None
+        if any(host.startswith("*.") and name.endswith(host[1:]) for host in self._hosts):
+            return None
+        return BadHost("This server does not answer for the host in the Host header.")
+
+    # --- Origin: a form post from any page on the web is a "simple" request to the browser
+
+    def _check_origin(self, method: str, headers: Headers) -> ServiceError | None:
+        is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
+        if method in SAFE_METHODS and not is_preflight:
+            return None
+        origin = headers.get("origin")
+        if origin is not None:
+            if self._is_allowed(origin, headers):
+                return None
+            return OriginNotAllowed("Pages of this origin may not change anything here.")
+        if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+            return OriginNotAllowed("Pages of other sites may not change anything here.")
+        return None
+
+    def _is_allowed(self, origin: str, headers: Headers) -> bool:
+        origin = origin.lower()
+        if origin in self._origins:
+            return True
+        parts = _split_origin(origin)
+        if parts is None:
+            return False
+        scheme, host, port = parts
+        if host in LOCAL_NAMES:
+            return True
+        found = _HOST.fullmatch(headers.get("host", "").lower())
+        default = {"http": 80, "https": 443}[scheme]
+        return found is not None and (found[1], int(found[2] or default)) == (host, port or default)
+
+    # --- key
+
+    def _check_key(self, scope: Scope, headers: Headers) -> ServiceError | None:
+        method, path = scope["method"], _path(scope)
+        if not self._keys or method == "OPTIONS":
+            return None
+        if method in ("GET", "HEAD") and path in self._open_paths:
+            return None
+        # every pair is compared, so that the time tells nothing about which key was close
+        matches = [
+            hmac.compare_digest(presented, key)
+            for presented in _presented_keys(method, headers)
+            for key in self._keys
+        ]
+        return None if any(matches) else Unauthorized("This server needs a valid key.")
+
+    # --- what every reply carries
+
+    def _extra_headers(
+        self, scope: Scope, request_id: str, shown_to: str | None
+    ) -> list[tuple[bytes, bytes]]:
+        extra = [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
+        if not _path(scope).startswith("/outputs/"):
+            extra.append(_NOT_EMBEDDABLE)
+        if shown_to is not None:
+            extra.append((b"access-control-allow-origin", shown_to.encode("latin-1")))
+            extra.append((b"access-control-expose-headers", _EXPOSED))
+        return extra
+
+
+class _Reply:
+    """The server's `send`, with our headers added to the first message."""
+
+    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._extra = extra
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message = {**message, "headers": [*message.get("headers", ()), *self._extra]}
+        await self._send(message)
+
+
+def _ours(exc: Exception) -> ServiceError:
+    """What a client may know of an exception that nobody foresaw."""
+    if isinstance(exc, OSError):
+        return from_os_error(exc)
+    return InternalError("Something went wrong on the server.")
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's own id if it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _path(scope: Scope) -> str:
+    """The path below ROOT_PATH, whether or not the proxy has cut that off."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host (IPv6 in brackets) and port; None for `null` and anything that is no origin."""
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or parts.path or parts.query:
+        return None
+    return parts.scheme, f"[{host}]" if ":" in host else host, port
+
+
+def _presented_keys(method: str, headers: Headers) -> Iterator[bytes]:
+    """Every key that the request carries; the cookie counts for reading only."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield token.strip().encode("latin-1")
+    if "x-api-key" in headers:
+        yield headers["x-api-key"].strip().encode("latin-1")
+    if method in ("GET", "HEAD"):
+        for pair in headers.get("cookie", "").split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == COOKIE:
+                yield unquote(value, errors="replace").encode()
+
+
+def _without_traceback(send: Send) -> Send:
+    """A start that fails prints the last line of its traceback: the one for the operator."""
+
+    async def shortened(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            last = str(message.get("message", "")).strip().rpartition("\n")[2]
+            message = {**message, "message": last.partition(": ")[2] or last}
+        await send(message)
+
+    return shortened

@@ -1,0 +1,236 @@
+"""A job as its owner sees it: the body of GET /jobs/{id}, of each event, and of the list.
+
+Nothing of the server's inside gets out: no paths, no tracebacks, no query of a video_url (it may
+hold a token). Keys are those of the contract; clients must ignore the ones they do not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+from api.replies import as_json, utc
+from executors.base import Result
+from jobs import Job, JobStatus
+from retention import expires_at
+from settings import Settings
+from worker import Worker
+
+ANCHOR = "anchor.glb"
+ARCHIVE = "meshes.zip"
+_FRAME = re.compile(r"mesh_\d+\.glb")
+_NAMED = {
+    "animated_mesh": "animated_mesh.glb",
+    "preview_video": "preview.mp4",
+    "archive": ARCHIVE,
+    "poster": "poster.webp",
+    "source_video": "source.mp4",
+}
+_PROMISED = ("animated_mesh", "preview_video")
+_OPTIONAL = {".fbx": "fbx", ".abc": "abc", ".usdz": "usdz", ".npz": "npz"}
+
+CACHED_BODIES = 128
+
+
+class JobView:
+    """Writes bodies; keeps those of ended jobs, which do not change."""
+
+    def __init__(self, settings: Settings, worker: Worker) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._boot = uuid4().hex[:8]
+        self._bodies: OrderedDict[str, tuple[Job, bytes, str]] = OrderedDict()
+
+    def body(self, job: Job) -> tuple[bytes, str]:
+        """The JSON of the whole body, and its weak ETag."""
+        if not job.status.is_terminal:
+            position = self._worker.queue.position(job.job_id)
+            tag = f'W/"{self._boot}.{job.revision}.{"" if position is None else position}"'
+            return as_json(self.whole(job)), tag
+        known = self._bodies.get(job.job_id)
+        if known is None or known[0] is not job:
+            body = as_json(self.whole(job))
+            known = job, body, f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+            self._bodies[job.job_id] = known
+            while len(self._bodies) > CACHED_BODIES:
+                self._bodies.popitem(last=False)
+        return known[1], known[2]
+
+    def whole(self, job: Job) -> dict[str, Any]:
+        """The body of GET /jobs/{id}."""
+        about: dict[str, Any] = {
+            "job_id": job.job_id,
+            "status": job.status.value,
+            "mode": job.options.mode,
+            "pipeline": job.pipeline,
+            "options": _options(job),
+            "created_at": utc(job.created_at),
+            "input": _input(job),
+        }
+        if job.started_at is not None:
+            about["started_at"] = utc(job.started_at)
+        if job.retry_of is not None:
+            about["retry_of"] = job.retry_of
+        about.update(self._by_status(job))
+        if job.status.is_terminal or job.warnings:
+            about["warnings"] = [dict(warning) for warning in job.warnings]
+        return about
+
+    def short(self, job: Job) -> dict[str, Any]:
+        """One entry of the list."""
+        about: dict[str, Any] = {
+            "job_id": job.job_id,
+            "status": job.status.value,
+            "mode": job.options.mode,
+            "pipeline": job.pipeline,
+            "created_at": utc(job.created_at),
+            "filename": job.input.filename if job.input else None,
+        }
+        if job.finished_at is not None:
+            about["finished_at"] = utc(job.finished_at)
+        if job.progress is not None:
+            about["progress"] = {
+                "percent": _percent(job.progress.fraction),
+                "stage": job.progress.stage,
+            }
+        return about
+
+    def _by_status(self, job: Job) -> dict[str, Any]:
+        if job.status is JobStatus.QUEUED:
+            return self._queued(job)
+        if job.status is JobStatus.RUNNING:
+            return self._running(job)
+        ended: dict[str, Any] = {}
+        if job.status is JobStatus.FINISHED and job.result is not None:
+            ended.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
+        if job.error is not None:
+            ended.update(
+                error=str(job.error.get("message", "")),
+                error_code=str(job.error.get("code", "")),
+                error_hint=str(job.error.get("hint", "")),
+                retryable=bool(job.error.get("retryable", False)),
+            )
+        assert job.finished_at is not None
+        ended["timings"] = _timings(job, job.finished_at)
+        ended["finished_at"] = utc(job.finished_at)
+        ended["expires_at"] = utc(expires_at(job.finished_at, self._settings))
+        return ended
+
+    def _queued(self, job: Job) -> dict[str, Any]:
+        position = self._worker.queue.position(job.job_id)
+        about: dict[str, Any] = {"queue_position": position}
+        if job.progress is not None:  # its video_url is being fetched
+            about["progress"] = self._progress(job)
+        return {**about, "eta_seconds": self._eta(job)}
+
+    def _running(self, job: Job) -> dict[str, Any]:
+        about: dict[str, Any] = {"progress": self._progress(job), "attempt": job.attempts}
+        if job.cancel_requested:
+            about["cancel_requested"] = True
+        if job.progress is not None and job.progress.preview_mesh:
+            about["preview_mesh"] = self._url(job.job_id, ANCHOR)
+        return about
+
+    def _progress(self, job: Job) -> dict[str, Any]:
+        progress = job.progress
+        return {
+            "percent": _percent(progress.fraction) if progress else 0.0,
+            "stage": progress.stage if progress else "loading",
+            "step": progress.step if progress else 0,
+            "steps": progress.steps if progress else 0,
+            "message": progress.message if progress else "",
+            "eta_seconds": self._eta(job),
+        }
+
+    def _eta(self, job: Job) -> float | None:
+        seconds = self._worker.eta_s(job)
+        return None if seconds is None else round(seconds, 1)
+
+    def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
+        """The addresses of all files, their sizes and hashes, and what the mesh is."""
+        names = [file.name for file in result.files]
+        outputs: dict[str, Any] = {
+            "per_frame_meshes": [self._url(job_id, name) for name in _frames(names)]
+        }
+        for key, name in _NAMED.items():
+            if name in names:
+                outputs[key] = self._url(job_id, name)
+            elif key in _PROMISED:
+                outputs[key] = None
+        for suffix, key in _OPTIONAL.items():
+            for name in names:
+                if name.endswith(suffix):
+                    outputs[key] = self._url(job_id, name)
+        return {
+            "outputs": outputs,
+            "files": [
+                {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
+                for file in result.files
+            ],
+            "mesh": dict(result.mesh),
+            "source": dict(result.source),
+        }
+
+    def _url(self, job_id: str, name: str) -> str:
+        return f"{self._settings.root_path}/outputs/{job_id}/{name}"
+
+
+def _frames(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if _FRAME.fullmatch(name))
+
+
+def _percent(fraction: float) -> float:
+    return round(100.0 * min(1.0, max(0.0, fraction)), 1)
+
+
+def _options(job: Job) -> dict[str, Any]:
+    o = job.options
+    shown: dict[str, Any] = {
+        "start": o.start,
+        "fps": o.fps,
+        "max_frames": o.max_frames,
+        "seed": o.seed,
+        "blender_export": o.blender_export,
+        "formats": list(o.formats),
+    }
+    if o.video_url is not None:
+        shown["video_url"] = _without_query(o.video_url)
+    return shown
+
+
+def _without_query(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _input(job: Job) -> dict[str, Any]:
+    """What is known of the video; all None while it is still being fetched."""
+    found = job.input
+    return {
+        "filename": found.filename if found else None,
+        "bytes": found.bytes if found else None,
+        "width": found.width if found else None,
+        "height": found.height if found else None,
+        "source_fps": found.source_fps if found else None,
+        "source_frames": found.source_frames if found else None,
+        "used_frames": found.used_frames if found else None,
+        "fps": found.fps if found else None,
+        "seed": job.options.seed,
+    }
+
+
+def _timings(job: Job, finished_at: datetime) -> dict[str, float]:
+    """Seconds waited, in each stage, and from start to end."""
+    started = job.started_at or finished_at
+    return {
+        "queued": round((started - job.created_at).total_seconds(), 3),
+        **({k: round(v, 3) for k, v in job.result.timings.items()} if job.result else {}),
+        "total": round((finished_at - started).total_seconds(), 3),
+    }

@@ -1,0 +1,179 @@
+"""The routes under /jobs that make none: how a job stands, the list, cancel, delete.
+
+Everything that may block (the disk, ffmpeg) runs in a thread; the loop only touches memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api.documents import CANCELLED, DELETED, JOB, JOB_LIST, answers
+from api.replies import JsonReply
+from api.service import Service, service_of
+from api.watching import wait_until
+from errors import (
+    AlreadyFinished,
+    InvalidParameter,
+    JobExpired,
+    JobNotFound,
+    ListingDisabled,
+)
+from jobs import Job, JobStatus
+
+router = APIRouter(tags=["jobs"])
+
+LONGEST_WAIT_S = 55.0
+"""Below the 60 s after which most proxies give up."""
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host", "via")
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="How a job stands",
+    responses={**JOB, **answers(JobNotFound, JobExpired, InvalidParameter)},
+)
+async def get_job(
+    job_id: str,
+    request: Request,
+    wait: Annotated[
+        float,
+        Query(ge=0, description="Hold the reply until the job has ended, up to 55 seconds."),
+    ] = 0.0,
+) -> Response:
+    """The whole state; while the job runs its progress, once it is finished its files."""
+    service = service_of(request)
+    job = await (_ended(service, job_id, wait) if wait else service.find(job_id))
+    body, tag = service.view.body(job)
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if not job.status.is_terminal:
+        headers["Retry-After"] = service.poll_after(job)
+    if tag in _tags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    return JsonReply(body, headers=headers)
+
+
+@router.get(
+    "/jobs",
+    summary="The jobs of this server, newest first",
+    responses={**JOB_LIST, **answers(ListingDisabled, InvalidParameter)},
+)
+async def list_jobs(
+    request: Request,
+    status: Annotated[str, Query(description="Only these, with commas between.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str, Query(description="`next_cursor` of the page before.")] = "",
+) -> Response:
+    """Without an API key only the server's own machine may ask: the id is a job's only lock."""
+    service = service_of(request)
+    if not service.settings.api_keys and not _is_from_here(request):
+        raise ListingDisabled("The list of jobs is not shown to other machines.")
+    wanted = _statuses(status)
+    before = _cursor(cursor)
+
+    def read() -> dict[str, Any]:
+        ids, following = service.store.page(wanted, limit, before)
+        shown = [service.view.short(job) for job in _found(service, ids)]
+        return {"jobs": shown, "next_cursor": None if following is None else str(following)}
+
+    return JsonReply(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Stop a job",
+    responses={**CANCELLED, **answers(JobNotFound, JobExpired, AlreadyFinished)},
+)
+async def cancel_job(job_id: str, request: Request) -> Response:
+    """A queued job is cancelled at once (200), a running one at its next step (202)."""
+    service = service_of(request)
+    job = await service.find(job_id)
+    if job.waiting_for_input:
+        service.fetcher.cancel(job_id)
+    if job.status is not JobStatus.CANCELLED:  # asking twice is no mistake
+        job = await asyncio.to_thread(service.worker.cancel, job_id)
+    body = {"job_id": job_id, "status": job.status.value}
+    if job.status is JobStatus.RUNNING:
+        return JsonReply({**body, "cancel_requested": True}, 202)
+    return JsonReply(body)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Forget a job and its files",
+    responses={**DELETED, **answers(JobNotFound, JobExpired)},
+)
+async def delete_job(job_id: str, request: Request) -> Response:
+    """In any state; a job that runs is cancelled first. Downloads under way go on."""
+    service = service_of(request)
+    job = await service.find(job_id)
+    if job.waiting_for_input:
+        service.fetcher.cancel(job_id)
+    await asyncio.to_thread(service.worker.delete, job_id)
+    service.sweep_soon.set()
+    return JsonReply({"status": "deleted", "job_id": job_id})
+
+
+# --- waiting and listing
+
+
+async def _ended(service: Service, job_id: str, wait_s: float) -> Job:
+    """The job once it has ended, or as it stands when the time is over."""
+    deadline = asyncio.get_running_loop().time() + min(wait_s, LONGEST_WAIT_S)
+    with service.watching.watch(job_id) as changed:
+        while True:
+            changed.clear()
+            job = await service.find(job_id)
+            if job.status.is_terminal or service.watching.closed:
+                return job
+            if not await wait_until(changed, deadline):
+                return await service.find(job_id)
+
+
+def _tags(if_none_match: str) -> list[str]:
+    return [tag.strip() for tag in if_none_match.split(",")]
+
+
+def _statuses(text: str) -> frozenset[JobStatus]:
+    try:
+        return frozenset(JobStatus(name.strip()) for name in text.split(",") if name.strip()) or (
+            frozenset(JobStatus)
+        )
+    except ValueError:
+        names = [status.value for status in JobStatus]
+        raise InvalidParameter(
+            f"status must be among {', '.join(names)}.", field="status", allowed=names
+        ) from None
+
+
+def _cursor(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 18):
+        raise InvalidParameter("cursor must be the next_cursor of a page.", field="cursor")
+    return int(text)
+
+
+def _found(service: Service, ids: list[str]) -> Iterator[Job]:
+    """Jobs may be deleted while the list is made."""
+    for job_id in ids:
+        try:
+            yield service.store.get(job_id)
+        except (JobNotFound, JobExpired):
+            continue
+
+
+def _is_from_here(request: Request) -> bool:
+    """True for a loopback peer that speaks for itself and not for somebody behind it."""
+    if request.client is None or any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        peer = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback

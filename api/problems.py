@@ -1,0 +1,121 @@
+"""Every error as one RFC 9457 problem document: the last word on what a stranger may read.
+
+`install` registers the handlers; guards.py uses `problem` for what fails outside the routes. Only
+messages of our own error tree reach a client; anything else is `internal_error` and a line in the
+log under the same request id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from api.replies import as_json
+from errors import (
+    InternalError,
+    InvalidParameter,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    ServerFault,
+    ServiceError,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_OWN_MEMBERS = ("type", "title", "status", "detail", "code", "hint", "request_id")
+
+
+def problem_body(error: ServiceError, request_id: str, root_path: str = "") -> dict[str, Any]:
+    """The members of the document; the numbers of the error stand beside them by name."""
+    body: dict[str, Any] = {
+        "type": f"{root_path}/docs#{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if error.hint:
+        body["hint"] = error.hint
+    body.update({k: v for k, v in error.facts.items() if k not in _OWN_MEMBERS})
+    return {**body, "request_id": request_id}
+
+
+def problem(
+    error: ServiceError, scope: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    """The reply for `error`. A fact named retry_after becomes the header as well."""
+    request_id = str(scope.get("state", {}).get("request_id", ""))
+    level = logging.ERROR if isinstance(error, InternalError) else logging.INFO
+    log.log(level, "%s: %s (request %s)", error.code, error.message, request_id)
+    all_headers = dict(headers or {})
+    if error.status == 401:
+        all_headers["WWW-Authenticate"] = "Bearer"
+    if "retry_after" in error.facts:
+        all_headers["Retry-After"] = str(error.facts["retry_after"])
+    elif isinstance(error, ServerFault) and error.status == 503:
+        all_headers["Retry-After"] = "10"
+    all_headers["Cache-Control"] = "no-store"
+    body = problem_body(error, request_id, str(scope.get("root_path", "")))
+    return Response(as_json(body), error.status, all_headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """One handler per base class, so that a new error needs no new handler."""
+    routes = [route for router in routers for route in router.routes]
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        """What the framework itself raises: unknown paths and methods, mostly."""
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return problem(NotFound("There is nothing at this address."), request.scope)
+        if error.status_code == 405:
+            allowed = ", ".join(_methods(routes, request.scope))
+            message = f"{request.method} is not possible here; {allowed} is."
+            return problem(MethodNotAllowed(message), request.scope, {"Allow": allowed})
+        if error.status_code < 500:
+            return problem(MalformedRequest("The request cannot be understood."), request.scope)
+        return problem(InternalError("Something went wrong on the server."), request.scope)
+
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
+    """What may be done at this address; the framework names only its first route's methods."""
+    found: set[str] = set()
+    for route in routes:
+        if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return problem(error, request.scope)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(_first_invalid(error.errors()), request.scope)
+
+
+def _first_invalid(found: Sequence[Mapping[str, Any]]) -> InvalidParameter:
+    """The framework lists every fault; the first is enough for one sentence."""
+    first = found[0]
+    name = str(first["loc"][-1]) if first.get("loc") else "a parameter"
+    reason = str(first.get("msg", "is not valid"))
+    reason = reason[:1].lower() + reason[1:]
+    return InvalidParameter(f"{name}: {reason}.", field=name)

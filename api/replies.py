@@ -1,0 +1,42 @@
+"""How answers are written: JSON bytes, times and seconds. Knows no route and no job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from starlette.responses import Response
+
+
+class JsonReply(Response):
+    """A JSON body, written once. Text stays readable in a terminal: no escapes but the needed."""
+
+    media_type = "application/json"
+
+    def __init__(
+        self, body: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        content = body if isinstance(body, bytes) else as_json(body)
+        super().__init__(content, status_code, dict(headers or {}))
+
+
+def as_json(body: Any) -> bytes:
+    """UTF-8 JSON. A lone surrogate becomes its own JSON escape instead of an error."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
+        errors="backslashreplace"
+    )
+
+
+def utc(time: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds: 2026-11-22T15:00:00.123Z."""
+    if time is None:
+        return None
+    text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def whole_seconds(seconds: float, low: int, high: int) -> str:
+    """A Retry-After value: rounded up and kept between `low` and `high`."""
+    return str(min(high, max(low, int(-(-seconds // 1)))))

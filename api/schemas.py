@@ -1,0 +1,269 @@
+"""The bodies of the API as pydantic models: for /openapi.json and for the tests that hold us to it.
+
+The server never validates its own replies with these (it writes JSON straight from memory).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Status = Literal["queued", "running", "finished", "error", "cancelled"]
+ModeName = Literal["default", "fast", "fast_low_ram"]
+Stage = Literal[
+    "fetching", "extracting", "loading", "background", "shape", "motion", "decoding", "exporting",
+    "rendering",
+]  # fmt: skip
+
+
+class Health(BaseModel):
+    """Liveness: exactly these two keys."""
+
+    status: Literal["healthy", "unhealthy"]
+    gpu_available: bool
+
+
+class DownloadProgress(BaseModel):
+    """How much of the weights is here."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+class Ready(BaseModel):
+    """Readiness: whether a job sent now would run at once."""
+
+    ready: bool
+    reason: (
+        Literal[
+            "starting", "downloading_weights", "loading_model", "draining", "disk_full",
+            "gpu_unavailable",
+        ]
+        | None
+    ) = None  # fmt: skip
+    progress: DownloadProgress | None = None
+
+
+class PipelineInfo(BaseModel):
+    """Which pipeline runs here, and why."""
+
+    name: Literal["actionmesh", "silhouette"]
+    reason: str
+
+
+class ModelInfo(BaseModel):
+    """The model behind the pipeline, and what its licence allows."""
+
+    name: str
+    revision: str | None
+    license: str
+    notice: str
+
+
+class GpuInfo(BaseModel):
+    """The first CUDA GPU. Memory in GB of 1e9 bytes."""
+
+    name: str
+    memory_gb: float
+
+
+class ModeInfo(BaseModel):
+    """One mode. `typical_seconds` is the median of this server's last jobs, None before any."""
+
+    id: ModeName
+    min_vram_gb: int | None
+    available: bool
+    default: bool
+    typical_seconds: float | None
+
+
+class Limits(BaseModel):
+    """What a request may hold."""
+
+    max_upload_bytes: int
+    min_frames: int
+    max_frames: int
+    max_queue: int
+    formats: list[str]
+
+
+class QueueCounts(BaseModel):
+    """Jobs under way."""
+
+    queued: int
+    running: int
+
+
+class Info(BaseModel):
+    """What this server is and can."""
+
+    name: str
+    version: str
+    pipeline: PipelineInfo
+    model: ModelInfo
+    gpu: GpuInfo | None
+    modes: list[ModeInfo]
+    limits: Limits
+    features: dict[str, bool]
+    queue: QueueCounts
+
+
+class Accepted(BaseModel):
+    """Exactly these two keys."""
+
+    job_id: str
+    status: Literal["queued"]
+
+
+class Options(BaseModel):
+    """What the client asked for, defaults filled in."""
+
+    start: float
+    fps: float | None
+    max_frames: int
+    seed: int
+    blender_export: bool
+    formats: list[str]
+    video_url: str | None = None
+
+
+class Input(BaseModel):
+    """The video; all None while a video_url is still being fetched."""
+
+    filename: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    source_fps: float | None
+    source_frames: int | None
+    used_frames: int | None
+    fps: float | None
+    seed: int
+
+
+class JobProgress(BaseModel):
+    """Where a running job stands. `percent` never falls within an attempt."""
+
+    percent: float = Field(ge=0, le=100)
+    stage: Stage
+    step: int
+    steps: int
+    message: str
+    eta_seconds: float | None
+
+
+class Outputs(BaseModel):
+    """Addresses of the files. The first three keys are always there; None comes with a warning."""
+
+    per_frame_meshes: list[str]
+    animated_mesh: str | None
+    preview_video: str | None
+    archive: str | None = None
+    poster: str | None = None
+    source_video: str | None = None
+    fbx: str | None = None
+    abc: str | None = None
+    usdz: str | None = None
+    npz: str | None = None
+
+
+class File(BaseModel):
+    """One output file."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Warning_(BaseModel):
+    """What a finished job should still tell its owner."""
+
+    code: str
+    message: str
+
+
+class JobBody(BaseModel):
+    """A job. Which keys are there follows from `status`; ignore those that you do not know."""
+
+    job_id: str
+    status: Status
+    mode: ModeName
+    pipeline: str
+    options: Options
+    created_at: str
+    input: Input
+    started_at: str | None = None
+    retry_of: str | None = None
+    queue_position: int | None = Field(None, description="0 is next. Only while queued.")
+    eta_seconds: float | None = None
+    progress: JobProgress | None = None
+    attempt: int | None = None
+    cancel_requested: bool | None = None
+    preview_mesh: str | None = Field(None, description="The shape, before the motion is done.")
+    outputs: Outputs | None = Field(None, description="Only when finished.")
+    files: list[File] | None = None
+    mesh: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
+    timings: dict[str, float] | None = Field(None, description="Seconds per stage.")
+    warnings: list[Warning_] | None = None
+    error: str | None = None
+    error_code: str | None = None
+    error_hint: str | None = None
+    retryable: bool | None = None
+    finished_at: str | None = None
+    expires_at: str | None = None
+
+
+class ShortProgress(BaseModel):
+    """Progress in a list."""
+
+    percent: float
+    stage: str
+
+
+class ListedJob(BaseModel):
+    """One entry of the list."""
+
+    job_id: str
+    status: Status
+    mode: ModeName
+    pipeline: str
+    created_at: str
+    filename: str | None
+    finished_at: str | None = None
+    progress: ShortProgress | None = None
+
+
+class JobList(BaseModel):
+    """One page, newest first. `next_cursor` is None on the last."""
+
+    jobs: list[ListedJob]
+    next_cursor: str | None
+
+
+class Cancelled(BaseModel):
+    """The job as it stands after the request."""
+
+    job_id: str
+    status: Status
+    cancel_requested: bool | None = None
+
+
+class Deleted(BaseModel):
+    """The job is gone."""
+
+    status: Literal["deleted"]
+    job_id: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. The numbers behind `detail` are further members, by name."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+    request_id: str

@@ -1,0 +1,113 @@
+"""What every route needs, in one object: made by main.create_app, found at `app.state.service`.
+
+Holds the counters of what is being received. Decides nothing about jobs: worker.py and job_store.py
+do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from api.job_view import JobView
+from api.replies import whole_seconds
+from api.watching import Watching
+from errors import InsufficientStorage, TooManyUploads
+from fetching import Fetcher
+from job_store import JobStore
+from jobs import Job
+from pipeline import PipelineChoice
+from settings import GB, Settings
+from worker import Worker
+
+NAME = "actionmesh-worker"
+VERSION = "1.0.0"
+
+
+class Service:
+    """The parts of a running server, for the routes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        choice: PipelineChoice,
+        store: JobStore,
+        worker: Worker,
+        fetcher: Fetcher,
+    ) -> None:
+        self.settings = settings
+        self.choice = choice
+        self.store = store
+        self.worker = worker
+        self.fetcher = fetcher
+        self.view = JobView(settings, worker)
+        self.watching = Watching()
+        self.draining = False
+        self.sweep_soon = asyncio.Event()
+        self._store_is_open = False
+        self._receiving = 0
+        self._expected_bytes = 0
+
+    def open_store(self) -> None:
+        """Take JOBS_DIR, once. Raises JobsFolderError."""
+        if not self._store_is_open:
+            self.store.open()
+            self._store_is_open = True
+
+    def drain(self) -> None:
+        """The server was asked to stop: take no more jobs, keep nobody waiting."""
+        self.draining = True
+        self.worker.queue.close()
+        self.watching.close()
+
+    async def find(self, job_id: str) -> Job:
+        """The job, off the loop if the disk must be read. Raises JobNotFound, JobExpired."""
+        job = self.store.peek(job_id)
+        return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
+
+    def poll_after(self, job: Job) -> str:
+        """Retry-After for a job under way: seconds until asking again makes sense."""
+        left = self.worker.eta_s(job)
+        return whole_seconds(2.0 if left is None else left / 10, 1, 10)
+
+    @contextmanager
+    def upload_slot(self) -> Iterator[None]:
+        """One of MAX_UPLOADS places for a body on its way in. Raises TooManyUploads."""
+        if self._receiving >= self.settings.max_uploads:
+            raise TooManyUploads(
+                f"{self._receiving} uploads are being received already.",
+                max_uploads=self.settings.max_uploads,
+                retry_after=5,
+            )
+        self._receiving += 1
+        try:
+            yield
+        finally:
+            self._receiving -= 1
+
+    @contextmanager
+    def reserved_bytes(self, expected: int, free: int) -> Iterator[None]:
+        """Count `expected` bytes as used while they arrive. Raises InsufficientStorage."""
+        needed = expected + self._expected_bytes + int(self.settings.min_free_gb * GB)
+        if free < needed:
+            raise InsufficientStorage(
+                f"The server's disk has {free / GB:.2f} GB left; this upload and the reserve need "
+                f"{needed / GB:.2f} GB.",
+                free_bytes=free,
+                needed_bytes=needed,
+            )
+        self._expected_bytes += expected
+        try:
+            yield
+        finally:
+            self._expected_bytes -= expected
+
+
+def service_of(request: Request) -> Service:
+    """The service that this request's app was made with."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

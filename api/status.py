@@ -1,0 +1,136 @@
+"""How the server is: alive, ready, what it can. From memory, so that no job ever delays it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.documents import HEALTH, INFO, READY, answers
+from api.options import default_mode, is_available
+from api.replies import JsonReply
+from api.service import NAME, VERSION, Service, service_of
+from executors.local import LocalExecutor
+from jobs import JobStatus
+from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
+from settings import GB
+
+router = APIRouter(tags=["status"])
+
+UPLOAD_FORMATS = ["mp4", "mov", "avi", "webm", "zip"]
+_NOT_STORED = {"Cache-Control": "no-store"}
+_MODELS = {
+    "actionmesh": {
+        "name": "facebook/ActionMesh",
+        "license": "FAIR Noncommercial Research License v1",
+        "notice": "Non-commercial research only. TripoSG and RMBG-1.4, which it uses, have "
+        "licences of their own: see THIRD_PARTY.md.",
+    },
+    "silhouette": {
+        "name": "silhouette",
+        "license": "Apache-2.0",
+        "notice": "Cut out, inflated and tracked on the CPU: the outline is the video's, the depth "
+        "is a guess.",
+    },
+}
+
+
+@router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
+async def health(request: Request) -> Response:
+    """503 only when a restart is the cure."""
+    service = service_of(request)
+    if service.draining or service.worker.is_alive:
+        body = {"status": "healthy", "gpu_available": service.choice.gpu is not None}
+        return JsonReply(body, headers=_NOT_STORED)
+    return JsonReply({"status": "unhealthy", "gpu_available": False}, 503, _NOT_STORED)
+
+
+@router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
+async def ready(request: Request) -> Response:
+    """Jobs are accepted meanwhile, except when the server drains or its disk is full."""
+    service = service_of(request)
+    missing = await asyncio.to_thread(_missing, service)
+    if missing is None:
+        return JsonReply({"ready": True}, headers=_NOT_STORED)
+    return JsonReply({"ready": False, **missing}, 503, {**_NOT_STORED, "Retry-After": "5"})
+
+
+def _missing(service: Service) -> dict[str, Any] | None:
+    """Why a job would have to wait; None if it would not. Asks the disk."""
+    if service.draining:
+        return {"reason": "draining"}
+    if not service.worker.recovered.is_set():
+        return {"reason": "starting"}
+    if service.store.folder.free_bytes() < service.settings.min_free_gb * GB:
+        return {"reason": "disk_full"}
+    executor = service.worker.executor
+    if not isinstance(executor, LocalExecutor):
+        return None
+    if executor.broken is not None:
+        return {"reason": "gpu_unavailable"}
+    if executor.loading is not None:
+        return {"reason": "downloading_weights", "progress": executor.loading}
+    if not executor.is_ready and not executor.is_resting:
+        return {"reason": "loading_model"}
+    return None
+
+
+@router.get("/info", summary="What can this server do?", responses={**INFO, **answers()})
+async def info(request: Request) -> Response:
+    """Modes, limits and features: what the page and the client read instead of the docs."""
+    service = service_of(request)
+    settings, choice = service.settings, service.choice
+    model = _MODELS[choice.name]
+    live = service.store.live()
+    running = sum(job.status is JobStatus.RUNNING for job in live)
+    body = {
+        "name": NAME,
+        "version": VERSION,
+        "pipeline": {"name": choice.name, "reason": choice.reason},
+        "model": {**model, "revision": settings.actionmesh_revision or None},
+        "gpu": {"name": choice.gpu.name, "memory_gb": choice.gpu.memory_gb} if choice.gpu else None,
+        "modes": _modes(service),
+        "limits": {
+            "max_upload_bytes": settings.max_upload_size,
+            "min_frames": MIN_FRAMES,
+            "max_frames": MAX_FRAMES,
+            "max_queue": settings.max_queue,
+            "formats": UPLOAD_FORMATS,
+        },
+        "features": _features(service),
+        "queue": {"queued": len(live) - running, "running": running},
+    }
+    return JsonReply(body, headers=_NOT_STORED)
+
+
+def _modes(service: Service) -> list[dict[str, Any]]:
+    choice = service.choice
+    best = default_mode(choice)
+    return [
+        {
+            "id": mode,
+            "min_vram_gb": ACTIONMESH[mode].min_vram_gb if choice.name == "actionmesh" else None,
+            "available": is_available(mode, choice),
+            "default": mode == best,
+            "typical_seconds": service.worker.estimates.typical_s(mode),
+        }
+        for mode in MODES
+    ]
+
+
+def _features(service: Service) -> dict[str, bool]:
+    settings = service.settings
+    return {
+        "animated_mesh": True,
+        "preview_video": True,
+        "blender_export": settings.blender_path is not None,
+        "usdz": importlib.util.find_spec("pxr") is not None,
+        "npz": True,
+        "video_url": settings.allow_video_url,
+        "mesh_input": False,
+        "keeps_input": settings.keep_input,
+        "needs_key": bool(settings.api_keys),
+    }

@@ -1,0 +1,124 @@
+"""The routes that make jobs: POST /jobs with a video or its address, and a retry of another job.
+
+The order of what is checked is the contract's; nothing is stored before all of it has passed, and a
+202 is a promise (see admission.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.admission import Admission, NewJob, admission
+from api.documents import ACCEPTED, UPLOAD_BODY, UPLOAD_ERRORS, answers
+from api.multipart import Received
+from api.options import OPTION_NAMES, check_names, parse_options
+from api.replies import JsonReply
+from api.service import Service, service_of
+from api.uploads import check_head, content_length, receive
+from errors import BothInputs, MissingInput, ModeUnavailable, UrlNotAllowed
+from intake.inspect import inspect
+from intake.names import shown_name
+from intake.url_guard import check_url
+from jobs import InputFacts, Job, JobOptions
+
+router = APIRouter(tags=["jobs"])
+
+UPLOAD_NAMES = ("file", *OPTION_NAMES)
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    summary="Send a video, get a job",
+    responses={**ACCEPTED, **answers(*UPLOAD_ERRORS)},
+    openapi_extra={"requestBody": UPLOAD_BODY},
+)
+async def create_job(request: Request) -> Response:
+    """The reply comes once the video is on disk and readable; the mesh is made later.
+
+    Poll `GET /jobs/{job_id}` (with `?wait=55` to be told at once), or listen to its events.
+    """
+    service = service_of(request)
+    limit = service.settings.max_upload_size
+    media_type = check_head(request.headers, limit)
+    length = content_length(request.headers)
+    async with admission(service, limit if length is None else length) as admitted:
+        received = await receive(
+            request,
+            media_type,
+            admitted.staging.input,
+            lambda name: _check_field(service, name),
+            max_upload_size=limit,
+        )
+        options = _checked_options(service, received)
+        facts = await _input_facts(admitted, received, options)
+        job = await admitted.commit(NewJob(options, facts))
+    return accepted(service, job)
+
+
+def accepted(service: Service, job: Job, *, replayed: bool = False) -> Response:
+    """202 with exactly two keys."""
+    headers = {
+        "Location": f"{service.settings.root_path}/jobs/{job.job_id}",
+        "Retry-After": "2" if replayed else service.poll_after(job),
+    }
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JsonReply({"job_id": job.job_id, "status": "queued"}, 202, headers)
+
+
+def _check_field(service: Service, name: str) -> None:
+    if name == "mesh":
+        raise ModeUnavailable(
+            f"The {service.choice.name} pipeline here cannot animate a mesh of your own.",
+            hint="Leave `mesh` out.",
+        )
+    check_names([name], UPLOAD_NAMES)
+
+
+def _checked_options(service: Service, received: Received) -> JobOptions:
+    """The options, after one video and not two was found. Raises what POST /jobs documents."""
+    options = parse_options(received.fields, service.choice)
+    has_file = received.file_bytes is not None
+    if has_file and options.video_url:
+        raise BothInputs("There are a `file` and a `video_url`.")
+    if not has_file and not options.video_url:
+        raise MissingInput("There is neither a `file` nor a `video_url`.")
+    settings = service.settings
+    if options.video_url:
+        if not settings.allow_video_url:
+            raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
+        check_url(options.video_url, allow_private=settings.allow_private_urls)
+    if options.webhook_url:
+        check_url(options.webhook_url, allow_private=settings.allow_private_urls)
+    return options
+
+
+async def _input_facts(
+    admitted: Admission, received: Received, options: JobOptions
+) -> InputFacts | None:
+    """What the video is; None if it has yet to be fetched."""
+    if received.file_bytes is None:
+        return None
+    path = admitted.staging.input
+    return await asyncio.to_thread(look_into, path, received.filename, options)
+
+
+def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
+    """Blocking: sniff the container and decode as much as the job needs."""
+    seen = inspect(path, options.start, options.fps, options.max_frames)
+    return InputFacts(
+        filename=filename or shown_name(""),
+        bytes=path.stat().st_size,
+        container=seen.container,
+        width=seen.width,
+        height=seen.height,
+        source_fps=seen.source_fps,
+        source_frames=seen.source_frames,
+        used_frames=seen.used_frames,
+        fps=seen.fps,
+    )

@@ -1,0 +1,189 @@
+"""The body of a request: what its head may promise, how long we wait for it, and its three forms.
+
+multipart/form-data streams through multipart.py; JSON and urlencoded bodies are small. Nothing here
+looks into the video (intake/ does) or knows jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+
+from api.multipart import (
+    FORM_OVERHEAD,
+    MAX_FIELDS,
+    MAX_SMALL_BODY,
+    MultipartForm,
+    Received,
+    too_large,
+)
+from api.options import check_names
+from errors import (
+    InvalidParameter,
+    MalformedRequest,
+    MissingInput,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+MULTIPART = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+IDLE_S = 30.0
+"""A body of which nothing arrives for so long is given up."""
+TOTAL_S = 1800.0
+
+
+def check_head(headers: Headers, max_upload_size: int) -> str:
+    """The media type of the body, if its head promises nothing that we refuse.
+
+    Raises MissingInput, UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a
+    byte of the body is read.
+    """
+    media_type = parse_options_header(headers.get("content-type", ""))[0].decode("latin-1")
+    length = content_length(headers)
+    if not media_type and length == 0:
+        raise MissingInput("The request has no body.")
+    if media_type not in (MULTIPART, URLENCODED, JSON):
+        raise UnsupportedMediaType(
+            f"The body's Content-Type is {media_type[:80] or 'missing'}.",
+            hint=f"Send {MULTIPART} with a `file`, or {JSON} with a `video_url`.",
+            formats=[MULTIPART, JSON, URLENCODED],
+        )
+    if media_type == MULTIPART:
+        if length is not None and length > max_upload_size + FORM_OVERHEAD:
+            raise too_large(max_upload_size)
+    elif length is not None and length > MAX_SMALL_BODY:
+        raise too_large(MAX_SMALL_BODY)
+    return media_type
+
+
+def content_length(headers: Headers) -> int | None:
+    """The declared length in bytes; 0 without a body, None if it is not known beforehand."""
+    text = headers.get("content-length")
+    if text is None:
+        return None if "transfer-encoding" in headers else 0
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise MalformedRequest("Content-Length is not a whole number.")
+    return int(text)
+
+
+async def receive(
+    request: Request,
+    media_type: str,
+    target: Path,
+    check_name: Callable[[str], None],
+    *,
+    max_upload_size: int,
+    with_hash: bool = False,
+) -> Received:
+    """Read the body; a `file` part ends up at `target`, at most `max_upload_size` bytes long.
+
+    `check_name` raises for a field that it does not know. Raises the errors of check_head,
+    InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; `target` may then be
+    there in part.
+    """
+    if media_type == MULTIPART:
+        form = MultipartForm(request.headers, target, check_name, max_upload_size, with_hash)
+        try:
+            async for piece in _pieces(request):
+                form.feed(piece)
+            return form.finish()
+        finally:
+            form.close()
+    body = await small_body(request)
+    fields = _json_object(body) if media_type == JSON else _urlencoded(body)
+    for name in fields:
+        check_name(name)
+    if "file" in fields:
+        raise InvalidParameter(f"`file` needs a {MULTIPART} body.", field="file")
+    return Received(fields)
+
+
+async def small_body(request: Request) -> bytes:
+    """A whole body of at most MAX_SMALL_BODY bytes."""
+    body = bytearray()
+    async for piece in _pieces(request):
+        body += piece
+        if len(body) > MAX_SMALL_BODY:
+            raise too_large(MAX_SMALL_BODY)
+    return bytes(body)
+
+
+async def json_options(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
+    """The optional JSON object of requests that need no body."""
+    body = await small_body(request)
+    if not body.strip():
+        return {}
+    media_type = parse_options_header(request.headers.get("content-type", ""))[0]
+    if media_type.decode("latin-1") != JSON:
+        raise UnsupportedMediaType(
+            "The body is not declared as JSON.", hint=f"Send {JSON}.", formats=[JSON]
+        )
+    fields = _json_object(body)
+    check_names(fields, known)
+    return fields
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces, each awaited for at most IDLE_S and all together TOTAL_S."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + TOTAL_S
+    more = True
+    while more:
+        with anyio.CancelScope(deadline=min(clock() + IDLE_S, end)) as patience:
+            message = await request.receive()
+        if patience.cancelled_caught:
+            raise RequestTimeout(
+                "The body stopped arriving, or took too long.",
+                idle_seconds=IDLE_S,
+                total_seconds=TOTAL_S,
+            )
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        if piece := message.get("body"):
+            yield piece
+
+
+def _urlencoded(body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            max_num_fields=MAX_FIELDS,
+            errors="strict",
+        )
+    except ValueError:  # also UnicodeDecodeError
+        raise MalformedRequest("The form body cannot be parsed.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidParameter("A field is given twice.")
+    return fields
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body.decode(), parse_constant=_refuse_constant)
+        # a lone surrogate is legal JSON and no text: it could be stored but never shown
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise MalformedRequest("The body is not valid JSON.") from None
+    if not isinstance(found, dict):
+        raise MalformedRequest("The JSON body must be an object.")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)

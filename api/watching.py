@@ -1,0 +1,71 @@
+"""Wakes those who wait for a job to change: long polls and event streams.
+
+The store calls `changed` in whichever thread made a change; waiters live in the event loop. Nothing
+here polls, and nothing is kept for jobs that nobody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from jobs import Job
+
+
+class Watching:
+    """Who waits for which job. `changed` may be called from any thread, the rest in the loop."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    def open(self) -> None:
+        """Bind to the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def close(self) -> None:
+        """Let everybody go at once: the server is stopping."""
+        self.closed = True
+        for events in list(self._watchers.values()):
+            for event in events:
+                event.set()
+
+    def changed(self, job: Job) -> None:
+        """The store's `on_change`: called after the change can be read."""
+        if self._loop is None or job.job_id not in self._watchers:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._wake, job.job_id)
+        except RuntimeError:
+            pass  # the loop has been closed: nobody waits any more
+
+    def _wake(self, job_id: str) -> None:
+        for event in self._watchers.get(job_id, ()):
+            event.set()
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set after every change of this job.
+
+        Clear it, then read the job, then wait: a change between reading and waiting is not missed.
+        """
+        event = asyncio.Event()
+        self._watchers.setdefault(job_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            watchers = self._watchers[job_id]
+            watchers.discard(event)
+            if not watchers:
+                del self._watchers[job_id]
+
+
+async def wait_until(event: asyncio.Event, deadline: float) -> bool:
+    """True if the event was set before the loop's clock reached `deadline`."""
+    with anyio.move_on_after(deadline - asyncio.get_running_loop().time()):
+        await event.wait()
+    return event.is_set()

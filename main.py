@@ -1,0 +1,235 @@
+"""Wiring, and nothing else: settings -> store, worker, routes -> one FastAPI app.
+
+`python main.py` serves on HOST and PORT; `uvicorn main:app` works too (its --host and --port win).
+Nothing happens at import: `app` is made when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+import logs
+from api import docs_page, outputs, page, problems, status, submissions
+from api import jobs as job_routes
+from api.connections import PatientProtocol
+from api.guards import Guards
+from api.service import VERSION, Service
+from executors.base import Executor
+from executors.local import ChildOptions, LocalExecutor
+from fetching import Fetcher
+from job_store import JobStore
+from jobs import Job
+from jobs_folder import JobsFolderError
+from pipeline import choose_pipeline, find_gpu
+from retention import SWEEP_EVERY_S, Retention
+from settings import Settings, SettingsError
+from worker import Worker
+
+log = logging.getLogger(__name__)
+
+EXIT_MISCONFIGURED = 2
+OPEN_PATHS = ("/", "/health", "/ready", "/client.py", "/docs.css")
+REPLY_GRACE_S = 3
+"""How long replies under way may take once the server was told to stop."""
+JOB_GRACE_S = 5.0
+THREADS = 32
+"""For disk and ffmpeg: a slow disk or eight uploads being looked into must not starve the rest."""
+
+
+def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
+    """A whole server, not yet started. Tests pass settings and an executor of their own."""
+    choice = choose_pipeline(settings.pipeline, find_gpu())
+    if executor is None:
+        executor = LocalExecutor(
+            ChildOptions(
+                pipeline=choice.name,
+                job_timeout_s=settings.job_timeout,
+                idle_unload_s=settings.idle_unload_seconds,
+                log_format=settings.log_format,
+            )
+        )
+    store = JobStore(settings.jobs_dir)
+    worker = Worker(store, executor, max_queue=settings.max_queue, keep_input=settings.keep_input)
+    service = Service(settings, choice, store, worker, Fetcher(store, worker, settings))
+
+    app = FastAPI(
+        title="ActionMesh Worker",
+        description="A short video of one moving subject in, an animated 3D mesh out.",
+        version=VERSION,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    files = page.kept_files()
+    app.add_middleware(Guards, settings=settings, open_paths=frozenset((*OPEN_PATHS, *files)))
+    routers = (
+        status.router,
+        submissions.router,
+        job_routes.router,
+        outputs.router,
+        docs_page.router,
+        page.page_router(files),
+    )
+    problems.install(app, routers)
+    for router in routers:
+        app.include_router(router)
+        _answer_head(app, router)
+    return app
+
+
+def _answer_head(app: FastAPI, router: APIRouter) -> None:
+    """What can be got can be asked about; only event streams have no head without a body."""
+    for route in router.routes:
+        if (
+            isinstance(route, APIRoute)
+            and "GET" in (route.methods or ())
+            and "events" not in route.path
+        ):
+            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the store, run the worker and the housekeeping, and end all of it in order."""
+    service: Service = app.state.service
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="io"))
+    _announce(service)
+    service.open_store()
+    service.watching.open()
+    service.store.on_change = service.watching.changed
+    service.worker.after_recovery = lambda waiting: _fetch_soon(loop, service, waiting)
+    service.worker.start()
+    housekeeping = loop.create_task(_keep_house(service))
+    restore_signals = _drain_on_signals(loop, service)
+    try:
+        yield
+    finally:
+        restore_signals()
+        service.drain()
+        housekeeping.cancel()
+        await service.fetcher.close()
+        await asyncio.to_thread(service.worker.stop, JOB_GRACE_S)
+        service.store.close()
+        log.info("stopped")
+
+
+def _fetch_soon(loop: asyncio.AbstractEventLoop, service: Service, waiting: list[Job]) -> None:
+    """Called in the worker's thread; downloads run in the loop."""
+    for job in waiting:
+        loop.call_soon_threadsafe(
+            functools.partial(service.fetcher.begin, job.job_id, reserved=False)
+        )
+
+
+async def _keep_house(service: Service) -> None:
+    """Sweep now and then, and soon after a job was deleted."""
+    retention = Retention(service.store, service.settings)
+    while True:
+        service.sweep_soon.clear()
+        try:
+            await asyncio.to_thread(retention.sweep)
+        except OSError:
+            log.exception("the sweep failed; the next one tries again")
+        try:
+            await asyncio.wait_for(service.sweep_soon.wait(), SWEEP_EVERY_S)
+        except asyncio.TimeoutError:
+            pass
+
+
+def _announce(service: Service) -> None:
+    settings, choice = service.settings, service.choice
+    log.info("pipeline %s: %s", choice.name, choice.reason)
+    if not settings.api_keys and not settings.bound_to_loopback:
+        log.warning(
+            "NO API_KEY IS SET and %s is not a loopback address: everybody who can reach this "
+            "server can use it",
+            settings.host,
+        )
+
+
+def _drain_on_signals(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], None]:
+    """Tell the service before the HTTP server waits for its open replies.
+
+    Long polls and event streams would hold a stop up for as long as they last: uvicorn ends only
+    what ends by itself. Its own handlers run after ours. Returns what undoes this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: Any) -> None:
+        loop.call_soon_threadsafe(service.drain)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in previous:
+        signal.signal(number, handle)
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    return restore
+
+
+def main() -> int:
+    """Serve until told to stop; the exit code."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.configure(settings.log_format)
+        app = create_app(settings)
+        app.state.service.open_store()
+    except (SettingsError, JobsFolderError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_MISCONFIGURED
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=PatientProtocol,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        timeout_graceful_shutdown=REPLY_GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal once more when all is done; it has been obeyed by then
+        signal.signal(number, lambda *_: None)
+    server.run()
+    return 0 if server.started else 1
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, for `uvicorn main:app`: made once, at first sight."""
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as exc:
+        raise SystemExit(str(exc)) from None
+    logs.configure(settings.log_format)
+    app = globals()["app"] = create_app(settings)
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(main())

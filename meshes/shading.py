@@ -16,8 +16,8 @@ CLAY = (0.58, 0.49, 0.42)
 _KEY = np.array([-0.48, 0.66, 0.58], np.float32)
 _FILL = np.array([0.75, 0.15, 0.64], np.float32)
 _RIM = np.array([0.35, 0.55, -0.76], np.float32)
-_KEY_POWER, _FILL_POWER, _RIM_POWER = 0.85, 0.20, 0.35
-_SKY_POWER, _GROUND_POWER = 0.56, 0.34
+_KEY_POWER, _FILL_POWER, _RIM_POWER = 0.64, 0.18, 0.30
+_SKY_POWER, _GROUND_POWER = 0.62, 0.36
 _WRAP = 0.25
 """How far the key light reaches behind the edge of its shadow: a large, soft box."""
 

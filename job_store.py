@@ -60,7 +60,7 @@ class JobStore:
     """Creates, changes, finds and removes jobs. Safe to call from any thread.
 
     Writers hold one lock while they write to disk; `peek` and the listings read without it.
-    `on_change` is called after each change, in the thread that made it.
+    `listeners` are called after each change, in the thread that made it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class JobStore:
         new_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.folder = JobsFolder(jobs_dir)
-        self.on_change: Callable[[Job], None] = lambda _job: None
+        self.listeners: list[Callable[[Job], None]] = []
         self._clock = clock
         self._new_id = new_id
         self._lock = threading.RLock()
@@ -153,6 +153,8 @@ class JobStore:
         """
         with self._lock:
             job = make(staging.job_id, self.folder.next_sequence(), self._clock())
+        if job.options.webhook_url:
+            self.folder.mark_webhook(job.job_id)
         if staging.input.exists():
             durable.fsync_file(staging.input)
         durable.reach("accept:input_synced")
@@ -162,7 +164,7 @@ class JobStore:
         durable.reach("accept:committed")
         with self._lock:
             self._live[job.job_id] = job
-        self.on_change(job)
+        self._tell(job)
         return job
 
     # --- reading
@@ -229,6 +231,7 @@ class JobStore:
             if job is None or not (job.status is JobStatus.RUNNING or job.waiting_for_input):
                 return
             job = self._live[job_id] = job.changed(progress=progress)
+            durable.reach(f"report:{progress.stage}")
             due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S
             if due:
                 self._written_at[job_id] = time.monotonic()
@@ -236,7 +239,7 @@ class JobStore:
                     durable.write(self.folder.record(job_id), _serialised(job), fsync=False)
                 except OSError as exc:  # progress is a courtesy; a full disk shows at the next step
                     log.warning("progress not written: %s", exc.strerror)
-        self.on_change(job)
+        self._tell(job)
 
     def promote(self, job_id: str, attempt: int, result: Result) -> None:
         """Make an attempt's files the job's outputs, by one rename."""
@@ -279,7 +282,7 @@ class JobStore:
                 self._forget_live(job)
             else:
                 self._live[job_id] = job
-        self.on_change(job)
+        self._tell(job)
         return job
 
     # --- removing
@@ -295,12 +298,18 @@ class JobStore:
     def _remove(self, job_id: str, *, expired: bool) -> None:
         with self._lock:
             job = self.get(job_id)
+            durable.reach("delete:asked")
             if expired:
                 self.folder.mark_expired(job_id)
+                durable.reach("expire:marked")
             self.folder.trash(job_id)
             for memory in (self._live, self._ended, self._recent, self._written_at):
                 memory.pop(job_id, None)
-        self.on_change(job)
+        self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        for listener in self.listeners:
+            listener(job)
 
     # --- memory
 

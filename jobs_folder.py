@@ -41,6 +41,8 @@ class JobsFolder:
         self._trash = root / ".trash"
         self._quarantine = root / ".quarantine"
         self._expired = root / ".expired"
+        self._webhooks = root / ".webhooks"
+        self._webhooks = root / ".webhooks"
         self._lock_descriptor: int | None = None
         self._sequence = 0
         self._reserved = 0
@@ -53,7 +55,9 @@ class JobsFolder:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner()
             self._take_lock()
-            for folder in (self.staging, self._trash, self._quarantine, self._expired):
+            for folder in (
+                self.staging, self._trash, self._quarantine, self._expired, self._webhooks
+            ):  # fmt: skip
                 folder.mkdir(mode=0o700, exist_ok=True)
             for leftover in self.staging.iterdir():
                 _remove(leftover)
@@ -223,6 +227,22 @@ class JobsFolder:
     def quarantined(self) -> int:
         """How many folders are in quarantine."""
         return sum(1 for _ in self._quarantine.iterdir())
+
+    def mark_webhook(self, job_id: str) -> None:
+        """Somebody is to be told when this job has ended. Durable before the job is."""
+        durable.write(self._webhooks / job_id, b"")
+
+    def has_webhook_mark(self, job_id: str) -> bool:
+        """True while a delivery is owed."""
+        return (self._webhooks / job_id).exists()
+
+    def unmark_webhook(self, job_id: str) -> None:
+        """Delivered, given up, or nobody's any more."""
+        (self._webhooks / job_id).unlink(missing_ok=True)
+
+    def webhook_marks(self) -> list[str]:
+        """The jobs with a delivery owed, now or when they end."""
+        return [item.name for item in self._webhooks.iterdir() if is_job_id(item.name)]
 
     def mark_expired(self, job_id: str) -> None:
         """Remember that this id once had a job."""

@@ -112,8 +112,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _announce(service)
     service.open_store()
     service.watching.open()
-    service.store.on_change = service.watching.changed
-    service.worker.after_recovery = lambda waiting: _fetch_soon(loop, service, waiting)
+    service.webhooks.open()
+    service.store.listeners += [service.watching.changed, service.webhooks.changed]
+    service.worker.after_recovery = lambda waiting: _resume(loop, service, waiting)
     service.worker.start()
     housekeeping = loop.create_task(_keep_house(service))
     restore_signals = _drain_on_signals(loop, service)
@@ -124,17 +125,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.drain()
         housekeeping.cancel()
         await service.fetcher.close()
+        await service.webhooks.close()
         await asyncio.to_thread(service.worker.stop, JOB_GRACE_S)
         service.store.close()
         log.info("stopped")
 
 
-def _fetch_soon(loop: asyncio.AbstractEventLoop, service: Service, waiting: list[Job]) -> None:
-    """Called in the worker's thread; downloads run in the loop."""
+def _resume(loop: asyncio.AbstractEventLoop, service: Service, waiting: list[Job]) -> None:
+    """What the last server left to the loop: downloads and deliveries. In the worker's thread."""
     for job in waiting:
         loop.call_soon_threadsafe(
             functools.partial(service.fetcher.begin, job.job_id, reserved=False)
         )
+    asyncio.run_coroutine_threadsafe(service.webhooks.resume(), loop)
 
 
 async def _keep_house(service: Service) -> None:

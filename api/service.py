@@ -21,6 +21,7 @@ from job_store import JobStore
 from jobs import Job
 from pipeline import PipelineChoice
 from settings import GB, Settings
+from webhooks import Webhooks
 from worker import Worker
 
 NAME = "actionmesh-worker"
@@ -45,6 +46,7 @@ class Service:
         self.fetcher = fetcher
         self.view = JobView(settings, worker)
         self.watching = Watching()
+        self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
         self.draining = False
         self.sweep_soon = asyncio.Event()
         self._store_is_open = False

@@ -35,7 +35,7 @@ class Watching:
                 event.set()
 
     def changed(self, job: Job) -> None:
-        """The store's `on_change`: called after the change can be read."""
+        """One of the store's listeners: called after the change can be read."""
         if self._loop is None or job.job_id not in self._watchers:
             return
         try:

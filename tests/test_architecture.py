@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "executors": {"executors", "job_runner", "pipeline", "errors", "logs"},
     "retention": {"job_store", "jobs", "settings", "errors", "logs"},
     "webhooks": {"job_store", "jobs", "intake", "settings", "errors", "logs"},
-    "fetching": {"job_store", "jobs", "worker", "intake", "settings", "errors", "logs"},
+    "fetching": {"job_store", "jobs", "executors", "worker", "intake", "settings", "errors", "logs"},
     "worker": {"job_store", "jobs", "durable", "estimates", "executors", "errors", "logs"},
     "api": {
         "api", "job_store", "jobs", "worker", "fetching", "intake", "pipeline", "executors",

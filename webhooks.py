@@ -1,0 +1,160 @@
+"""Tells webhook_url that a job has ended: signed, at least once, also after a restart.
+
+Signed as Standard Webhooks says (standardwebhooks.com): HMAC-SHA256 over id, time and body. A mark
+in JOBS_DIR/.webhooks is made before the job is accepted and removed when nothing is left to
+deliver; a kill in between means that the same id is delivered again, never that nobody is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import re
+import time
+from collections.abc import Callable
+
+import httpx
+
+from errors import JobExpired, JobNotFound, ServiceError
+from intake.url_guard import GuardedTransport, check_url
+from job_store import JobStore
+from jobs import Job
+from logs import bound_to_job
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = (5.0, 30.0, 300.0, 1800.0)
+"""Waits between the tries; after the last one the delivery is given up."""
+TIMEOUT_S = 10.0
+SLOTS = 4
+
+
+class Webhooks:
+    """Watches jobs that have a webhook_url and delivers their last state.
+
+    `body` gives the bytes to send: what GET /jobs/{id} would answer. Everything but `changed`
+    happens in the event loop.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Settings,
+        body: Callable[[Job], bytes],
+        *,
+        retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
+        transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._body = body
+        self._retry_after_s = retry_after_s
+        self._transport = transport or (
+            lambda: GuardedTransport(allow_private=settings.allow_private_urls)
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(SLOTS)
+
+    def open(self) -> None:
+        """Bind to the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    async def resume(self) -> None:
+        """After a restart: deliver for the marked jobs that have ended, forget vanished ones."""
+        for job_id in await asyncio.to_thread(self._store.folder.webhook_marks):
+            try:
+                job = await asyncio.to_thread(self._store.get, job_id)
+            except (JobNotFound, JobExpired):
+                self._store.folder.unmark_webhook(job_id)
+                continue
+            self._begin(job)
+
+    async def close(self) -> None:
+        """Stop; what is undelivered stays marked."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def changed(self, job: Job) -> None:
+        """For the store's listeners, in whichever thread made the change."""
+        if self._loop is None or not (job.options.webhook_url and job.status.is_terminal):
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._begin, job)
+        except RuntimeError:
+            pass  # the loop has been closed: the mark stays for the next server
+
+    def _begin(self, job: Job) -> None:
+        if not (job.options.webhook_url and job.status.is_terminal) or job.job_id in self._tasks:
+            return
+        if not self._store.folder.has_webhook_mark(job.job_id):
+            return  # delivered already; the job has only been read or deleted since
+        task = asyncio.get_running_loop().create_task(self._deliver(job))
+        self._tasks[job.job_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.job_id, None))
+
+    # --- one delivery
+
+    async def _deliver(self, job: Job) -> None:
+        assert job.options.webhook_url
+        with bound_to_job(job.job_id):
+            body = self._body(job)
+            for wait_s in (0.0, *self._retry_after_s):
+                await asyncio.sleep(wait_s)
+                async with self._slots:
+                    status = await self._try(job, job.options.webhook_url, body)
+                if status is not None and (200 <= status < 300 or status == 410):
+                    log.info("webhook delivered: %d", status)
+                    break
+            else:
+                log.warning("webhook given up after %d tries", len(self._retry_after_s) + 1)
+            self._store.folder.unmark_webhook(job.job_id)
+
+    async def _try(self, job: Job, url: str, body: bytes) -> int | None:
+        """The receiver's status; None if there was none."""
+        webhook_id = f"{job.job_id}.{job.status.value}"
+        try:
+            checked = check_url(url, self._settings.allow_private_urls)
+            headers = signed_headers(self._settings.webhook_secret, webhook_id, time.time(), body)
+            async with httpx.AsyncClient(
+                transport=self._transport(), trust_env=False, follow_redirects=False
+            ) as client:
+                request = client.stream("POST", checked, content=body, headers=headers)
+                return await asyncio.wait_for(_status_of(request), TIMEOUT_S)
+        except (ServiceError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError,
+                asyncio.TimeoutError, UnicodeError) as exc:  # fmt: skip
+            log.info("webhook not delivered: %s", type(exc).__name__)
+            return None
+
+
+async def _status_of(request: object) -> int:
+    """Only the status counts; a receiver's body is never read."""
+    async with request as response:  # type: ignore[attr-defined]
+        return int(response.status_code)
+
+
+def signed_headers(secret: str, webhook_id: str, now: float, body: bytes) -> dict[str, str]:
+    """The three Standard Webhooks headers; without a secret the signature is left out.
+
+    A secret that starts with `whsec_` holds base64, any other is used as it is.
+    """
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "actionmesh-worker",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(int(now)),
+    }
+    if secret:
+        key = secret.encode()
+        if re.fullmatch(r"whsec_[A-Za-z0-9+/=]+", secret):
+            key = base64.b64decode(secret[len("whsec_") :])
+        signed = f"{webhook_id}.{int(now)}.".encode() + body
+        digest = hmac.new(key, signed, hashlib.sha256).digest()
+        headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
+    return headers

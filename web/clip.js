@@ -1,0 +1,157 @@
+// A chosen file as the browser sees it: size, length, when its frames are shown, and pictures of
+// them. What the browser cannot know is said to be unknown: `timesAreExact`, `isPlayable`.
+
+import { frameTimes } from './container.js';
+import { usualRate } from './sampling.js';
+
+const THUMB_HEIGHT_PX = 144;
+const LONGEST_WAIT_MS = 4000;
+const MOST_ESTIMATED_FRAMES = 20_000;
+
+export class Clip {
+  constructor(file) {
+    this.file = file;
+    this.isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
+    this.url = URL.createObjectURL(file);
+    this.isPlayable = false;
+    this.timesAreExact = false;
+    this.times = null; // seconds at which frames are shown, or null
+    this.width = this.height = 0;
+    this.duration = null;
+    this._video = null;
+    this._thumbs = new Map();
+    this._turn = Promise.resolve();
+  }
+
+  /** Read what can be read; resolves once the facts are there. */
+  async open() {
+    if (this.isZip) return;
+    const [times] = await Promise.all([frameTimes(this.file), this._openVideo()]);
+    if (times) {
+      this.times = times;
+      this.timesAreExact = true;
+    } else if (this.isPlayable) {
+      this.times = await this._estimatedTimes();
+    }
+  }
+
+  /** Frames per second on average, or null. */
+  get fps() {
+    const { times } = this;
+    if (!times || times.length < 2) return null;
+    return usualRate((times.length - 1) / (times[times.length - 1] - times[0]), 0.002);
+  }
+
+  /** A picture of the frame at position `index` of `times`, or null. One at a time, remembered. */
+  thumb(index, signal) {
+    const known = this._thumbs.get(index);
+    if (known) return Promise.resolve(known);
+    this._turn = this._turn.then(async () => {
+      if (signal.aborted || !this.isPlayable) return null;
+      const next = this.times[index + 1] ?? this.times[index] + 1 / (this.fps ?? 24);
+      await this._seek((this.times[index] + next) / 2);
+      const picture = this._draw();
+      this._thumbs.set(index, picture);
+      return picture;
+    }).catch(() => null);
+    return this._turn;
+  }
+
+  close() {
+    URL.revokeObjectURL(this.url);
+    this._video?.removeAttribute('src');
+    this._video = null;
+    this.isPlayable = false;
+  }
+
+  async _openVideo() {
+    const video = document.createElement('video');
+    Object.assign(video, { muted: true, playsInline: true, preload: 'auto', src: this.url });
+    if (!(await happens(video, 'loadeddata')) || !video.videoWidth) return;
+    this._video = video;
+    this.isPlayable = true;
+    this.width = video.videoWidth;
+    this.height = video.videoHeight;
+    if (!Number.isFinite(video.duration)) {
+      // a recorder that wrote no length: the browser finds it by seeking behind the end
+      video.currentTime = 1e7;
+      await happens(video, 'durationchange');
+      await this._seek(0);
+    }
+    this.duration = Number.isFinite(video.duration) ? video.duration : null;
+  }
+
+  /** Evenly spaced times at the rate seen while playing a little; null if nothing can be seen. */
+  async _estimatedTimes() {
+    if (!this.duration) return null;
+    const fps = await this._seenRate();
+    if (fps === null) return null;
+    const count = Math.min(Math.round(this.duration * fps), MOST_ESTIMATED_FRAMES);
+    return Array.from({ length: count }, (_, k) => k / fps);
+  }
+
+  async _seenRate() {
+    const video = this._video;
+    if (!('requestVideoFrameCallback' in video)) return null;
+    const seen = [];
+    const done = new Promise((resolve) => {
+      const note = (_, frame) => {
+        seen.push(frame);
+        if (seen.length < 12 && !video.ended) video.requestVideoFrameCallback(note);
+        else resolve();
+      };
+      video.requestVideoFrameCallback(note);
+      setTimeout(resolve, 1500);
+    });
+    try {
+      await video.play();
+      await done;
+    } finally {
+      video.pause();
+    }
+    return rateOf(seen);
+  }
+
+  async _seek(time) {
+    const video = this._video;
+    const target = Math.min(time, Math.max(0, (this.duration ?? time) - 1e-3));
+    if (Math.abs(video.currentTime - target) < 1e-4) return;
+    video.currentTime = target;
+    await happens(video, 'seeked');
+  }
+
+  _draw() {
+    const video = this._video;
+    const canvas = document.createElement('canvas');
+    canvas.height = Math.min(THUMB_HEIGHT_PX, video.videoHeight);
+    canvas.width = Math.max(1, Math.round((canvas.height * video.videoWidth) / video.videoHeight));
+    canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+    return canvas;
+  }
+}
+
+/** From times and counts of presented frames: the browser may skip some, but counts them. */
+function rateOf(seen) {
+  const rising = seen.filter((frame, k) => k === 0 || frame.mediaTime > seen[k - 1].mediaTime);
+  if (rising.length < 3) return null;
+  const steps = rising.slice(1).map((frame, k) => frame.mediaTime - rising[k].mediaTime);
+  const shortest = Math.min(...steps);
+  const frames = steps.reduce((sum, step) => sum + Math.round(step / shortest), 0);
+  const span = rising[rising.length - 1].mediaTime - rising[0].mediaTime;
+  return span > 0 ? usualRate(frames / span) : null;
+}
+
+/** True when the event came; false on an error of the video, or when it takes too long. */
+function happens(video, event) {
+  return new Promise((resolve) => {
+    const ends = new AbortController();
+    const end = (came) => () => {
+      ends.abort();
+      clearTimeout(timer);
+      resolve(came);
+    };
+    const timer = setTimeout(end(false), LONGEST_WAIT_MS);
+    video.addEventListener(event, end(true), { signal: ends.signal });
+    video.addEventListener('error', end(false), { signal: ends.signal });
+  });
+}

@@ -1,0 +1,279 @@
+// From nothing to a job: choose a clip, see what will be used, send it. What can be known before the
+// upload is said before the upload.
+
+import { Problem, address, ask } from './api.js';
+import { Clip } from './clip.js';
+import { byId, el, fill, say } from './dom.js';
+import { bytes, rate, seconds } from './format.js';
+import { remember } from './history.js';
+import { chosenMode, showModes, typicalTime } from './modes.js';
+import { MIN_FRAMES } from './sampling.js';
+import { plan, showStrip } from './strip.js';
+import { upload } from './upload.js';
+
+const EXAMPLE = 'example.mp4';
+
+let info = null;
+let clip = null;
+let videoUrl = null;
+let sending = null;
+let opening = 0;
+
+/** Wire the form; `onSent(id, clip)` is called once the server has taken the job. */
+export function setUpCompose(onSent) {
+  const file = byId('file');
+  file.addEventListener('change', () => file.files[0] && choose(file.files[0]));
+  setUpDropping();
+  document.addEventListener('paste', onPaste);
+  byId('url-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    chooseUrl(byId('url').value.trim());
+  });
+  byId('example').addEventListener('click', chooseExample);
+  byId('other-clip').addEventListener('click', startOver);
+  byId('chosen').addEventListener('submit', (event) => {
+    event.preventDefault();
+    submit(onSent);
+  });
+  byId('upload-cancel').addEventListener('click', () => sending?.abort());
+  byId('start-slider').addEventListener('input', () => {
+    byId('start').value = byId('start-slider').value;
+    refresh();
+  });
+  byId('start').addEventListener('input', () => {
+    byId('start-slider').value = byId('start').value;
+    refresh();
+  });
+  for (const id of ['fps', 'max-frames', 'mode-cards']) byId(id).addEventListener('input', refresh);
+}
+
+/** What the server told about itself; the form follows. */
+export function useInfo(told) {
+  const isFirst = info === null;
+  info = told;
+  if (!isFirst) return;
+  showModes(info);
+  byId('url-form').hidden = !info.features.video_url;
+  const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
+  const offered = Object.entries(extras).filter(([name]) => info.features[name]);
+  fill(byId('extras'), ...offered.map(([name, words]) => el('label', {},
+    el('input', { type: 'checkbox', name: 'extra', value: name }), ` ${words}`)));
+  refresh();
+}
+
+/** Back to the empty page. */
+export function startOver() {
+  opening += 1;
+  sending?.abort();
+  clip?.close();
+  clip = videoUrl = null;
+  byId('file').value = byId('url').value = '';
+  byId('chosen').hidden = true;
+  byId('choose').hidden = false;
+  complain('choose-problem', null);
+}
+
+async function choose(file) {
+  const mine = (opening += 1);
+  clip?.close();
+  videoUrl = null;
+  const opened = new Clip(file);
+  clip = opened;
+  resetFields();
+  show(file.name, bytes(file.size));
+  await opened.open();
+  if (mine !== opening) return;
+  const { duration, width, height, fps } = opened;
+  const exact = opened.timesAreExact ? '' : 'about ';
+  say(byId('clip-facts'), [
+    duration && seconds(duration), width && `${width} × ${height}`,
+    fps && `${exact}${rate(fps)} frames per second`, bytes(file.size),
+  ].filter(Boolean).join(', '));
+  const last = opened.times?.[opened.times.length - MIN_FRAMES] ?? 0;
+  byId('start-slider').max = String(Math.max(0, Math.floor(last * 100) / 100));
+  byId('start-slider').disabled = !(last > 0);
+  refresh();
+}
+
+function chooseUrl(url) {
+  opening += 1;
+  clip?.close();
+  clip = null;
+  videoUrl = url;
+  resetFields();
+  show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server fetches it; its frames show once the job runs.');
+  refresh();
+}
+
+async function chooseExample() {
+  const button = byId('example');
+  button.disabled = true;
+  complain('choose-problem', null);
+  try {
+    const response = await fetch(address(EXAMPLE));
+    if (!response.ok) throw new Error(String(response.status));
+    await choose(new File([await response.blob()], 'dancing_sprout.mp4', { type: 'video/mp4' }));
+  } catch {
+    complain('choose-problem', new Problem(0, '', 'The example clip could not be loaded.'));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function show(name, facts) {
+  say(byId('clip-name'), name);
+  say(byId('clip-facts'), facts);
+  byId('choose').hidden = true;
+  byId('chosen').hidden = false;
+  byId('upload').hidden = true;
+  byId('submit').hidden = byId('submit-text').hidden = false;
+  complain('submit-problem', null);
+  byId('clip-name').focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+function resetFields() {
+  for (const id of ['start', 'start-slider']) byId(id).value = '0';
+  byId('fps').value = '';
+  byId('max-frames').value = '31';
+}
+
+/** Redraw whatever follows from the clip and the fields. */
+function refresh() {
+  if (!clip && !videoUrl) return;
+  const planned = clip ? plan(clip, samplingFields()) : null;
+  byId('strip').parentElement.hidden = !clip;
+  if (clip) showStrip(clip, planned);
+  const notices = clip ? noticesOn(planned) : [];
+  fill(byId('notices'), ...notices.map(({ text }) => el('li', {}, text)));
+  byId('submit').disabled = notices.some((notice) => notice.stops);
+  const time = typicalTime(info, chosenMode());
+  say(byId('submit-text'), time ? `${time} on this machine` : '');
+}
+
+function samplingFields() {
+  const fps = parseFloat(byId('fps').value);
+  return {
+    start: parseFloat(byId('start').value) || 0,
+    fps: fps > 0 ? fps : null,
+    maxFrames: Number(byId('max-frames').value),
+  };
+}
+
+/** What is wrong with this clip, or worth knowing. `stops`: the server would refuse it. */
+function noticesOn(planned) {
+  const notices = [];
+  const limit = info?.limits.max_upload_bytes;
+  if (limit && clip.file.size > limit) {
+    notices.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
+      + `${bytes(limit)}. Cut it or compress it more: two seconds are enough.` });
+  }
+  if (planned?.tooShort !== undefined) {
+    const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
+      : samplingFields().start > 0 ? 'Start earlier.' : 'Send a longer clip.';
+    // without exact times the server may count differently, and has the last word
+    notices.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
+      + `frames; ${MIN_FRAMES} are needed. ${cure}` });
+  }
+  if (planned?.unused > 0) {
+    notices.push({ text: `The last ${planned.unused} frames are not used. Move the start, or set `
+      + 'fewer frames per second to cover more.' });
+  }
+  return notices;
+}
+
+async function submit(onSent) {
+  sending = new AbortController();
+  complain('submit-problem', null);
+  showSending(true);
+  const sent = clip;
+  try {
+    const id = sent ? await sendFile(sent) : await sendUrl();
+    remember(id, { name: byId('clip-name').textContent, mode: chosenMode(), status: 'queued' });
+    clip = videoUrl = null;
+    startOver();
+    onSent(id, sent);
+  } catch (error) {
+    if (error instanceof Problem) complain('submit-problem', error);
+    else if (error.name !== 'AbortError') throw error;
+  } finally {
+    showSending(false);
+  }
+}
+
+async function sendFile(sent) {
+  const bar = byId('upload-bar');
+  const fields = [...Object.entries(optionFields()), ['file', sent.file]];
+  return upload(fields, {
+    signal: sending.signal,
+    onProgress: (done, total) => {
+      bar.value = total ? done / total : 0;
+      say(byId('upload-text'), done < total ? `${bytes(done)} of ${bytes(total)} sent`
+        : 'Sent. The server is looking at the clip.');
+    },
+  });
+}
+
+async function sendUrl() {
+  const { formats, ...fields } = optionFields();
+  const json = { video_url: videoUrl, ...fields, ...(formats ? { formats } : {}) };
+  return (await ask('jobs', { method: 'POST', json, signal: sending.signal })).job_id;
+}
+
+/** Only what differs from the server's defaults, as the API names it. */
+function optionFields() {
+  const { start, fps, maxFrames } = samplingFields();
+  const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
+  const formats = extras.filter((name) => name !== 'blender_export').join(',');
+  const seed = byId('seed').value;
+  return {
+    mode: chosenMode(),
+    ...(start > 0 ? { start: String(start) } : {}),
+    ...(fps !== null ? { fps: String(fps) } : {}),
+    ...(maxFrames !== 31 ? { max_frames: String(maxFrames) } : {}),
+    ...(seed !== '' ? { seed } : {}),
+    ...(formats ? { formats } : {}),
+    ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
+  };
+}
+
+function showSending(isSending) {
+  byId('submit').hidden = byId('submit-text').hidden = isSending;
+  byId('upload').hidden = !isSending;
+  byId('upload-bar').value = 0;
+  say(byId('upload-text'), isSending ? 'Sending' : '');
+}
+
+function complain(place, problem) {
+  const note = byId(place);
+  note.hidden = problem === null;
+  if (problem) fill(note, el('strong', {}, problem.message), problem.hint ? ` ${problem.hint}` : '');
+}
+
+function setUpDropping() {
+  const drop = byId('drop');
+  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+  addEventListener('dragover', (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    drop.classList.add('is-over');
+  });
+  addEventListener('dragleave', (event) => {
+    if (!event.relatedTarget) drop.classList.remove('is-over');
+  });
+  addEventListener('drop', (event) => {
+    drop.classList.remove('is-over');
+    if (!carriesFile(event)) return;
+    event.preventDefault(); // a file that misses the area must not replace the page
+    const file = event.dataTransfer.files[0];
+    if (file && !byId('compose').hidden && !sending?.isSending) choose(file);
+  });
+}
+
+function onPaste(event) {
+  if (byId('compose').hidden || event.target.closest?.('input')) return;
+  const file = event.clipboardData?.files[0];
+  const text = event.clipboardData?.getData('text').trim() ?? '';
+  if (file) choose(file);
+  else if (/^https?:\/\/\S+$/.test(text) && info?.features.video_url) chooseUrl(text);
+}

@@ -1,0 +1,209 @@
+// One job on the page: follows it, and shows what its status calls for.
+
+import { Problem, ask } from './api.js';
+import { byId, el, fill, say } from './dom.js';
+import { showDownloads } from './downloads.js';
+import { counted, rate } from './format.js';
+import { forget, remember, rememberJob } from './history.js';
+import { clearLive, showLive, stageTimes } from './live.js';
+import { announceMesh, clearStage, showAnchor, showAnimation } from './theatre.js';
+import { watchJob } from './watch.js';
+
+const APP = 'ActionMesh';
+const OVER = ['finished', 'error', 'cancelled'];
+
+let stopWatching = () => {};
+let current = null;
+
+/** Show the job with this id. `name` is what the page already knows it by. */
+export function openJob(id, name = '') {
+  closeJob();
+  current = id;
+  say(byId('job-name'), name || 'Job');
+  say(byId('job-facts'), '');
+  for (const part of ['outcome', 'after', 'manage', 'silence']) byId(part).hidden = true;
+  byId('job').dataset.status = '';
+  announceMesh('The shape shows here first, long before the motion is done');
+  remember(id, {});
+  stopWatching = watchJob(id, {
+    onJob: show,
+    onSilence: (isSilent) => {
+      byId('silence').hidden = !isSilent;
+    },
+    onGone: (problem) => showGone(id, problem),
+  });
+}
+
+/** Leave the job; it goes on at the server. */
+export function closeJob() {
+  stopWatching();
+  stopWatching = () => {};
+  current = null;
+  document.title = APP;
+  clearLive();
+  clearStage();
+}
+
+function show(job) {
+  if (job.job_id !== current) return;
+  rememberJob(job);
+  byId('job').dataset.status = job.status;
+  const name = job.input?.filename ?? job.options?.video_url ?? 'Job';
+  say(byId('job-name'), name);
+  say(byId('job-facts'), factsOf(job));
+  document.title = titleOf(job, name);
+  if (!OVER.includes(job.status)) {
+    showLive(job, () => cancel(job.job_id));
+    if (job.preview_mesh) showAnchor(job.preview_mesh);
+    return;
+  }
+  clearLive();
+  byId('manage').hidden = false;
+  setUpManaging(job);
+  if (job.status === 'finished') showFinished(job);
+  else showEnded(job);
+}
+
+function showFinished(job) {
+  say(byId('announcer'), 'Finished. The mesh is being shown.');
+  byId('after').hidden = false;
+  showDownloads(job);
+  const { outputs, mesh } = job;
+  if (!outputs.animated_mesh) {
+    announceMesh('This job has no animated file; its frames are below.');
+    return;
+  }
+  showAnimation({
+    mesh: outputs.animated_mesh, video: outputs.source_video, poster: outputs.poster,
+    preview: outputs.preview_video, frames: mesh.timesteps, fps: mesh.fps,
+  });
+}
+
+/** Failed or cancelled: what happened, and the way on as buttons. */
+function showEnded(job) {
+  const failed = job.status === 'error';
+  announceMesh('');
+  const outcome = byId('outcome');
+  outcome.hidden = false;
+  fill(outcome,
+    el('h2', {}, failed ? 'This did not work' : 'Cancelled'),
+    failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
+    failed && job.error_hint ? el('p', { class: 'quiet' }, job.error_hint) : null,
+    el('p', { class: 'outcome-buttons' }, ...waysOn(job).map(([words, changes], k) => el('button', {
+      type: 'button', class: k === 0 ? 'primary' : 'link', onclick: ({ target }) => retry(job, changes, target),
+    }, words))),
+    el('p', { id: 'retry-problem', class: 'note', role: 'alert', hidden: true }),
+    failed ? el('p', { class: 'quiet' }, el('code', {}, job.error_code)) : null,
+    stageTimes(job.timings ?? {}));
+  say(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
+  fill(byId('curl'), '');
+  byId('curl').parentElement.hidden = true;
+  say(byId('expiry'), '');
+}
+
+/** Pairs of words and changed options, the most promising first. */
+function waysOn(job) {
+  const { mode, options, error_code: code } = job;
+  const ways = [];
+  const mentioned = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
+  if (mentioned && mentioned !== mode) ways.push([`Retry in ${mentioned}`, { mode: mentioned }]);
+  if (/max_frames=16/.test(job.error_hint ?? '') && options.max_frames !== 16) {
+    ways.push(['Retry with 16 frames', { max_frames: 16 }]);
+  }
+  if (job.retryable || job.status === 'cancelled' || !ways.length) ways.push(['Retry', {}]);
+  if (code === 'no_subject_found' && options.start === 0) ways.push(['Retry one second later', { start: 1 }]);
+  ways.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
+  if (mode !== 'fast' && mentioned !== 'fast') ways.push(['Retry in fast', { mode: 'fast' }]);
+  return ways;
+}
+
+async function retry(job, changes, button) {
+  button.disabled = true;
+  try {
+    const { job_id: id } = await ask(`jobs/${job.job_id}/retry`, { method: 'POST', json: changes });
+    remember(id, { name: byId('job-name').textContent, status: 'queued' });
+    location.hash = `job=${id}`;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    button.disabled = false;
+    const note = document.getElementById('retry-problem') ?? byId('silence');
+    note.hidden = false;
+    say(note, `${error.message} ${error.hint}`);
+  }
+}
+
+async function cancel(id) {
+  const button = byId('cancel');
+  button.disabled = true;
+  say(button, 'Stopping at the next step');
+  try {
+    await ask(`jobs/${id}/cancel`, { method: 'POST' });
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    button.disabled = false; // over already, or out of reach: the next state tells
+    say(button, 'Cancel');
+  }
+}
+
+function setUpManaging(job) {
+  byId('curl').parentElement.hidden = false;
+  const again = byId('again');
+  again.hidden = job.status !== 'finished';
+  again.disabled = false;
+  again.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, again);
+  const remove = byId('delete');
+  say(remove, 'Delete this job');
+  remove.disabled = false;
+  let asked = false;
+  remove.onclick = async () => {
+    if (!asked) {
+      asked = true;
+      say(remove, 'Really delete it, with all its files?');
+      return;
+    }
+    remove.disabled = true;
+    try {
+      await ask(`jobs/${job.job_id}`, { method: 'DELETE' });
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.status !== 404) {
+        remove.disabled = false;
+        say(remove, `${error.message} Try again?`);
+        return;
+      }
+    }
+    forget(job.job_id);
+    location.hash = '';
+  };
+}
+
+function showGone(id, problem) {
+  clearLive();
+  announceMesh('');
+  if (problem.status === 404 || problem.status === 410) remember(id, { status: 'gone' });
+  const outcome = byId('outcome');
+  outcome.hidden = false;
+  fill(outcome, el('h2', {}, problem.status === 410 ? 'This job has expired' : 'There is no such job'),
+    el('p', {}, problem.message), problem.hint ? el('p', { class: 'quiet' }, problem.hint) : null,
+    el('p', { class: 'outcome-buttons' }, el('a', { href: '#', class: 'primary' }, 'New mesh')));
+}
+
+function factsOf(job) {
+  const { input } = job;
+  if (!input?.used_frames) return job.mode;
+  return `${counted(input.used_frames, 'frame')} at ${rate(input.fps)} per second, ${job.mode}`;
+}
+
+function titleOf(job, name) {
+  const lead = {
+    queued: 'Waiting', running: `${Math.floor(job.progress?.percent ?? 0)}%`, finished: 'Done',
+    error: 'Failed', cancelled: 'Cancelled',
+  }[job.status];
+  return `${lead} · ${name} · ${APP}`;
+}
+
+function otherSeed(seed) {
+  let other = seed;
+  while (other === seed) other = Math.floor(Math.random() * 1000);
+  return other;
+}

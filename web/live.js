@@ -1,0 +1,154 @@
+// What a waiting or running job shows: its place, percent, stages with their times, what is left.
+
+import { byId, el, fill, say } from './dom.js';
+import { remaining, seconds } from './format.js';
+
+const STAGES = {
+  fetching: 'Fetching the video',
+  extracting: 'Reading frames',
+  loading: 'Loading the model',
+  background: 'Cutting out the subject',
+  shape: 'Shaping the anchor mesh',
+  motion: 'Following the motion',
+  decoding: 'Decoding the meshes',
+  exporting: 'Writing files',
+  rendering: 'Rendering the preview',
+};
+const ORDER = Object.keys(STAGES);
+const ALWAYS = ORDER.filter((stage) => stage !== 'fetching' && stage !== 'loading');
+
+let timer = null;
+let began = new Map(); // stage -> when this page first saw it, for the time it takes
+let attempt = 0;
+let etaEnds = null;
+let lastSaid = '';
+
+/** Forget the job before this one. */
+export function clearLive() {
+  clearInterval(timer);
+  timer = null;
+  began = new Map();
+  attempt = 0;
+  etaEnds = null;
+  byId('live').hidden = true;
+  fill(byId('live'));
+}
+
+/** Show a queued or running job; `cancel` is called by its button. */
+export function showLive(job, cancel) {
+  const live = byId('live');
+  if (!live.firstChild) build(live, cancel);
+  live.hidden = false;
+  const { progress } = job;
+  if ((job.attempt ?? 0) !== attempt) {
+    attempt = job.attempt ?? 0;
+    began = new Map();
+  }
+  note(progress?.stage);
+  const eta = progress?.eta_seconds ?? job.eta_seconds ?? null;
+  etaEnds = eta === null ? null : performance.now() + eta * 1000;
+  const percent = job.status === 'queued' ? null : (progress?.percent ?? 0);
+  say(byId('live-figure'), percent === null ? place(job) : String(Math.floor(percent)));
+  byId('live-figure').classList.toggle('is-percent', percent !== null);
+  const bar = byId('live-bar');
+  if (percent === null) bar.removeAttribute('value');
+  else bar.value = percent / 100;
+  say(byId('live-line'), lineOf(job));
+  const stopping = job.cancel_requested === true;
+  byId('cancel').disabled = stopping;
+  say(byId('cancel'), stopping ? 'Stopping at the next step' : 'Cancel');
+  showStages(job);
+  announce(job);
+  timer ??= setInterval(tick, 1000);
+  tick();
+}
+
+/** The stages of an ended job with the server's own times. */
+export function stageTimes(timings) {
+  const rows = ORDER.filter((stage) => timings[stage] > 0);
+  return el('ol', { class: 'stages' }, ...rows.map((stage) => el('li', { 'data-state': 'done' },
+    el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }, seconds(timings[stage])))));
+}
+
+function build(live, cancel) {
+  fill(live,
+    el('p', { id: 'live-figure', class: 'live-figure' }),
+    el('progress', { id: 'live-bar', max: 1, 'aria-label': 'Progress' }),
+    el('p', { class: 'live-line' }, el('span', { id: 'live-line' }), el('span', { id: 'live-eta', class: 'quiet' })),
+    el('ol', { id: 'live-stages', class: 'stages' }),
+    el('button', { id: 'cancel', type: 'button', class: 'link', onclick: cancel }, 'Cancel'));
+}
+
+function place(job) {
+  const position = job.queue_position;
+  if (job.progress?.stage === 'fetching') return 'Fetching';
+  if (position === null || position === undefined) return 'Waiting';
+  return position === 0 ? 'Next' : `${position + 1}.`;
+}
+
+function lineOf(job) {
+  if (job.status === 'queued') {
+    if (job.progress?.stage === 'fetching') return 'The server fetches the video';
+    const ahead = job.queue_position ?? 0;
+    return ahead ? `${ahead} ${ahead === 1 ? 'job waits' : 'jobs wait'} before this one` : 'Next in line';
+  }
+  const { stage, message } = job.progress ?? {};
+  if (job.attempt > 1) return `${STAGES[stage] ?? stage} (attempt ${job.attempt})`;
+  return message ? sentence(message) : (STAGES[stage] ?? '');
+}
+
+function showStages(job) {
+  const stages = ORDER.filter((stage) => ALWAYS.includes(stage) || began.has(stage));
+  const now = job.status === 'running' ? stages.indexOf(job.progress?.stage) : -1;
+  const list = byId('live-stages');
+  if (list.children.length !== stages.length) {
+    fill(list, ...stages.map((stage) => el('li', { 'data-stage': stage },
+      el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }))));
+  }
+  for (const [position, stage] of stages.entries()) {
+    const row = list.children[position];
+    row.dataset.state = position < now ? 'done' : position === now ? 'now' : 'later';
+    if (position === now) row.setAttribute('aria-current', 'step');
+    else row.removeAttribute('aria-current');
+    if (position < now) say(row.lastChild, took(stage));
+    else if (position > now) say(row.lastChild, '');
+    else say(row.lastChild, stepOf(job.progress));
+  }
+}
+
+function stepOf({ step, steps }) {
+  return steps > 1 ? `${step} / ${steps}` : '';
+}
+
+/** A stage began; the one before it has ended. */
+function note(stage) {
+  if (!stage || began.has(stage)) return;
+  const now = performance.now();
+  for (const times of began.values()) times.to ??= now;
+  began.set(stage, { from: now, to: null });
+}
+
+/** How long a stage took; nothing for one that was over when the page came. */
+function took(stage) {
+  const times = began.get(stage);
+  return times?.to ? seconds((times.to - times.from) / 1000) : '';
+}
+
+function tick() {
+  const left = etaEnds === null ? null : (etaEnds - performance.now()) / 1000;
+  say(byId('live-eta'), left === null ? '' : remaining(Math.max(0, left)));
+}
+
+/** For those who listen: a new stage, and each quarter of the way. */
+function announce(job) {
+  const quarter = Math.floor((job.progress?.percent ?? 0) / 25) * 25;
+  const text = job.status === 'queued' ? lineOf(job)
+    : `${STAGES[job.progress?.stage] ?? 'Running'}, ${quarter}% done`;
+  if (text === lastSaid) return;
+  lastSaid = text;
+  say(byId('announcer'), text);
+}
+
+function sentence(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}

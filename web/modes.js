@@ -1,0 +1,73 @@
+// The mode cards and the words on the pipeline that runs here, all read from GET /info.
+
+import { byId, el, fill, say } from './dom.js';
+import { bytes, seconds } from './format.js';
+
+const TITLES = { default: 'Best', fast: 'Fast', fast_low_ram: 'Frugal' };
+const WORDS = {
+  actionmesh: {
+    default: 'All diffusion steps',
+    fast: 'Half the steps, nearly the same mesh',
+    fast_low_ram: 'Half the steps, models moved in and out of memory',
+  },
+  silhouette: {
+    default: '10,000 vertices, each frame tracked twice',
+    fast: '6,000 vertices',
+    fast_low_ram: '4,000 vertices',
+  },
+};
+
+/** Fill the cards; the mode that the server takes by default is chosen. */
+export function showModes(info) {
+  fill(byId('mode-cards'), ...info.modes.map((mode) => card(mode, info.pipeline.name)));
+}
+
+/** The mode whose card is chosen. */
+export function chosenMode() {
+  return document.querySelector('input[name=mode]:checked')?.value ?? 'default';
+}
+
+/** "about 6 s", from what jobs of this mode took here; null before the first. */
+export function typicalTime(info, id) {
+  const known = info?.modes.find((mode) => mode.id === id)?.typical_seconds;
+  return known ? `about ${seconds(known)}` : null;
+}
+
+/** Header, footer and the honest line on what this machine can do. */
+export function showServer(info) {
+  const { pipeline, gpu, limits, model, queue } = info;
+  const busy = queue.running + queue.queued;
+  const where = gpu ? gpu.name : 'CPU';
+  say(byId('engine'), `${pipeline.name} on ${where}${busy ? `, ${busy} under way` : ''}`);
+  const formats = limits.formats.filter((format) => format !== 'zip').join(', ');
+  say(byId('limits'), `${formats} up to ${bytes(limits.max_upload_bytes)}, `
+    + `or a zip of ${limits.min_frames} to ${limits.max_frames} pictures`);
+  say(byId('licence'), `${model.license}. ${model.notice}`);
+  const note = byId('pipeline-note');
+  note.hidden = pipeline.name === 'actionmesh';
+  fill(note, el('strong', {}, gpu ? 'The GPU is not in use. ' : 'No GPU here. '),
+    `${reasonOf(info)} The silhouette pipeline runs in its place: real motion and outline from `
+    + 'your video, on the CPU, with a depth that is inflated, not seen.');
+}
+
+function reasonOf({ pipeline, gpu }) {
+  if (pipeline.reason.startsWith('PIPELINE=')) return gpu ? `(${pipeline.reason}.)` : '';
+  return gpu ? `${sentence(pipeline.reason)}` : '';
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.?$/, '.')}`;
+}
+
+function card(mode, pipeline) {
+  const memory = mode.min_vram_gb ? `${mode.min_vram_gb} GB of GPU memory` : null;
+  const time = mode.typical_seconds ? `about ${seconds(mode.typical_seconds)} here` : null;
+  const facts = [time, memory].filter(Boolean).join(', ');
+  const input = el('input', {
+    type: 'radio', name: 'mode', value: mode.id, checked: mode.default, disabled: !mode.available,
+  });
+  return el('label', { class: 'mode' }, input,
+    el('span', { class: 'mode-title' }, TITLES[mode.id] ?? mode.id, ' ', el('code', {}, mode.id)),
+    el('span', { class: 'mode-words' }, WORDS[pipeline]?.[mode.id] ?? ''),
+    el('span', { class: 'quiet' }, mode.available ? facts : `needs ${memory}; not on this machine`));
+}

@@ -1,0 +1,130 @@
+// Which frames of a clip a job will use: the rules of video/sampling.py, frame for frame, so that
+// the strip shows before the upload what the server will take. A test holds the two together.
+
+export const MIN_FRAMES = 16;
+export const MAX_FRAMES = 31;
+export const SLOWEST_FPS = 8;
+const FALLBACK_FPS = 12;
+
+const KNOWN_RATES = [
+  24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001,
+  10, 12, 12.5, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240,
+];
+
+/**
+ * Choose among frames shown at `times` (seconds, ascending). Gives `used` (positions in `times`),
+ * `fps` (how fast they play), `stride` (of a constant-rate clip, else null), `unused` (frames
+ * behind the last one used that one more step would have reached), or `tooShort` with the number of
+ * frames there are.
+ */
+export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
+  const count = times.length;
+  if (count < MIN_FRAMES) return { tooShort: count };
+  const seen = times.slice(0, horizon(times, fps));
+  const rate = sourceRate(seen);
+  if (rate === null) return atFallback(count, fps, maxFrames);
+  if (fps !== null) return atRate(seen, rate, count, fps, maxFrames);
+  const wanted = howMany(count, maxFrames);
+  if (isConstant(seen)) {
+    const slowest = Math.floor(rate / SLOWEST_FPS + 1e-6);
+    const stride = Math.max(1, Math.min(Math.floor((count - 1) / (wanted - 1)), slowest));
+    return chosen(everyNth(wanted, stride), rate / stride, stride, count, stride);
+  }
+  const usual = median(intervals(seen));
+  const spread = (seen[seen.length - 1] - seen[0]) / (wanted - 1);
+  const step = Math.max(usual, Math.min(spread, 1 / SLOWEST_FPS));
+  return chosen(nearest(seen, step, wanted), 1 / step, Math.ceil(step * rate), count, null);
+}
+
+/** Frames per second, on average; null if the times do not tell. */
+export function sourceRate(times) {
+  if (times.length < 2 || times[times.length - 1] <= times[0]) return null;
+  const rate = (times.length - 1) / (times[times.length - 1] - times[0]);
+  const known = nearestRate(rate);
+  return Math.abs(known - rate) <= 0.002 * known ? known : rate;
+}
+
+/** The usual rate nearest to a measured one, if it is within `slack` of it; else the rate. */
+export function usualRate(rate, slack = 0.03) {
+  const known = nearestRate(rate);
+  return Math.abs(known - rate) <= slack * known ? known : rate;
+}
+
+/** Position of the first time that is not before `time`. */
+export function firstAt(times, time) {
+  let low = 0;
+  let high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function atFallback(count, fps, maxFrames) {
+  const wanted = howMany(count, maxFrames);
+  const stride = Math.floor((count - 1) / (wanted - 1));
+  return chosen(everyNth(wanted, stride), fps ?? FALLBACK_FPS, stride, count, stride);
+}
+
+function atRate(times, rate, count, fps, maxFrames) {
+  const step = 1 / Math.min(fps, rate);
+  const span = times[times.length - 1] - times[0];
+  const available = Math.min(count, Math.floor(span / step + 1e-3) + 1);
+  if (available < MIN_FRAMES) return { tooShort: available, atFps: fps };
+  const used = nearest(times, step, howMany(available, maxFrames));
+  return chosen(used, 1 / step, Math.ceil(step * rate), count, null);
+}
+
+function chosen(used, fps, reach, count, stride) {
+  const tail = count - 1 - used[used.length - 1];
+  const watchable = fps >= 1 && fps <= 120 ? Math.round(fps * 1e4) / 1e4 : FALLBACK_FPS;
+  return { used, fps: watchable, stride, unused: tail < reach ? 0 : tail };
+}
+
+function horizon(times, fps) {
+  const span = (MAX_FRAMES - 1) / Math.min(fps ?? SLOWEST_FPS, SLOWEST_FPS);
+  return Math.max(MAX_FRAMES, firstAt(times, times[0] + span + 1e-6) + 1);
+}
+
+function howMany(available, maxFrames) {
+  return Math.min(available, maxFrames) >= MAX_FRAMES ? MAX_FRAMES : MIN_FRAMES;
+}
+
+function everyNth(wanted, stride) {
+  return Array.from({ length: wanted }, (_, k) => k * stride);
+}
+
+function nearest(times, step, wanted) {
+  const used = [];
+  for (let k = 0; k < wanted; k += 1) {
+    const target = times[0] + k * step;
+    const after = Math.min(firstAt(times, target), times.length - 1);
+    const before = Math.max(after - 1, 0);
+    const closer = target - times[before] <= times[after] - target ? before : after;
+    const first = used.length ? used[used.length - 1] + 1 : 0;
+    used.push(Math.min(Math.max(closer, first), times.length - (wanted - k)));
+  }
+  return used;
+}
+
+function isConstant(times) {
+  const all = intervals(times);
+  const usual = median(all);
+  return all.every((interval) => Math.abs(interval - usual) <= 0.25 * usual + 0.0015);
+}
+
+function intervals(times) {
+  return times.slice(1).map((time, k) => time - times[k]);
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+function nearestRate(rate) {
+  return KNOWN_RATES.reduce((a, b) => (Math.abs(b - rate) < Math.abs(a - rate) ? b : a));
+}

@@ -1,0 +1,228 @@
+// Mesh and source video side by side, with one set of controls for both: buttons, scrubber, keys.
+// Brings three.js in when the first mesh comes, and does without it where there is no WebGL.
+
+import { byId, el, fill, say, wantsLessMotion } from './dom.js';
+import { Playback } from './playback.js';
+
+const SPEEDS = [0.25, 0.5, 1, 2];
+const ICONS = {
+  play: 'M6 4l13 8-13 8z',
+  pause: 'M6 4h4v16H6zM14 4h4v16h-4z',
+  back: 'M15 5l-8 7 8 7z',
+  forward: 'M9 5l8 7-8 7z',
+};
+
+let scene = null;
+let playback = null;
+let shown = ''; // address of the mesh on stage
+let asked = ''; // the one that is on its way
+let ends = new AbortController();
+const look = { surface: 'texture', wireframe: false, grid: false, turntable: false };
+
+/** For the console, and for tests: what is on stage right now. */
+globalThis.actionmesh = { get scene() { return scene; }, get playback() { return playback; } };
+
+/** Take everything off the stage. */
+export function clearStage() {
+  ends.abort();
+  ends = new AbortController();
+  playback?.close();
+  scene?.close();
+  scene = playback = null;
+  shown = asked = '';
+  const source = byId('source');
+  source.removeAttribute('src');
+  source.load();
+  freshCanvas();
+  for (const id of ['source', 'poster', 'looks', 'transport']) byId(id).hidden = true;
+  say(byId('scene-text'), '');
+}
+
+/** A line where the mesh is going to be. */
+export function announceMesh(text) {
+  if (!shown) say(byId('scene-text'), text);
+}
+
+/** The shape before it moves. */
+export async function showAnchor(url) {
+  if (await stage(url)) showLooks();
+}
+
+/** The finished animation beside the frames that it was made of; `preview` where WebGL lacks. */
+export async function showAnimation({ mesh, video, poster, preview, frames, fps }) {
+  if (asked === mesh) return;
+  const picture = byId('poster');
+  if (poster && !shown) {
+    picture.src = poster;
+    picture.hidden = false;
+  }
+  const source = byId('source');
+  source.hidden = !video;
+  if (video) source.src = video;
+  if (!(await stage(mesh))) {
+    if (asked === mesh) showPreview(preview);
+    return;
+  }
+  picture.hidden = true;
+  playback = new Playback({ frames, fps, video: video ? source : null });
+  playback.addEventListener('change', onChange);
+  showLooks();
+  showTransport();
+  listenToKeys();
+  onChange();
+  if (!wantsLessMotion()) playback.play();
+}
+
+/** True once the mesh at `url` is the one on stage. */
+async function stage(url) {
+  if (shown === url) return true;
+  asked = url;
+  const text = byId('scene-text');
+  if (!shown) say(text, 'Loading the mesh');
+  try {
+    if (!scene) {
+      const { Scene } = await import('./scene.js');
+      if (asked !== url) return false;
+      scene = new Scene(byId('scene'), beforeDraw);
+      scene.setLook(look);
+    }
+    await scene.load(url, (part) => {
+      if (part !== null && !shown) say(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+    });
+  } catch (error) {
+    console.warn('The mesh cannot be shown:', error);
+    if (asked === url && !shown) say(text, 'This browser cannot show the mesh (no WebGL?).');
+    return false;
+  }
+  if (asked !== url) return false;
+  shown = url;
+  say(text, '');
+  return true;
+}
+
+/** The rendered video stands in for the mesh. */
+function showPreview(preview) {
+  if (!preview) return;
+  byId('poster').hidden = true;
+  const video = el('video', { class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true });
+  say(byId('scene-text'), 'This browser cannot draw the mesh; here is its rendered preview.');
+  byId('scene').replaceWith(Object.assign(video, { id: 'scene' }));
+}
+
+/** A canvas keeps its context for good: the next scene needs a new one. */
+function freshCanvas() {
+  const fresh = el('canvas', { id: 'scene', tabIndex: 0, 'aria-label': 'The mesh. Drag to turn it, scroll to come closer.' });
+  byId('scene').replaceWith(fresh);
+}
+
+function beforeDraw() {
+  if (!playback) return;
+  scene.setTime(playback.meshTime);
+  showTime();
+}
+
+function onChange() {
+  const button = byId('play');
+  const { isPlaying } = playback;
+  button.querySelector('path').setAttribute('d', isPlaying ? ICONS.pause : ICONS.play);
+  button.setAttribute('aria-label', isPlaying ? 'Pause' : 'Play');
+  scene.isMoving = isPlaying;
+  showTime();
+  scene.wake();
+}
+
+function showTime() {
+  const scrubber = byId('scrubber');
+  const { frame } = playback;
+  if (scrubber.valueAsNumber !== frame) scrubber.valueAsNumber = frame;
+  const text = `${frame + 1} / ${playback.frames}`;
+  say(byId('frame-text'), text);
+  scrubber.setAttribute('aria-valuetext', `frame ${frame + 1} of ${playback.frames}`);
+  scrubber.style.setProperty('--part', String(frame / Math.max(1, playback.frames - 1)));
+}
+
+function showTransport() {
+  const scrubber = el('input', { id: 'scrubber', type: 'range', min: 0, max: playback.frames - 1, step: 1, value: 0, 'aria-label': 'Frame' });
+  scrubber.addEventListener('input', () => {
+    playback.pause();
+    playback.seek(scrubber.valueAsNumber);
+  });
+  const speed = el('select', { id: 'speed', 'aria-label': 'Speed', onchange: (event) => { playback.speed = Number(event.target.value); } },
+    ...SPEEDS.map((value) => el('option', { value, selected: value === 1 }, `${value}×`)));
+  fill(byId('transport'),
+    iconButton('previous', 'Previous frame', ICONS.back, () => playback.show(playback.frame - 1)),
+    iconButton('play', 'Play', ICONS.play, () => playback.toggle()),
+    iconButton('next', 'Next frame', ICONS.forward, () => playback.show(playback.frame + 1)),
+    scrubber,
+    el('output', { id: 'frame-text', class: 'frame-text' }),
+    speed,
+    toggle('loop', 'Loop', true, (on) => playback.setLoop(on)));
+  byId('transport').hidden = false;
+}
+
+function showLooks() {
+  const bar = byId('looks');
+  const surfaces = { texture: scene.hasColours ? 'Texture' : 'Plain', clay: 'Clay', normals: 'Normals' };
+  if (!scene.hasColours) delete surfaces.clay;
+  const group = el('span', { class: 'choice', role: 'radiogroup', 'aria-label': 'Surface' },
+    ...Object.entries(surfaces).map(([value, words]) => el('label', {},
+      el('input', { type: 'radio', name: 'surface', value, class: 'unseen', checked: look.surface === value,
+        onchange: () => setLook({ surface: value }) }), el('span', {}, words))));
+  fill(bar, group,
+    toggle('wireframe', 'Wireframe', look.wireframe, (wireframe) => setLook({ wireframe })),
+    toggle('grid', 'Grid', look.grid, (grid) => setLook({ grid })),
+    toggle('turntable', 'Turntable', look.turntable, (turntable) => setLook({ turntable })),
+    el('button', { id: 'reset', type: 'button', class: 'tool', onclick: () => scene.resetView() }, 'Reset'),
+    el('button', { id: 'full-screen', type: 'button', class: 'tool', onclick: fullScreen }, 'Full screen'));
+  bar.hidden = false;
+}
+
+function setLook(change) {
+  Object.assign(look, change);
+  scene.setLook(change);
+}
+
+function fullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else byId('theatre').requestFullscreen?.();
+}
+
+function toggle(id, words, isOn, onToggle) {
+  return el('button', {
+    id, type: 'button', class: 'tool', 'aria-pressed': isOn ? 'true' : 'false',
+    onclick: ({ currentTarget }) => {
+      const on = currentTarget.getAttribute('aria-pressed') !== 'true';
+      currentTarget.setAttribute('aria-pressed', String(on));
+      onToggle(on);
+    },
+  }, words);
+}
+
+function iconButton(id, label, path, onclick) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('viewBox', '0 0 24 24');
+  svg.setAttribute('aria-hidden', 'true');
+  const shape = document.createElementNS('http://www.w3.org/2000/svg', 'path');
+  shape.setAttribute('d', path);
+  svg.append(shape);
+  return el('button', { id, type: 'button', class: 'icon', 'aria-label': label, onclick }, svg);
+}
+
+/** Space and arrows, and a letter for each tool; not while somebody types or is on a button. */
+function listenToKeys() {
+  const letters = { w: 'wireframe', g: 'grid', t: 'turntable', l: 'loop', r: 'reset', f: 'full-screen' };
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !playback) return;
+    const isPressing = event.target.closest('button, a, summary');
+    if (event.target.closest('input:not([type=range]):not([type=radio]), textarea, select')) return;
+    const isRange = event.target.matches('input');
+    if (event.key === ' ' && !isPressing) playback.toggle();
+    else if (event.key === 'ArrowLeft' && !isRange) playback.show(playback.frame - 1);
+    else if (event.key === 'ArrowRight' && !isRange) playback.show(playback.frame + 1);
+    else if (event.key === 'Home' && !isRange) playback.show(0);
+    else if (event.key === 'End' && !isRange) playback.show(-1);
+    else if (letters[event.key]) byId(letters[event.key]).click();
+    else return;
+    event.preventDefault();
+  }, { signal: ends.signal });
+}

@@ -36,8 +36,8 @@ class Texture:
 class MeshSequence:
     """Vertices float32 `(T, V, 3)` over faces int32 `(F, 3)`; at most one of colours and texture.
 
-    `colors` are uint8 `(V, 4)` RGBA. Raises ValueError when shapes, types or index range are wrong
-    or a coordinate is not finite.
+    `colors` are uint8 `(V, 4)` RGBA in linear light, as glTF's COLOR_0 is. Raises ValueError when
+    shapes, types or index range are wrong or a coordinate is not finite.
     """
 
     vertices: Vertices

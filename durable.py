@@ -6,9 +6,12 @@ and the request or job fails. Labelled steps can be made to kill the process, fo
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
+
+_times_reached = itertools.count(1)
 
 
 def write(path: Path, content: bytes, *, fsync: bool = True) -> None:
@@ -60,6 +63,10 @@ def fsync_file(path: Path) -> None:
 
 
 def reach(step: str) -> None:
-    """Die here, as by kill -9, if CRASH_AT names this step. Inert unless that is set."""
-    if os.environ.get("CRASH_AT") == step:
+    """Die here, as by kill -9, if CRASH_AT names this step; `step#3`: at the third time.
+
+    Inert unless that is set.
+    """
+    wanted, _, times = os.environ.get("CRASH_AT", "").partition("#")
+    if wanted == step and next(_times_reached) == int(times or 1):
         os.kill(os.getpid(), signal.SIGKILL)

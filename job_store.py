@@ -36,6 +36,8 @@ PROGRESS_EVERY_S = 1.0
 """How often progress reaches the disk; a change of status always does."""
 REMEMBERED_JOBS = 128
 """Finished jobs whose whole record stays in RAM."""
+RECOVERY_TRIES = 5
+"""So often, a second apart, is a job looked at that cannot be read or written at the start."""
 
 _HEAD = re.compile(
     rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
@@ -97,15 +99,34 @@ class JobStore:
         is finished here. Unreadable files go to .quarantine; newer schemas are left alone.
         """
         to_run: list[Job] = []
-        for job_id in self.folder.job_ids():
-            if job_id in self._live or job_id in self._ended:
-                continue  # accepted while this scan was running
-            job = self._recover_one(job_id)
-            if job is not None:
-                to_run.append(job)
+        unread = list(self.folder.job_ids())
+        for left in reversed(range(RECOVERY_TRIES)):
+            job_ids, unread = unread, []
+            for job_id in job_ids:
+                try:
+                    job = self._recover_one(job_id)
+                except OSError as exc:
+                    log.error("job %s cannot be recovered now: %s", job_id, exc.strerror)
+                    unread.append(job_id)
+                    continue
+                if job is not None:
+                    to_run.append(job)
+            if not unread:
+                break
+            time.sleep(1.0 if left else 0.0)
+        for job_id in unread:
+            log.error("job %s is left alone until the next start", job_id)
         return sorted(to_run, key=lambda job: job.sequence)
 
     def _recover_one(self, job_id: str) -> Job | None:
+        with self._lock:  # against a DELETE at the same time
+            if job_id in self._live or job_id in self._ended:
+                return None  # accepted, and perhaps ended, since the scan
+            if not self.folder.of(job_id).is_dir():
+                return None  # deleted since the scan
+            return self._read_recovered(job_id)
+
+    def _read_recovered(self, job_id: str) -> Job | None:
         content = self.folder.read_record(job_id)
         if content is None:
             self.folder.quarantine(job_id, "no job.json")
@@ -124,18 +145,13 @@ class JobStore:
         if job.status is JobStatus.RUNNING:
             result = self.folder.promoted_result(job_id)
             if result is not None:
-                with self._lock:
-                    self._live[job_id] = job
                 self.finish(job_id, result)
                 return None
             job = job.given_back(counted=True)
         if job.cancel_requested:
-            with self._lock:
-                self._live[job_id] = job
             self.cancel(job_id)
             return None
-        with self._lock:
-            self._live[job_id] = job
+        self._live[job_id] = job
         return job
 
     # --- accepting
@@ -160,10 +176,15 @@ class JobStore:
         durable.reach("accept:input_synced")
         durable.write(staging.folder / "job.json", _serialised(job))
         durable.reach("accept:staged")
-        durable.move(staging.folder, self.folder.of(job.job_id))
-        durable.reach("accept:committed")
-        with self._lock:
+        with self._lock:  # known before it is there: a scan at the start must not find it twice
             self._live[job.job_id] = job
+        try:
+            durable.move(staging.folder, self.folder.of(job.job_id))
+        except OSError:
+            self._live.pop(job.job_id, None)
+            self.folder.take_back(job.job_id)
+            raise
+        durable.reach("accept:committed")
         self._tell(job)
         return job
 
@@ -287,6 +308,12 @@ class JobStore:
 
     # --- removing
 
+    def forget(self, job_id: str) -> None:
+        """Somebody removed the job's folder by hand; memory follows."""
+        with self._lock:
+            for memory in (self._live, self._ended, self._recent, self._written_at):
+                memory.pop(job_id, None)
+
     def delete(self, job_id: str) -> None:
         """Forget the job: one rename into .trash, which retention empties. Raises JobNotFound."""
         self._remove(job_id, expired=False)
@@ -303,8 +330,7 @@ class JobStore:
                 self.folder.mark_expired(job_id)
                 durable.reach("expire:marked")
             self.folder.trash(job_id)
-            for memory in (self._live, self._ended, self._recent, self._written_at):
-                memory.pop(job_id, None)
+            self.forget(job_id)
         self._tell(job)
 
     def _tell(self, job: Job) -> None:

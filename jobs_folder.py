@@ -6,6 +6,8 @@ by others. Nothing here follows a symbolic link that a stranger could have put t
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -96,9 +98,10 @@ class JobsFolder:
                 f"JOBS_DIR {self.root} is in use by another server (pid {holder}); "
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock_descriptor = descriptor
+        with contextlib.suppress(OSError):  # a courtesy to whoever reads it; the disk may be full
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     # --- sequence numbers
 
@@ -151,11 +154,16 @@ class JobsFolder:
                     yield item.name
 
     def read_record(self, job_id: str) -> bytes | None:
-        """The bytes of job.json; None if there is none."""
+        """The bytes of job.json; None if there is none.
+
+        Raises OSError where it may be there, but cannot be read now.
+        """
         try:
             descriptor = os.open(self.record(job_id), os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            return None
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
         with open(descriptor, "rb") as file:
             return file.read()
 
@@ -203,6 +211,11 @@ class JobsFolder:
             _size(self.outputs(job_id) / file.name) == file.bytes for file in result.files
         )
         return result if sizes_match else None
+
+    def take_back(self, job_id: str) -> None:
+        """Undo a commit whose last fsync failed: nobody was promised this job."""
+        with contextlib.suppress(OSError):
+            os.rename(self.of(job_id), self._trash / f"{job_id}-{uuid4().hex}")
 
     # --- setting aside
 

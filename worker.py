@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import durable
 from errors import (
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """A job that takes its process down this often is given up."""
+DISK_PAUSE_S = 2.0
+"""How long the thread waits before it tries again to write what the disk did not take."""
 IDLE_S = 1.0
 """How long the thread waits for a job before it looks whether the executor may rest."""
 
@@ -168,7 +171,7 @@ class Worker:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
-                self._give_up(job)
+                self._record(job.job_id, partial(self._give_up, job))
             else:
                 self.queue.submit(job.job_id, reserved=False)
         self.recovered.set()
@@ -202,7 +205,15 @@ class Worker:
         job = self.store.peek(job_id)
         if job is None or job.status is not JobStatus.QUEUED:
             return  # deleted or cancelled between the queue and here
-        job = self.store.start(job_id)
+        try:
+            job = self.store.start(job_id)
+        except FileNotFoundError:
+            self.store.forget(job_id)
+            raise JobNotFound("The job's folder is gone.") from None
+        except OSError as exc:
+            self._wait_for_disk(exc)
+            self.queue.submit(job_id, reserved=False, first=True)
+            return
         durable.reach("run:started")
         log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
         began = time.monotonic()
@@ -215,16 +226,16 @@ class Worker:
                 raise Cancelled  # asked for before the end: the promise counts more than the work
             self._finish(job, result, time.monotonic() - began)
         except Cancelled:
-            self.store.cancel(job_id)
+            self._record(job_id, partial(self.store.cancel, job_id))
             log.info("cancelled")
         except JobFailed as failure:
-            self.store.fail(job_id, failure.error)
+            self._record(job_id, partial(self.store.fail, job_id, failure.error))
             level = logging.ERROR if isinstance(failure.error, ServerFault) else logging.INFO
             log.log(level, "failed: %s: %s", failure.error.code, failure.error.message)
         except WorkerLost as lost:
             self._after_loss(job_id, job.attempts, str(lost), cancelled)
         except OSError as exc:
-            log.exception("the job's state could not be written")
+            log.exception("the job's files could not be promoted")
             self._fail_on(job_id, from_os_error(exc))
         finally:
             self._clear(job_id)
@@ -250,7 +261,7 @@ class Worker:
 
     def _finish(self, job: Job, result: Result, took_s: float) -> None:
         self.store.promote(job.job_id, job.attempts, result)
-        self.store.finish(job.job_id, result)
+        self._record(job.job_id, partial(self.store.finish, job.job_id, result))
         self.estimates.learn(job.options.mode, took_s)
         log.info(
             "finished in %.1f s: %d files, peak memory %.0f MB",
@@ -264,18 +275,18 @@ class Worker:
     ) -> None:
         """The child is gone without an answer: who wanted that?"""
         if cancelled.is_set():
-            self.store.cancel(job_id)
+            self._record(job_id, partial(self.store.cancel, job_id))
             log.info("cancelled: %s", reason)
         elif self._stopping.is_set():
-            self.store.give_back(job_id, counted=False)
+            self._record(job_id, partial(self.store.give_back, job_id, counted=False))
             log.info("given back: the server is stopping")
         elif attempts < MAX_ATTEMPTS:
             log.error("attempt %d lost: %s", attempts, reason)
-            self.store.give_back(job_id, counted=True)
+            self._record(job_id, partial(self.store.give_back, job_id, counted=True))
             self.queue.submit(job_id, reserved=False, first=True)
         else:
             log.error("attempt %d lost, the last: %s", attempts, reason)
-            self._give_up(self.store.get(job_id))
+            self._record(job_id, partial(self._give_up, self.store.get(job_id)))
 
     def _give_up(self, job: Job) -> None:
         self.store.fail(
@@ -288,10 +299,32 @@ class Worker:
 
     def _fail_on(self, job_id: str, error: ServiceError) -> None:
         try:
-            self.store.fail(job_id, error)
-        except (OSError, ServiceError):
-            # not even that can be written: the job is tried again after a restart
+            self._record(job_id, partial(self.store.fail, job_id, error))
+        except ServiceError:
             log.exception("the failure could not be recorded")
+
+    def _record(self, job_id: str, write: Callable[[], object]) -> None:
+        """Write how an attempt ended; what it left goes first, for the disk may lack just that.
+
+        While the disk takes nothing, the queue waits. A server that stops meanwhile leaves the job
+        as it stands on disk, for the next one to try.
+        """
+        self.store.folder.remove_attempts(job_id)
+        while True:
+            try:
+                write()
+                return
+            except FileNotFoundError:
+                self.store.forget(job_id)
+                raise JobNotFound("The job's folder is gone.") from None
+            except OSError as exc:
+                if not self._wait_for_disk(exc):
+                    return
+
+    def _wait_for_disk(self, exc: OSError) -> bool:
+        """False if the server stops meanwhile."""
+        log.error("a job's state cannot be written (%s); next try soon", exc.strerror)
+        return not self._stopping.wait(DISK_PAUSE_S)
 
     def _clear(self, job_id: str) -> None:
         """After an attempt only the input, the record and the outputs stay."""

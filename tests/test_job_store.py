@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -293,3 +295,31 @@ def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> No
     assert len(again.ended()) == 2001
     assert (time.process_time() - began) / 2000 < 0.5e-3
     again.close()
+
+
+def test_a_record_that_cannot_be_opened_now_is_not_taken_for_a_broken_one(store: JobStore) -> None:
+    job = accept(store)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            store.folder.read_record(job.job_id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert reopened(store)[1] == [job]
+
+
+def test_a_scan_at_the_start_finds_no_job_twice(store: JobStore) -> None:
+    accept(store)
+    assert store.recover() == []
+
+
+def test_a_job_whose_folder_was_removed_by_hand_is_forgotten(store: JobStore) -> None:
+    job = accept(store)
+    shutil.rmtree(store.folder.of(job.job_id))
+    store.forget(job.job_id)
+    assert store.live() == []
+    with pytest.raises(JobNotFound):
+        store.get(job.job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,16 @@ def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
     store._live.clear()
     worker._recover()
     assert store.get(job_id).status is JobStatus.ERROR
+
+
+def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    first, second = submitted(store, worker), submitted(store, worker)
+    shutil.rmtree(store.folder.of(first))
+    assert worker.run_next(0) and worker.run_next(0)
+    assert status(store, second) is JobStatus.FINISHED
+    with pytest.raises(JobNotFound):
+        store.get(first)
 
 
 def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:

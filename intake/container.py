@@ -42,7 +42,7 @@ def sniff(head: bytes) -> Container:
         return "avi"
     if head[:4] == _EBML and _doc_type(head) == b"webm":
         return "matroska"
-    if head[:4] == b"PK\3\4":
+    if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return "zip"
     raise UnsupportedMediaType("The file is no mp4, mov, avi, webm or zip.", formats=list(FORMATS))
 

@@ -79,11 +79,11 @@ def check_url(url: str, allow_private: bool = False) -> httpx.URL:
         raise UrlNotAllowed("Only http and https URLs are fetched.")
     if not host:
         raise UrlNotAllowed("The URL names no host.")
-    if parsed.userinfo or "@" in parsed.netloc.decode("ascii", "replace"):
+    if parsed.userinfo or "@" in re.split(r"[/?#]", url.partition("//")[2])[0]:
         raise UrlNotAllowed("The URL holds credentials.")
     if not (allow_private or parsed.port in (None, 80, 443)):
         raise UrlNotAllowed("Only the ports 80 and 443 are fetched from.")
-    if parsed.port == 0:
+    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
         raise UrlNotAllowed("The URL is malformed.")
     _check_host(host, allow_private)
     return parsed

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 EXIT_MISCONFIGURED = 2
 OPEN_PATHS = ("/", "/health", "/ready", "/client.py", "/docs.css")
+SILHOUETTE_MEMORY_MB = 4096
+"""A job takes some 500 MB; one that wants more than this ends its child, not the machine."""
 REPLY_GRACE_S = 3
 """How long replies under way may take once the server was told to stop."""
 JOB_GRACE_S = 5.0
@@ -60,6 +62,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
                 job_timeout_s=settings.job_timeout,
                 idle_unload_s=settings.idle_unload_seconds,
                 log_format=settings.log_format,
+                memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
             )
         )
     store = JobStore(settings.jobs_dir)

@@ -12,6 +12,7 @@ out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import json
@@ -27,7 +28,7 @@ from typing import IO, Any
 ROOT = str(Path(__file__).resolve().parent.parent)
 
 EXIT_UNUSABLE = 70
-"""The GPU's context is lost: the parent starts a new child and tries the job again."""
+"""The GPU's context is lost, or memory ran out: the parent starts a new child and tries again."""
 
 
 class Protocol:
@@ -60,7 +61,7 @@ class Protocol:
         os._exit(0)
 
 
-def main(pipeline_name: str, log_format: str) -> int:
+def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
     """Load the pipeline, then run tasks until the parent goes."""
     from errors import Cancelled, InternalError, ServiceError
     from executors.base import Task
@@ -71,6 +72,8 @@ def main(pipeline_name: str, log_format: str) -> int:
     configure(log_format)
     if pipeline_name == "silhouette":
         os.nice(10)  # on the CPU the API comes first
+    if memory_mb:
+        _limit_memory(memory_mb)
     log = logging.getLogger("child")
     protocol = _open_protocol()
     try:
@@ -94,6 +97,9 @@ def main(pipeline_name: str, log_format: str) -> int:
                     return EXIT_UNUSABLE
                 log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
                 protocol.send("failed", error=error.as_record())
+            except MemoryError:
+                log.exception("out of memory: this process ends, and gives all of it back")
+                return EXIT_UNUSABLE
             except Exception:
                 log.exception("a bug of ours ended the job")
                 unknown = InternalError("Something went wrong on the server.")
@@ -111,6 +117,21 @@ def _open_protocol() -> Protocol:
     return Protocol(incoming, outgoing)
 
 
+def _limit_memory(megabytes: int) -> None:
+    """Writable private memory, not address space: threads reserve far more than they use."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, hard))
+
+
+def _die_first() -> None:
+    """When the machine runs out of memory, the kernel is to take us and not the server (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
 def _die_with_parent(parent_pid: int) -> None:
     """SIGKILL when the thread that started us ends (Linux); stdin's end does the rest elsewhere."""
     if sys.platform == "linux":
@@ -122,9 +143,10 @@ def _die_with_parent(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     _die_with_parent(int(sys.argv[1]))
+    _die_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     # our own folder must not shadow packages (executors/ray.py is not Ray)
     sys.path[0] = ROOT
-    raise SystemExit(main(sys.argv[2], sys.argv[3]))
+    raise SystemExit(main(sys.argv[2], sys.argv[3], int(sys.argv[4])))

@@ -50,12 +50,17 @@ _PASSED_ON = (
 
 @dataclass(frozen=True)
 class ChildOptions:
-    """How children are started. `job_timeout_s` bounds one attempt, loading not included."""
+    """How children are started.
+
+    `job_timeout_s` bounds one attempt. Loading comes before it, and may be silent for as long.
+    `memory_mb` bounds what a child may write to (0: nothing does).
+    """
 
     pipeline: str
     job_timeout_s: float = 1800.0
     idle_unload_s: float = 0.0
     log_format: str = "text"
+    memory_mb: int = 0
     extra_environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -150,11 +155,9 @@ class LocalExecutor:
         cancelled: threading.Event,
     ) -> Result:
         child.send({"do": "run", "task": task.as_record()})
-        deadline: float | None = None
+        deadline = time.monotonic() + self.options.job_timeout_s
         give_up: float | None = None
         while True:
-            if child.is_ready and deadline is None:
-                deadline = time.monotonic() + self.options.job_timeout_s
             for event in child.events(LOOK_EVERY_S):
                 if event["is"] == "progress":
                     on_progress(_progress(event))
@@ -168,13 +171,14 @@ class LocalExecutor:
                     self._note(child, event)
                     if self.broken is not None:
                         raise JobFailed(self.broken)
+                    deadline = time.monotonic() + self.options.job_timeout_s  # it loads
             now = time.monotonic()
             if cancelled.is_set() and give_up is None:
                 child.send({"do": "cancel"})
                 give_up = now + CANCEL_GRACE_S
             if give_up is not None and now > give_up:
                 raise WorkerLost(f"no answer to a cancel for {CANCEL_GRACE_S:.0f} s")
-            if deadline is not None and now > deadline:
+            if now > deadline:
                 self._drop(child)
                 limit = self.options.job_timeout_s
                 raise JobFailed(
@@ -229,7 +233,7 @@ class _Child:
         self._ended: str | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(_CHILD), str(os.getpid()), options.pipeline,
-             options.log_format],
+             options.log_format, str(options.memory_mb)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -174,6 +174,45 @@ class CannotLoad(Bends):
         raise WeightsUnavailable("The weights are not on disk.", hint="Run `make actionmesh`.")
 
 
+class HangsWhileLoading(Bends):
+    """Never gets ready."""
+
+    def load(self, reporter: Any) -> None:
+        """As a download from a host that says nothing more."""
+        time.sleep(600)
+
+
+class EatsMemory(Bends):
+    """Wants more than it may have."""
+
+    def step(self, k: int) -> None:
+        """A terabyte, if one lets it; nothing of it is touched."""
+        hoard = [np.empty(1 << 28, np.uint8) for _ in range(4096)]
+        raise AssertionError(f"{len(hoard)} pieces were there to be had")
+
+
+class Specks(Bends):
+    """Two specks far apart: a job with little to render, for tests that run many."""
+
+    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+        """Eight vertices over the clip's length."""
+        speck = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) * 0.01
+        corners = np.concatenate([speck - 0.9, speck + 0.9])
+        vertices = np.repeat(corners[None], len(clip), axis=0).astype(np.float32)
+        reporter.progress("shape", 1, 1, "Making two specks")
+        reporter.anchor(MeshSequence(vertices[:1], _SPECKS, clip.fps))
+        for k in range(len(clip)):
+            reporter.progress("motion", k, len(clip), "Looking at them")
+            self.step(k)
+        return MeshSequence(vertices, _SPECKS, clip.fps)
+
+
+class SpecksSlowly(Specks):
+    """Takes about two seconds: long enough to be hurt."""
+
+    step_s = 0.12
+
+
 # two triangles a side, counter-clockwise from outside; corner index is 4x + 2y + z
 _BOX = np.array(
     [
@@ -182,3 +221,7 @@ _BOX = np.array(
     ],
     np.int32,
 )  # fmt: skip
+_SPECKS = np.array(
+    [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3], [4, 6, 5], [4, 5, 7], [4, 7, 6], [5, 6, 7]],
+    np.int32,
+)

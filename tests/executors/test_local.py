@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executors.base import Executor, Task, WorkerLost
+from executors.base import Executor, JobFailed, Task, WorkerLost
 from executors.local import ChildOptions, LocalExecutor
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
@@ -54,6 +54,35 @@ class TestLocalExecutor(ExecutorConformance):
             with pytest.raises(Exception, match="timed_out"):
                 executor.run(task, stop_it, threading.Event())
             assert stopped.is_set()
+        finally:
+            executor.close()
+
+    def test_a_child_that_hangs_while_it_loads_is_killed(self, task: Task) -> None:
+        executor = local("HangsWhileLoading", job_timeout_s=2.0)
+        try:
+            with pytest.raises(JobFailed, match="timed_out"):
+                executor.run(task, lambda _: None, threading.Event())
+            assert executor._child is None
+        finally:
+            executor.close()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to RLIMIT_DATA")
+    def test_a_job_that_eats_memory_ends_its_child_and_not_the_machine(self, task: Task) -> None:
+        executor = LocalExecutor(ChildOptions("tests.pipelines:EatsMemory", memory_mb=1024))
+        try:
+            with pytest.raises(WorkerLost, match="exit code 70"):
+                executor.run(task, lambda _: None, threading.Event())
+        finally:
+            executor.close()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the out-of-memory killer is Linux's")
+    def test_when_memory_is_short_the_kernel_takes_the_child_first(self, task: Task) -> None:
+        executor = local("Bends")
+        try:
+            executor.start()
+            assert executor._child is not None
+            score = Path(f"/proc/{executor._child.pid}/oom_score_adj")
+            wait_until(lambda: score.read_text().strip() == "500")
         finally:
             executor.close()
 

@@ -18,10 +18,13 @@ from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from meshes.sequence import MeshSequence
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, ActionMeshPreset, Mode
 from settings import Settings
+from upstream.anchor import anchor_from_picture
 from upstream.checkout import open_checkout
 from upstream.driver import Request, Shape, animate, to_shape
 from upstream.engine import Engine, build, free_memory, read_models
 from upstream.failures import is_cuda_failure, is_out_of_memory
+from upstream.from_mesh import GivenMesh, give
+from upstream.glb import read_glb
 from upstream.speedups import Speedups, compile_blocks
 from upstream.weights import ensure_weights
 from video.clip import Clip
@@ -96,18 +99,22 @@ class ActionMeshPipeline:
             compile_blocks(pipe, settings.hf_home)
         self._engine = Engine(pipe, self._device, self._octree_depth)
 
-    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
+    def animate(
+        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+    ) -> MeshSequence:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
-        Out of memory, it tries once more in low RAM and says so. Raises NoSubjectFound,
-        VideoTooShort, GpuOutOfMemory, GpuError (with the fact `sticky`: this process must end) and
-        Cancelled.
+        With `mesh`, a .glb, that mesh is moved: its vertices, texture and units come out again. Out
+        of memory, it tries once more in low RAM and says so. Raises NoSubjectFound, VideoTooShort,
+        InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this process must end)
+        and Cancelled.
         """
         _check_length(len(clip))
         if self._engine is None:
             self.load(reporter)
+        given = None if mesh is None else _read(mesh, reporter)
         preset = self._presets[mode]
-        meshes = self._attempt(clip, preset, seed, reporter)
+        meshes = self._attempt(clip, preset, seed, reporter, given)
         if meshes is None and not preset.low_ram:
             log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
             reporter.notice(
@@ -115,20 +122,31 @@ class ActionMeshPipeline:
                 f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
                 "mode, with the same steps.",
             )
-            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter)
+            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter, given)
         if meshes is None:
             raise GpuOutOfMemory("The GPU's memory does not suffice, not even in low-RAM mode")
         return meshes
 
     def _attempt(
-        self, clip: Clip, preset: ActionMeshPreset, seed: int, reporter: Reporter
+        self,
+        clip: Clip,
+        preset: ActionMeshPreset,
+        seed: int,
+        reporter: Reporter,
+        given: GivenMesh | None,
     ) -> MeshSequence | None:
         """One run with input of its own; None if memory ran out, by then given back."""
         assert self._engine is not None
-        request = Request(clip.frames, preset, seed, self._use)
+        make_anchor = anchor_from_picture if given is None else given.make_anchor
+        request = Request(clip.frames, preset, seed, self._use, make_anchor)
+
+        def sequence(shape: Shape) -> MeshSequence:
+            if given is not None:
+                return given.sequence(shape.vertices, clip.fps)
+            return MeshSequence(shape.vertices, shape.faces, clip.fps)
 
         def show(shape: Shape) -> None:
-            reporter.anchor(MeshSequence(shape.vertices, shape.faces, clip.fps))
+            reporter.anchor(sequence(shape))
 
         failure: BaseException | None = None
         try:
@@ -136,7 +154,7 @@ class ActionMeshPipeline:
         except RuntimeError as exc:
             failure = _named(exc)
         if failure is None:
-            return MeshSequence(shape.vertices, shape.faces, clip.fps)
+            return sequence(shape)
         # outside `except`: there the traceback's frames would keep every tensor alive
         free_memory()
         if isinstance(failure, GpuOutOfMemory):
@@ -156,6 +174,16 @@ def _named(exc: RuntimeError) -> Exception:
         log.exception("the GPU failed")
         return GpuError("The GPU or its driver failed while the job ran", sticky=True)
     return exc
+
+
+def _read(mesh: Path, reporter: Reporter) -> GivenMesh:
+    upload = read_glb(mesh)
+    if upload.lost_textures:
+        reporter.notice(
+            "texture_dropped",
+            "Your mesh has more than one texture, or parts without one: it is moved without them.",
+        )
+    return give(upload)
 
 
 def _check_length(frames: int) -> None:

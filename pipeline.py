@@ -49,8 +49,14 @@ class Pipeline(Protocol):
     def load(self, reporter: Reporter) -> None:
         """Make ready what every job needs. Raises WeightsUnavailable, GpuError."""
 
-    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
-        """Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled."""
+    def animate(
+        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+    ) -> MeshSequence:
+        """`mesh` is a .glb to be moved as the subject moves; it stands as in the first frame.
+
+        Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled; InvalidParameter for a mesh that
+        cannot be read, ModeUnavailable where the pipeline takes none.
+        """
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ told from the body. No weights, no GPU; called by the child through pipeline.Pip
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import NoSubjectFound
+from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from presets import SILHOUETTE, Mode
 from silhouette.canvas import Canvas, crop_to_subject
@@ -46,12 +47,16 @@ class SilhouettePipeline:
         """Nothing to load: there are no weights."""
         reporter.progress("loading", 1, 1, "nothing to load")
 
-    def animate(self, clip: Clip, mode: Mode, seed: int, reporter: Reporter) -> MeshSequence:
+    def animate(
+        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+    ) -> MeshSequence:
         """A closed mesh of fixed topology for every frame of `clip`.
 
         `seed` starts OpenCV's generator (RANSAC, GrabCut): the same clip gives the same mesh.
-        Raises NoSubjectFound.
+        Raises NoSubjectFound, and ModeUnavailable for a `mesh` of the user's own.
         """
+        if mesh is not None:
+            raise ModeUnavailable("The silhouette pipeline cannot move a mesh of your own")
         preset = SILHOUETTE[mode]
         cv2.setRNGSeed(seed % 2**31)
         cutout = cut_out(clip.frames, reporter)

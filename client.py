@@ -1,0 +1,775 @@
+#!/usr/bin/env python3
+"""Client of ActionMesh Worker in one file: Python 3.10 or newer, nothing to install.
+
+    from client import Client
+
+    Client("http://gpu:8000").run("clip.mp4", out="out/")           # send, wait, save
+
+    worker = Client()                                               # ACTIONMESH_URL, _API_KEY
+    job_id = worker.submit("clip.mp4", mode="fast", seed=7)
+    worker.wait(job_id, on_progress=print)
+    worker.save(job_id, "out/", what="zip")
+
+On the command line: `python client.py run clip.mp4`, and `--help` for the rest. A job belongs to
+the server: a lost connection, a restarted server or the end of this program does not stop it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import email.utils
+import hashlib
+import http.client
+import itertools
+import json
+import logging
+import os
+import random
+import re
+import shlex
+import shutil
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+T = TypeVar("T")
+PathLike = str | os.PathLike[str]
+State = dict[str, Any]
+"""A job as GET /jobs/{id} tells it: job_id, status, progress, outputs, files, error, ..."""
+States = list[State]
+Paths = list[Path]
+Tell = Callable[[State], None]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+ENDED = ("finished", "error", "cancelled")
+BUSY = (429, 502, 503, 504)
+CONNECT_FOR_S, BUSY_FOR_S = 5.0, 600.0
+"""How long a first contact is tried, and how long a full queue is asked again."""
+CHUNK_BYTES = 1 << 18
+GROUPS = {
+    "zip": r"meshes\.zip", "frames": r"mesh_\d+\.glb", "animated": r"animated_mesh\.glb",
+    "preview": r"preview\.mp4", "source": r"source\.mp4", "poster": r"poster\.\w+",
+}  # fmt: skip
+"""What `save` can be asked for, beside `all` and the names of files."""
+
+log = logging.getLogger("actionmesh.client")
+
+
+class ClientError(Exception):
+    """Everything that this file raises on purpose."""
+
+
+class ServerUnreachable(ClientError):
+    """Nobody answers at the address, or the connection broke too often."""
+
+
+class BadReply(ClientError):
+    """The server sent what it should not: a file with a wrong hash, a name that is a path."""
+
+
+class ApiError(ClientError):
+    """The server refused; `hint` says what to do, `request_id` finds the line in its log."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], retry_after_s: float = 0) -> None:
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        self.detail = str(problem.get("detail", ""))
+        self.hint = str(problem.get("hint", ""))
+        self.request_id = str(problem.get("request_id", ""))
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{self.detail} {self.hint}".strip() + f" ({self.code or status})")
+
+
+class JobFailed(ClientError):
+    """The job ended in an error; `retryable` says whether the same job may do better later."""
+
+    def __init__(self, state: State) -> None:
+        self.job_id = str(state.get("job_id", ""))
+        self.code = str(state.get("error_code", ""))
+        self.detail = str(state.get("error", ""))
+        self.hint = str(state.get("error_hint", ""))
+        self.retryable = bool(state.get("retryable"))
+        super().__init__(f"{self.detail} {self.hint}".strip() + f" ({self.code})")
+
+
+class JobCancelled(ClientError):
+    """Somebody cancelled the job."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"Job {job_id} was cancelled.")
+
+
+class WaitTimeout(ClientError):
+    """The time to wait is over; the job goes on, and `job_id` finds it again."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"Job {job_id} has not ended yet; it goes on.")
+
+
+def _silent(state: State) -> None:
+    """Tells nobody."""
+
+
+class Client:
+    """One server. Safe to share between threads: every request has its own connection.
+
+    `patience_s` is how long a server that has gone away is waited for once a job is under way,
+    `silence_s` how long a connection may be silent.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        patience_s: float = 300.0,
+        silence_s: float = 60.0,
+    ) -> None:
+        url = (url or os.environ.get("ACTIONMESH_URL") or DEFAULT_URL).rstrip("/")
+        self.url = url if "://" in url else f"http://{url}"
+        self._address = urlsplit(self.url)
+        if self._address.scheme not in ("http", "https") or not self._address.hostname:
+            raise ValueError(f"not an http or https address: {url}")
+        self._key = api_key or os.environ.get("ACTIONMESH_API_KEY") or ""
+        self._patience_s, self._silence_s = patience_s, silence_s
+
+    def run(
+        self,
+        video: PathLike,
+        out: PathLike = "out",
+        *,
+        what: str = "all",
+        timeout: float | None = None,
+        on_progress: Tell = _silent,
+        **options: Any,
+    ) -> Paths:
+        """Send a video, wait, save its files: submit, wait and save in one."""
+        job_id = self.submit(video, on_progress=on_progress, **options)
+        self.wait(job_id, timeout, on_progress)
+        return self.save(job_id, out, what, on_progress)
+
+    def submit(
+        self,
+        video: PathLike,
+        *,
+        mesh: PathLike | None = None,
+        on_progress: Tell = _silent,
+        **options: Any,
+    ) -> str:
+        """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
+
+        Options: mode, seed, start, fps, max_frames, blender_export, formats, webhook_url. The
+        request is safe to repeat, and is repeated when the connection breaks or the server is busy.
+        """
+        files = {} if mesh is None else {"mesh": Path(mesh)}
+        if re.match(r"https?://", str(video)):
+            options["video_url"] = str(video)
+        else:
+            files["file"] = Path(video)
+        form = _Form(_fields(options), files, on_progress)
+        answer = self._call("POST", "/jobs", form, form.headers, busy_s=BUSY_FOR_S)
+        return str(answer["job_id"])
+
+    def status(self, job_id: str) -> State:
+        """The job as it stands."""
+        return self._call("GET", _job(job_id))
+
+    def watch(self, job_id: str, timeout: float | None = None) -> Iterator[State]:
+        """Every new state until the last: by server-sent events, or by polling without them.
+
+        Lives through lost connections and restarts of the server. Raises WaitTimeout.
+        """
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        events = True
+        while True:
+            if events:
+                events = yield from self._follow(job_id, deadline)
+            left_s = max(0.0, deadline - time.monotonic())
+            path = f"{_job(job_id)}?wait={min(1.0, left_s):.3f}"
+            state = self._call("GET", path, patience_s=min(self._patience_s, left_s + 1))
+            yield state
+            if state.get("status") in ENDED:
+                return
+            if not left_s:
+                raise WaitTimeout(job_id)
+
+    def wait(self, job_id: str, timeout: float | None = None, on_progress: Tell = _silent) -> State:
+        """Block until the job is finished. Raises JobFailed, JobCancelled, WaitTimeout."""
+        state: State = {}
+        for state in self.watch(job_id, timeout):
+            on_progress(state)
+        if state["status"] == "error":
+            raise JobFailed(state)
+        if state["status"] == "cancelled":
+            raise JobCancelled(job_id)
+        return state
+
+    def save(
+        self, job_id: str, out: PathLike = "out", what: str = "all", on_progress: Tell = _silent
+    ) -> Paths:
+        """Download a finished job's files into the folder `out`; their paths.
+
+        `what` is `all` or names with commas between: zip, frames, animated, preview, source,
+        poster, or those of files. Files that are there already are kept, a broken download goes on
+        where it broke, and a file has its name only once its hash is right. Raises BadReply.
+        """
+        state = self.status(job_id)
+        if state.get("status") != "finished":
+            detail = f"Job {job_id} has no files yet: it is {state.get('status')}."
+            raise ApiError(409, {"code": "job_not_finished", "detail": detail})
+        wanted = _wanted([_File.of(entry) for entry in state.get("files", [])], what)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        total, before = sum(file.bytes for file in wanted), 0
+        saved: Paths = []
+        for file in wanted:
+            report = _Share(on_progress, "saving", before, total)
+            saved.append(self._save_one(job_id, file, Path(out), report))
+            before += file.bytes
+        return saved
+
+    def cancel(self, job_id: str) -> State:
+        """Stop a queued or running job. Raises ApiError 409 if it has ended."""
+        return self._call("POST", f"{_job(job_id)}/cancel")
+
+    def retry(self, job_id: str, **changes: Any) -> str:
+        """Start the same video again, perhaps with another mode, seed or fps; the new id."""
+        body = json.dumps({name: v for name, v in changes.items() if v is not None}).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
+        answer = self._call("POST", f"{_job(job_id)}/retry", body, headers, busy_s=BUSY_FOR_S)
+        return str(answer["job_id"])
+
+    def delete(self, job_id: str) -> State:
+        """Forget a job and its files, in any state."""
+        return self._call("DELETE", _job(job_id))
+
+    def list(self, status: str = "", limit: int = 20) -> States:
+        """The newest jobs, up to 100; `status` is one or several with commas between."""
+        query = urlencode({"limit": limit, **({"status": status} if status else {})})
+        return States(self._call("GET", f"/jobs?{query}")["jobs"])
+
+    def info(self) -> State:
+        """What the server runs, its modes and limits."""
+        return self._call("GET", "/info")
+
+    # --- downloads and events
+
+    def _save_one(self, job_id: str, file: _File, folder: Path, report: _Share) -> Path:
+        path = folder / file.name
+        part = folder / f".{file.name}.{file.sha256[:12]}.part"
+        for _ in range(2):  # a part that is wrong is fetched from its start again, once
+            if file.is_at(path):
+                report(file.bytes)
+                return path
+            while not self._repeat(lambda: self._fetch(job_id, file, part, report)):
+                pass
+            if file.is_at(part):
+                os.replace(part, path)
+                return path
+            part.unlink()
+        raise BadReply(f"{file.name} has not the hash that the server told.")
+
+    def _fetch(self, job_id: str, file: _File, part: Path, report: _Share) -> bool:
+        """Get what `part` lacks; False if it broke off on the way, with something gained."""
+        done = got = part.stat().st_size if part.is_file() else 0
+        if done >= file.bytes > 0:
+            return True
+        headers = {"Range": f"bytes={done}-", "If-Range": f'"{file.sha256}"'} if done else {}
+        try:
+            with self._exchange("GET", f"/outputs/{quote(job_id)}/{file.name}", headers) as reply:
+                _raise_for(reply)
+                resumed = reply.status == 206 and done > 0
+                got = done if resumed else 0
+                with open(part, "ab" if resumed else "wb") as target:
+                    for chunk in _pieces(lambda: reply.read1(CHUNK_BYTES)):
+                        target.write(chunk)
+                        got += len(chunk)
+                        report(got)
+            if got < file.bytes:
+                raise ServerUnreachable(f"The download of {file.name} broke off.")
+        except ServerUnreachable:
+            if got <= done:
+                raise
+            return False
+        return True
+
+    def _follow(self, job_id: str, deadline: float) -> Generator[State, None, bool]:
+        """States from the event stream while it lasts; the last is left to a GET.
+
+        Returns False if this server has no event streams.
+        """
+        headers = {"Accept": "text/event-stream"}
+        data = b""
+        try:
+            with self._exchange("GET", f"{_job(job_id)}/events", headers) as reply:
+                if reply.status in (404, 405, 501):
+                    return False
+                if not (reply.headers.get("Content-Type") or "").startswith("text/event-stream"):
+                    return True
+                for line in _pieces(lambda: reply.readline(1 << 20)):
+                    if line.startswith(b"data:"):
+                        data += line[5:]
+                    elif not line.strip() and data:
+                        state, data = json.loads(data), b""
+                        if state.get("status") in ENDED:
+                            break
+                        if "status" in state:
+                            yield state
+                    if time.monotonic() > deadline:
+                        break
+        except (ServerUnreachable, ValueError):
+            pass  # a GET, which is repeated, says how the job stands
+        return True
+
+    # --- requests
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | _Form | None = None,
+        headers: Mapping[str, str] | None = None,
+        patience_s: float = CONNECT_FOR_S,
+        busy_s: float = 0.0,
+    ) -> State:
+        """One request and its JSON, repeated while that makes sense."""
+
+        def attempt() -> State:
+            with self._exchange(method, path, headers, body) as reply:
+                _raise_for(reply)
+                return _json(reply)
+
+        return self._repeat(attempt, patience_s, busy_s)
+
+    def _repeat(
+        self, attempt: Callable[[], T], patience_s: float | None = None, busy_s: float = 0.0
+    ) -> T:
+        """Try until it works or time is over; a busy server says itself when to come again."""
+        patience_s = self._patience_s if patience_s is None else patience_s
+        began = time.monotonic()
+        for tries in itertools.count():
+            pause_s = random.uniform(0.5, 1.0) * min(0.5 * 2**tries, 10.0)
+            error: ClientError
+            try:
+                return attempt()
+            except ServerUnreachable as exc:
+                if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+                    raise  # it will not get better, and is never ignored
+                error, limit_s = exc, patience_s
+            except ApiError as exc:
+                if exc.status not in BUSY and exc.code != "idempotency_in_progress":
+                    raise
+                error, limit_s = exc, max(busy_s, patience_s)
+                pause_s = max(pause_s, exc.retry_after_s)
+            if time.monotonic() + pause_s - began > limit_s:
+                raise error
+            if tries or pause_s > 2:
+                log.warning("%s Trying again in %.0f s.", error, max(1.0, pause_s))
+            time.sleep(pause_s)
+        raise AssertionError("count() has no end")
+
+    @contextmanager
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | _Form | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """One request on a connection of its own. Raises ServerUnreachable."""
+        host, port = str(self._address.hostname), self._address.port
+        if self._address.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=self._silence_s, context=ssl.create_default_context()
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=self._silence_s)
+        sent = {"Accept": "application/json", "User-Agent": "actionmesh-client", **(headers or {})}
+        if self._key:
+            sent["Authorization"] = f"Bearer {self._key}"
+        try:
+            with _network(self.url):
+                try:
+                    connection.request(method, self._address.path + path, body, sent)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # refused in the middle of the body: the reply, if there is one, says why
+                reply = connection.getresponse()
+            yield reply
+        finally:
+            connection.close()
+
+
+# --- parts of requests and replies
+
+
+class _Share:
+    """Tells how much of all bytes is through; the form is that of the server's own progress."""
+
+    def __init__(self, tell: Tell, stage: str, before: int, total: int) -> None:
+        self._tell, self._stage, self._before, self._total = tell, stage, before, total
+
+    def __call__(self, done: int) -> None:
+        percent = round(100 * (self._before + done) / max(1, self._total), 1)
+        self._tell({"status": self._stage, "progress": {"stage": self._stage, "percent": percent}})
+
+
+class _Form:
+    """A multipart body, read while it is sent and as often as it is sent: never whole in memory."""
+
+    def __init__(self, fields: Mapping[str, str], files: Mapping[str, Path], tell: Tell) -> None:
+        boundary = uuid.uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"'
+        self._parts: list[bytes | Path] = [
+            f"{head % name}\r\n\r\n{value}\r\n".encode() for name, value in fields.items()
+        ]
+        for name, path in files.items():
+            shown = re.sub(r'[\r\n"\\]', "_", path.name)
+            media = "Content-Type: application/octet-stream"
+            opening = f'{head % name}; filename="{shown}"\r\n{media}\r\n\r\n'
+            self._parts += [opening.encode(), path, b"\r\n"]
+        self._parts.append(f"--{boundary}--\r\n".encode())
+        length = sum(p.stat().st_size if isinstance(p, Path) else len(p) for p in self._parts)
+        self._report = _Share(tell, "uploading", 0, length)
+        self.headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(length),
+            "Idempotency-Key": uuid.uuid4().hex,
+        }
+
+    def __iter__(self) -> Iterator[bytes]:
+        sent = 0
+        for part in self._parts:
+            for chunk in _read(part) if isinstance(part, Path) else (part,):
+                yield chunk
+                sent += len(chunk)
+                self._report(sent)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One entry of a job's `files`, checked: its name is a plain name, never a path."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> _File:
+        name, size, digest = str(entry.get("name")), entry.get("bytes"), str(entry.get("sha256"))
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise BadReply(f"The server names a file {name!r}, which is no plain name.")
+        if not isinstance(size, int) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise BadReply(f"The server tells no size or no hash of {name}.")
+        return cls(name, size, digest)
+
+    def is_at(self, path: Path) -> bool:
+        """True if the whole file lies there, to the last bit."""
+        if not path.is_file() or path.stat().st_size != self.bytes:
+            return False
+        digest = hashlib.sha256()
+        for chunk in _read(path):
+            digest.update(chunk)
+        return digest.hexdigest() == self.sha256
+
+
+def _wanted(files: list[_File], what: str) -> list[_File]:
+    """Raises ValueError for a name that is neither a group nor a file of the job."""
+    if what == "all":
+        return files
+    wanted: list[_File] = []
+    for name in filter(None, map(str.strip, what.split(","))):
+        found = [f for f in files if re.fullmatch(GROUPS.get(name, re.escape(name)), f.name)]
+        if not found:
+            known = ", ".join(["all", *GROUPS])
+            raise ValueError(f"the job has no {name!r}; ask for {known} or the name of a file")
+        wanted += [file for file in found if file not in wanted]
+    return wanted
+
+
+def _fields(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as form fields; what is None, False, empty text or an empty list is left out."""
+    fields = {}
+    for name, value in options.items():
+        if isinstance(value, (list, tuple)):
+            value = ",".join(map(str, value))
+        if value is not None and value is not False and value != "":
+            fields[name] = "true" if value is True else str(value)
+    return fields
+
+
+def _job(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
+
+
+@contextmanager
+def _network(where: str = "the server") -> Iterator[None]:
+    """What may go wrong on the way, as ServerUnreachable."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        raise ServerUnreachable(f"No answer from {where}: {reason}.") from exc
+
+
+def _pieces(read: Callable[[], bytes]) -> Iterator[bytes]:
+    while True:
+        with _network():
+            piece = read()
+        if not piece:
+            return
+        yield piece
+
+
+def _json(reply: http.client.HTTPResponse) -> State:
+    with _network():
+        body = reply.read()
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BadReply("The reply is not JSON: is this the address of an ActionMesh Worker?")
+    return found
+
+
+def _raise_for(reply: http.client.HTTPResponse) -> None:
+    """ApiError for anything but success, whoever on the way has written the body."""
+    if reply.status < 300:
+        return
+    problem: State = {"detail": f"The server answered {reply.status} {reply.reason}."}
+    if reply.status < 400:
+        problem["hint"] = f"The address has moved: {reply.headers.get('Location')}."
+    try:
+        problem.update(_json(reply))
+    except (BadReply, ServerUnreachable):
+        pass  # a proxy's page says no more than the status does
+    raise ApiError(reply.status, problem, _seconds(reply.headers.get("Retry-After") or ""))
+
+
+def _seconds(retry_after: str) -> float:
+    """Retry-After holds seconds or a date."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+# --- the command line: results on stdout, talk on stderr
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "video": {"help": "a video file, a .zip of frames, or an http(s) address"},
+    "job": {"help": "the id of a job"},
+    "--mode": {"help": "default, fast or fast_low_ram"},
+    "--seed": {"type": int, "help": "the same seed gives the same mesh"},
+    "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
+    "--fps": {"type": float, "help": "frames per second to take from the video"},
+    "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
+    "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz"},
+    "--blender-export": {"action": "store_true", "help": "also .fbx and .abc"},
+    "--webhook-url": {"metavar": "URL", "help": "told when the job has ended"},
+    "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one"},
+    "--timeout": {"type": float, "metavar": "S", "help": "wait no longer than S seconds"},
+    "--out": {"metavar": "DIR", "help": "the folder to save into"},
+    "--only": {"default": "all", "metavar": "LIST", "help": f"{', '.join(GROUPS)}, file names"},
+}
+CHANGES = "--mode --seed --start --fps --max-frames"
+OPTIONS = f"{CHANGES} --formats --blender-export --webhook-url --mesh"
+COMMANDS = {  # what each does, and which arguments it takes
+    "run": ("send a video, wait, save its files", f"video {OPTIONS} --timeout --out --only"),
+    "submit": ("send a video and print the id of its job", f"video {OPTIONS}"),
+    "status": ("how a job stands", "job"),
+    "watch": ("follow a job until it has ended", "job --timeout"),
+    "download": ("save the files of a finished job", "job --out --only"),
+    "cancel": ("stop a job", "job"),
+    "retry": ("run a job again and print the new id", f"job {CHANGES}"),
+    "rm": ("delete a job and its files", "job"),
+    "ls": ("list the newest jobs", ""),
+    "info": ("what the server runs, its modes and limits", ""),
+}
+EXITS = """exit codes: 0 done, 1 the job failed, 2 wrong usage or refused by the server,
+3 server unreachable or too busy, 4 cancelled or out of time, 130 interrupted (the job goes on)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    terminal = _Terminal(given.json)
+    try:
+        client = Client(given.url, given.api_key)
+        making = given.command in ("run", "submit", "watch", "download")
+        (_make if making else _ask)(client, given, terminal)
+        return 0
+    except KeyboardInterrupt:
+        again = [Path(sys.argv[0]).name, "watch", terminal.job_id]
+        again += ["--url", given.url] if given.url else []
+        goes_on = f"The job goes on. See it with: python {shlex.join(again)}"
+        terminal.say(goes_on if terminal.job_id else "Interrupted.")
+        return 130
+    except (ClientError, ValueError, OSError) as exc:
+        reason = f"{exc.strerror}: {exc.filename}" if isinstance(exc, OSError) else exc
+        terminal.say(f"error: {reason}")
+        if given.json:
+            terminal.result("", {"error": type(exc).__name__, "message": str(exc), **vars(exc)})
+        return _exit_code(exc)
+
+
+def _exit_code(exc: Exception) -> int:
+    if isinstance(exc, (JobFailed, BadReply)):
+        return 1
+    if isinstance(exc, (JobCancelled, WaitTimeout)):
+        return 4
+    if isinstance(exc, ServerUnreachable) or (isinstance(exc, ApiError) and exc.status in BUSY):
+        return 3
+    return 1 if isinstance(exc, ApiError) and exc.status >= 500 else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Turn a short video into an animated 3D mesh, on an ActionMesh Worker.",
+        epilog=EXITS,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, (about, arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=f"{about}.", epilog=EXITS)
+        for argument in arguments.split():
+            command.add_argument(argument, **ARGUMENTS[argument])
+        command.add_argument("--url", help=f"of the server (ACTIONMESH_URL, or {DEFAULT_URL})")
+        command.add_argument("--api-key", metavar="KEY", help="better in ACTIONMESH_API_KEY")
+        command.add_argument("--json", action="store_true", help="JSON lines on stdout")
+    return parser
+
+
+def _make(client: Client, given: argparse.Namespace, terminal: _Terminal) -> None:
+    """The commands that take their time: run is submit, watch and download in one."""
+    job_id, out = getattr(given, "job", ""), getattr(given, "out", None)
+    facts: State = {}
+    if given.command in ("run", "submit"):
+        job_id = client.submit(given.video, on_progress=terminal.progress, **_options(given))
+        facts, text = {"job_id": job_id}, job_id
+        out = out or f"{Path(urlsplit(given.video).path).stem or 'video'}_mesh"
+    terminal.job_id = job_id
+    if given.command in ("run", "watch"):
+        facts = client.wait(job_id, given.timeout, terminal.progress)
+        text = _sentence(facts)
+    if given.command in ("run", "download"):
+        text = out or f"mesh_{job_id[:8]}"
+        paths = client.save(job_id, text, given.only, terminal.progress)
+        facts = {"job_id": job_id, "status": "saved", "files": [str(path) for path in paths]}
+    terminal.result(text, facts)
+
+
+def _ask(client: Client, given: argparse.Namespace, terminal: _Terminal) -> None:
+    """The commands that are one request."""
+    requests: dict[str, Callable[[], Any]] = {
+        "status": lambda: client.status(given.job),
+        "cancel": lambda: client.cancel(given.job),
+        "retry": lambda: {"job_id": client.retry(given.job, **_options(given))},
+        "rm": lambda: client.delete(given.job),
+        "ls": client.list,
+        "info": client.info,
+    }
+    found = requests[given.command]()
+    for facts in found if isinstance(found, list) else [found]:
+        text = _sentence(facts)
+        if given.command == "ls":
+            words = [str(facts.get(key) or "") for key in ("job_id", "created_at", "filename")]
+            text = f"{words[0]}  {words[1][:19]}  {facts.get('status'):<9}  {words[2]}"
+        elif given.command == "info":
+            text = json.dumps(facts, indent=2, ensure_ascii=False)
+        terminal.result(facts["job_id"] if given.command == "retry" else text, facts)
+
+
+def _options(given: argparse.Namespace) -> dict[str, Any]:
+    names = (name.strip("-").replace("-", "_") for name in OPTIONS.split())
+    return {name: getattr(given, name) for name in names if hasattr(given, name)}
+
+
+def _sentence(state: State) -> str:
+    """How a job stands, in one line."""
+    status = str(state.get("status"))
+    if status == "finished":
+        mesh, total_s = state.get("mesh", {}), state.get("timings", {}).get("total", 0)
+        size = f"{mesh.get('timesteps')} meshes of {mesh.get('vertices')} vertices"
+        return f"finished: {size} in {total_s:.0f} s"
+    if status == "error":
+        return f"error: {state.get('error')} {state.get('error_hint')}"
+    if state.get("cancel_requested"):
+        return "stopping at its next step"
+    return f"{status}: {_words(state)}" if "progress" in state or "eta_seconds" in state else status
+
+
+class _Terminal:
+    """Progress as one line that is redrawn, or as JSON lines where no terminal is."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.job_id = ""
+        self._json = as_json
+        self._draws = sys.stderr.isatty() and not as_json
+        self._told: tuple[object, ...] = ()
+
+    def result(self, text: str, facts: State) -> None:
+        """What was asked for, on stdout."""
+        self._clear()
+        print(json.dumps(facts, ensure_ascii=False) if self._json else text, flush=True)
+
+    def say(self, text: str) -> None:
+        """A word for people, on stderr."""
+        self._clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def progress(self, state: State) -> None:
+        """Redraw the line; or tell a new stage and every twentieth of it as a line of JSON."""
+        about = state.get("progress") or {}
+        if self._draws:
+            line = _bar(state)[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            return
+        told = (state.get("status"), about.get("stage"), float(about.get("percent") or 0) // 5)
+        if told != self._told:
+            self._told = told
+            line = json.dumps({"job_id": self.job_id, "status": told[0], **about})
+            print(line, file=sys.stdout if self._json else sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self._draws:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _bar(state: State) -> str:
+    """`━━━━━━━━━━━━────────────  52 %  motion 12/31, 0:08 left`"""
+    percent = float((state.get("progress") or {}).get("percent") or 0)
+    full = round(24 * percent / 100)
+    return f"{'━' * full}{'─' * (24 - full)} {percent:3.0f} %  {_words(state)}"
+
+
+def _words(state: State) -> str:
+    about = state.get("progress") or {}
+    words = str(about.get("stage") or state.get("status"))
+    position = state.get("queue_position")
+    if position is not None:
+        words = f"{position} before it" if position else "next in the queue"
+    elif int(about.get("steps") or 0) > 1:
+        words += f" {about.get('step')}/{about['steps']}"
+    left_s = about.get("eta_seconds") or state.get("eta_seconds")
+    return words if left_s is None else f"{words}, {left_s // 60:.0f}:{left_s % 60:02.0f} left"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -60,13 +60,13 @@ class Arap:
         tail, head = self.edges.T
         columns = np.arange(count)
         size = (nodes, count)
-        self._starts = sp.coo_array((ones, (tail, columns)), shape=size).tocsr()
-        self._ends = sp.coo_array((ones, (head, columns)), shape=size).tocsr()
-        touching = (self._starts + self._ends).tocsr()
-        # rotations are averaged with those of the neighbours: smoother than the bare local step
-        self._around = (touching + 0.5 * (self.adjacency @ touching)).tocsr()
-        self._divergence = (self._ends - self._starts).tocsr()
-        self._degree = touching
+        starts = sp.coo_array((ones, (tail, columns)), shape=size).tocsr()
+        ends = sp.coo_array((ones, (head, columns)), shape=size).tocsr()
+        self._touching = (starts + ends).tocsr()
+        # complex from the start: scipy would convert a real matrix in every product
+        self._divergence = (ends - starts).astype(np.complex128)
+        self._around = self._touching.astype(np.complex128)
+        self._beside = (0.5 * self.adjacency).astype(np.complex128)
 
     def solve(
         self,
@@ -96,14 +96,14 @@ class Arap:
             np.ascontiguousarray(rest.points[head] - rest.points[tail]).view(np.complex128)[:, 0]
             for rest in rests
         ]
+        sizes = [self._near(self._touching @ (weights * np.abs(span) ** 2)) for span in spans]
         for _ in range(rounds):
-            right = wanted
-            moved = place[head] - place[tail]
-            for rest, span in zip(rests, spans, strict=True):
-                turn = self._similarities(span, moved, weights)
-                ideal = 0.5 * (turn[tail] + turn[head]) * span
-                right = right + self._divergence @ (rest.weight * weights * ideal)
-            place = self._back_substitute(factor, right)
+            moved = weights * (place[head] - place[tail])
+            ideal = np.zeros(len(self.edges), np.complex128)
+            for rest, span, size in zip(rests, spans, sizes, strict=True):
+                turn = self._similarities(span, moved, size)
+                ideal += (0.5 * rest.weight) * (turn[tail] + turn[head]) * span
+            place = self._back_substitute(factor, wanted + self._divergence @ (weights * ideal))
         return place.view(np.float64).reshape(-1, 2)
 
     def mean_of_neighbours(self) -> sp.csr_array:
@@ -111,16 +111,21 @@ class Arap:
         degree = np.maximum(self.adjacency.sum(axis=1), 1)
         return (sp.diags_array(1 / degree) @ self.adjacency).tocsr()
 
-    def _similarities(self, span: Complex, moved: Complex, weights: NDArray[np.float64]) -> Complex:
+    def _similarities(self, span: Complex, moved: Complex, size: NDArray[np.float64]) -> Complex:
         """Per node the rotation, with part of the scale, that best carries rest edges to new ones.
 
-        Least squares in the plane: sum of conj(rest) * new over sum of |rest|^2.
+        Least squares in the plane: sum of conj(rest) * new over sum of |rest|^2 (`size`).
         """
-        carried = self._around @ (weights * np.conj(span) * moved)
-        size = self._around @ (weights * np.abs(span) ** 2)
+        carried: Complex = self._around @ (np.conj(span) * moved)
+        carried = carried + self._beside @ carried
         length = np.abs(carried)
         scale = np.clip(length / np.maximum(size, 1e-9), *_SCALE_LIMITS) ** _SCALE_FREEDOM
         out: Complex = np.where(length > 1e-9, carried / np.maximum(length, 1e-9), 1.0) * scale
+        return out
+
+    def _near(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """With half of what the neighbours have: rotations smoother than the bare local step."""
+        out: NDArray[np.float64] = sums + 0.5 * (self.adjacency @ sums)
         return out
 
     def _factor(
@@ -129,7 +134,7 @@ class Arap:
         """Cholesky factor of the graph Laplacian plus `diagonal`, in LAPACK's lower band form."""
         band = np.zeros((self._width, self.nodes))
         band[self._band] = -weights
-        band[0] = (diagonal + self._degree @ weights)[self._order]
+        band[0] = (diagonal + self._touching @ weights)[self._order]
         factor: NDArray[np.float64] = cholesky_banded(
             band, overwrite_ab=True, lower=True, check_finite=False
         )

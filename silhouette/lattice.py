@@ -8,6 +8,7 @@ mesh. Knows no height and no time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -104,21 +105,31 @@ def embed(sheet: Sheet, points: Points) -> tuple[Triangles, Points]:
 
     A point outside takes the triangle that it is least outside of, extrapolated a little at most.
     """
-    corners = sheet.points[sheet.triangles]
-    tree = cKDTree(corners.mean(axis=1))
-    _, near = tree.query(points, k=min(12, len(corners)))
+    tree = cKDTree(sheet.points[sheet.triangles].mean(axis=1))
+    found, weights = _among_nearest(sheet, tree, points, 3)
+    outside = np.flatnonzero(weights.min(axis=1) < -1e-9)
+    if len(outside):
+        found[outside], weights[outside] = _among_nearest(sheet, tree, points[outside], 12)
+    weights = np.clip(weights, -0.6, 1.6)
+    return sheet.triangles[found], weights / weights.sum(axis=1, keepdims=True)
+
+
+def _among_nearest(
+    sheet: Sheet, tree: Any, points: Points, count: int
+) -> tuple[NDArray[np.int64], Points]:
+    """The best of the `count` triangles whose middles are nearest, and barycentric weights."""
+    _, near = tree.query(points, k=min(count, len(sheet.triangles)))
     near = near.reshape(len(points), -1)
-    origin = corners[near, 0]
-    u, v, r = corners[near, 1] - origin, corners[near, 2] - origin, points[:, None] - origin
+    corners = sheet.points[sheet.triangles[near]]
+    origin = corners[:, :, 0]
+    u, v, r = corners[:, :, 1] - origin, corners[:, :, 2] - origin, points[:, None] - origin
     area = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
     area = np.where(np.abs(area) < 1e-9, 1e-9, area)
     b = (r[..., 0] * v[..., 1] - r[..., 1] * v[..., 0]) / area
     c = (u[..., 0] * r[..., 1] - u[..., 1] * r[..., 0]) / area
     best = np.minimum(np.minimum(b, c), 1 - b - c).argmax(axis=1)
     rows = np.arange(len(points))
-    weights = np.stack([1 - b - c, b, c], -1)[rows, best]
-    weights = np.clip(weights, -0.6, 1.6)
-    return sheet.triangles[near[rows, best]], weights / weights.sum(axis=1, keepdims=True)
+    return near[rows, best], np.stack([1 - b - c, b, c], -1)[rows, best]
 
 
 def _lattice(shape: tuple[int, ...], spacing: float) -> tuple[Points, Triangles]:

@@ -97,7 +97,7 @@ def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scen
 
 
 def _camera_motion(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> Affine:
-    """How the background moves: RANSAC's affine map of tracked corners, identity for want of any."""
+    """How the background moves: RANSAC's affine map of tracked corners, else the identity."""
     still = np.eye(3)
     corners = cv2.goodFeaturesToTrack(one, 600, 0.005, 5)
     if corners is None or len(corners) < 20:

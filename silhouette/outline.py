@@ -34,14 +34,14 @@ def signed_distance(alpha: Field) -> Field:
     """
     height, width = alpha.shape
     soft = cv2.GaussianBlur(alpha, (0, 0), 0.7)
-    mask = (cv2.resize(soft, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(
-        np.uint8
-    )
-    inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    distance = (inside - outside + np.where(mask > 0, -0.5, 0.5).astype(np.float32)) / 2
-    out: Field = cv2.resize(distance, (width, height), interpolation=cv2.INTER_AREA)
-    return out
+    double = cv2.resize(soft, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    mask = cv2.compare(double, 0.5, cv2.CMP_GT)
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance -= cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance -= np.float32(1 / 255) * mask  # both count to the far pixel's centre: the edge
+    distance += np.float32(0.5)  # lies half a pixel before it
+    out: Field = 0.5 * cv2.resize(distance, (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(out, -height - width, height + width)  # infinite where there is no edge
 
 
 def gradient(field: Field) -> Field:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from silhouette.canvas import Canvas
 from silhouette.footage import Flow, Footage
-from silhouette.lattice import Triangles
-from silhouette.outline import Field, Points
 from silhouette.tracking import Tracker
 
 _SIDE_PX = 256
@@ -39,22 +36,11 @@ def choose_reference(canvas: Canvas, candidates: int, tick: Callable[[], None]) 
             continue
         track = tracker.run(reanchor=False, smooth=False, tick=tick)
         overlaps = [
-            overlap(points, tracker.sheet.triangles, alpha)
-            for points, alpha in zip(track, footage.alphas, strict=True)
+            footage.overlap(points, tracker.sheet.triangles, t) for t, points in enumerate(track)
         ]
         score = 0.7 * float(np.mean(overlaps)) + 0.3 * min(overlaps)
         scores[reference] = score + (_FIRST_FRAME_BONUS if reference == 0 else 0.0)
     return max(scores, key=lambda t: scores[t]) if scores else count // 2
-
-
-def overlap(points: Points, triangles: Triangles, alpha: Field) -> float:
-    """Intersection over union of the drawn triangles and the mask; 1 where both are empty."""
-    drawn = np.zeros(alpha.shape, np.uint8)
-    for corners in np.round(points[triangles] * 16).astype(np.int32):
-        cv2.fillConvexPoly(drawn, corners, 1, shift=4)
-    mesh, mask = drawn > 0, alpha > 0.5
-    union = int(np.count_nonzero(mesh | mask))
-    return np.count_nonzero(mesh & mask) / union if union else 1.0
 
 
 def _spread(canvas: Canvas, candidates: int) -> list[int]:

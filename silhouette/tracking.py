@@ -34,6 +34,9 @@ Track = NDArray[np.float64]
 
 _STIFFNESS = 0.4
 _FLOW_WEIGHT = 0.35
+_MOMENTUM_WEIGHT = 0.18
+_MISFIT = 0.01
+"""How much overlap may be lost against the reference frame before momentum is tried."""
 _CONTOUR_WEIGHT = 1.2
 _PREVIOUS_SHAPE = 0.6
 """How much the neighbour's shape counts as rest shape beside the reference's."""
@@ -59,6 +62,7 @@ class Tracker:
         self._rest_areas = signed_areas(self.sheet.points, self.sheet.triangles)
         self._rim_edges = rim_edges(self.sheet.triangles)
         self._rim = np.unique(self._rim_edges)
+        self._best_overlap = footage.overlap(self.sheet.points, self.sheet.triangles, reference)
 
     def run(self, reanchor: bool, smooth: bool, tick: Callable[[], None]) -> Track:
         """Track outwards from the reference to both ends of the clip; `tick` after each frame."""
@@ -66,19 +70,50 @@ class Tracker:
         track = np.empty((count, *self.sheet.points.shape))
         track[self.reference] = self.sheet.points
         glance = _Glance(self.footage, self.reference, self.sheet, self._flow) if reanchor else None
-        for t in range(self.reference + 1, count):
-            track[t] = self._step(track[t - 1], t - 1, t, glance)
-            tick()
-        for t in range(self.reference - 1, -1, -1):
-            track[t] = self._step(track[t + 1], t + 1, t, glance)
-            tick()
+        for way, end in ((1, count), (-1, -1)):
+            momentum = None
+            for t in range(self.reference + way, end, way):
+                before = track[t - way]
+                track[t] = self._step(before, t - way, t, momentum, glance)
+                momentum = track[t] - before
+                tick()
         return self._smooth(track, tick) if smooth else track
 
-    def _step(self, before: Points, source: int, target: int, glance: _Glance | None) -> Points:
-        """From frame `source`, whose nodes are `before`, to its neighbour `target`."""
+    def _step(
+        self,
+        before: Points,
+        source: int,
+        target: int,
+        momentum: Points | None,
+        glance: _Glance | None,
+    ) -> Points:
+        """From frame `source`, whose nodes are `before`, to its neighbour `target`.
+
+        Flow cannot see a limb behind another one; the limb's momentum can. Where flow alone does
+        not fit the outline, both are tried and the better one is taken.
+        """
+        points = self._fit(before, target, *self._carried(before, source, target), glance)
+        if momentum is None:
+            return points
+        overlap = self.footage.overlap(points, self.sheet.triangles, target)
+        if overlap > self._best_overlap - _MISFIT:
+            return points
+        sure = np.full(len(before), _MOMENTUM_WEIGHT)
+        other = self._fit(before, target, before + momentum, sure, glance)
+        better = self.footage.overlap(other, self.sheet.triangles, target) > overlap
+        return other if better else points
+
+    def _fit(
+        self,
+        before: Points,
+        target: int,
+        carried: Points,
+        trust: NDArray[np.float64],
+        glance: _Glance | None,
+    ) -> Points:
+        """Nodes at `before`, proposed to be at `carried`, brought onto the outline of `target`."""
         scale = self.footage.scale
         rests = [Rest(self.sheet.points, 1.0), Rest(before, _PREVIOUS_SHAPE)]
-        carried, trust = self._carried(before, source, target)
         flow = [Pull(self._every, carried, 0.02 + trust)]
         points = self.arap.solve(before, flow, rests, _STIFFNESS, 5)
 

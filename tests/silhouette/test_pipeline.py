@@ -1,0 +1,195 @@
+"""The whole way on small figures: whatever comes in, a sound mesh or NoSubjectFound comes out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.silhouette import Notes, Sample, as_clip, measure
+from errors import Cancelled, NoSubjectFound
+from meshes.sequence import MeshSequence
+from presets import Mode
+from silhouette.pipeline import SilhouettePipeline
+from tests.silhouette.figures import Frames, before, busy, plain, walker, with_alpha
+
+
+def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, Notes]:
+    notes = Notes()
+    return SilhouettePipeline().animate(as_clip(frames), mode, 44, notes), notes
+
+
+def _assert_sound(mesh: MeshSequence) -> None:
+    assert np.abs(mesh.vertices).max() <= 1
+    assert mesh.vertices.max() > 0.9
+    figures = measure(mesh, Sample("", as_clip(_NOTHING), np.ones((len(mesh), 8, 8), bool)))
+    assert figures.watertight
+    assert figures.volume > 0
+    assert figures.degenerate == 0
+    assert figures.turned <= 0.015
+
+
+_NOTHING = np.zeros((16, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def figure() -> tuple[Frames, np.ndarray]:
+    return walker()
+
+
+def test_a_walker_with_alpha_becomes_a_mesh_that_fits(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = figure
+    rgba = with_alpha(frames, masks)
+    mesh, notes = _animate(rgba)
+    figures = measure(mesh, Sample("walker", as_clip(rgba), masks))
+    _assert_sound(mesh)
+    assert figures.iou_mean > 0.88
+    assert figures.photo < 35
+    assert notes.notices == []
+    assert list(notes.stages) == ["background", "shape", "motion", "decoding"]
+    assert len(notes.anchors) == 1
+    assert len(notes.anchors[0]) == 1
+    assert np.array_equal(notes.anchors[0].faces, mesh.faces)
+    assert mesh.texture is not None
+    assert mesh.texture.media_type == "image/jpeg"
+    assert len(mesh.texture.image) < 100_000
+
+
+@pytest.mark.parametrize("colour", [(250, 250, 250), (40, 200, 60), (30, 30, 34)])
+def test_a_plain_background_is_seen_through(
+    figure: tuple[Frames, np.ndarray], colour: tuple[int, int, int]
+) -> None:
+    frames, masks = figure
+    clip = before(frames, masks, plain(128, colour, noise=1.5))
+    mesh, notes = _animate(clip)
+    assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.85
+    assert "low_confidence_segmentation" not in notes.notices
+
+
+def test_a_busy_background_is_a_guess_that_says_so(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = walker(side=256)
+    clip = before(frames, masks, busy(16, 256, 2.0, seed=5))
+    mesh, notes = _animate(clip)
+    assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.6
+    assert "low_confidence_segmentation" in notes.notices
+
+
+def test_opaque_alpha_is_no_alpha(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = figure
+    clip = before(frames, masks, plain(128, (235, 235, 240)))
+    opaque = with_alpha(clip, np.ones_like(masks))
+    mesh, _ = _animate(opaque)
+    assert measure(mesh, Sample("walker", as_clip(opaque), masks)).iou_mean > 0.85
+
+
+def test_a_walker_that_crosses_the_picture_is_followed() -> None:
+    frames, masks = walker(side=192, speed=0.03, size=0.5)
+    mesh, _ = _animate(with_alpha(frames, masks))
+    _assert_sound(mesh)
+    sample = Sample("walker", as_clip(frames), masks)
+    assert measure(mesh, sample).iou_mean > 0.85
+    way = mesh.vertices[-1, :, 0].mean() - mesh.vertices[0, :, 0].mean()
+    assert way > 0.5  # to the right: not mirrored
+
+
+def test_up_is_up_and_the_front_is_towards_the_viewer(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = figure
+    mesh, _ = _animate(with_alpha(frames, masks))
+    head = mesh.vertices[0, mesh.vertices[0, :, 0] > 0.75]
+    assert head[:, 1].mean() > 0.1  # the head is at the upper right
+    v = mesh.vertices[0]
+    normals = np.cross(
+        v[mesh.faces[:, 1]] - v[mesh.faces[:, 0]], v[mesh.faces[:, 2]] - v[mesh.faces[:, 0]]
+    )
+    depth = v[mesh.faces].mean(axis=1)[:, 2]
+    assert np.mean(np.sign(normals[:, 2]) == np.sign(depth)) > 0.9
+
+
+def test_the_same_clip_gives_the_same_mesh(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = figure
+    clip = before(frames, masks, plain(128, (240, 240, 240)))
+    one, two = _animate(clip)[0], _animate(clip)[0]
+    assert np.array_equal(one.vertices, two.vertices)
+    assert one.texture is not None
+    assert two.texture is not None
+    assert one.texture.image == two.texture.image
+
+
+def test_a_still_subject_stays_still(figure: tuple[Frames, np.ndarray]) -> None:
+    frames, masks = figure
+    mesh, _ = _animate(with_alpha(frames[[3] * 16], masks[[3] * 16]))
+    steps = np.abs(np.diff(mesh.vertices, axis=0))
+    assert steps.mean() < 1e-4
+    assert steps.max() < 0.03  # where limbs nearly touch, the rim settles
+
+
+def test_a_border_that_cuts_the_subject_is_noticed() -> None:
+    frames, masks = walker(size=1.35)
+    _, notes = _animate(with_alpha(frames, masks))
+    assert "subject_touches_border" in notes.notices
+
+
+def test_two_subjects_are_noticed() -> None:
+    frames, masks = walker(side=96)
+    rgba = np.concatenate([with_alpha(frames, masks)] * 2, axis=2)
+    mesh, notes = _animate(rgba)
+    _assert_sound(mesh)
+    assert "several_subjects" in notes.notices
+
+
+_NOISE = np.random.default_rng(1).integers(0, 256, (16, 96, 96, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("blank", np.full((16, 96, 96, 3), 255, np.uint8)),
+        ("black", np.zeros((16, 96, 96, 3), np.uint8)),
+        ("noise", _NOISE),
+        ("still noise", np.repeat(_NOISE[:1], 16, axis=0)),
+        ("grainy white", np.clip(_NOISE // 16 + 235, 0, 255).astype(np.uint8)),
+        ("clear", np.zeros((16, 96, 96, 4), np.uint8)),
+        ("opaque white", np.full((16, 96, 96, 4), 255, np.uint8)),
+        ("still scene", busy(16, 128, 0.0, seed=2)),
+        ("panning scene", busy(16, 128, 2.0, seed=3)),
+        ("one pixel", np.full((16, 1, 1, 3), 7, np.uint8)),
+        ("a line", np.full((16, 1, 300, 4), 9, np.uint8)),
+    ],
+)
+def test_no_subject_is_said_to_be_none(name: str, frames: Frames) -> None:
+    with pytest.raises(NoSubjectFound) as found:
+        _animate(frames)
+    assert found.value.hint
+    assert found.value.facts
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(64, 64, 3), (37, 91, 4), (150, 33, 3), (16, 16, 4)]
+)
+def test_odd_pictures_give_a_sound_mesh_or_no_subject(
+    height: int, width: int, channels: int
+) -> None:
+    rng = np.random.default_rng(height + channels)
+    frames = np.zeros((16, height, width, channels), np.uint8)
+    for t in range(16):
+        cells = rng.integers(0, 256, (5, 4, channels)).astype(np.uint8)
+        frames[t] = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+        frames[t, :, : 1 + (t * width) // 40] = 200
+    try:
+        mesh, _ = _animate(frames)
+    except NoSubjectFound:
+        return
+    _assert_sound(mesh)
+
+
+def test_cancel_passes_through(figure: tuple[Frames, np.ndarray]) -> None:
+    class Impatient(Notes):
+        def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+            assert 0 <= step <= steps
+            if (stage, step >= 5) == ("motion", True):
+                raise Cancelled
+
+    frames, masks = figure
+    clip = as_clip(with_alpha(frames, masks))
+    with pytest.raises(Cancelled):
+        SilhouettePipeline().animate(clip, "fast_low_ram", 44, Impatient())

@@ -103,8 +103,9 @@ class _Document:
             raise ValueError("an accessor runs past the end")
         found = np.ndarray((count, width), kind, content, start, (stride, kind.itemsize))
         if accessor.get("normalized") and kind.kind == "u":
-            return (found / np.iinfo(kind).max).astype(np.float32)
-        return found.copy()
+            found = (found / np.iinfo(kind).max).astype(np.float32)
+        copied: NDArray[Any] = np.array(found)
+        return copied
 
 
 def _upload_of(document: _Document) -> Upload:
@@ -171,7 +172,8 @@ def _primitives(document: dict[str, Any]) -> list[tuple[NDArray[np.float64], dic
 
 def _matrix_of(node: dict[str, Any]) -> NDArray[np.float64]:
     if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T  # glTF counts by columns
+        rows: NDArray[np.float64] = np.array(node["matrix"], np.float64).reshape(4, 4).T
+        return rows  # glTF counts by columns
     x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
     turn = np.array(
         [

@@ -20,18 +20,18 @@ Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def sphere(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.linalg.norm(points, axis=-1) - np.float32(0.6)
+    return np.asarray(np.linalg.norm(points, axis=-1) - 0.6, np.float32)
 
 
 def torus(points: NDArray[np.float32]) -> NDArray[np.float32]:
     ring = np.hypot(points[..., 0], points[..., 2]) - 0.6
-    return (np.hypot(ring, points[..., 1]) - 0.22).astype(np.float32)
+    return np.asarray(np.hypot(ring, points[..., 1]) - 0.22, np.float32)
 
 
 def two_balls(points: NDArray[np.float32]) -> NDArray[np.float32]:
     away = np.array([0.5, 0, 0], np.float32)
     apart = [np.linalg.norm(points + side * away, axis=-1) for side in (-1, 1)]
-    return (np.minimum(*apart) - 0.35).astype(np.float32)
+    return np.asarray(np.minimum(*apart) - 0.35, np.float32)
 
 
 @pytest.mark.parametrize("band", [False, True])

@@ -1,0 +1,163 @@
+"""Each speed-up by itself: the same numbers, fewer passes, nothing left behind."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actionmesh_wrapper import ActionMeshPipeline
+from tests.upstream import tiny
+from tests.upstream.reports import Recorder
+from upstream import speedups
+from upstream.anchor import _call_triposg
+from upstream.background import cut_out, to_pictures
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+ROUNDING = 1e-5
+
+
+def pipe_of(resident: ActionMeshPipeline) -> Any:
+    assert resident._engine is not None
+    return resident._engine.pipe
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cropping_first_gives_upstreams_pixels(opened: Any, seed: int) -> None:
+    from actionmesh.preprocessing.image_processor import ImagePreprocessor
+
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (3, 120 + seed, 161, 4), dtype=np.uint8)
+    frames[..., 3] = 0
+    for k, frame in enumerate(frames):
+        top, left = 10 + 3 * k, 20 + 11 * seed
+        frame[top : top + 60, left : left + 80, 3] = rng.integers(0, 256, (60, 80))
+    pictures = to_pictures(frames)
+    wanted = ImagePreprocessor().process_images(pictures)
+    for made, stock in zip(speedups.crop_first(pictures), wanted, strict=True):
+        assert np.array_equal(np.asarray(made), np.asarray(stock))
+
+
+def test_batched_background_gives_upstreams_masks(resident: ActionMeshPipeline) -> None:
+    remover = pipe_of(resident).background_removal
+    frames = tiny.clip_of(16, alpha=False).frames.copy()
+    alpha = np.full((*frames.shape[:3], 1), 255, np.uint8)
+    pictures = to_pictures(np.concatenate([frames, alpha], axis=3))
+    pictures[2] = to_pictures(tiny.clip_of(16).frames)[2]  # one that has its own alpha
+    wanted = [remover.process_image(picture) for picture in pictures]
+    for batch in (1, 3, 4):
+        told: list[tuple[int, int]] = []
+        made = cut_out(remover, pictures, lambda *step, told=told: told.append(step), batch)
+        assert told[-1] == (16, 16)
+        for ours, stock in zip(made, wanted, strict=True):
+            assert np.array_equal(np.asarray(ours), np.asarray(stock))
+
+
+def test_one_decoder_pass_serves_the_whole_octree(resident: ActionMeshPipeline) -> None:
+    import torch
+
+    # on a CPU float16 would round where a GPU does not
+    vae = copy.deepcopy(pipe_of(resident).image_to_3d_pipe.vae).float()
+    random = torch.Generator().manual_seed(1)
+    latent = torch.randn(1, tiny.TOKENS, tiny.CHANNELS, generator=random)
+    points = torch.rand(4, 500, 3, generator=random) * 2 - 1
+    passes: list[int] = []
+    vae.decoder.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    chunks = [points[:2], points[2:], points[:1]]
+    pairs = [(latent.expand(len(chunk), -1, -1), chunk) for chunk in chunks]
+    with torch.no_grad():
+        wanted = [vae.decode(*pair).sample for pair in pairs]
+        assert len(passes) == len(chunks)
+        with speedups.shared_octree_kv(vae):
+            made = [vae.decode(*pair).sample for pair in pairs]
+        assert len(passes) == len(chunks) + 1
+        after = vae.decode(*pairs[0]).sample
+    assert all((a - b).abs().max() < ROUNDING for a, b in zip(made, wanted, strict=True))
+    assert torch.equal(after, wanted[0])
+    assert "forward" not in vars(vae.decoder)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_zero_context_costs_no_cross_attention(resident: ActionMeshPipeline, split: bool) -> None:
+    import torch
+
+    denoiser = pipe_of(resident).temporal_3D_denoiser
+    random = torch.Generator().manual_seed(3)
+    frames = 4
+    hidden = torch.randn(2, frames, tiny.TOKENS, tiny.CHANNELS, generator=random)
+    context = torch.randn(2, frames, 26, tiny.CONTEXT, generator=random)
+    context[0] = 0
+    times = torch.arange(frames, dtype=torch.float32).expand(2, -1)
+
+    def run() -> Any:
+        halves = [slice(0, 1), slice(1, 2)] if split else [slice(0, 2)]
+        with torch.inference_mode():
+            return torch.cat(
+                [
+                    denoiser.forward(
+                        hidden_states=hidden[half],
+                        context=context[half],
+                        framestep=times[half],
+                        diffusion_time=torch.full((len(hidden[half]),), 0.5),
+                        mask=torch.zeros(len(hidden[half]), frames),
+                    )[0]
+                    for half in halves
+                ]
+            )
+
+    processors = [block.x_attn.processor for block in denoiser.blocks]
+    rows: list[int] = []
+    hook = denoiser.blocks[0].x_attn.to_q.register_forward_hook(
+        lambda _module, given, _out: rows.append(given[0].shape[0])
+    )
+    try:
+        wanted = run()
+        before = sum(rows)
+        rows.clear()
+        with speedups.bias_cross_attention(denoiser):
+            made = run()
+    finally:
+        hook.remove()
+    assert before == 2 * frames
+    assert sum(rows) == frames
+    assert (made - wanted).abs().max() < ROUNDING
+    assert "forward" not in vars(denoiser)
+    assert [block.x_attn.processor for block in denoiser.blocks] == processors
+    assert torch.equal(run(), wanted)
+
+
+def test_the_mesh_thread_gives_the_same_mesh_later(resident: ActionMeshPipeline) -> None:
+    use = speedups.Speedups.none()
+    threaded = replace(use, threaded_mesh=True)
+    clip = tiny.clip_of(16)
+    wanted = resident.animate(clip, "fast", 4, Recorder())
+    resident._use, report = threaded, Recorder()
+    try:
+        made = resident.animate(clip, "fast", 4, report)
+    finally:
+        resident._use = use
+    assert np.array_equal(made.vertices, wanted.vertices)
+    assert len(report.anchors) == 1
+
+
+def test_triposg_errors_other_than_a_missing_surface_are_not_hidden(
+    resident: ActionMeshPipeline,
+) -> None:
+    with pytest.raises(ValueError, match="image"):
+        _call_triposg(pipe_of(resident).image_to_3d_pipe, image=object())
+
+
+def test_compiled_blocks_give_the_same_job(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    pipe = pipe_of(resident)
+    speedups.compile_blocks(pipe, None)
+    assert compiled == [*pipe.temporal_3D_denoiser.blocks, *pipe.temporal_3D_vae.blocks]

@@ -20,6 +20,7 @@ import argparse
 import email.utils
 import hashlib
 import http.client
+import io
 import itertools
 import json
 import logging
@@ -134,8 +135,8 @@ class Client:
         patience_s: float = 300.0,
         silence_s: float = 60.0,
     ) -> None:
-        url = (url or os.environ.get("ACTIONMESH_URL") or DEFAULT_URL).rstrip("/")
-        self.url = url if "://" in url else f"http://{url}"
+        url = url or os.environ.get("ACTIONMESH_URL") or DEFAULT_URL
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._address = urlsplit(self.url)
         if self._address.scheme not in ("http", "https") or not self._address.hostname:
             raise ValueError(f"not an http or https address: {url}")
@@ -610,6 +611,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # the bar, on a terminal without Unicode
     terminal = _Terminal(given.json)
     try:
         client = Client(given.url, given.api_key)

@@ -1,0 +1,489 @@
+"""The client against real servers: unruly ones for what goes wrong, the worker for the rest."""
+
+from __future__ import annotations
+
+import email
+import hashlib
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import client
+from client import (
+    ApiError,
+    BadReply,
+    Client,
+    JobCancelled,
+    JobFailed,
+    ServerUnreachable,
+    WaitTimeout,
+)
+from tests.servers import ROOT, ProcessServer, free_port
+from tests.unruly_server import (
+    Request,
+    UnrulyServer,
+    content,
+    events,
+    problem,
+    reply,
+    unruly_server,
+)
+
+CLIP = ROOT / "examples" / "dancing_sprout.mp4"
+BARE_PYTHON = [sys.executable, "-I", "-S", str(ROOT / "client.py")]
+GLB = os.urandom(700_000)
+ACCEPTED = reply({"job_id": "j1", "status": "queued"}, 202)
+RUNNING = {"job_id": "j1", "status": "running", "progress": {"percent": 40.0, "stage": "motion"}}
+FINISHED: dict[str, Any] = {
+    "job_id": "j1",
+    "status": "finished",
+    "mesh": {"timesteps": 31, "vertices": 9},
+    "timings": {"total": 3.0},
+    "files": [
+        {"name": "mesh_000.glb", "bytes": len(GLB), "sha256": hashlib.sha256(GLB).hexdigest()}
+    ],
+}
+
+
+@pytest.fixture
+def unruly() -> Iterator[UnrulyServer]:
+    with unruly_server() as server:
+        yield server
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(os.urandom(100_000))
+    return path
+
+
+def call(*arguments: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line on a bare interpreter: no site packages, no environment."""
+    return subprocess.run(
+        [*BARE_PYTHON, *arguments, *(["--url", url] if url else [])],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+        timeout=60,
+    )
+
+
+# --- sending
+
+
+def test_a_clip_is_sent_as_one_form_with_its_options(unruly: UnrulyServer, clip: Path) -> None:
+    unruly.on("POST /jobs", ACCEPTED)
+    awkward = clip.rename(clip.with_name('my "best" clip é.mp4'))
+    job_id = Client(unruly.url, "secret").submit(
+        awkward, mode="fast", seed=0, fps=None, blender_export=True, formats=["usdz", "npz"]
+    )
+    assert job_id == "j1"
+    seen = unruly.seen[0]
+    head = f"Content-Type: {seen.headers['Content-Type']}\r\n\r\n".encode()
+    parts = email.message_from_bytes(head + seen.body).walk()
+    next(parts)
+    sent = {part.get_param("name", header="content-disposition"): part for part in parts}
+    fields = {k: v.get_payload() for k, v in sent.items() if k != "file"}
+    assert fields == {"mode": "fast", "seed": "0", "blender_export": "true", "formats": "usdz,npz"}
+    assert sent["file"].get_payload(decode=True) == awkward.read_bytes()
+    assert seen.headers["Authorization"] == "Bearer secret"
+
+
+def test_an_address_is_sent_as_video_url(unruly: UnrulyServer) -> None:
+    unruly.on("POST /jobs", ACCEPTED)
+    Client(unruly.url).submit("https://example.org/cat.mp4")
+    assert b'name="video_url"\r\n\r\nhttps://example.org/cat.mp4\r\n' in unruly.seen[0].body
+
+
+def test_a_big_file_is_never_whole_in_memory(unruly: UnrulyServer, tmp_path: Path) -> None:
+    def discard(request: Request) -> None:
+        left = int(request.headers["Content-Length"])
+        while left:
+            left -= len(request.rfile.read1(min(left, 1 << 16)))
+        ACCEPTED(request)
+
+    discard.before_body = True  # type: ignore[attr-defined]
+    unruly.on("POST /jobs", discard)
+    big = tmp_path / "big.mp4"
+    with open(big, "wb") as file:
+        file.truncate(64_000_000)
+    tracemalloc.start()
+    try:
+        Client(unruly.url).submit(big)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_busy_server_is_asked_again_when_it_says_and_with_the_same_key(
+    unruly: UnrulyServer, clip: Path
+) -> None:
+    unruly.on("POST /jobs", problem(503, "queue_full", Retry_After="1"), ACCEPTED)
+    began = time.monotonic()
+    assert Client(unruly.url).submit(clip) == "j1"
+    assert time.monotonic() - began >= 1
+    first, second = unruly.asked("POST /jobs")
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    assert first.body == second.body
+
+
+def test_two_submissions_have_two_keys(unruly: UnrulyServer, clip: Path) -> None:
+    unruly.on("POST /jobs", ACCEPTED)
+    for _ in range(2):
+        Client(unruly.url).submit(clip)
+    assert len({seen.headers["Idempotency-Key"] for seen in unruly.seen}) == 2
+
+
+def test_a_lost_reply_is_asked_for_again(unruly: UnrulyServer, clip: Path) -> None:
+    unruly.on("POST /jobs", Request.hang_up, problem(409, "idempotency_in_progress"), ACCEPTED)
+    assert Client(unruly.url).submit(clip) == "j1"
+
+
+def test_a_refusal_tells_all_that_the_server_told(unruly: UnrulyServer, clip: Path) -> None:
+    unruly.on("POST /jobs", problem(422, "video_too_short"))
+    with pytest.raises(ApiError) as caught:
+        Client(unruly.url).submit(clip)
+    error = caught.value
+    assert (error.status, error.code, error.request_id) == (422, "video_too_short", "r1")
+    assert (error.detail, error.hint) == ("About video_too_short.", "Do better.")
+    assert len(unruly.asked("POST /jobs")) == 1
+
+
+def test_a_refusal_in_the_middle_of_the_body_is_still_read(
+    unruly: UnrulyServer, tmp_path: Path
+) -> None:
+    def refuse(request: Request) -> None:
+        problem(413, "upload_too_large", Connection="close")(request)
+        request.close_connection = True
+
+    refuse.before_body = True  # type: ignore[attr-defined]
+    unruly.on("POST /jobs", refuse)
+    big = tmp_path / "big.mp4"
+    with open(big, "wb") as file:
+        file.truncate(30_000_000)
+    with pytest.raises((ApiError, ServerUnreachable)) as caught:
+        Client(unruly.url).submit(big)
+    assert getattr(caught.value, "code", "upload_too_large") == "upload_too_large"
+
+
+def test_a_page_of_a_proxy_is_told_by_its_status(unruly: UnrulyServer) -> None:
+    unruly.on("GET /info", lambda request: request.send(500, b"<html>oops</html>", {}))
+    with pytest.raises(ApiError, match="500"):
+        Client(unruly.url).info()
+
+
+def test_a_stranger_at_the_address_is_recognised(unruly: UnrulyServer) -> None:
+    unruly.on("GET /info", lambda request: request.send(200, b"<html>hello</html>", {}))
+    with pytest.raises(BadReply, match="ActionMesh Worker"):
+        Client(unruly.url).info()
+
+
+def test_an_address_may_have_a_path(unruly: UnrulyServer) -> None:
+    unruly.on("GET /mesh/info", reply({"name": "here"}))
+    assert Client(f"{unruly.url}/mesh/").info() == {"name": "here"}
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://"])
+def test_a_wrong_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        Client(url)
+
+
+# --- waiting
+
+
+def test_waiting_polls_where_there_are_no_events(unruly: UnrulyServer) -> None:
+    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    told: list[client.State] = []
+    assert Client(unruly.url).wait("j1", on_progress=told.append) == FINISHED
+    assert [state["status"] for state in told] == ["running", "finished"]
+    assert len(unruly.asked("GET /jobs/j1/events")) == 1
+
+
+def test_waiting_listens_where_there_are_events(unruly: UnrulyServer) -> None:
+    lines = f"event: progress\ndata: {json.dumps(RUNNING)}\n\n: heartbeat\n\n".encode()
+    unruly.on("GET /jobs/j1/events", events(lines[:20], lines[20:], b"event: done\ndata: {}\n\n"))
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    told: list[client.State] = []
+    Client(unruly.url).wait("j1", on_progress=told.append)
+    assert told == [RUNNING, FINISHED]
+
+
+def test_an_event_stream_that_breaks_is_taken_up_again(unruly: UnrulyServer) -> None:
+    half = f"data: {json.dumps(RUNNING)}\n\ndata: {{".encode()
+    unruly.on("GET /jobs/j1/events", events(half), events(half))
+    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    assert Client(unruly.url).wait("j1")["status"] == "finished"
+    assert len(unruly.asked("GET /jobs/j1/events")) == 2
+
+
+def test_waiting_lives_through_a_restart_of_the_server() -> None:
+    port = free_port()
+    ended: list[client.State] = []
+    with unruly_server(port) as first:
+        first.on("GET /jobs/j1", reply(RUNNING))
+        waiting = threading.Thread(target=lambda: ended.append(Client(first.url).wait("j1")))
+        waiting.start()
+        while not first.asked("GET /jobs/j1"):
+            time.sleep(0.02)
+    time.sleep(0.7)
+    with unruly_server(port) as second:
+        second.on("GET /jobs/j1", problem(503, "starting"), reply(FINISHED))
+        waiting.join(30)
+    assert ended == [FINISHED]
+
+
+def test_waiting_gives_up_on_a_server_that_stays_away(tmp_path: Path) -> None:
+    patient_for_a_second = Client(f"http://127.0.0.1:{free_port()}", patience_s=1)
+    began = time.monotonic()
+    with pytest.raises(ServerUnreachable):
+        patient_for_a_second.wait("j1")
+    assert time.monotonic() - began < 5
+
+
+def test_the_end_of_the_time_to_wait_tells_the_job(unruly: UnrulyServer) -> None:
+    unruly.on("GET /jobs/j1", reply(RUNNING))
+    with pytest.raises(WaitTimeout) as caught:
+        Client(unruly.url).wait("j1", timeout=0.2)
+    assert caught.value.job_id == "j1"
+
+
+def test_a_failed_job_tells_why(unruly: UnrulyServer) -> None:
+    failed = {"error": "No GPU memory.", "error_code": "gpu_out_of_memory", "retryable": True}
+    hint = {"error_hint": "Use fast_low_ram."}
+    unruly.on("GET /jobs/j1", reply({"job_id": "j1", "status": "error", **failed, **hint}))
+    with pytest.raises(JobFailed, match="No GPU memory. Use fast_low_ram.") as caught:
+        Client(unruly.url).wait("j1")
+    assert (caught.value.code, caught.value.retryable) == ("gpu_out_of_memory", True)
+
+
+def test_a_cancelled_job_is_no_failed_one(unruly: UnrulyServer) -> None:
+    unruly.on("GET /jobs/j1", reply({"job_id": "j1", "status": "cancelled"}))
+    with pytest.raises(JobCancelled):
+        Client(unruly.url).wait("j1")
+
+
+# --- saving
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_broke(
+    unruly: UnrulyServer, tmp_path: Path
+) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    rest = {"status": 206, "Content_Range": f"bytes 300000-{len(GLB) - 1}/{len(GLB)}"}
+    unruly.on(
+        "GET /outputs/j1/mesh_000.glb",
+        content(GLB, slice(0, 300_000)),
+        content(GLB, slice(300_000, None), **rest),  # type: ignore[arg-type]
+    )
+    assert Client(unruly.url).save("j1", tmp_path / "out") == [tmp_path / "out/mesh_000.glb"]
+    assert (tmp_path / "out/mesh_000.glb").read_bytes() == GLB
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mesh_000.glb"]
+    again = unruly.asked("GET /outputs/j1/mesh_000.glb")[1]
+    assert again.headers["Range"] == "bytes=300000-"
+    assert again.headers["If-Range"] == f'"{FINISHED["files"][0]["sha256"]}"'
+
+
+def test_a_server_without_ranges_is_read_from_the_start(
+    unruly: UnrulyServer, tmp_path: Path
+) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB, slice(0, 300_000)), content(GLB))
+    [path] = Client(unruly.url).save("j1", tmp_path)
+    assert path.read_bytes() == GLB
+
+
+def test_a_file_that_is_there_is_not_fetched_again(unruly: UnrulyServer, tmp_path: Path) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    (tmp_path / "mesh_000.glb").write_bytes(GLB)
+    Client(unruly.url).save("j1", tmp_path)
+    assert not unruly.asked("GET /outputs/j1/mesh_000.glb")
+
+
+def test_a_wrong_hash_never_gets_a_name(unruly: UnrulyServer, tmp_path: Path) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(bytes(len(GLB))))
+    with pytest.raises(BadReply, match="hash"):
+        Client(unruly.url).save("j1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(unruly.asked("GET /outputs/j1/mesh_000.glb")) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["../mesh.glb", "/etc/passwd", "a/b.glb", "", ".ssh", "a\\b", "C:x"]
+)
+def test_a_name_that_is_a_path_is_refused(unruly: UnrulyServer, tmp_path: Path, name: str) -> None:
+    unruly.on(
+        "GET /jobs/j1", reply({**FINISHED, "files": [{**FINISHED["files"][0], "name": name}]})
+    )
+    with pytest.raises(BadReply, match="plain name"):
+        Client(unruly.url).save("j1", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_not_taken_for_a_lost_server(unruly: UnrulyServer, tmp_path: Path) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    (tmp_path / f".mesh_000.glb.{FINISHED['files'][0]['sha256'][:12]}.part").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Client(unruly.url).save("j1", tmp_path)
+
+
+def test_only_what_was_asked_for_is_saved(unruly: UnrulyServer, tmp_path: Path) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    with pytest.raises(ValueError, match="no 'zip'"):
+        Client(unruly.url).save("j1", tmp_path, "zip")
+
+
+# --- the command line
+
+
+def test_a_bare_python_can_run_it() -> None:
+    result = call("--help")
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in client.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["fly"], ["run", "nowhere.mp4"]])
+def test_wrong_usage_exits_with_2(arguments: list[str], unruly: UnrulyServer) -> None:
+    assert call(*arguments, url=unruly.url).returncode == 2
+
+
+def test_an_unreachable_server_exits_with_3() -> None:
+    result = call("info", url=f"http://127.0.0.1:{free_port()}")
+    assert result.returncode == 3
+    assert "Connection refused" in result.stderr
+
+
+def test_a_run_prints_its_folder_and_tells_progress_as_json_lines(
+    unruly: UnrulyServer, clip: Path, tmp_path: Path
+) -> None:
+    unruly.on("POST /jobs", ACCEPTED)
+    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    result = call("run", str(clip), "--out", str(tmp_path / "out"), url=unruly.url)
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'out'}\n")
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert {"uploading", "running", "finished", "saving"} == {line["status"] for line in lines}
+
+
+def test_with_json_everything_is_json_on_stdout(
+    unruly: UnrulyServer, clip: Path, tmp_path: Path
+) -> None:
+    unruly.on("POST /jobs", ACCEPTED)
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    result = call("run", str(clip), "--out", str(tmp_path), "--json", url=unruly.url)
+    assert (result.returncode, result.stderr) == (0, "")
+    last = [json.loads(line) for line in result.stdout.splitlines()][-1]
+    files = [str(tmp_path / "mesh_000.glb")]
+    assert last == {"job_id": "j1", "status": "saved", "files": files}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("error", 1), ("cancelled", 4), ("running", 4), ("finished", 0)]
+)
+def test_the_exit_code_of_watch_tells_how_it_ended(
+    unruly: UnrulyServer, status: str, code: int
+) -> None:
+    unruly.on("GET /jobs/j1", reply({**RUNNING, "status": status}))
+    assert call("watch", "j1", "--timeout", "0.1", url=unruly.url).returncode == code
+
+
+def test_ctrl_c_detaches_and_says_how_to_come_back(unruly: UnrulyServer) -> None:
+    unruly.on("GET /jobs/j1", reply(RUNNING))
+    command = [*BARE_PYTHON, "watch", "j1", "--url", unruly.url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not unruly.asked("GET /jobs/j1"):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert f"client.py watch j1 --url {unruly.url}" in stderr
+    assert not unruly.asked("POST /jobs/j1/cancel")
+
+
+def test_a_certificate_that_nobody_signed_is_refused_at_once(tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    pair = tmp_path / "pair.pem"
+    subject = ["-subj", "/CN=localhost", "-days", "2", "-nodes", "-newkey", "rsa:2048"]
+    files = ["-keyout", str(pair), "-out", str(tmp_path / "cert.pem")]
+    subprocess.run(["openssl", "req", "-x509", *subject, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", pair)
+    with unruly_server() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        result = call("info", url=f"https://localhost:{server.server_port}")
+    assert result.returncode == 3
+    assert "CERTIFICATE_VERIFY_FAILED" in result.stderr or "certificate" in result.stderr
+
+
+# --- the worker itself
+
+
+@pytest.mark.slow
+def test_a_clip_becomes_meshes_on_a_bare_python(server: ProcessServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    few = ["--mode", "fast_low_ram", "--max-frames", "16", "--seed", "7"]
+    result = call("run", str(CLIP), *few, "--out", str(out), "--json", url=server.url)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    percents = [line["percent"] for line in lines if line["status"] == "running"]
+    assert percents == sorted(percents)
+    assert {path.name for path in out.iterdir()} >= {
+        *(f"mesh_{k:03d}.glb" for k in range(16)), "animated_mesh.glb", "meshes.zip", "preview.mp4"
+    }  # fmt: skip
+
+    worker, job_id = Client(server.url), lines[-1]["job_id"]
+    assert worker.status(job_id)["options"]["seed"] == 7
+    assert job_id in {job["job_id"] for job in worker.list(status="finished")}
+    assert [p.name for p in worker.save(job_id, tmp_path, "zip,poster")] == [
+        "meshes.zip", "poster.webp"
+    ]  # fmt: skip
+    with pytest.raises(ApiError) as caught:
+        worker.cancel(job_id)
+    assert caught.value.status == 409
+    assert worker.delete(job_id)["status"] == "deleted"
+    assert call("status", job_id, url=server.url).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_job_can_be_cancelled_from_elsewhere(server: ProcessServer) -> None:
+    worker = Client(server.url)
+    job_id = worker.submit(CLIP)
+    threading.Timer(1.0, lambda: worker.cancel(job_id)).start()
+    with pytest.raises(JobCancelled):
+        worker.wait(job_id, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "options", "code"),
+    [
+        ("pyproject.toml", {}, "unsupported_media_type"),
+        ("examples/dancing_sprout.mp4", {"mode": "fsat"}, "invalid_parameter"),
+        ("examples/dancing_sprout.mp4", {"start": 1.9}, "video_too_short"),
+    ],
+)
+def test_what_the_worker_refuses_comes_with_its_code(
+    server: ProcessServer, path: str, options: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        Client(server.url).submit(ROOT / path, **options)
+    assert caught.value.code == code
+    assert caught.value.hint

@@ -39,6 +39,8 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     # httpx logs whole URLs at INFO, and a video_url may carry a token in its query
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # python-multipart warns of every byte that a stranger got wrong; our reply says it once
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _add_job_id(record: logging.LogRecord) -> bool:

@@ -23,7 +23,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 import logs
-from api import docs_page, outputs, page, problems, status, submissions
+from api import docs_page, documents, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.connections import PatientProtocol
 from api.guards import Guards
@@ -76,6 +76,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.service = service
     files = page.kept_files()
@@ -92,6 +93,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     for router in routers:
         app.include_router(router)
         _answer_head(app, router)
+    documents.complete(app)
     return app
 
 

@@ -11,7 +11,7 @@ _JOB_HEAD = {
     "mode": "default",
     "pipeline": "silhouette",
     "options": {
-        "start": 0.0, "fps": None, "max_frames": 31, "seed": 44, "blender_export": False,
+        "start": 0.0, "fps": 10.0, "max_frames": 31, "seed": 44, "blender_export": False,
         "formats": [],
     },
     "created_at": "2026-11-22T15:00:00.000Z",
@@ -37,7 +37,7 @@ _FINISHED = {
     "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
     "warnings": [],
     "finished_at": "2026-11-22T15:00:54.100Z",
-    "expires_at": None,
+    "expires_at": "2026-11-29T15:00:54.100Z",
 }
 _RUNNING = {
     **_JOB_HEAD,
@@ -60,7 +60,7 @@ _FAILED = {
     "timings": {"queued": 0.1, "total": 2.0},
     "warnings": [],
     "finished_at": "2026-11-22T15:00:11.100Z",
-    "expires_at": None,
+    "expires_at": "2026-11-29T15:00:54.100Z",
 }
 JOB_EXAMPLES: dict[str, dict[str, Any]] = {
     "queued": {**_JOB_HEAD, "status": "queued", "queue_position": 0, "eta_seconds": 54.0},

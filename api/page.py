@@ -20,6 +20,8 @@ from errors import NotFound
 
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "web"
+EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"
+"""What the page sends when somebody only wants to try it; at /example.mp4."""
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -72,13 +74,16 @@ class KeptFile:
 
 
 def kept_files(web: Path = WEB) -> dict[str, KeptFile]:
-    """Address -> file, for every file of web/ that has a media type of ours."""
+    """Address -> file, for every file of web/ that has a media type of ours, and the example."""
     found = sorted(web.rglob("*")) if web.is_dir() else []
-    return {
+    files = {
         f"/{path.relative_to(web).as_posix()}": KeptFile(path)
         for path in found
         if path.suffix in MEDIA_TYPES and path.is_file() and not path.is_symlink()
     }
+    if files and EXAMPLE.is_file():
+        files["/example.mp4"] = KeptFile(EXAMPLE)
+    return files
 
 
 def page_router(files: dict[str, KeptFile]) -> APIRouter:

@@ -13,10 +13,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.admission import Admission, NewJob, admission
-from api.documents import ACCEPTED, UPLOAD_BODY, UPLOAD_ERRORS, answers
+from api.documents import ACCEPTED, UPLOAD_ERRORS, answers
 from api.multipart import Received
 from api.options import OPTION_NAMES, check_names, parse_options
 from api.replies import JsonReply
+from api.request_bodies import UPLOAD_BODY
 from api.service import Service, service_of
 from api.uploads import check_head, content_length, receive
 from errors import BothInputs, MissingInput, ModeUnavailable, UrlNotAllowed

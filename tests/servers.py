@@ -118,6 +118,7 @@ def thread_server(
             port=0,
             http=PatientProtocol,
             access_log=False,
+            server_header=False,
             log_config=None,
             timeout_graceful_shutdown=2,
         )

@@ -1,0 +1,245 @@
+"""Who may ask: Host, Origin and key, each as a matrix; and the headers on every reply."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from api.guards import SECURITY_HEADERS
+from tests.api.bodies import send, submit
+from tests.api.conftest import Serve
+from tests.api.test_submissions import refused
+from tests.servers import ThreadServer
+
+EVIL = "https://evil.example"
+
+
+# --- every reply
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/health"), ("GET", "/nope"), ("PATCH", "/jobs"), ("POST", "/jobs"), ("GET", "/docs")],
+)
+def test_every_reply_carries_an_id_and_the_security_headers(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    headers = client.request(method, path).headers
+    assert len(headers["x-request-id"]) == 32
+    for name, value in SECURITY_HEADERS:
+        assert headers[name.decode()] == value.decode()
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize("given", ["abc-1", "A.b_c-9", "x" * 64])
+def test_a_sane_request_id_is_echoed(client: httpx.Client, given: str) -> None:
+    response = client.get("/health", headers={"X-Request-ID": given})
+    assert response.headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["x" * 65, "a b", "<script>", "a\tb", ""])
+def test_another_request_id_is_replaced(client: httpx.Client, given: str) -> None:
+    response = client.get("/health", headers={"X-Request-ID": given})
+    assert len(response.headers["x-request-id"]) == 32
+
+
+def test_405_names_what_is_possible(client: httpx.Client) -> None:
+    response = client.put("/jobs")
+    refused(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "GET, HEAD, POST"
+    assert client.put("/health").headers["allow"] == "GET, HEAD"
+    assert client.get("/jobs/x/cancel").headers["allow"] == "POST"
+
+
+# --- Host
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:1", "[::1]:8000", "localhost."]
+)
+def test_on_loopback_local_names_are_answered(client: httpx.Client, host: str) -> None:
+    assert client.get("/health", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "a b", ":80",
+             "localhost:x", "[::1", "127.0.0.2"],
+)  # fmt: skip
+def test_on_loopback_other_names_are_not(client: httpx.Client, host: str) -> None:
+    refused(client.get("/health", headers={"Host": host}), 400, "bad_host")
+
+
+def test_allowed_hosts_are_answered_beside_the_local_ones(serve: Serve) -> None:
+    hosts = ("mesh.example.com", "*.mesh.test")
+    with httpx.Client(base_url=serve(host="0.0.0.0", allowed_hosts=hosts).url) as client:
+        answered = {
+            host: client.get("/health", headers={"Host": host}).status_code
+            for host in ("mesh.example.com", "a.mesh.test:80", "localhost", "mesh.test", "evil.com")
+        }
+    assert list(answered.values()) == [200, 200, 200, 400, 400]
+
+
+def test_without_a_list_a_public_server_answers_for_any_host(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(host="0.0.0.0").url) as client:
+        assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
+
+
+# --- Origin
+
+ORIGINS = [
+    ({}, True),
+    ({"Origin": "http://localhost:3000"}, True),
+    ({"Origin": "https://127.0.0.1"}, True),
+    ({"Origin": "http://[::1]:5173"}, True),
+    ({"Origin": EVIL}, False),
+    ({"Origin": "null"}, False),
+    ({"Origin": "http://localhost.evil.example"}, False),
+    ({"Origin": "http://localhost:x"}, False),
+    ({"Origin": "file://localhost"}, False),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "same-site"}, False),
+    ({"Sec-Fetch-Site": "same-origin"}, True),
+    ({"Sec-Fetch-Site": "none"}, True),
+]
+
+
+@pytest.mark.parametrize(("headers", "allowed"), ORIGINS)
+def test_pages_of_other_sites_may_not_change_anything(
+    client: httpx.Client, headers: dict[str, str], allowed: bool
+) -> None:
+    job_id = submit(client)
+    response = client.delete(f"/jobs/{job_id}", headers=headers)
+    if allowed:
+        assert response.status_code == 200
+    else:
+        refused(response, 403, "origin_not_allowed")
+        assert client.get(f"/jobs/{job_id}").status_code == 200
+
+
+def test_the_page_itself_is_same_origin(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(host="0.0.0.0").url) as client:
+        for host, origin, status in (
+            ("mesh.example", "https://mesh.example", 400),
+            ("mesh.example:8000", "http://mesh.example:8000", 400),
+            ("mesh.example", "https://mesh.example:8443", 403),
+            ("mesh.example", "https://other.example", 403),
+        ):
+            response = client.post("/jobs", headers={"Host": host, "Origin": origin})
+            assert response.status_code == status  # 400: it came as far as the missing body
+
+
+def test_origins_can_be_allowed(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(cors_origins=("https://app.example",)).url) as client:
+        response = client.post("/jobs", headers={"Origin": "https://app.example"})
+        assert response.status_code == 400
+        assert response.headers["access-control-allow-origin"] == "https://app.example"
+        refused(client.post("/jobs", headers={"Origin": EVIL}), 403, "origin_not_allowed")
+
+
+def test_cors_names_one_origin_and_never_credentials(client: httpx.Client) -> None:
+    shown = client.get("/health", headers={"Origin": "http://localhost:3000"}).headers
+    assert shown["access-control-allow-origin"] == "http://localhost:3000"
+    assert "X-Request-ID" in shown["access-control-expose-headers"]
+    for headers in (shown, client.get("/health", headers={"Origin": EVIL}).headers):
+        assert headers["vary"] == "Origin"
+        assert "access-control-allow-credentials" not in headers
+    assert (
+        "access-control-allow-origin" not in client.get("/health", headers={"Origin": EVIL}).headers
+    )
+
+
+def test_preflights(client: httpx.Client) -> None:
+    ask = {"Access-Control-Request-Method": "POST", "Origin": "http://localhost:3000"}
+    allowed = client.options("/jobs", headers=ask)
+    assert allowed.status_code == 204
+    assert "DELETE" in allowed.headers["access-control-allow-methods"]
+    assert "Idempotency-Key" in allowed.headers["access-control-allow-headers"]
+    refused(client.options("/jobs", headers={**ask, "Origin": EVIL}), 403, "origin_not_allowed")
+    assert client.options("/jobs").status_code == 405
+
+
+# --- key
+
+
+@pytest.fixture
+def locked(serve: Serve) -> ThreadServer:
+    return serve(api_keys=("first", "sécond"), host="127.0.0.1")
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/docs.css"])
+def test_what_is_open_stays_open(locked: ThreadServer, path: str) -> None:
+    assert httpx.get(locked.url + path).status_code in (200, 503)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/info"), ("GET", "/jobs"), ("POST", "/jobs"), ("GET", "/jobs/x"),
+     ("DELETE", "/jobs/x"), ("GET", "/outputs/x/y"), ("GET", "/nope"), ("POST", "/health"),
+     ("GET", "/openapi.json"), ("GET", "/docs")],
+)  # fmt: skip
+def test_all_else_needs_a_key(locked: ThreadServer, method: str, path: str) -> None:
+    response = httpx.request(method, locked.url + path)
+    refused(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "writes"),
+    [
+        ({"Authorization": "Bearer first"}, True, True),
+        ({"Authorization": "bearer first"}, True, True),
+        ({"Authorization": "Bearer  first"}, True, True),
+        ({"X-API-Key": "first"}, True, True),
+        ({"X-API-Key": "sécond".encode()}, True, True),
+        ({"Cookie": "am_key=first"}, True, False),
+        ({"Cookie": "a=b; am_key=s%C3%A9cond; c=d"}, True, False),
+        ({"Cookie": "xam_key=first"}, False, False),
+        ({"Authorization": "Basic first"}, False, False),
+        ({"Authorization": "first"}, False, False),
+        ({"Authorization": "Bearer First"}, False, False),
+        ({"Authorization": "Bearer firs"}, False, False),
+        ({"Authorization": "Bearer"}, False, False),
+        ({"X-API-Key": ""}, False, False),
+        ({"X-API-Key": "first,sécond".encode()}, False, False),
+        ({"X-API-Key": b"\xff\xfe"}, False, False),
+    ],
+)
+def test_keys(
+    locked: ThreadServer, headers: dict[str, str | bytes], reads: bool, writes: bool
+) -> None:
+    sent = {name: v if isinstance(v, bytes) else v.encode() for name, v in headers.items()}
+    raw = [(name.encode(), value) for name, value in sent.items()]
+    with httpx.Client(base_url=locked.url) as client:
+        assert client.get("/info", headers=raw).status_code == (200 if reads else 401)
+        assert client.head("/info", headers=raw).status_code == (200 if reads else 401)
+        # 400: it came as far as the missing body
+        assert client.post("/jobs", headers=raw).status_code == (400 if writes else 401)
+
+
+def test_with_a_key_the_list_is_for_everybody_who_has_it(locked: ThreadServer) -> None:
+    headers = {"X-API-Key": "first", "X-Forwarded-For": "203.0.113.9"}
+    assert httpx.get(f"{locked.url}/jobs", headers=headers).status_code == 200
+
+
+def test_host_comes_before_origin_and_origin_before_key(locked: ThreadServer) -> None:
+    wrong = {"Host": "evil.example", "Origin": EVIL}
+    refused(httpx.post(f"{locked.url}/jobs", headers=wrong), 400, "bad_host")
+    refused(httpx.post(f"{locked.url}/jobs", headers={"Origin": EVIL}), 403, "origin_not_allowed")
+
+
+# --- ROOT_PATH
+
+
+@pytest.mark.parametrize("prefix", ["", "/mesh"])
+def test_behind_a_prefix_all_addresses_carry_it(serve: Serve, prefix: str) -> None:
+    """Whether the proxy cuts the prefix off or not."""
+    with httpx.Client(base_url=serve(root_path="/mesh").url) as client:
+        response = send(client)
+        assert response.headers["location"].startswith("/mesh/jobs/")
+        job_id = response.json()["job_id"]
+        body = client.get(f"{prefix}/jobs/{job_id}?wait=20").json()
+        address = body["outputs"]["archive"]
+        assert address == f"/mesh/outputs/{job_id}/meshes.zip"
+        assert client.get(address).status_code == 200
+        assert client.get(f"{prefix}/nope").json()["type"] == "/mesh/docs#not_found"

@@ -1,0 +1,315 @@
+"""How a job stands in each state, waiting for it, listing, cancelling and deleting it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.schemas import JobBody, JobList
+from settings import Settings
+from tests.api.bodies import ended, frames_zip, submit
+from tests.api.conftest import Serve
+from tests.api.test_submissions import refused
+from tests.inline_executors import FindsNoSubject, FinishesAtOnce, LosesWorkers, WaitsForPermission
+from tests.servers import ThreadServer, thread_server
+from tests.waiting import wait_until
+
+
+def keys_are_documented(body: dict[str, Any]) -> None:
+    """Every key of the body stands in the OpenAPI model, and the values fit it."""
+    JobBody.model_validate(body, strict=True)
+    assert set(body) <= set(JobBody.model_fields)
+
+
+# --- each state
+
+
+def test_a_finished_job_has_the_keys_of_the_readme(client: httpx.Client) -> None:
+    job_id = submit(client, mode="fast")
+    body = ended(client, job_id)
+    keys_are_documented(body)
+    assert body["job_id"] == job_id and body["status"] == "finished" and body["mode"] == "fast"
+    base = f"/outputs/{job_id}"
+    assert body["outputs"] == {
+        "per_frame_meshes": [f"{base}/mesh_000.glb", f"{base}/mesh_001.glb"],
+        "animated_mesh": f"{base}/animated_mesh.glb",
+        "preview_video": f"{base}/preview.mp4",
+        "archive": f"{base}/meshes.zip",
+        "poster": f"{base}/poster.webp",
+        "source_video": f"{base}/source.mp4",
+    }
+    assert body["input"] == {
+        "filename": "walk.zip", "bytes": len(frames_zip()), "width": 32, "height": 32,
+        "source_fps": None, "source_frames": 16, "used_frames": 16, "fps": 12.0, "seed": 44,
+    }  # fmt: skip
+    assert {"queued", "motion", "total"} <= set(body["timings"])
+    assert body["mesh"]["timesteps"] == 2 and body["warnings"] == []
+    assert body["created_at"].endswith("Z") and body["finished_at"].endswith("Z")
+    assert body["expires_at"] is None
+    assert "queue_position" not in body and "error" not in body
+
+
+def test_a_job_that_expires_says_when(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(job_ttl_hours=48.0).url) as client:
+        body = ended(client, submit(client))
+    assert body["expires_at"][:10] > body["finished_at"][:10]
+
+
+def test_queued_and_running_jobs_tell_their_place(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url) as client:
+        ids = [submit(client) for _ in range(3)]
+        assert gate.started.wait(10)
+        running, first, second = (client.get(f"/jobs/{job_id}").json() for job_id in ids)
+    for body in (running, first, second):
+        keys_are_documented(body)
+        assert "outputs" not in body
+    assert running["status"] == "running" and running["attempt"] == 1
+    assert running["progress"]["stage"] == "shape" and running["progress"]["percent"] == 25.0
+    assert (first["status"], first["queue_position"]) == ("queued", 0)
+    assert (second["status"], second["queue_position"]) == ("queued", 1)
+
+
+def test_a_failed_job_says_why_in_a_string(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(FindsNoSubject()).url) as client:
+        body = ended(client, submit(client))
+    keys_are_documented(body)
+    assert body["status"] == "error" and body["error"] == "No subject was found in frame 0."
+    assert body["error_code"] == "no_subject_found" and body["retryable"] is False
+    assert body["error_hint"] and "outputs" not in body
+
+
+def test_a_job_that_takes_its_worker_down_is_given_up(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(LosesWorkers(9)).url) as client:
+        body = ended(client, submit(client))
+    assert body["error_code"] == "worker_crashed" and body["retryable"] is True
+
+
+@pytest.mark.parametrize("job_id", [str(uuid4()), "x", "%2e%2e%2f", "a" * 5000, "é"])
+def test_an_unknown_job_is_404(client: httpx.Client, job_id: str) -> None:
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
+        response = client.request(method, f"/jobs/{job_id}{path}")
+        assert response.status_code in (404, 405) and "code" in response.json()
+    assert client.get(f"/jobs/{uuid4()}").json()["code"] == "job_not_found"
+
+
+def test_an_expired_job_is_410(client: httpx.Client, quick: ThreadServer) -> None:
+    job_id = submit(client)
+    ended(client, job_id)
+    quick.service.store.expire(job_id)
+    refused(client.get(f"/jobs/{job_id}"), 410, "job_expired")
+    refused(client.get(f"/outputs/{job_id}/mesh_000.glb"), 410, "job_expired")
+
+
+# --- 304 and waiting
+
+
+def test_an_unchanged_job_is_304(client: httpx.Client) -> None:
+    job_id = submit(client)
+    ended(client, job_id)
+    first = client.get(f"/jobs/{job_id}")
+    assert first.headers["etag"].startswith('W/"')
+    again = client.get(f"/jobs/{job_id}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    other = client.get(f"/jobs/{job_id}", headers={"If-None-Match": 'W/"0"'})
+    assert other.status_code == 200
+
+
+def test_a_moving_queue_changes_the_etag(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url) as client:
+        ids = [submit(client) for _ in range(3)]
+        assert gate.started.wait(10)
+        tag = client.get(f"/jobs/{ids[2]}").headers["etag"]
+        same = client.get(f"/jobs/{ids[2]}", headers={"If-None-Match": tag})
+        assert same.status_code == 304 and "retry-after" in same.headers
+        client.post(f"/jobs/{ids[1]}/cancel")
+        moved = client.get(f"/jobs/{ids[2]}", headers={"If-None-Match": tag})
+    assert moved.status_code == 200 and moved.json()["queue_position"] == 0
+
+
+def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
+        job_id = submit(client)
+        assert gate.started.wait(10)
+        finished_at: list[float] = []
+
+        def let_it_finish() -> None:
+            time.sleep(0.5)
+            finished_at.append(time.monotonic())
+            gate.permission.set()
+
+        helper = threading.Thread(target=let_it_finish)
+        helper.start()
+        body = client.get(f"/jobs/{job_id}", params={"wait": 55}).json()
+        woken = time.monotonic()
+        helper.join()
+    assert body["status"] == "finished"
+    assert woken - finished_at[0] < 1.0  # the executor's own files and fsyncs included
+
+
+def test_waiting_is_woken_within_a_fifth_of_a_second(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
+    server = serve(gate)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        ids = [submit(client) for _ in range(2)]
+        assert gate.started.wait(10)
+        answered: list[float] = []
+
+        def wait_for_it() -> None:
+            with httpx.Client(base_url=server.url, timeout=60) as own:
+                assert own.get(f"/jobs/{ids[1]}?wait=30").json()["status"] == "cancelled"
+            answered.append(time.monotonic())
+
+        helper = threading.Thread(target=wait_for_it)
+        helper.start()
+        wait_until(lambda: ids[1] in server.service.watching._watchers)
+        changed = time.monotonic()
+        server.service.worker.cancel(ids[1])
+        helper.join(10)
+    assert answered and answered[0] - changed < 0.2
+
+
+def test_waiting_ends_when_the_time_is_over(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url) as client:
+        job_id = submit(client)
+        began = time.monotonic()
+        body = client.get(f"/jobs/{job_id}", params={"wait": 0.3}).json()
+        assert body["status"] in ("queued", "running")
+        assert 0.3 <= time.monotonic() - began < 3
+
+
+def test_waiting_for_a_job_that_is_deleted_is_404(serve: Serve, gate: WaitsForPermission) -> None:
+    server = serve(gate)
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        submit(client)
+        job_id = submit(client)
+        statuses: list[int] = []
+
+        def wait_for_it() -> None:
+            statuses.append(
+                httpx.get(f"{server.url}/jobs/{job_id}?wait=30", timeout=30).status_code
+            )
+
+        helper = threading.Thread(target=wait_for_it)
+        helper.start()
+        wait_until(lambda: job_id in server.service.watching._watchers)
+        assert client.delete(f"/jobs/{job_id}").status_code == 200
+        helper.join(10)
+    # it may see the cancelled job for a moment before that is gone
+    assert statuses in ([404], [200])
+
+
+@pytest.mark.parametrize("wait", ["-1", "x", "nan", ""])
+def test_a_wrong_wait_is_refused(client: httpx.Client, wait: str) -> None:
+    refused(client.get(f"/jobs/{uuid4()}", params={"wait": wait}), 422, "invalid_parameter")
+
+
+# --- the list
+
+
+def test_the_list_is_paged_newest_first(serve: Serve) -> None:
+    with httpx.Client(base_url=serve().url) as client:
+        ids = [submit(client) for _ in range(5)]
+        for job_id in ids:
+            ended(client, job_id)
+        seen: list[str] = []
+        cursor: Any = ""
+        for _ in range(3):
+            page = client.get("/jobs", params={"limit": 2, "cursor": cursor}).json()
+            JobList.model_validate(page, strict=True)
+            seen += [job["job_id"] for job in page["jobs"]]
+            cursor = page["next_cursor"]
+        assert cursor is None and seen == ids[::-1]
+        assert client.get("/jobs", params={"status": "queued,running"}).json()["jobs"] == []
+        assert len(client.get("/jobs", params={"status": "finished"}).json()["jobs"]) == 5
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"cursor": "x"},
+              {"cursor": "-1"}, {"status": "done"}],
+)  # fmt: skip
+def test_a_wrong_list_query_is_refused(client: httpx.Client, query: dict[str, str]) -> None:
+    refused(client.get("/jobs", params=query), 422, "invalid_parameter")
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+def test_the_list_is_not_for_those_behind_a_proxy(client: httpx.Client, header: str) -> None:
+    refused(client.get("/jobs", headers={header: "127.0.0.1"}), 403, "listing_disabled")
+
+
+# --- cancel and delete, in each state
+
+
+def test_a_queued_job_is_cancelled_at_once(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url) as client:
+        running, queued = submit(client), submit(client)
+        assert gate.started.wait(10)
+        response = client.post(f"/jobs/{queued}/cancel")
+        assert response.status_code == 200
+        assert response.json() == {"job_id": queued, "status": "cancelled"}
+        keys_are_documented(client.get(f"/jobs/{queued}").json())
+        assert client.post(f"/jobs/{queued}/cancel").status_code == 200
+        assert client.get(f"/jobs/{running}").json()["status"] == "running"
+
+
+def test_a_running_job_is_cancelled_and_the_next_one_runs(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
+    with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
+        running, queued = submit(client), submit(client)
+        assert gate.started.wait(10)
+        response = client.post(f"/jobs/{running}/cancel")
+        assert response.status_code == 202
+        assert response.json() == {
+            "job_id": running, "status": "running", "cancel_requested": True,
+        }  # fmt: skip
+        assert ended(client, running)["status"] == "cancelled"
+        gate.permission.set()
+        assert ended(client, queued)["status"] == "finished"
+
+
+def test_a_finished_job_cannot_be_cancelled(client: httpx.Client) -> None:
+    job_id = submit(client)
+    ended(client, job_id)
+    body = refused(client.post(f"/jobs/{job_id}/cancel"), 409, "already_finished")
+    assert body["job_status"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "finished"])
+def test_a_job_is_deleted_in_any_state(serve: Serve, gate: WaitsForPermission, state: str) -> None:
+    server = serve(FinishesAtOnce() if state == "finished" else gate)
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        job_id = submit(client)
+        if state == "finished":
+            ended(client, job_id)
+        else:
+            assert gate.started.wait(10)
+        if state == "queued":
+            job_id = submit(client)
+        response = client.delete(f"/jobs/{job_id}")
+        assert response.status_code == 200
+        assert response.json() == {"status": "deleted", "job_id": job_id}
+        refused(client.delete(f"/jobs/{job_id}"), 404, "job_not_found")
+        refused(client.get(f"/jobs/{job_id}"), 404, "job_not_found")
+        refused(client.get(f"/outputs/{job_id}/meshes.zip"), 404, "job_not_found")
+        wait_until(lambda: not any((server.jobs_dir / ".trash").iterdir()))
+        assert not (server.jobs_dir / job_id).exists()
+
+
+def test_jobs_survive_a_restart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    jobs_dir = tmp_path_factory.mktemp("restart") / "jobs"
+    gate = WaitsForPermission()
+    with thread_server(jobs_dir, gate) as server, httpx.Client(base_url=server.url) as client:
+        ids = [submit(client) for _ in range(3)]
+        assert gate.started.wait(10)
+    with thread_server(jobs_dir, FinishesAtOnce()) as server:
+        assert isinstance(server.service.settings, Settings)
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            for job_id in ids:
+                assert ended(client, job_id)["status"] == "finished"

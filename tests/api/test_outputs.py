@@ -1,0 +1,214 @@
+"""The files of a job: exactly the manifest's names, ranges, tags, nothing outside the folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from executors.base import Progress
+from tests.api.bodies import ended, submit
+from tests.api.conftest import Serve
+from tests.api.test_submissions import refused
+from tests.inline_executors import FindsNoSubject, WaitsForPermission
+from tests.servers import ThreadServer
+
+NAME = "mesh_001.glb"
+CONTENT = f"{NAME} of attempt 1\n".encode() * 40
+SIZE = len(CONTENT)
+TAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+
+
+@pytest.fixture(scope="module")
+def job(quick: ThreadServer) -> dict[str, Any]:
+    """A finished job."""
+    with httpx.Client(base_url=quick.url) as client:
+        return ended(client, submit(client))
+
+
+@pytest.fixture
+def address(job: dict[str, Any]) -> str:
+    return f"/outputs/{job['job_id']}/{NAME}"
+
+
+def test_every_file_of_the_manifest_can_be_had(client: httpx.Client, job: dict[str, Any]) -> None:
+    assert job["files"]
+    for file in job["files"]:
+        response = client.get(f"/outputs/{job['job_id']}/{file['name']}")
+        assert response.status_code == 200
+        assert len(response.content) == file["bytes"] == int(response.headers["content-length"])
+        assert hashlib.sha256(response.content).hexdigest() == file["sha256"]
+        assert response.headers["etag"] == f'"{file["sha256"]}"'
+        assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "disposition"),
+    [
+        ("mesh_000.glb", "model/gltf-binary", 'inline; filename="mesh_000.glb"'),
+        ("preview.mp4", "video/mp4", 'inline; filename="preview.mp4"'),
+        ("poster.webp", "image/webp", 'inline; filename="poster.webp"'),
+        ("meshes.zip", "application/zip", 'attachment; filename="meshes_{id8}.zip"'),
+    ],
+)
+def test_types_and_names(
+    client: httpx.Client, job: dict[str, Any], name: str, media_type: str, disposition: str
+) -> None:
+    headers = client.get(f"/outputs/{job['job_id']}/{name}").headers
+    assert headers["content-type"] == media_type
+    assert headers["content-disposition"] == disposition.format(id8=job["job_id"][:8])
+
+
+def test_head_is_get_without_the_body(client: httpx.Client, address: str) -> None:
+    head, get = client.head(address), client.get(address)
+    assert head.status_code == 200 and head.content == b""
+    for name in ("content-length", "content-type", "etag", "accept-ranges", "cache-control"):
+        assert head.headers[name] == get.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-9", 0, 9),
+        ("bytes=10-", 10, SIZE - 1),
+        ("bytes=-5", SIZE - 5, SIZE - 1),
+        (f"bytes={SIZE - 1}-", SIZE - 1, SIZE - 1),
+        (f"bytes=5-{SIZE * 9}", 5, SIZE - 1),
+        (f"bytes=-{SIZE * 9}", 0, SIZE - 1),
+        (f"bytes=0-{SIZE - 1}", 0, SIZE - 1),
+    ],
+)
+def test_a_range_is_206(
+    client: httpx.Client, address: str, asked: str, first: int, last: int
+) -> None:
+    response = client.get(address, headers={"Range": asked})
+    assert response.status_code == 206
+    assert response.content == CONTENT[first : last + 1]
+    assert response.headers["content-range"] == f"bytes {first}-{last}/{SIZE}"
+    assert client.head(address, headers={"Range": asked}).status_code == 206
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,4-5", "bytes=", "bytes=-", "bytes=9-5", "bytes=a-b", "lines=0-1", "bytes 0-1",
+     "bytes=" + ",".join(["0-1"] * 500), "bytes=" + "9" * 400 + "-"],
+)  # fmt: skip
+def test_an_unclear_range_gets_the_whole_file(
+    client: httpx.Client, address: str, asked: str
+) -> None:
+    response = client.get(address, headers={"Range": asked})
+    assert (response.status_code, response.content) == (200, CONTENT)
+
+
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=-0", f"bytes={SIZE * 2}-{SIZE * 3}"])
+def test_a_range_behind_the_end_is_416(client: httpx.Client, address: str, asked: str) -> None:
+    response = client.get(address, headers={"Range": asked})
+    assert refused(response, 416, "range_not_satisfiable")["bytes"] == SIZE
+    assert response.headers["content-range"] == f"bytes */{SIZE}"
+
+
+def test_if_range_guards_against_mixing_two_files(client: httpx.Client, address: str) -> None:
+    same = client.get(address, headers={"Range": "bytes=0-3", "If-Range": TAG})
+    other = client.get(address, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
+    weak = client.get(address, headers={"Range": "bytes=0-3", "If-Range": f"W/{TAG}"})
+    assert (same.status_code, other.status_code, weak.status_code) == (206, 200, 200)
+
+
+@pytest.mark.parametrize("tags", [TAG, f"W/{TAG}", f'"x", {TAG}'])
+def test_a_known_tag_is_304(client: httpx.Client, address: str, tags: str) -> None:
+    response = client.get(address, headers={"If-None-Match": tags})
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["etag"] == TAG
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing.glb", "result.json", "job.json", "input", "..%2finput", "%2e%2e/input",
+     "..%2f..%2f..%2fetc%2fpasswd", "mesh_001.glb%00", ".", "MESH_001.GLB", "x" * 3000],
+)  # fmt: skip
+def test_other_names_are_404(client: httpx.Client, job: dict[str, Any], name: str) -> None:
+    response = client.get(f"/outputs/{job['job_id']}/{name}")
+    assert response.status_code == 404
+    assert response.json()["code"] in ("file_not_found", "not_found")
+    assert "/tmp" not in response.text
+
+
+def test_a_link_is_not_followed(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    with httpx.Client(base_url=server.url) as client:
+        job_id = ended(client, submit(client))["job_id"]
+        secret = tmp_path / "secret"
+        secret.write_text("secret")
+        path = server.jobs_dir / job_id / "outputs" / NAME
+        path.unlink()
+        refused(client.get(f"/outputs/{job_id}/{NAME}"), 404, "file_not_found")
+        path.symlink_to(secret)
+        refused(client.get(f"/outputs/{job_id}/{NAME}"), 404, "file_not_found")
+        path.unlink()
+        path.mkdir()
+        refused(client.get(f"/outputs/{job_id}/{NAME}"), 404, "file_not_found")
+
+
+class ShowsItsAnchor(WaitsForPermission):
+    """Writes the anchor mesh, then waits."""
+
+    def run(self, task: Any, on_progress: Any, cancelled: Any) -> Any:
+        """Says so in its progress, as job_runner does."""
+        task.workspace.mkdir()
+        (task.workspace / "anchor.glb").write_bytes(b"anchor")
+        on_progress(Progress("shape", 1, 1, 0.4, "The shape is there", preview_mesh=True))
+        self.started.set()
+        self.permission.wait(30)
+        (task.workspace / "anchor.glb").unlink()
+        task.workspace.rmdir()
+        return super().run(task, on_progress, cancelled)
+
+
+@pytest.fixture
+def shows() -> Iterator[ShowsItsAnchor]:
+    executor = ShowsItsAnchor()
+    yield executor
+    executor.permission.set()
+
+
+def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsItsAnchor) -> None:
+    with httpx.Client(base_url=serve(shows).url) as client:
+        job_id = submit(client)
+        assert shows.started.wait(10)
+        preview = client.get(f"/jobs/{job_id}").json()["preview_mesh"]
+        assert preview == f"/outputs/{job_id}/anchor.glb"
+        response = client.get(preview)
+        assert (response.status_code, response.content) == (200, b"anchor")
+        assert response.headers["cache-control"] == "no-store"
+        body = refused(client.get(f"/outputs/{job_id}/{NAME}"), 409, "job_not_finished")
+        assert body["job_status"] == "running"
+        shows.permission.set()
+        ended(client, job_id)
+        refused(client.get(preview), 404, "file_not_found")
+
+
+def test_a_failed_job_has_no_files(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(FindsNoSubject()).url) as client:
+        job_id = ended(client, submit(client))["job_id"]
+        refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
+
+
+def test_a_download_outlives_its_job(quick: ThreadServer, client: httpx.Client) -> None:
+    job_id = ended(client, submit(client))["job_id"]
+    with client.stream("GET", f"/outputs/{job_id}/{NAME}") as response:
+        quick.service.worker.delete(job_id)
+        assert response.read() == CONTENT
+
+
+def test_a_proxy_can_send_the_files(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(accel_prefix="/protected").url) as client:
+        job_id = ended(client, submit(client))["job_id"]
+        response = client.get(f"/outputs/{job_id}/meshes.zip")
+    assert response.headers["x-accel-redirect"] == f"/protected/{job_id}/outputs/meshes.zip"
+    assert response.content == b"" and response.headers["content-type"] == "application/zip"

@@ -1,0 +1,121 @@
+"""Health, readiness, capabilities, the page and the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.page import kept_files
+from api.schemas import Info, Ready
+from errors import ERRORS_BY_CODE
+from presets import MODES
+from tests.api.bodies import ended, submit
+from tests.api.conftest import Serve
+from tests.inline_executors import FinishesAtOnce, WaitsForPermission
+from tests.waiting import wait_until
+
+
+def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert set(response.json()) == {"status", "gpu_available"}
+    assert response.json()["status"] == "healthy"
+    assert response.headers["cache-control"] == "no-store"
+
+
+class Stumbles(FinishesAtOnce):
+    """Raises where nothing catches, so that the worker's thread ends."""
+
+    def rest(self) -> None:
+        """At the first quiet second."""
+        raise RuntimeError("a bug in an executor")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_worker_is_unhealthy(serve: Serve) -> None:
+    with httpx.Client(base_url=serve(Stumbles()).url) as client:
+        wait_until(lambda: client.get("/health").status_code == 503)
+        assert client.get("/health").json() == {"status": "unhealthy", "gpu_available": False}
+
+
+def test_ready(client: httpx.Client) -> None:
+    wait_until(lambda: client.get("/ready").status_code == 200)
+    assert client.get("/ready").json() == {"ready": True}
+    Ready.model_validate(client.get("/ready").json())
+
+
+def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate, max_upload_size=12345).url) as client:
+        submit(client)
+        assert gate.started.wait(10)
+        submit(client)
+        body = client.get("/info").json()
+    Info.model_validate(body, strict=True)
+    assert set(body) == set(Info.model_fields)
+    assert body["pipeline"] == {"name": "silhouette", "reason": "PIPELINE=silhouette"}
+    assert [mode["id"] for mode in body["modes"]] == list(MODES)
+    assert [mode["default"] for mode in body["modes"]] == [True, False, False]
+    assert body["limits"]["max_upload_bytes"] == 12345
+    assert body["queue"] == {"queued": 1, "running": 1}
+
+
+def test_info_learns_how_long_jobs_take(serve: Serve) -> None:
+    with httpx.Client(base_url=serve().url) as client:
+        ended(client, submit(client, mode="fast"))
+        modes = {
+            mode["id"]: mode["typical_seconds"] for mode in client.get("/info").json()["modes"]
+        }
+    assert modes["fast"] is not None and modes["default"] is None
+
+
+# --- the page, its files, the docs
+
+
+def test_the_page_or_its_links(client: httpx.Client) -> None:
+    response = client.get("/")
+    assert response.status_code == 200
+    assert response.headers["content-type"].split(";")[0] in ("text/html", "application/json")
+
+
+def test_the_files_of_the_page_are_served_under_their_names(client: httpx.Client) -> None:
+    for address in kept_files():
+        response = client.get(address)
+        assert response.status_code == 200, address
+        tag = {"If-None-Match": response.headers["etag"]}
+        assert client.get(address, headers=tag).status_code == 304
+        assert client.head(address).status_code == 200
+
+
+def test_text_is_compressed_for_those_who_can_read_it(client: httpx.Client) -> None:
+    packed = client.get("/docs.css", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in packed.headers
+    for address in kept_files():
+        if address.endswith(".js"):
+            response = client.get(address, headers={"Accept-Encoding": "gzip"})
+            assert response.headers["content-encoding"] == "gzip"
+            plain = client.get(address, headers={"Accept-Encoding": "identity"})
+            assert plain.content == response.content
+
+
+def test_only_files_of_known_types_are_served(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("one")
+    (tmp_path / "run.sh").write_text("no")
+    (tmp_path / "link.js").symlink_to("/etc/hostname")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.css").write_text("two")
+    found = kept_files(tmp_path)
+    assert {"/a.js", "/deep/b.css"} <= set(found)
+    assert not {"/run.sh", "/link.js"} & set(found)
+
+
+def test_the_docs_have_an_anchor_for_every_error(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    for code in ERRORS_BY_CODE:
+        assert f'id="{code}"' in page.text
+    # the content policy lets nothing inline through, and nothing from elsewhere
+    assert not re.search(r"<style|<script|style=|https?://", page.text.split("<details>")[0])
+    assert client.get("/docs.css").headers["content-type"].startswith("text/css")

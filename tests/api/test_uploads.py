@@ -1,0 +1,225 @@
+"""Bodies as they arrive: the limit to the byte, chunks, junk, and clients that go away."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import api.connections
+import api.uploads
+from tests.api.bodies import BOUNDARY, MULTIPART, frames_zip, multipart, part
+from tests.api.conftest import Serve
+from tests.api.test_submissions import refused, staged
+from tests.servers import ThreadServer
+from tests.waiting import wait_until
+
+LIMIT = len(frames_zip())
+
+
+def port_of(server: ThreadServer) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+# --- the limit
+
+
+def test_the_limit_holds_to_the_byte(serve: Serve) -> None:
+    server = serve(max_upload_size=LIMIT)
+    with httpx.Client(base_url=server.url) as client:
+        fits = multipart(part("mode", b"fast"), part("file", frames_zip(), "walk.zip"))
+        assert client.post("/jobs", content=fits, headers=MULTIPART).status_code == 202
+        one_more = multipart(part("file", frames_zip() + b"\0", "walk.zip"))
+        body = refused(
+            client.post("/jobs", content=one_more, headers=MULTIPART), 413, "upload_too_large"
+        )
+        assert body["max_bytes"] == LIMIT
+    assert staged(server) == []
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(serve: Serve) -> None:
+    server = serve(max_upload_size=1000)
+    with socket.create_connection(("127.0.0.1", port_of(server)), 10) as peer:
+        head = (
+            f"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1000 + (1 << 20) + 1}\r\n"
+        )
+        head += f"Content-Type: {MULTIPART['Content-Type']}\r\nExpect: 100-continue\r\n\r\n"
+        peer.sendall(head.encode())
+        answer = peer.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413") and b'"max_bytes":1000' in answer
+
+
+def test_a_chunked_body_is_counted_as_it_comes(serve: Serve) -> None:
+    server = serve(max_upload_size=100_000)
+
+    def endless() -> Iterator[bytes]:
+        yield part("file", b"", "x.mp4")[:-2]
+        for _ in range(400):
+            yield b"x" * 65_536
+
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        refused(client.post("/jobs", content=endless(), headers=MULTIPART), 413, "upload_too_large")
+    assert staged(server) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_pieces_of_any_size_make_the_same_file(client: httpx.Client, size: int) -> None:
+    body = multipart(part("mode", b"fast"), part("file", frames_zip(), "walk.zip"))
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    response = client.post("/jobs", content=pieces(), headers=MULTIPART)
+    assert response.status_code == 202
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "1" * 30])
+def test_a_wrong_content_length_never_gets_far(quick: ThreadServer, value: str) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+        head = f"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {value}\r\n"
+        peer.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
+        assert peer.recv(65_536).startswith(b"HTTP/1.1 4")
+
+
+# --- junk
+
+GOOD = multipart(part("mode", b"fast"), part("file", b"RIFF junk", "walk.avi"))
+MALFORMED = [
+    b"",
+    b"junk",
+    b"--" + BOUNDARY,
+    b"--" + BOUNDARY + b"\r\n",
+    GOOD[:-4],
+    GOOD[:-30],
+    multipart(b"--" + BOUNDARY + b"\r\n\r\nno head\r\n"),
+    multipart(b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data\r\n\r\nx\r\n"),
+    multipart(b"--" + BOUNDARY + b"\r\nContent-Disposition\r\n\r\nx\r\n"),
+    multipart(b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="\xff"\r\n\r\nx\r\n'),
+    multipart(part("mode", b"\xff")),
+    multipart(part("mode", b"x" * 65_537)),
+    multipart(*[part("mode", b"fast")] * 2),
+    multipart(*[part("mode", b"")] * 40),
+    multipart(b"--" + BOUNDARY + b"\r\n" + b"X: y\r\n" * 40 + b"\r\nx\r\n"),
+    multipart(b"--" + BOUNDARY + b"\r\nX: " + b"y" * 9000 + b"\r\n\r\nx\r\n"),
+    multipart(part("x" * 4000, b"x")),
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
+def test_junk_is_the_senders_fault(client: httpx.Client, quick: ThreadServer, body: bytes) -> None:
+    response = client.post("/jobs", content=body, headers=MULTIPART)
+    assert response.status_code in (400, 422), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert staged(quick) == []
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=4)), max_size=4))
+def test_a_damaged_body_is_never_a_500(
+    client: httpx.Client, quick: ThreadServer, wounds: list[tuple[int, bytes]]
+) -> None:
+    body = bytearray(GOOD)
+    for at, scrap in wounds:
+        body[at : at + len(scrap)] = scrap
+    response = client.post("/jobs", content=bytes(body), headers=MULTIPART)
+    assert response.status_code in (400, 413, 415, 422), response.text
+    assert staged(quick) == []
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ),
+    st.sampled_from(["mode", "start", "fps", "max_frames", "seed", "formats", "blender_export",
+                     "video_url", "webhook_url", "other"]),
+)  # fmt: skip
+def test_any_json_value_is_answered(client: httpx.Client, value: object, name: str) -> None:
+    body = json.dumps({"video_url": "http://10.0.0.1/", name: value})
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/jobs", content=body.encode(), headers=headers)
+    assert response.status_code in (400, 422), response.text
+
+
+# --- clients that go away, or fall asleep
+
+
+def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
+    head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n"
+    head += f"Content-Type: {MULTIPART['Content-Type']}\r\n\r\n"
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+            peer.sendall(head.encode() + part("file", b"x" * 300_000, "x.mp4"))
+            wait_until(lambda: staged(quick))
+    wait_until(lambda: not staged(quick))
+    assert quick.service._receiving == 0
+    assert quick.service.worker.queue._reserved == 0
+
+
+def test_a_body_that_stops_is_given_up(
+    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.uploads, "IDLE_S", 0.3)
+    head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+        peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
+        peer.sendall(part("file", b"x", "x.mp4"))
+        answer = peer.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 408") and b'"code":"request_timeout"' in answer
+    wait_until(lambda: not staged(quick))
+
+
+def test_a_body_that_drips_is_given_up(
+    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.uploads, "TOTAL_S", 0.5)
+    head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+        peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
+        peer.sendall(part("file", b"", "x.mp4")[:-2])
+        for _ in range(8):
+            peer.sendall(b"-")
+            time.sleep(0.1)
+        assert peer.recv(65_536).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: local"])
+def test_half_a_request_is_cut_off(
+    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(api.connections, "HEAD_S", 0.3)
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+        peer.sendall(sent)
+        assert _ends(peer)
+
+
+def test_the_rest_of_a_refused_body_is_not_waited_for(
+    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.connections, "LEFTOVER_S", 0.3)
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 10) as peer:
+        head = "POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
+        peer.sendall(head.encode())
+        assert peer.recv(65_536).startswith(b"HTTP/1.1 404")
+        peer.sendall(b"x")
+        assert _ends(peer)
+
+
+def _ends(peer: socket.socket) -> bool:
+    """True if the server closes the connection without a word."""
+    try:
+        return peer.recv(65_536) == b""
+    except ConnectionResetError:
+        return True

@@ -145,10 +145,12 @@ class JobStore:
         if job.status is JobStatus.RUNNING:
             result = self.folder.promoted_result(job_id)
             if result is not None:
+                self.folder.remove_checkpoint(job_id)
                 self.finish(job_id, result)
                 return None
             job = job.given_back(counted=True)
         if job.cancel_requested:
+            self.folder.remove_checkpoint(job_id)
             self.cancel(job_id)
             return None
         self._live[job_id] = job

@@ -174,6 +174,9 @@ class Worker:
                 self._record(job.job_id, partial(self._give_up, job))
             else:
                 self.queue.submit(job.job_id, reserved=False)
+        if not self._keep_input:  # the last server may have died before it came to that
+            for ended in self.store.ended():
+                self.store.folder.remove_input(ended.job_id)
         self.recovered.set()
         self.after_recovery(waiting_for_input)
 
@@ -261,6 +264,7 @@ class Worker:
 
     def _finish(self, job: Job, result: Result, took_s: float) -> None:
         self.store.promote(job.job_id, job.attempts, result)
+        durable.reach("finish:promoted")
         self._record(job.job_id, partial(self.store.finish, job.job_id, result))
         self.estimates.learn(job.options.mode, took_s)
         log.info(
@@ -278,11 +282,11 @@ class Worker:
             self._record(job_id, partial(self.store.cancel, job_id))
             log.info("cancelled: %s", reason)
         elif self._stopping.is_set():
-            self._record(job_id, partial(self.store.give_back, job_id, counted=False))
+            self._record(job_id, partial(self.store.give_back, job_id, counted=False), last=False)
             log.info("given back: the server is stopping")
         elif attempts < MAX_ATTEMPTS:
             log.error("attempt %d lost: %s", attempts, reason)
-            self._record(job_id, partial(self.store.give_back, job_id, counted=True))
+            self._record(job_id, partial(self.store.give_back, job_id, counted=True), last=False)
             self.queue.submit(job_id, reserved=False, first=True)
         else:
             log.error("attempt %d lost, the last: %s", attempts, reason)
@@ -303,13 +307,16 @@ class Worker:
         except ServiceError:
             log.exception("the failure could not be recorded")
 
-    def _record(self, job_id: str, write: Callable[[], object]) -> None:
+    def _record(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
         """Write how an attempt ended; what it left goes first, for the disk may lack just that.
 
+        What goes first cannot be left behind by a crash, either: nobody looks at ended jobs again.
         While the disk takes nothing, the queue waits. A server that stops meanwhile leaves the job
         as it stands on disk, for the next one to try.
         """
         self.store.folder.remove_attempts(job_id)
+        if last:
+            self.store.folder.remove_checkpoint(job_id)
         while True:
             try:
                 write()
@@ -327,15 +334,10 @@ class Worker:
         return not self._stopping.wait(DISK_PAUSE_S)
 
     def _clear(self, job_id: str) -> None:
-        """After an attempt only the input, the record and the outputs stay."""
+        """Once a job has ended, its input may not be kept."""
         job = self.store.peek(job_id)
-        if job is None:
-            return
-        self.store.folder.remove_attempts(job_id)
-        if job.status.is_terminal:
-            self.store.folder.remove_checkpoint(job_id)
-            if not self._keep_input:
-                self.store.folder.remove_input(job_id)
+        if job is not None and job.status.is_terminal and not self._keep_input:
+            self.store.folder.remove_input(job_id)
 
     # --- cancel, delete, estimates
 
@@ -343,7 +345,12 @@ class Worker:
         """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
         job = self.store.get(job_id)
         if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
-            job = self.store.cancel(job_id)
+            self.store.folder.remove_checkpoint(job_id)
+            try:
+                job = self.store.cancel(job_id)
+            except OSError:
+                self.queue.submit(job_id, reserved=False, first=True)
+                raise
             self._clear(job_id)
             return job
         with self._running_lock:

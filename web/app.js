@@ -11,12 +11,18 @@ import { showServer } from './modes.js';
 
 const ASK_AGAIN_MS = 4000;
 
+let justSent = null;
+
 function route() {
   const id = /^#job=([\w-]+)$/.exec(location.hash)?.[1];
+  if (justSent && justSent.id !== id) {
+    justSent.clip?.close();
+    justSent = null;
+  }
   byId('compose').hidden = id !== undefined;
   byId('job').hidden = id === undefined;
   if (id) {
-    openJob(id);
+    openJob(id, justSent?.id === id ? justSent.clip : null);
     byId('job-name').focus({ preventScroll: true });
   } else {
     closeJob();
@@ -41,7 +47,8 @@ async function learn() {
 }
 
 setUpKey();
-setUpCompose((id) => {
+setUpCompose((id, clip) => {
+  justSent = { id, clip };
   location.hash = `job=${id}`;
 });
 addEventListener('hashchange', route);

@@ -18,6 +18,7 @@ export function remember(id, facts) {
   const known = all();
   const old = known.find((entry) => entry.id === id);
   if (old) Object.assign(old, facts);
+  else if (facts.status === 'gone') return; // never ours: a mistyped address
   else known.unshift({ id, at: new Date().toISOString(), ...facts });
   write(known);
 }

@@ -15,16 +15,15 @@ const OVER = ['finished', 'error', 'cancelled'];
 let stopWatching = () => {};
 let current = null;
 
-/** Show the job with this id. `name` is what the page already knows it by. */
-export function openJob(id, name = '') {
+/** Show the job with this id; `clip` is what was sent, where this page has just sent it. */
+export function openJob(id, clip = null) {
   closeJob();
   current = id;
-  say(byId('job-name'), name || 'Job');
+  say(byId('job-name'), clip?.file.name ?? 'Job');
   say(byId('job-facts'), '');
   for (const part of ['outcome', 'after', 'manage', 'silence']) byId(part).hidden = true;
   byId('job').dataset.status = '';
-  announceMesh('The shape shows here first, long before the motion is done');
-  remember(id, {});
+  announceMesh('The shape shows here first, long before the motion is done', clip);
   stopWatching = watchJob(id, {
     onJob: show,
     onSilence: (isSilent) => {
@@ -89,29 +88,41 @@ function showEnded(job) {
     el('h2', {}, failed ? 'This did not work' : 'Cancelled'),
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
     failed && job.error_hint ? el('p', { class: 'quiet' }, job.error_hint) : null,
-    el('p', { class: 'outcome-buttons' }, ...waysOn(job).map(([words, changes], k) => el('button', {
-      type: 'button', class: k === 0 ? 'primary' : 'link', onclick: ({ target }) => retry(job, changes, target),
-    }, words))),
+    el('p', { class: 'outcome-buttons' }, ...buttonsOf(job)),
     el('p', { id: 'retry-problem', class: 'note', role: 'alert', hidden: true }),
     failed ? el('p', { class: 'quiet' }, el('code', {}, job.error_code)) : null,
-    stageTimes(job.timings ?? {}));
+    stageTimes(job.timings));
   say(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
   fill(byId('curl'), '');
   byId('curl').parentElement.hidden = true;
   say(byId('expiry'), '');
 }
 
-/** Pairs of words and changed options, the most promising first. */
+/** The most promising way first; for a clip that is at fault, that is another clip. */
+function buttonsOf(job) {
+  const buttons = waysOn(job).map(([words, changes]) => el('button', {
+    type: 'button', class: 'link', onclick: ({ target }) => retry(job, changes, target),
+  }, words));
+  const isClipAtFault = job.status === 'error' && !job.retryable;
+  if (isClipAtFault) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
+  buttons[0].className = 'primary';
+  return buttons;
+}
+
+/** Pairs of words and changed options. */
 function waysOn(job) {
-  const { mode, options, error_code: code } = job;
+  const { mode, options, input, error_code: code } = job;
   const ways = [];
   const mentioned = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
   if (mentioned && mentioned !== mode) ways.push([`Retry in ${mentioned}`, { mode: mentioned }]);
   if (/max_frames=16/.test(job.error_hint ?? '') && options.max_frames !== 16) {
     ways.push(['Retry with 16 frames', { max_frames: 16 }]);
   }
-  if (job.retryable || job.status === 'cancelled' || !ways.length) ways.push(['Retry', {}]);
-  if (code === 'no_subject_found' && options.start === 0) ways.push(['Retry one second later', { start: 1 }]);
+  if (job.retryable || job.status === 'cancelled') ways.push(['Retry', {}]);
+  const length = (input?.source_frames ?? 0) / (input?.source_fps || Infinity);
+  if (code === 'no_subject_found' && length > options.start + 3) {
+    ways.push(['Retry one second later', { start: options.start + 1 }]);
+  }
   ways.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
   if (mode !== 'fast' && mentioned !== 'fast') ways.push(['Retry in fast', { mode: 'fast' }]);
   return ways;

@@ -1,7 +1,7 @@
 // What a waiting or running job shows: its place, percent, stages with their times, what is left.
 
 import { byId, el, fill, say } from './dom.js';
-import { remaining, seconds } from './format.js';
+import { ordinal, remaining, seconds } from './format.js';
 
 const STAGES = {
   fetching: 'Fetching the video',
@@ -63,9 +63,10 @@ export function showLive(job, cancel) {
   tick();
 }
 
-/** The stages of an ended job with the server's own times. */
-export function stageTimes(timings) {
+/** The stages of an ended job with the server's own times; null if it tells none. */
+export function stageTimes(timings = {}) {
   const rows = ORDER.filter((stage) => timings[stage] > 0);
+  if (!rows.length) return null;
   return el('ol', { class: 'stages' }, ...rows.map((stage) => el('li', { 'data-state': 'done' },
     el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }, seconds(timings[stage])))));
 }
@@ -83,7 +84,7 @@ function place(job) {
   const position = job.queue_position;
   if (job.progress?.stage === 'fetching') return 'Fetching';
   if (position === null || position === undefined) return 'Waiting';
-  return position === 0 ? 'Next' : `${position + 1}.`;
+  return position === 0 ? 'Next' : ordinal(position + 1);
 }
 
 function lineOf(job) {

@@ -85,7 +85,7 @@ export class Scene {
     const reach = this._radius / Math.sin(THREE.MathUtils.degToRad(VIEW_ANGLE_DEG / 2));
     const narrow = Math.min(1, this._camera.aspect);
     this._controls.target.copy(this._centre);
-    this._camera.position.copy(FIRST_LOOK).setLength((reach / narrow) * 0.96).add(this._centre);
+    this._camera.position.copy(FIRST_LOOK).setLength((reach / narrow) * 0.8).add(this._centre);
     this._controls.minDistance = this._radius * 0.6;
     this._controls.maxDistance = reach * 4;
     this._controls.update();
@@ -147,7 +147,7 @@ export class Scene {
     if (this._floor) this._scene.remove(this._floor);
     this._floor = new THREE.Group();
     const shadow = new THREE.Mesh(
-      new THREE.PlaneGeometry(this._radius * 2.6, this._radius * 2.6),
+      new THREE.PlaneGeometry(this._radius * 1.8, this._radius * 1.8),
       new THREE.MeshBasicMaterial({ map: softSpot(), transparent: true, depthWrite: false }),
     );
     shadow.rotation.x = -Math.PI / 2;
@@ -227,9 +227,9 @@ function softSpot() {
   canvas.width = canvas.height = 128;
   const pen = canvas.getContext('2d');
   const fade = pen.createRadialGradient(64, 64, 0, 64, 64, 64);
-  fade.addColorStop(0, 'rgba(0, 0, 0, 0.28)');
-  fade.addColorStop(0.5, 'rgba(0, 0, 0, 0.09)');
-  fade.addColorStop(1, 'rgba(0, 0, 0, 0)');
+  fade.addColorStop(0, 'rgba(14, 9, 4, 0.24)');
+  fade.addColorStop(0.45, 'rgba(14, 9, 4, 0.08)');
+  fade.addColorStop(1, 'rgba(14, 9, 4, 0)');
   pen.fillStyle = fade;
   pen.fillRect(0, 0, 128, 128);
   return new THREE.CanvasTexture(canvas);

@@ -34,13 +34,29 @@ export function clearStage() {
   source.removeAttribute('src');
   source.load();
   freshCanvas();
+  dropSketch();
   for (const id of ['source', 'poster', 'looks', 'transport']) byId(id).hidden = true;
   say(byId('scene-text'), '');
 }
 
-/** A line where the mesh is going to be. */
-export function announceMesh(text) {
-  if (!shown) say(byId('scene-text'), text);
+/** What is there before any mesh: a line, and the clip itself as a pale sketch if it is at hand. */
+export function announceMesh(text, clip = null) {
+  if (shown) return;
+  say(byId('scene-text'), text);
+  dropSketch();
+  if (!clip?.isPlayable) return;
+  const sketch = byId('sketch');
+  sketch.hidden = false;
+  sketch.src = clip.url;
+  if (!wantsLessMotion()) sketch.play().catch(() => {}); // refused: then it stands still
+}
+
+function dropSketch() {
+  const sketch = byId('sketch');
+  if (sketch.hidden) return;
+  sketch.hidden = true;
+  sketch.removeAttribute('src');
+  sketch.load();
 }
 
 /** The shape before it moves. */
@@ -97,6 +113,7 @@ async function stage(url) {
   if (asked !== url) return false;
   shown = url;
   say(text, '');
+  dropSketch();
   return true;
 }
 

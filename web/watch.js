@@ -1,11 +1,13 @@
-// Follows one job until it is over. Server-sent events where they work, long polls where they do
-// not; a request that fails is only ever a pause: the job is the server's, and it keeps it.
+// Follows one job until it is over. Server-sent events where they work, polling where they do not;
+// a request that fails is only ever a pause: the job is the server's, and it keeps it.
 
 import { Problem, address, ask } from './api.js';
 
 const OVER = ['finished', 'error', 'cancelled'];
 const SILENCE_S = 40;
 const LONGEST_PAUSE_S = 5;
+const POLL_EVERY_S = 1;
+const POLLS_BETWEEN_STREAMS = 15;
 
 /**
  * `onJob(job)` gets every state, `onSilence(isSilent)` whether the server is out of reach,
@@ -24,11 +26,10 @@ export function watchJob(id, { onJob, onSilence, onGone }) {
 
 async function follow(id, { onJob, onSilence, signal }) {
   let failures = 0;
+  let polls = 0; // so many times to ask before a stream is tried again
   while (!signal.aborted) {
     try {
-      // after an event stream broke, one held request bridges proxies that do not let it through
-      const wait = failures === 0 && wasStreamed(id) === false ? 25 : 0;
-      const job = await ask(`jobs/${id}${wait ? `?wait=${wait}` : ''}`, { signal, timeout: 60 });
+      const job = await ask(`jobs/${id}`, { signal });
       if (signal.aborted) return;
       failures = 0;
       onSilence(false);
@@ -42,27 +43,28 @@ async function follow(id, { onJob, onSilence, signal }) {
       await pause(Math.min(LONGEST_PAUSE_S, 0.5 * failures), signal);
       continue;
     }
-    if (await stream(id, onJob, signal)) return;
-    await pause(0.5, signal);
+    if (polls === 0) {
+      const { isOver, events } = await stream(id, onJob, signal);
+      if (isOver) return;
+      // a proxy that lets no events through: ask, and try the stream now and then
+      polls = events === 0 ? POLLS_BETWEEN_STREAMS : 0;
+    } else {
+      polls -= 1;
+    }
+    await pause(polls ? POLL_EVERY_S : 0.3, signal);
   }
 }
 
-const streams = new Map();
-
-/** False if the last stream of this job ended without a single event; undefined before any. */
-function wasStreamed(id) {
-  return streams.get(id);
-}
-
-/** Resolves to true when the job is over, to false when the stream breaks or falls silent. */
+/** Resolves when the job is over or the stream breaks or falls silent; counts its events. */
 function stream(id, onJob, signal) {
   return new Promise((resolve) => {
     const events = new EventSource(address(`jobs/${id}/events`));
     let timer;
+    let seen = 0;
     const end = (isOver) => {
       clearTimeout(timer);
       events.close();
-      resolve(isOver);
+      resolve({ isOver, events: seen });
     };
     const listen = () => {
       clearTimeout(timer);
@@ -70,12 +72,11 @@ function stream(id, onJob, signal) {
     };
     const take = (event) => {
       listen();
-      streams.set(id, true);
+      seen += 1;
       const job = JSON.parse(event.data);
       onJob(job);
       if (OVER.includes(job.status)) end(true);
     };
-    streams.set(id, false);
     for (const kind of ['message', 'progress', 'done']) events.addEventListener(kind, take);
     events.addEventListener('error', () => end(false));
     signal.addEventListener('abort', () => end(true), { once: true });

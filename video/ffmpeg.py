@@ -163,14 +163,15 @@ def _pair(text: str, mark: str, default: tuple[int, int]) -> tuple[int, int]:
 def too_slow() -> VideoUnreadable:
     """For a clip that ran into our clock."""
     return VideoUnreadable(
-        "Decoding it takes too long.", hint="Send a smaller clip: fewer pixels, or a lower rate."
+        "Decoding the clip takes too long.",
+        hint="Send a smaller clip: fewer pixels, or a lower rate.",
     )
 
 
 def too_large(width: int, height: int) -> VideoUnreadable:
     """For frames over MAX_PIXELS."""
     return VideoUnreadable(
-        f"Its frames are {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded.",
+        f"The frames are {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded.",
         hint="Scale the clip down, for example to 1920 x 1080.",
         width=width,
         height=height,
@@ -182,9 +183,11 @@ def unreadable(said: str) -> VideoUnreadable:
     """What ffmpeg's complaint means, in our own words: its text may quote the file."""
     log.info("ffmpeg read no frame: %s", said[-300:])
     if "matches no streams" in said:
-        return VideoUnreadable("There is no video in it.", hint="Send a clip that holds a video.")
+        return VideoUnreadable(
+            "There is no video in the file.", hint="Send a clip that holds a video."
+        )
     if match := re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", said):
         return too_large(int(match[1]), int(match[2]))
     if re.search(r"[Dd]ecoder .*not found|no decoder found", said):
-        return VideoUnreadable("Its codec is none that this server decodes.")
-    return VideoUnreadable("None of its frames can be decoded: the file is damaged or incomplete.")
+        return VideoUnreadable("The clip's codec is none that this server decodes.")
+    return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

@@ -66,7 +66,7 @@ def read_clip(
             plan = probe(path, container, start, fps, max_frames, whole=True)
             decoded = _decode(path, container, plan, size_limit, tell)
         if decoded is None:
-            raise VideoUnreadable("Its frames do not decode to the same pictures twice.")
+            raise VideoUnreadable("The clip does not decode to the same frames twice.")
         frames = decoded
     if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])

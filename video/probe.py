@@ -132,7 +132,7 @@ def _check_packets(packets: Listing, start: float) -> None:
 def _check_sides(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise VideoUnreadable(
-            f"Its frames are {width} x {height} pixels; each side needs at least {MIN_SIDE}.",
+            f"The frames are {width} x {height} pixels; each side needs at least {MIN_SIDE}.",
             hint="Send a clip in which the subject can be seen.",
             width=width,
             height=height,

@@ -614,7 +614,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # the bar, on a terminal without Unicode
-    terminal = _Terminal(given.json)
+    terminal = Terminal(given.json)
     try:
         client = Client(given.url, given.api_key)
         making = given.command in ("run", "submit", "watch", "download")
@@ -660,7 +660,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _make(client: Client, given: argparse.Namespace, terminal: _Terminal) -> None:
+def _make(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
     """The commands that take their time: run is submit, watch and download in one."""
     job_id, out = getattr(given, "job", ""), getattr(given, "out", None)
     facts: State = {}
@@ -679,7 +679,7 @@ def _make(client: Client, given: argparse.Namespace, terminal: _Terminal) -> Non
     terminal.result(text, facts)
 
 
-def _ask(client: Client, given: argparse.Namespace, terminal: _Terminal) -> None:
+def _ask(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
     """The commands that are one request."""
     requests: dict[str, Callable[[], Any]] = {
         "status": lambda: client.status(given.job),
@@ -719,7 +719,7 @@ def _sentence(state: State) -> str:
     return f"{status}: {_words(state)}" if "progress" in state or "eta_seconds" in state else status
 
 
-class _Terminal:
+class Terminal:
     """Progress as one line that is redrawn, or as JSON lines where no terminal is."""
 
     def __init__(self, as_json: bool) -> None:
@@ -730,12 +730,12 @@ class _Terminal:
 
     def result(self, text: str, facts: State) -> None:
         """What was asked for, on stdout."""
-        self._clear()
+        self.clear()
         print(json.dumps(facts, ensure_ascii=False) if self._json else text, flush=True)
 
     def say(self, text: str) -> None:
         """A word for people, on stderr."""
-        self._clear()
+        self.clear()
         print(text, file=sys.stderr, flush=True)
 
     def progress(self, state: State) -> None:
@@ -751,7 +751,7 @@ class _Terminal:
             line = json.dumps({"job_id": self.job_id, "status": told[0], **about})
             print(line, file=sys.stdout if self._json else sys.stderr, flush=True)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         if self._draws:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 

@@ -34,12 +34,19 @@ ALLOWED: dict[str, set[str]] = {
     "estimates": {"jobs"},
     "jobs_folder": {"durable", "executors"},
     "job_store": {"jobs", "jobs_folder", "durable", "executors", "errors"},
-    "job_runner": {"executors", "pipeline", "video", "meshes", "errors", "presets", "logs"},
+    # the half of job_runner that writes: it knows every format, and no pipeline's inside
+    "job_files": {"executors", "pipeline", "video", "meshes", "errors"},
+    "job_runner": {
+        "job_files", "executors", "pipeline", "video", "meshes", "errors", "presets", "logs",
+    },
     "executors": {"executors", "job_runner", "pipeline", "errors", "logs"},
     "retention": {"job_store", "jobs", "settings", "errors", "logs"},
     "webhooks": {"job_store", "jobs", "intake", "settings", "errors", "logs"},
-    "fetching": {"job_store", "jobs", "executors", "worker", "intake", "settings", "errors", "logs"},
-    "worker": {"job_store", "jobs", "durable", "estimates", "executors", "errors", "logs"},
+    "fetching": {
+        "job_store", "jobs", "executors", "worker", "intake", "settings", "errors", "logs",
+    },
+    "job_queue": {"errors"},
+    "worker": {"job_queue", "job_store", "jobs", "durable", "estimates", "executors", "errors", "logs"},
     "api": {
         "api", "job_store", "jobs", "worker", "fetching", "intake", "pipeline", "executors",
         "webhooks", "retention",

@@ -12,6 +12,7 @@ import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
 from executors.base import Executor, Result
+from job_queue import JobQueue
 from job_store import JobStore
 from jobs import JobStatus
 from tests.inline_executors import (
@@ -22,7 +23,7 @@ from tests.inline_executors import (
 )
 from tests.jobs_made import accept
 from tests.waiting import wait_until
-from worker import MAX_ATTEMPTS, JobQueue, Worker
+from worker import MAX_ATTEMPTS, Worker
 
 
 @pytest.fixture

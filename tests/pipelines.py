@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Mapping
@@ -187,6 +188,8 @@ class EatsMemory(Bends):
 
     def step(self, k: int) -> None:
         """A terabyte, if one lets it; nothing of it is touched."""
+        low = min(2 << 30, resource.getrlimit(resource.RLIMIT_DATA)[0] % (1 << 62))
+        resource.setrlimit(resource.RLIMIT_DATA, (low, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         hoard = [np.empty(1 << 28, np.uint8) for _ in range(4096)]
         raise AssertionError(f"{len(hoard)} pieces were there to be had")
 
@@ -212,6 +215,33 @@ class SpecksSlowly(Specks):
 
     step_s = 0.12
 
+
+class SendsAnEndlessLine(Bends):
+    """As junk does, but never comes to an end of it."""
+
+    def step(self, k: int) -> None:
+        """Every descriptor that is a pipe gets two megabytes without a newline."""
+        for descriptor in range(3, 32):
+            try:
+                for _ in range(32):
+                    os.write(descriptor, b"x" * (1 << 16))
+            except OSError:
+                continue
+
+
+class ObeysSeed(Specks):
+    """The seed says how a job fares, so that one server sees good and bad ones in a row."""
+
+    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+        """44, the default, and all others that are not named do well."""
+        habit = HABITS.get(seed, Specks)()
+        return habit.animate(clip, mode, seed, reporter)
+
+
+HABITS: Mapping[int, type[Bends]] = {
+    1: Exits, 2: IsKilled, 3: Segfaults, 4: BreaksProtocol, 5: SendsAnEndlessLine, 6: EatsMemory,
+    7: HasABug, 8: FindsNothing, 9: Hangs, 10: SleepsLong, 11: SpecksSlowly, 12: IsKilledOnce,
+}  # fmt: skip
 
 # two triangles a side, counter-clockwise from outside; corner index is 4x + 2y + z
 _BOX = np.array(

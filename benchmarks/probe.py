@@ -1,0 +1,128 @@
+"""Open-loop HTTP load on 127.0.0.1: requests leave when they are due, whether or not the last reply
+has come, and latencies count from then. A closed loop would stop asking just when a server blocks.
+
+Standard library only, and cheap: the tool shares the machine with what it measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Latencies:
+    """What a run of requests found; times in seconds."""
+
+    took_s: list[float] = field(default_factory=list)
+    errors: int = 0
+    late_s: list[float] = field(default_factory=list)
+    """How late the tool itself was, as a check on it."""
+
+    def percentile_ms(self, percent: float) -> float:
+        """Milliseconds that `percent` of the requests did not exceed."""
+        if not self.took_s:
+            return float("nan")
+        ordered = sorted(self.took_s)
+        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+class Poller:
+    """One kept connection that asks for one path now and then."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._port = port
+        self._request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self) -> int:
+        """The status of one reply, its body read. Connects if need be; raises OSError."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        try:
+            writer.write(self._request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+        except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as exc:
+            self.close()
+            raise OSError("the reply broke off") from exc
+        return int(head[9:12])
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def poll(self, first_at: float, every_s: float, until: float, into: Latencies) -> None:
+        """Ask at `first_at` and then every so often, by the loop's clock."""
+        clock = asyncio.get_running_loop().time
+        due = first_at
+        while due < until:
+            await asyncio.sleep(due - clock())
+            # a reply that is overdue holds up the next request of this connection, not its clock
+            into.late_s.append(max(0.0, clock() - due))
+            try:
+                status = await asyncio.wait_for(self.ask(), 30.0)
+                into.took_s.append(clock() - due)
+                into.errors += status != 200
+            except (OSError, asyncio.TimeoutError):
+                self.close()
+                into.errors += 1
+            due += every_s
+
+
+async def poll_together(
+    port: int, path: str, pollers: int, every_s: float, seconds: float
+) -> Latencies:
+    """So many pollers, evenly spread over the interval, for so long."""
+    found = Latencies()
+    all_of_them = [Poller(port, path) for _ in range(pollers)]
+    for poller in all_of_them:  # connected beforehand, so that only polling is measured
+        await poller.ask()
+    start = asyncio.get_running_loop().time() + 0.2
+    await asyncio.gather(
+        *(
+            poller.poll(start + every_s * k / pollers, every_s, start + seconds, found)
+            for k, poller in enumerate(all_of_them)
+        )
+    )
+    for poller in all_of_them:
+        poller.close()
+    return found
+
+
+def allow_many_connections() -> None:
+    """As many descriptors as the system lets us have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+
+
+def open_connections(port: int, count: int, beginning: bytes) -> list[tuple[float, float]]:
+    """Connections that say `beginning` and nothing more: when each opened and was closed for it.
+
+    Still open after 75 s counts as closed never (infinity).
+    """
+    return asyncio.run(_open_connections(port, count, beginning))
+
+
+async def _open_connections(port: int, count: int, beginning: bytes) -> list[tuple[float, float]]:
+    async def hold() -> tuple[float, float]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        opened = time.monotonic()
+        writer.write(beginning)
+        try:
+            await asyncio.wait_for(reader.read(), 75.0)
+            return opened, time.monotonic()
+        except asyncio.TimeoutError:
+            return opened, float("inf")
+        except OSError:
+            return opened, time.monotonic()
+        finally:
+            writer.close()
+
+    return list(await asyncio.gather(*(hold() for _ in range(count))))

@@ -1,0 +1,81 @@
+"""Which processes there are, from /proc (Linux): to find what a killed server should not leave.
+
+Orphans would go to init and be lost among others; `adopt_orphans` makes them ours, so that every
+survivor of a server that we started is a child of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@contextmanager
+def adopt_orphans() -> Iterator[None]:
+    """Inside the block, whoever loses its parent below us becomes our child."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def descendants(pid: int) -> set[int]:
+    """Every living process below `pid`; those that only wait to be reaped do not count."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in _children(waiting.pop()):
+            waiting.append(child)
+            if is_alive(child):
+                found.add(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """False for a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def command(pid: int) -> str:
+    """The command line; empty if the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory now, in MB of 2**20 bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that the process itself has used, its children not counted."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def descriptors(pid: int) -> int:
+    """How many files and sockets the process holds open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                yield from map(int, (thread / "children").read_text().split())

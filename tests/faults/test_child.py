@@ -1,0 +1,130 @@
+"""What may happen to the process that runs jobs: the server sees it, says so and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import MakeServer
+from tests.faults.inspection import faults
+from tests.faults.processes import command, is_alive
+from tests.faults.server import Server
+from tests.waiting import wait_until
+
+OBEYS_SEED = "tests.pipelines:ObeysSeed"
+SLOWLY, HANGS, SLEEPS_LONG, KILLED_ONCE = 11, 9, 10, 12
+
+
+def assert_the_next_job_is_unharmed(server: Server, clip: Path) -> None:
+    server.wait_for(server.submit(clip))
+    assert server.stop() == 0
+    assert faults(server.jobs_dir) == []
+    server.assert_no_orphans()
+
+
+def test_a_killed_child_costs_one_attempt_and_the_server_never_blinks(
+    make_server: MakeServer, clip: Path
+) -> None:
+    server = make_server(OBEYS_SEED).start()
+    job_id = server.submit(clip, seed=SLOWLY)
+    server.wait_for_stage(job_id, "motion")
+    child = server.child()
+    os.kill(child, signal.SIGKILL)
+    while server.job(job_id)["status"] != "finished":
+        assert server.http.get("/health").json()["status"] == "healthy"
+        time.sleep(0.05)
+    assert "attempt 1 lost" in server.said() and not is_alive(child)
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "code"),
+    [
+        pytest.param(1, "worker_crashed", id="exits"),
+        pytest.param(2, "worker_crashed", id="is killed"),
+        pytest.param(3, "worker_crashed", id="segfaults"),
+        pytest.param(4, "worker_crashed", id="writes junk"),
+        pytest.param(5, "worker_crashed", id="sends an endless line"),
+        pytest.param(6, "worker_crashed", id="eats memory"),
+        pytest.param(7, "internal_error", id="has a bug"),
+    ],
+)
+def test_a_job_that_ruins_its_child_ends_and_the_next_is_unharmed(
+    make_server: MakeServer, clip: Path, seed: int, code: str
+) -> None:
+    server = make_server(OBEYS_SEED).start()
+    found = server.wait_for(server.submit(clip, seed=seed), "error")
+    assert found["error_code"] == code
+    assert "/" not in found["error"] and "secret" not in found["error"]
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+def test_a_child_killed_while_idle_is_replaced(make_server: MakeServer, clip: Path) -> None:
+    server = make_server().start()
+    server.wait_for(server.submit(clip))
+    os.kill(server.child(), signal.SIGKILL)
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+def test_a_stopped_child_is_killed_at_the_deadline(make_server: MakeServer, clip: Path) -> None:
+    server = make_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
+    job_id = server.submit(clip, seed=SLOWLY)
+    server.wait_for_stage(job_id, "motion")
+    os.kill(server.child(), signal.SIGSTOP)
+    assert server.wait_for(job_id, "error")["error_code"] == "timed_out"
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+def test_a_stopped_ffmpeg_ends_with_its_job(make_server: MakeServer, clip: Path) -> None:
+    server = make_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
+    server.wait_for(server.submit(clip))
+    job_id = server.submit(clip)
+    stopped: set[int] = set()
+
+    def stop_one() -> bool:
+        for pid in server.below():
+            if "ffmpeg" in command(pid) and server.job(job_id)["status"] == "running":
+                os.kill(pid, signal.SIGSTOP)
+                stopped.add(pid)
+        return bool(stopped)
+
+    wait_until(stop_one)
+    assert server.wait_for(job_id, "error")["error_code"] == "timed_out"
+    wait_until(lambda: not any(is_alive(pid) for pid in stopped), 2.0)
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "within_s"), [(SLEEPS_LONG, 5.0), (HANGS, 12.0)])
+def test_a_running_job_is_cancelled_in_time(
+    make_server: MakeServer, clip: Path, seed: int, within_s: float
+) -> None:
+    server = make_server(OBEYS_SEED).start()
+    job_id = server.submit(clip, seed=seed)
+    server.wait_for_stage(job_id, "motion")
+    began = time.monotonic()
+    assert server.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    server.wait_for(job_id, "cancelled", timeout_s=within_s)
+    assert time.monotonic() - began < within_s
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
+def test_a_running_job_can_be_deleted_and_leaves_nothing(
+    make_server: MakeServer, clip: Path
+) -> None:
+    server = make_server(OBEYS_SEED).start()
+    job_id = server.submit(clip, seed=SLEEPS_LONG)
+    server.wait_for_stage(job_id, "motion")
+    assert server.http.delete(f"/jobs/{job_id}").status_code == 200
+    assert server.http.get(f"/jobs/{job_id}").status_code == 404
+    assert_the_next_job_is_unharmed(server, clip)
+    assert not (server.jobs_dir / job_id).exists()

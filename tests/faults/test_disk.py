@@ -1,0 +1,132 @@
+"""A disk that is full at the worst moment: state stays whole, the server says so and goes on."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import MakeServer
+from tests.faults.disk import SmallDisk
+from tests.faults.inspection import faults
+from tests.faults.server import Refused, Server
+from tests.waiting import wait_until
+
+OBEYS_SEED = "tests.pipelines:ObeysSeed"
+SLOWLY = 11
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Eight megabytes."""
+    try:
+        made = SmallDisk(tmp_path / "disk", 8)
+    except OSError as exc:
+        pytest.skip(f"{exc.strerror} (only root may)")
+    yield made
+    made.unmount()
+
+
+@pytest.fixture
+def server(make_server: MakeServer, disk: SmallDisk) -> Server:
+    return make_server(OBEYS_SEED, JOBS_DIR=disk.folder / "jobs", MAX_UPLOAD_SIZE=3_000_000)
+
+
+def assert_all_is_well(server: Server, clip: Path) -> None:
+    server.wait_for(server.submit(clip))
+    assert server.stop() == 0
+    assert faults(server.jobs_dir) == []
+    server.assert_no_orphans()
+
+
+def test_an_export_that_fills_the_disk_is_named_and_the_next_job_finishes(
+    server: Server, disk: SmallDisk, clip: Path
+) -> None:
+    server.start()
+    job_id, queued = server.submit(clip, seed=SLOWLY), server.submit(clip)
+    server.wait_for_stage(job_id, "motion")
+    disk.fill()
+    wait_until(lambda: "cannot be written" in server.said(), 30.0)
+    # the disk takes nothing at all: the job's end is not lost, and the next one waits
+    assert server.http.get("/health").status_code == 200
+    assert server.job(queued)["status"] == "queued"
+    disk.relieve()
+    found = server.wait_for(job_id, "error")
+    assert (found["error_code"], found["retryable"]) == ("disk_full", True)
+    server.wait_for(queued)
+    assert_all_is_well(server, clip)
+
+
+@pytest.mark.slow
+def test_an_upload_that_fills_the_disk_is_refused_and_leaves_nothing(
+    server: Server, disk: SmallDisk, clip: Path
+) -> None:
+    server.start()
+    body = bytes(2_500_000)
+    head = (
+        b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        b'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    ) % (len(body) + 200)
+    with socket.create_connection(("127.0.0.1", server.port)) as upload:
+        upload.sendall(head + body[:500_000])
+        staging = server.jobs_dir / ".staging"
+        wait_until(lambda: any(path.stat().st_size for path in staging.glob("*/input")))
+        disk.fill()
+        upload.sendall(body[500_000:])
+        upload.settimeout(30)
+        reply = upload.recv(1 << 16)
+    assert reply.startswith(b"HTTP/1.1 507 ") and b"insufficient_storage" in reply
+    wait_until(lambda: not list(staging.iterdir()))
+    with pytest.raises(Refused) as refused:
+        server.submit(clip)
+    assert refused.value.status == 507
+    disk.relieve()
+    assert_all_is_well(server, clip)
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_finished_jobs_are_served_and_can_be_deleted(
+    server: Server, disk: SmallDisk, clip: Path
+) -> None:
+    server.start()
+    job_id = server.submit(clip)
+    server.wait_for(job_id)
+    disk.fill()
+    assert server.stop() == 0
+    server.start()  # a start on a full disk
+    name = f"/outputs/{job_id}/mesh_000.glb"
+    wait_until(lambda: server.http.get(name).status_code == 200)
+    assert server.http.delete(f"/jobs/{job_id}").status_code == 200
+    assert server.http.get(f"/jobs/{job_id}").status_code == 404
+    disk.relieve()
+    assert_all_is_well(server, clip)
+
+
+@pytest.mark.slow
+def test_below_the_reserve_nothing_is_accepted_and_ready_says_why(
+    server: Server, disk: SmallDisk, clip: Path
+) -> None:
+    server.start(MIN_FREE_GB=1)
+    with pytest.raises(Refused) as refused:
+        server.submit(clip)
+    assert refused.value.status == 507 and refused.value.body["code"] == "insufficient_storage"
+    wait_until(lambda: server.http.get("/ready").json().get("reason") == "disk_full")
+
+
+@pytest.mark.slow
+def test_a_queued_job_waits_for_the_disk(server: Server, disk: SmallDisk, clip: Path) -> None:
+    server.start(crash_at="run:started")
+    job_id = server.submit(clip)
+    server.wait_for_end()
+    disk.fill()
+    server.start()
+    wait_until(lambda: "cannot be written" in server.said(), 30.0)
+    time.sleep(0.5)
+    assert server.job(job_id)["status"] == "queued"
+    disk.relieve()
+    server.wait_for(job_id)
+    assert_all_is_well(server, clip)

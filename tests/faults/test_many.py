@@ -1,0 +1,97 @@
+"""Much at once, or for long: many jobs on disk, and nothing that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.load import finished_jobs
+from benchmarks.probe import poll_together
+from tests.faults.conftest import MakeServer
+from tests.faults.inspection import faults
+from tests.faults.processes import cpu_s, descriptors, rss_mb
+from tests.faults.server import Refused
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def test_twenty_thousand_finished_jobs_hold_no_start_up(make_server: MakeServer) -> None:
+    server = make_server()
+    finished_jobs(server.jobs_dir, 20_000)
+    server.start()
+    assert cpu_s(server.pid) < 2.0  # of work until the first answer; a busy machine takes longer
+    reading = asyncio.run(poll_together(server.port, "/health", 1, 0.01, 3.0))
+    wait_until(lambda: server.http.get("/ready").status_code == 200, 60.0)
+    idle = asyncio.run(poll_together(server.port, "/health", 1, 0.01, 3.0))
+    assert reading.percentile_ms(100) < max(100.0, 3 * idle.percentile_ms(100))
+    assert rss_mb(server.pid) < 150
+    assert len(server.http.get("/jobs?limit=100").json()["jobs"]) == 100
+
+
+def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
+    make_server: MakeServer, clip: Path, tmp_path: Path
+) -> None:
+    server = make_server().start()
+    junk = tmp_path / "junk.mp4"
+    junk.write_bytes(b"\0\0\0\x20ftypisom" + os.urandom(5000))
+
+    def everything_that_goes_wrong() -> None:
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", server.port)) as cut:
+                cut.sendall(
+                    b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n"
+                    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+                    b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+                    + bytes(9999)
+                )
+            with pytest.raises(Refused):
+                server.submit(junk)
+        job_id = server.submit(clip)
+        with pytest.raises(httpx.ReadTimeout):
+            server.http.get(f"/jobs/{job_id}?wait=50", timeout=0.2)
+        os.kill(server.child(), signal.SIGKILL)
+        server.wait_for(job_id)
+        assert server.http.delete(f"/jobs/{job_id}").status_code == 200
+
+    def threads() -> int:
+        return len(os.listdir(f"/proc/{server.pid}/task"))
+
+    everything_that_goes_wrong()
+    time.sleep(1.0)
+    before, threads_before = descriptors(server.pid), threads()
+    for _ in range(3):
+        everything_that_goes_wrong()
+    wait_until(lambda: descriptors(server.pid) <= before + 2, 20.0)
+    assert threads() <= max(threads_before, 40)  # the pool's 32 come one by one
+    wait_until(lambda: faults(server.jobs_dir) == [], 20.0)
+    assert len(server.below()) == 1
+
+
+def test_twenty_uploads_at_once_are_all_answered(make_server: MakeServer, clip: Path) -> None:
+    server = make_server(MAX_UPLOADS=4, MAX_QUEUE=6).start()
+    answers: list[int] = []
+
+    def send() -> None:
+        with open(clip, "rb") as file, httpx.Client(trust_env=False, timeout=60) as client:
+            reply = client.post(
+                f"http://127.0.0.1:{server.port}/jobs", files={"file": ("a.mp4", file)}
+            )
+            answers.append(reply.status_code)
+            assert reply.status_code == 202 or "Retry-After" in reply.headers
+
+    threads = [threading.Thread(target=send) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 20 and set(answers) <= {202, 503} and 202 in answers
+    wait_until(lambda: faults(server.jobs_dir) == [], 90.0)

@@ -7,61 +7,24 @@ children: Linux ties a child's life to the thread that made it.
 
 from __future__ import annotations
 
-import collections
-import json
 import logging
-import os
-import resource
-import selectors
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from errors import Cancelled, ServiceError, TimedOut
 from executors.base import JobFailed, Progress, Result, Task, WorkerLost
+from executors.child_process import ChildOptions, ChildProcess
+
+__all__ = ["ChildOptions", "LocalExecutor"]
 
 log = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 10.0
 """A child that does not answer a cancel in this time is killed."""
-MAX_LINE_BYTES = 1 << 20
-"""Longer lines are no protocol of ours: the child is killed."""
-KEPT_STDERR_LINES = 400
 LOOK_EVERY_S = 0.1
 """How often a running job looks for cancel and deadline."""
-STOP_S = 2.0
-
-_CHILD = Path(__file__).with_name("child.py")
-# What a child may know of our environment: no keys, no secrets, no proxies.
-_PASSED_ON = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
-    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
-    "HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "BLENDER_PATH", "ACTIONMESH_COMPILE",
-    "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION", "CRASH_AT",
-    "TORCHINDUCTOR_CACHE_DIR", "PIPELINE_MODULE",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ChildOptions:
-    """How children are started.
-
-    `job_timeout_s` bounds one attempt. Loading comes before it, and may be silent for as long.
-    `memory_mb` bounds what a child may write to (0: nothing does).
-    """
-
-    pipeline: str
-    job_timeout_s: float = 1800.0
-    idle_unload_s: float = 0.0
-    log_format: str = "text"
-    memory_mb: int = 0
-    extra_environment: tuple[tuple[str, str], ...] = ()
 
 
 class LocalExecutor:
@@ -73,7 +36,7 @@ class LocalExecutor:
         self.options = options
         self.broken: ServiceError | None = None
         self.loading: dict[str, int] | None = None
-        self._child: _Child | None = None
+        self._child: ChildProcess | None = None
         self._closed = False
         self._busy = False
         self._idle_since = time.monotonic()
@@ -118,7 +81,7 @@ class LocalExecutor:
         self.broken = None
         with self._lock:
             self._busy = True
-        child: _Child | None = None
+        child: ChildProcess | None = None
         try:
             child = self._living_child()
             return self._run(child, task, on_progress, cancelled)
@@ -149,7 +112,7 @@ class LocalExecutor:
 
     def _run(
         self,
-        child: _Child,
+        child: ChildProcess,
         task: Task,
         on_progress: Callable[[Progress], None],
         cancelled: threading.Event,
@@ -185,7 +148,7 @@ class LocalExecutor:
                     TimedOut(f"The job took longer than {limit:.0f} s.", timeout_s=limit)
                 )
 
-    def _note(self, child: _Child, event: dict[str, Any]) -> None:
+    def _note(self, child: ChildProcess, event: dict[str, Any]) -> None:
         """What a child says beside its jobs."""
         if event["is"] == "ready":
             child.is_ready, self.broken, self.loading = True, None, None
@@ -196,7 +159,7 @@ class LocalExecutor:
             self.broken = ServiceError.from_record(event["error"])
             self._drop(child)
 
-    def _living_child(self) -> _Child:
+    def _living_child(self) -> ChildProcess:
         child = self._child
         if child is not None and child.is_alive:
             return child
@@ -206,135 +169,16 @@ class LocalExecutor:
             if self._closed:
                 raise WorkerLost("the server is stopping")
             try:
-                self._child = _Child(self.options)
+                self._child = ChildProcess(self.options)
             except OSError as exc:
                 raise WorkerLost(f"no child could be started: {exc.strerror}") from exc
             return self._child
 
-    def _drop(self, child: _Child) -> None:
+    def _drop(self, child: ChildProcess) -> None:
         child.end()
         with self._lock:
             if self._child is child:
                 self._child = None
-
-
-class _Child:
-    """One process and its three pipes."""
-
-    def __init__(self, options: ChildOptions) -> None:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment.update(options.extra_environment)
-        environment.update(
-            # small matrices: more threads cost more than they give, and the API needs a core
-            OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1",
-            TQDM_DISABLE="1", PYTHONDONTWRITEBYTECODE="1",
-        )  # fmt: skip
-        self.is_ready = False
-        self._ended: str | None = None
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", str(_CHILD), str(os.getpid()), options.pipeline,
-             options.log_format, str(options.memory_mb)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )  # fmt: skip
-        self.pid = self._process.pid
-        assert self._process.stdout and self._process.stdin
-        os.set_blocking(self._process.stdout.fileno(), False)
-        os.set_blocking(self._process.stdin.fileno(), False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        self._unread = b""
-        self._stderr: collections.deque[str] = collections.deque(maxlen=KEPT_STDERR_LINES)
-        self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
-        self._drain.start()
-        log.info("child %d starts: pipeline %s", self.pid, options.pipeline)
-
-    @property
-    def is_alive(self) -> bool:
-        """False once the process has ended."""
-        return self._ended is None and self._process.poll() is None
-
-    def send(self, message: dict[str, Any]) -> None:
-        """One line to the child. Raises WorkerLost if it does not read, or is gone."""
-        assert self._process.stdin
-        line = json.dumps(message).encode() + b"\n"
-        deadline = time.monotonic() + CANCEL_GRACE_S
-        while line:
-            try:
-                line = line[os.write(self._process.stdin.fileno(), line) :]
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WorkerLost("the child does not read") from None
-                time.sleep(LOOK_EVERY_S)
-            except (OSError, ValueError) as exc:
-                raise WorkerLost("the child is gone") from exc
-
-    def events(self, timeout_s: float) -> Iterator[dict[str, Any]]:
-        """What has arrived, waiting at most `timeout_s`. Raises WorkerLost when the pipe ends."""
-        if not self._selector.select(timeout_s):
-            return
-        assert self._process.stdout
-        try:
-            read = os.read(self._process.stdout.fileno(), 1 << 16)
-        except BlockingIOError:
-            return
-        except (OSError, ValueError) as exc:
-            raise WorkerLost("the child is gone") from exc
-        if not read:
-            raise WorkerLost("the child ended")
-        *lines, self._unread = (self._unread + read).split(b"\n")
-        if len(self._unread) > MAX_LINE_BYTES or any(len(ln) > MAX_LINE_BYTES for ln in lines):
-            raise WorkerLost("the child sent an endless line")
-        for line in lines:
-            yield _event(line)
-
-    def kill(self) -> None:
-        """SIGKILL to the child and all it started. From any thread."""
-        if self._ended is None:
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-
-    def end(self) -> str:
-        """Kill, reap and close; says how it ended. Only the worker thread calls this."""
-        if self._ended is not None:
-            return self._ended
-        self.kill()
-        try:
-            code = self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        self._drain.join(STOP_S)
-        peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        self._ended = f"{_how(code)}, peak memory of children so far {peak_mb:.0f} MB"
-        return self._ended
-
-    def _drain_stderr(self) -> None:
-        """Log the child's own lines; an unread pipe would stop it."""
-        assert self._process.stderr
-        with self._process.stderr as pipe:
-            while line := pipe.readline(8192):
-                text = line.decode(errors="replace").rstrip()
-                self._stderr.append(text)
-                log.info("child %d: %s", self.pid, text)
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-        if not isinstance(event, dict) or not isinstance(event["is"], str):
-            raise ValueError("not an event")
-    except (ValueError, KeyError, RecursionError):
-        raise WorkerLost("the child sent a line that is no protocol of ours") from None
-    return event
 
 
 def _progress(event: dict[str, Any]) -> Progress:
@@ -349,11 +193,3 @@ def _result(event: dict[str, Any]) -> Result:
         return Result.from_record(event["result"])
     except (KeyError, TypeError):
         raise WorkerLost("the child sent a result that is none") from None
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return "it could not be killed"
-    if code < 0:
-        return f"ended by signal {signal.Signals(-code).name}"
-    return f"exit code {code}"

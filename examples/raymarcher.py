@@ -22,7 +22,7 @@ Array = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
 
 SIDE_PX = 512
-VIEW_HEIGHT = 2.7
+VIEW_HEIGHT = 2.87
 VIEW_CENTRE_Y = 1.03
 CAMERA = np.array([0.0, 1.12, 9.0], np.float32)
 NEAREST, FARTHEST = 7.9, 10.2

@@ -1,0 +1,187 @@
+"""FBX and Alembic of the moving mesh, made by the machine's own Blender as a process of its own.
+
+Blender may end with 0 although its script raised, or wrote nothing: only files count that were not
+there before and begin as their kind does. What runs inside Blender is blender_script.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from meshes.arrays import write_npz
+from meshes.encoding import Launch
+from meshes.sequence import MeshSequence
+from meshes.texture import check_texture
+
+OLDEST = (3, 4)
+"""The oldest Blender that this was run with."""
+OUTPUTS = {
+    "animated_mesh.fbx": b"Kaydara FBX Binary  \x00",
+    "animated_mesh.abc": b"Ogawa",
+}
+"""The files that are made, and how each of them begins."""
+LOOK_EVERY_S = 0.1
+"""How often a running Blender is looked after."""
+
+# --python-exit-code must stand before -P: after it, a script that raises still gives 0
+_FLAGS = ("-b", "--factory-startup", "--disable-autoexec", "--python-exit-code", "3")
+_SCRIPT = Path(__file__).with_name("blender_script.py")
+_NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
+_VERSION_TIMEOUT_S = 60.0
+_LARGEST_LOG_BYTES = 16 << 20
+_KEPT_LOG_BYTES = 4096
+_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
+
+WhileWaiting = Callable[[], None]
+
+
+class BlenderFailed(RuntimeError):
+    """Blender is too old, is none, failed, hung or made no files; nothing else is concerned.
+
+    `log` holds the end of what it said, for our own log.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+def export_with_blender(
+    sequence: MeshSequence,
+    folder: Path,
+    blender: str,
+    *,
+    launch: Launch = subprocess.Popen,
+    timeout_s: float = 180.0,
+    while_waiting: WhileWaiting | None = None,
+) -> list[Path]:
+    """Write animated_mesh.fbx and animated_mesh.abc into `folder`; gives their paths.
+
+    A Blender that was built without Alembic (Debian's is) makes the FBX alone.
+    `blender` is the executable's path. `while_waiting` is called about ten times a second; what it
+    raises ends Blender and goes on to the caller. Raises BlenderFailed, ValueError on a texture
+    that is none; then neither file is there, and in no case a process is left.
+    """
+    if sequence.texture:
+        check_texture(sequence.texture)
+    for name in OUTPUTS:
+        (folder / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as made_in:
+        room = Path(made_in)
+
+        def run(arguments: Sequence[str], most_s: float) -> str:
+            return _run([blender, *arguments], room, launch, most_s, while_waiting)
+
+        _check_version(run(["--version"], min(timeout_s, _VERSION_TIMEOUT_S)))
+        inputs = _write_inputs(sequence, room)
+        arguments = [inputs[0], *OUTPUTS, *inputs[1:]]
+        said = run([*_FLAGS, "-P", str(_SCRIPT), "--", *arguments], timeout_s)
+        made = [name for name in OUTPUTS if not (name.endswith(".abc") and _NO_ALEMBIC in said)]
+        for name in made:
+            _check_output(room / name, said)
+        return [(room / name).replace(folder / name) for name in made]
+
+
+def _check_version(said: str) -> None:
+    found = re.search(r"^Blender (\d+)\.(\d+)", said, re.MULTILINE)
+    if found is None:
+        raise BlenderFailed("the executable does not say that it is Blender", _end(said))
+    if (int(found[1]), int(found[2])) < OLDEST:
+        raise BlenderFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
+
+
+def _write_inputs(sequence: MeshSequence, room: Path) -> list[str]:
+    """What the script reads: arrays, and the texture's picture as a file. Gives their names."""
+    write_npz(sequence, room / "sequence.npz")
+    if sequence.texture is None:
+        return ["sequence.npz"]
+    picture = f"texture{_SUFFIXES[sequence.texture.media_type]}"
+    (room / picture).write_bytes(sequence.texture.image)
+    return ["sequence.npz", picture]
+
+
+def _check_output(path: Path, said: str) -> None:
+    beginning = OUTPUTS[path.name]
+    if path.is_symlink() or not path.is_file():
+        raise BlenderFailed(f"Blender made no {path.name}", _end(said))
+    with open(path, "rb") as file:
+        if file.read(len(beginning)) != beginning:
+            raise BlenderFailed(f"Blender made a {path.name} that is none", _end(said))
+
+
+def _run(
+    command: list[str],
+    room: Path,
+    launch: Launch,
+    timeout_s: float,
+    while_waiting: WhileWaiting | None,
+) -> str:
+    """Run the command inside `room`; what it said. Its whole process group is gone afterwards."""
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "LC_ALL": "C.UTF-8",
+        "HOME": str(room),  # nobody's settings, add-ons or caches
+        "TMPDIR": str(room),
+    }
+    with tempfile.TemporaryFile(dir=room) as log:
+        try:
+            process = launch(
+                command,
+                cwd=room,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise BlenderFailed("Blender could not be started") from exc
+        try:
+            code = _wait(process, log, timeout_s, while_waiting)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said = _read(log)
+    if code != 0:
+        raise BlenderFailed(f"Blender failed ({code})", _end(said))
+    return said
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    log: IO[Any],
+    timeout_s: float,
+    while_waiting: WhileWaiting | None,
+) -> int:
+    """The exit status."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return process.wait(LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            pass
+        if while_waiting:
+            while_waiting()
+        if time.monotonic() > deadline:
+            raise BlenderFailed(f"Blender did not finish in {timeout_s:g} s", _end(_read(log)))
+        if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
+            raise BlenderFailed("Blender talks without end", _end(_read(log)))
+
+
+def _read(log: IO[Any]) -> str:
+    """All of a log that is not too long. By pread: the process shares our place in the file."""
+    return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")
+
+
+def _end(said: str) -> str:
+    return said[-_KEPT_LOG_BYTES:].strip()

@@ -1,0 +1,166 @@
+"""The moving mesh as USD in one package, animated_mesh.usdz: points and normals by time.
+
+Needs usd-core (requirements-usd.txt), which is imported when it is used. For Blender and USD tools;
+AR on phones plays no moving vertices.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshes.sequence import MeshSequence, Texture
+from meshes.texture import check_texture
+from meshes.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from pxr import Usd, UsdGeom, UsdShade
+
+_ROOT = "/Root"
+_MESH = f"{_ROOT}/AnimatedMesh"
+_SURFACE = f"{_ROOT}/Looks/Surface"
+_CLAY = (0.8, 0.8, 0.8)
+_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
+
+
+class UsdFailed(RuntimeError):
+    """The package could not be written; the other files are not concerned."""
+
+
+def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
+    """Write a .usdz of one mesh whose points, normals and extent change with time.
+
+    `normals` `(T, V, 3)` are those of meshes.normals. Timestep k stands at time code k; a second
+    has fps of them. Axes stay as they are (+Y up), a unit is a metre; a picture is packed byte for
+    byte. Raises UsdFailed, also where usd-core is missing, and ValueError on normals that do not
+    fit or a texture that is none; then no file is left.
+    """
+    shape = sequence.vertices.shape
+    if normals.dtype != np.float32 or normals.shape != shape:
+        raise ValueError(f"normals must be float32 {shape}, not {normals.dtype} {normals.shape}")
+    if sequence.texture:
+        check_texture(sequence.texture)
+    try:
+        from pxr import Sdf, UsdUtils
+    except ImportError as exc:
+        raise UsdFailed("usd-core is not installed") from exc
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix="usd-") as folder,
+        whole_file(path) as part,
+    ):
+        # both writers choose the format by the suffix
+        layer, package = Path(folder, "animated_mesh.usdc"), Path(folder, "animated_mesh.usdz")
+        try:
+            _write_layer(sequence, normals, layer)
+            is_packed = UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(layer)), str(package))
+        except RuntimeError as exc:  # Tf.ErrorException is one
+            raise UsdFailed("USD could not be written") from exc
+        if not is_packed or not package.is_file():
+            raise UsdFailed("USD could not be packed")
+        package.replace(part)
+
+
+def _write_layer(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
+    """The stage as binary USD, with the texture's file beside it."""
+    from pxr import Usd, UsdGeom, UsdShade
+
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+    UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+    stage.SetStartTimeCode(0)
+    stage.SetEndTimeCode(len(sequence) - 1)
+    stage.SetTimeCodesPerSecond(sequence.fps)
+    stage.SetFramesPerSecond(sequence.fps)
+    stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, _ROOT).GetPrim())
+    mesh = _add_mesh(stage, sequence, normals)
+    surface = _add_surface(stage, sequence, path.parent)
+    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(surface)
+    stage.GetRootLayer().Save()
+
+
+def _add_mesh(
+    stage: Usd.Stage, sequence: MeshSequence, normals: NDArray[np.float32]
+) -> UsdGeom.Mesh:
+    from pxr import Sdf, UsdGeom, Vt
+
+    mesh = UsdGeom.Mesh.Define(stage, _MESH)
+    corners = np.full(len(sequence.faces), 3, np.int32)
+    mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
+    mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(sequence.faces.ravel()))
+    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.CreateDoubleSidedAttr(True)
+    points, extent = mesh.CreatePointsAttr(), mesh.CreateExtentAttr()
+    shading = mesh.CreateNormalsAttr()
+    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    for k, vertices in enumerate(sequence.vertices):
+        bounds = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
+        points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices)), k)
+        extent.Set(Vt.Vec3fArray.FromNumpy(bounds), k)
+        shading.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(normals[k])), k)
+    primvars = UsdGeom.PrimvarsAPI(mesh)
+    types, vertex = Sdf.ValueTypeNames, UsdGeom.Tokens.vertex
+    if sequence.texture:
+        # USD counts v from the picture's lower edge
+        uv = (sequence.texture.uv * (1, -1) + (0, 1)).astype(np.float32)
+        st = primvars.CreatePrimvar("st", types.TexCoord2fArray, vertex)
+        st.Set(Vt.Vec2fArray.FromNumpy(uv))
+    elif sequence.colors is not None:
+        rgb = sequence.colors[:, :3].astype(np.float32) / 255
+        mesh.CreateDisplayColorPrimvar(vertex).Set(Vt.Vec3fArray.FromNumpy(rgb))
+    return mesh
+
+
+def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdShade.Material:
+    """Matt, as in the GLBs. Its colour comes from the picture, from the vertices, or is clay."""
+    from pxr import Gf, Sdf, UsdShade
+
+    types = Sdf.ValueTypeNames
+    material = UsdShade.Material.Define(stage, _SURFACE)
+    shader = UsdShade.Shader.Define(stage, f"{_SURFACE}/Preview")
+    shader.CreateIdAttr("UsdPreviewSurface")
+    shader.CreateInput("roughness", types.Float).Set(0.8)
+    shader.CreateInput("metallic", types.Float).Set(0.0)
+    color = shader.CreateInput("diffuseColor", types.Color3f)
+    if sequence.texture:
+        picture = _add_picture(stage, sequence.texture, folder)
+        color.ConnectToSource(picture.CreateOutput("rgb", types.Float3))
+    elif sequence.colors is not None:
+        reader = _add_reader(stage, "Colors", "float3", "displayColor")
+        color.ConnectToSource(reader.CreateOutput("result", types.Float3))
+    else:
+        color.Set(Gf.Vec3f(*_CLAY))
+    output = shader.CreateOutput("surface", types.Token)
+    material.CreateSurfaceOutput().ConnectToSource(output)
+    return material
+
+
+def _add_picture(stage: Usd.Stage, texture: Texture, folder: Path) -> UsdShade.Shader:
+    from pxr import Sdf, UsdShade
+
+    types = Sdf.ValueTypeNames
+    name = f"texture{_SUFFIXES[texture.media_type]}"
+    (folder / name).write_bytes(texture.image)
+    picture = UsdShade.Shader.Define(stage, f"{_SURFACE}/Picture")
+    picture.CreateIdAttr("UsdUVTexture")
+    picture.CreateInput("file", types.Asset).Set(Sdf.AssetPath(f"./{name}"))
+    picture.CreateInput("sourceColorSpace", types.Token).Set("sRGB")
+    for axis in ("wrapS", "wrapT"):
+        picture.CreateInput(axis, types.Token).Set("clamp")
+    reader = _add_reader(stage, "Coordinates", "float2", "st")
+    coordinates = picture.CreateInput("st", types.Float2)
+    coordinates.ConnectToSource(reader.CreateOutput("result", types.Float2))
+    return picture
+
+
+def _add_reader(stage: Usd.Stage, name: str, kind: str, primvar: str) -> UsdShade.Shader:
+    """The node that reads one of the mesh's primvars."""
+    from pxr import Sdf, UsdShade
+
+    reader = UsdShade.Shader.Define(stage, f"{_SURFACE}/{name}")
+    reader.CreateIdAttr(f"UsdPrimvarReader_{kind}")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set(primvar)
+    return reader

@@ -1,0 +1,257 @@
+"""Blender may do anything: what counts are the files, and that no process is left.
+
+Executables that misbehave run everywhere; the real Blender only where BLENDER_PATH or PATH has one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meshes.blender import BlenderFailed, export_with_blender
+from meshes.sequence import MeshSequence
+from tests.meshes.creature import creature
+from tests.meshes.glb_reader import signed_volume
+from tests.waiting import wait_until
+from video.sandbox import Limits, launch
+
+LAUNCHES = {
+    "plain": subprocess.Popen,
+    "caged": partial(launch, limits=Limits(memory_mb=16_384, file_mb=2048, open_files=1024)),
+}
+READER = Path(__file__).with_name("blender_reader.py")
+FBX, ABC = "Kaydara FBX Binary  \\000 and so on", "Ogawa and so on"
+
+Impostor = Callable[..., str]
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Impostor:
+    """Make an executable that says it is Blender 3.4.1 and then does what the test wants."""
+
+    def make(does: str, version: str = "echo Blender 3.4.1") -> str:
+        path = tmp_path / "impostor"
+        path.write_text(
+            f'#!/bin/sh\necho $$ >> {tmp_path}/pids\nif [ "$1" = --version ]; then\n{version}\n'
+            f"exit 0\nfi\n{does}\n"
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "outputs"
+    path.mkdir()
+    return path
+
+
+def small() -> MeshSequence:
+    return creature(3, rings=8)
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    assert os.listdir(folder) == []
+    pids = folder.parent / "pids"
+    for pid in pids.read_text().split() if pids.exists() else ():
+        wait_until(lambda pid=pid: not _is_alive(int(pid)))  # type: ignore[misc]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("launch_by", LAUNCHES.values(), ids=LAUNCHES)
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        pytest.param("exit 0", "made no animated_mesh.fbx", id="makes nothing"),
+        pytest.param("exit 3", "3", id="its script raised"),
+        pytest.param("kill -SEGV $$", "-11", id="crashes"),
+        pytest.param(
+            "echo junk > animated_mesh.fbx; echo junk > animated_mesh.abc", "none", id="junk"
+        ),
+        pytest.param(
+            "ln -s /etc/passwd animated_mesh.fbx", "made no animated_mesh.fbx", id="a link"
+        ),
+        pytest.param(f"printf '{FBX}' > animated_mesh.fbx", "no animated_mesh.abc", id="half"),
+        pytest.param("yes", "without end|-25|153", id="talks for ever"),
+    ],
+)
+def test_what_does_not_make_both_files_makes_none(
+    does: str, reason: str, launch_by: Any, impostor: Impostor, folder: Path
+) -> None:
+    with pytest.raises(BlenderFailed, match=reason):
+        export_with_blender(small(), folder, impostor(does), launch=launch_by)
+    assert_nothing_is_left(folder)
+
+
+@pytest.mark.parametrize("launch_by", LAUNCHES.values(), ids=LAUNCHES)
+def test_one_that_hangs_is_killed_with_all_that_it_started(
+    launch_by: Any, impostor: Impostor, folder: Path
+) -> None:
+    hangs = impostor(f"sleep 600 & echo $! >> {folder.parent}/pids; sleep 600")
+    with pytest.raises(BlenderFailed, match="did not finish in 1 s"):
+        export_with_blender(small(), folder, hangs, launch=launch_by, timeout_s=1)
+    assert_nothing_is_left(folder)
+
+
+def test_what_it_started_does_not_outlive_a_good_end(impostor: Impostor, folder: Path) -> None:
+    lingers = impostor(
+        f"printf '{FBX}' > animated_mesh.fbx; printf '{ABC}' > animated_mesh.abc\n"
+        f"sleep 600 & echo $! >> {folder.parent}/pids"
+    )
+    made = export_with_blender(small(), folder, lingers)
+    assert [path.name for path in made] == ["animated_mesh.fbx", "animated_mesh.abc"]
+    assert made[0].read_bytes().startswith(b"Kaydara") and len(os.listdir(folder)) == 2
+    for path in made:
+        path.unlink()
+    assert_nothing_is_left(folder)
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("echo Blender 2.93.4", "too old: 3.4"),
+        ("echo Blender 3.3.0", "too old: 3.4"),
+        ("echo Mixer 1.0", "does not say that it is Blender"),
+        ("head -c 4096 /dev/urandom", "does not say that it is Blender"),
+        ("", "does not say that it is Blender"),
+        ("exit 1", "failed"),
+        ("sleep 600", "did not finish"),
+    ],
+)
+def test_what_is_no_blender_of_today_is_not_asked_for_more(
+    version: str, reason: str, impostor: Impostor, folder: Path
+) -> None:
+    asked = folder.parent / "asked"
+    executable = impostor(f"touch {asked}", version)
+    with pytest.raises(BlenderFailed, match=reason):
+        export_with_blender(small(), folder, executable, timeout_s=1)
+    assert not asked.exists()
+    assert_nothing_is_left(folder)
+
+
+def test_what_cannot_be_started_is_a_failure_with_a_name(folder: Path) -> None:
+    for wrong in (folder.parent / "missing", folder.parent):
+        with pytest.raises(BlenderFailed, match="could not be started"):
+            export_with_blender(small(), folder, str(wrong))
+    assert_nothing_is_left(folder)
+
+
+def test_files_of_an_earlier_run_do_not_pass_for_new_ones(impostor: Impostor, folder: Path) -> None:
+    for name in ("animated_mesh.fbx", "animated_mesh.abc"):
+        (folder / name).write_bytes(b"Kaydara FBX Binary  \x00 of yesterday")
+    with pytest.raises(BlenderFailed):
+        export_with_blender(small(), folder, impostor("exit 0"))
+    assert_nothing_is_left(folder)
+
+
+def test_a_caller_who_gives_up_is_obeyed_at_once(impostor: Impostor, folder: Path) -> None:
+    class GivesUp(Exception):
+        pass
+
+    def give_up() -> None:
+        if (folder.parent / "began").exists():
+            raise GivesUp
+
+    hangs = impostor(f"touch {folder.parent}/began; sleep 600")
+    with pytest.raises(GivesUp):
+        export_with_blender(small(), folder, hangs, while_waiting=give_up)
+    assert_nothing_is_left(folder)
+
+
+def test_it_is_called_in_the_order_that_works_and_sees_a_home_of_its_own(
+    impostor: Impostor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", "secret")
+    told = folder.parent / "told"
+    with pytest.raises(BlenderFailed):
+        export_with_blender(small(), folder, impostor(f'(echo "$@"; env; ls) > {told}'))
+    said = told.read_text()
+    flags = "-b --factory-startup --disable-autoexec --python-exit-code 3 -P "
+    assert said.startswith(flags) and "blender_script.py -- sequence.npz" in said
+    assert f"HOME={folder}" in said and "secret" not in said and "texture.jpg" in said
+
+
+def test_a_blender_without_alembic_makes_the_fbx_alone(impostor: Impostor, folder: Path) -> None:
+    without = impostor(f"printf '{FBX}' > animated_mesh.fbx; echo BUILT WITHOUT ALEMBIC")
+    made = export_with_blender(small(), folder, without)
+    assert [path.name for path in made] == os.listdir(folder) == ["animated_mesh.fbx"]
+
+
+# --- the real one
+
+
+@pytest.fixture(scope="module")
+def blender() -> str:
+    found = os.environ.get("BLENDER_PATH") or shutil.which("blender")
+    if not found:
+        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["textured", "coloured", "plain"])
+def test_what_blender_made_comes_back_as_it_was_given(
+    kind: str, blender: str, folder: Path, tmp_path: Path
+) -> None:
+    sequence = creature(6, rings=20, kind=kind)
+    made = export_with_blender(sequence, folder, blender, launch=LAUNCHES["caged"])
+    assert made and sorted(os.listdir(folder)) == sorted(path.name for path in made)
+    for path in made:
+        assert str(tmp_path).encode() not in path.read_bytes()
+        _assert_same(_read_back(blender, path, sequence, tmp_path), sequence, path.suffix)
+
+
+def _read_back(
+    blender: str, path: Path, sequence: MeshSequence, scratch: Path
+) -> dict[str, np.ndarray[Any, Any]]:
+    found = scratch / "found.npz"
+    found.unlink(missing_ok=True)
+    reading = subprocess.run(
+        [blender, "-b", "--factory-startup", "--python-exit-code", "3", "-P", str(READER), "--",
+         str(path), str(len(sequence)), str(sequence.fps), str(found)],
+        env={**os.environ, "HOME": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=180,
+    )  # fmt: skip
+    assert reading.returncode == 0, reading.stdout[-3000:].decode(errors="replace")
+    with np.load(found) as arrays:
+        return dict(arrays)
+
+
+def _assert_same(
+    seen: dict[str, np.ndarray[Any, Any]], sequence: MeshSequence, suffix: str
+) -> None:
+    assert np.array_equal(seen["faces"], sequence.faces)
+    assert np.abs(seen["vertices"] - sequence.vertices).max() < 1e-4
+    for given, found in zip(sequence.vertices, seen["vertices"], strict=True):
+        assert signed_volume(found, sequence.faces) == pytest.approx(
+            signed_volume(given, sequence.faces), rel=1e-4
+        )
+    if sequence.texture:
+        uv = sequence.texture.uv[sequence.faces.ravel()] * (1, -1) + (0, 1)
+        assert np.abs(seen["uv"] - uv).max() < 1e-6
+    if suffix == ".fbx":
+        assert float(seen["fps"]) == sequence.fps
+        assert seen["pictures"].tolist() == (["texture.jpg"] if sequence.texture else [])
+    if suffix == ".fbx" and sequence.colors is not None:
+        linear = sequence.colors[sequence.faces.ravel()] / 255
+        assert np.abs(seen["colors"] - linear).max() < 0.01

@@ -43,6 +43,7 @@ _HEAD = re.compile(
     rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
     rb'"status":"(finished|error|cancelled)","created_at":"([^"]+)",'
     rb'"finished_at":"([^"]+)","disk_bytes":(\d+),'
+    rb'"idempotency":(?:null|\{"key":"([0-9a-f]{64})","hash":"[0-9a-f]{64}"\}),'
 )
 
 
@@ -81,6 +82,7 @@ class JobStore:
         self._ended: dict[str, Entry] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._written_at: dict[str, float] = {}
+        self._by_key: dict[str, str] = {}
 
     # --- life of the store
 
@@ -134,10 +136,13 @@ class JobStore:
         head = _HEAD.match(content)
         if head and content.endswith(b"}\n") and head[1].decode() == job_id:
             self._ended[job_id] = _entry(head)
+            if head[7]:
+                self._by_key[head[7].decode()] = job_id
             return None
         job = self._parse(job_id, content)
         if job is None:
             return None
+        self._remember_key(job)
         if job.status.is_terminal:
             self._forget_live(job)
             return None
@@ -187,6 +192,7 @@ class JobStore:
             self.folder.take_back(job.job_id)
             raise
         durable.reach("accept:committed")
+        self._remember_key(job)
         self._tell(job)
         return job
 
@@ -212,6 +218,10 @@ class JobStore:
         if job.status.is_terminal:
             self._remember(job)
         return job
+
+    def find_by_key(self, key: str) -> str | None:
+        """The id of the job that was made with this Idempotency-Key (as sha256 in hex)."""
+        return self._by_key.get(key)
 
     def live(self) -> list[Job]:
         """The jobs that are queued or running, in order."""
@@ -333,6 +343,8 @@ class JobStore:
                 durable.reach("expire:marked")
             self.folder.trash(job_id)
             self.forget(job_id)
+            if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
+                del self._by_key[job.idempotency["key"]]
         self._tell(job)
 
     def _tell(self, job: Job) -> None:
@@ -356,6 +368,10 @@ class JobStore:
             self._remember(job)
             self._live.pop(job.job_id, None)
             self._written_at.pop(job.job_id, None)
+
+    def _remember_key(self, job: Job) -> None:
+        if job.idempotency:
+            self._by_key[job.idempotency["key"]] = job.job_id
 
     def _remember(self, job: Job) -> None:
         with self._lock:

@@ -88,6 +88,9 @@ class InputFacts:
 class Job:
     """One video on its way to a mesh. Times are aware datetimes in UTC.
 
+    `idempotency` holds `key` and `hash`, both as sha256 in hex: of the client's Idempotency-Key and
+    of the request that it came with.
+
     `attempts` counts the starts that were not given back; `revision` grows with every change and is
     not kept on disk. `waiting_for_input` is True until a video_url has been fetched.
     """
@@ -178,6 +181,7 @@ class Job:
             "created_at": _written(self.created_at),
             "finished_at": _written(self.finished_at),
             "disk_bytes": self.disk_bytes,
+            "idempotency": dict(self.idempotency) if self.idempotency else None,
         }
         record["started_at"] = _written(self.started_at)
         return {**head, **{key: value for key, value in record.items() if key not in head}}

@@ -23,7 +23,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 import logs
-from api import docs_page, documents, outputs, page, problems, status, submissions
+from api import docs_page, documents, events, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.connections import PatientProtocol
 from api.guards import Guards
@@ -85,6 +85,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         status.router,
         submissions.router,
         job_routes.router,
+        events.router,
         outputs.router,
         docs_page.router,
         page.page_router(files),
@@ -118,7 +119,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.open_store()
     service.watching.open()
     service.webhooks.open()
-    service.store.listeners += [service.watching.changed, service.webhooks.changed]
+    service.store.listeners += [
+        service.watching.changed,
+        service.webhooks.changed,
+        service.metrics.changed,
+    ]
     service.worker.after_recovery = lambda waiting: _resume(loop, service, waiting)
     service.worker.start()
     housekeeping = loop.create_task(_keep_house(service))

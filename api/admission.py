@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,9 +37,9 @@ class NewJob:
 class Admission:
     """One job on its way in: a reserved place, and a staging folder once somebody needs it."""
 
-    def __init__(self, service: Service, stage: Callable[[], Staging]) -> None:
+    def __init__(self, service: Service, *, holds_place: bool) -> None:
         self._service = service
-        self._stage = stage
+        self._holds_place = holds_place
         self._staging: Staging | None = None
         self._committing = False
 
@@ -47,7 +47,7 @@ class Admission:
     def staging(self) -> Staging:
         """The folder in .staging; made at the first use. Raises OSError."""
         if self._staging is None:
-            self._staging = self._stage()
+            self._staging = self._service.store.stage()
         return self._staging
 
     async def commit(self, new: NewJob) -> Job:
@@ -92,22 +92,28 @@ class Admission:
         """Leave nothing behind, if there was no commit."""
         if self._committing:
             return
-        self._service.worker.queue.release()
+        if self._holds_place:
+            self._service.worker.queue.release()
         if self._staging is not None:
             # shielded: a request that is cancelled must still clean up
             await asyncio.shield(asyncio.to_thread(self._staging.discard))
 
 
 @asynccontextmanager
-async def admission(service: Service, expected_bytes: int) -> AsyncIterator[Admission]:
+async def admission(
+    service: Service, expected_bytes: int, *, new: bool = True
+) -> AsyncIterator[Admission]:
     """The checks that come before the body, and their undoing.
+
+    A request that only repeats another (`new` is False) takes no place in the queue.
 
     Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError of the disk inside
     becomes one of ours.
     """
     with service.upload_slot():
-        _reserve(service)
-        admitted = Admission(service, service.store.stage)
+        if new:
+            _reserve(service)
+        admitted = Admission(service, holds_place=new)
         try:
             free = await asyncio.to_thread(service.store.folder.free_bytes)
             with service.reserved_bytes(expected_bytes, free):

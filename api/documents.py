@@ -22,6 +22,9 @@ from errors import (
     InsufficientStorage,
     InternalError,
     InvalidParameter,
+    JobExpired,
+    JobNotFinished,
+    JobNotFound,
     MalformedRequest,
     MissingInput,
     ModeUnavailable,
@@ -45,6 +48,13 @@ UPLOAD_ERRORS = (
     IdempotencyInProgress, IdempotencyKeyReused, UploadTooLarge, UnsupportedMediaType,
     InvalidParameter, VideoUnreadable, VideoTooShort, UrlNotAllowed, ModeUnavailable, QueueFull,
     TooManyUploads, Draining, InsufficientStorage,
+)  # fmt: skip
+
+RETRY_ERRORS = (
+    MalformedRequest, OriginNotAllowed, RequestTimeout, JobNotFound, JobNotFinished, JobExpired,
+    IdempotencyInProgress, IdempotencyKeyReused, UploadTooLarge, UnsupportedMediaType,
+    InvalidParameter, VideoUnreadable, VideoTooShort, ModeUnavailable, QueueFull, TooManyUploads,
+    Draining, InsufficientStorage,
 )  # fmt: skip
 
 _FACTS: dict[type[ServiceError], tuple[str, dict[str, Any]]] = {
@@ -110,6 +120,19 @@ HEALTH = {
 READY = {
     **reply(schemas.Ready, "A job sent now runs at once.", {"ready": True}),
     **reply(schemas.Ready, "Not yet.", {"ready": False, "reason": "loading_model"}, status=503),
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events whose `data` is the body of GET /jobs/{job_id}.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The end has been told already (Last-Event-ID)."},
+}
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Prometheus text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
 }
 LINKS: dict[int | str, dict[str, Any]] = {
     200: {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.multipart import MAX_SMALL_BODY
-from api.options import FORMATS, MAX_SEED
+from api.options import FORMATS, MAX_SEED, RETRY_NAMES
 from presets import MAX_FRAMES, MIN_FRAMES, MODES
 
 _OPTION_FIELDS: dict[str, Any] = {
@@ -79,5 +79,18 @@ UPLOAD_BODY: dict[str, Any] = {
                 "additionalProperties": False,
             }
         },
+    },
+}
+RETRY_BODY: dict[str, Any] = {
+    "required": False,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {name: _OPTION_FIELDS[name] for name in RETRY_NAMES},
+                "additionalProperties": False,
+            },
+            "example": {"mode": "fast", "seed": 7},
+        }
     },
 }

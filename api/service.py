@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from api.job_view import JobView
+from api.metrics import Metrics
 from api.replies import whole_seconds
 from api.watching import Watching
 from errors import InsufficientStorage, TooManyUploads
@@ -46,9 +47,11 @@ class Service:
         self.fetcher = fetcher
         self.view = JobView(settings, worker)
         self.watching = Watching()
+        self.metrics = Metrics(store)
         self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
         self.draining = False
         self.sweep_soon = asyncio.Event()
+        self.keys_in_progress: set[str] = set()
         self._store_is_open = False
         self._receiving = 0
         self._expected_bytes = 0
@@ -74,6 +77,11 @@ class Service:
         """Retry-After for a job under way: seconds until asking again makes sense."""
         left = self.worker.eta_s(job)
         return whole_seconds(2.0 if left is None else left / 10, 1, 10)
+
+    @property
+    def receiving(self) -> int:
+        """How many bodies are on their way in."""
+        return self._receiving
 
     @contextmanager
     def upload_slot(self) -> Iterator[None]:

@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.documents import HEALTH, INFO, READY, answers
+from api.documents import HEALTH, INFO, METRICS, READY, answers
+from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.options import default_mode, is_available
 from api.replies import JsonReply
 from api.service import NAME, VERSION, Service, service_of
@@ -83,7 +84,7 @@ async def info(request: Request) -> Response:
     """Modes, limits and features: what the page and the client read instead of the docs."""
     service = service_of(request)
     settings, choice = service.settings, service.choice
-    model = _MODELS[choice.name]
+    model = _MODELS.get(choice.name, {"name": choice.name, "license": "your own", "notice": ""})
     live = service.store.live()
     running = sum(job.status is JobStatus.RUNNING for job in live)
     body = {
@@ -104,6 +105,14 @@ async def info(request: Request) -> Response:
         "queue": {"queued": len(live) - running, "running": running},
     }
     return JsonReply(body, headers=_NOT_STORED)
+
+
+@router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})
+async def metrics(request: Request) -> Response:
+    """Jobs by outcome, their time by stage, what is under way, and room on the disk."""
+    service = service_of(request)
+    text = await asyncio.to_thread(service.metrics.text, service.receiving)
+    return Response(text, headers=_NOT_STORED, media_type=METRICS_TYPE)
 
 
 def _modes(service: Service) -> list[dict[str, Any]]:

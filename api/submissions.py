@@ -7,20 +7,30 @@ The order of what is checked is the contract's; nothing is stored before all of 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.admission import Admission, NewJob, admission
-from api.documents import ACCEPTED, UPLOAD_ERRORS, answers
+from api.documents import ACCEPTED, RETRY_ERRORS, UPLOAD_ERRORS, answers
+from api.idempotency import claimed
 from api.multipart import Received
-from api.options import OPTION_NAMES, check_names, parse_options
+from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
 from api.replies import JsonReply
-from api.request_bodies import UPLOAD_BODY
+from api.request_bodies import RETRY_BODY, UPLOAD_BODY
 from api.service import Service, service_of
-from api.uploads import check_head, content_length, receive
-from errors import BothInputs, MissingInput, ModeUnavailable, UrlNotAllowed
+from api.uploads import check_head, content_length, json_options, receive
+from errors import (
+    BothInputs,
+    JobExpired,
+    JobNotFinished,
+    MissingInput,
+    ModeUnavailable,
+    UrlNotAllowed,
+)
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
@@ -47,17 +57,55 @@ async def create_job(request: Request) -> Response:
     limit = service.settings.max_upload_size
     media_type = check_head(request.headers, limit)
     length = content_length(request.headers)
-    async with admission(service, limit if length is None else length) as admitted:
+    async with (
+        claimed(service, request.headers) as claim,
+        admission(service, limit if length is None else length, new=claim.job is None) as admitted,
+    ):
         received = await receive(
             request,
             media_type,
             admitted.staging.input,
             lambda name: _check_field(service, name),
             max_upload_size=limit,
+            with_hash=claim.key is not None,
         )
+        mark = claim.mark(received.fields, received.file_sha256)
+        if claim.job is not None:
+            return accepted(service, claim.job, replayed=True)
         options = _checked_options(service, received)
         facts = await _input_facts(admitted, received, options)
-        job = await admitted.commit(NewJob(options, facts))
+        job = await admitted.commit(NewJob(options, facts, idempotency=mark))
+    return accepted(service, job)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=202,
+    summary="Run a job again",
+    responses={**ACCEPTED, **answers(*RETRY_ERRORS)},
+    openapi_extra={"requestBody": RETRY_BODY},
+)
+async def retry_job(job_id: str, request: Request) -> Response:
+    """A new job from the stored video, with other options if the JSON body names some."""
+    service = service_of(request)
+    old = await service.find(job_id)
+    if not old.status.is_terminal:
+        raise JobNotFinished(
+            f"This job is {old.status.value}; it can be tried again once it has ended.",
+            job_status=old.status.value,
+        )
+    changes = await json_options(request, RETRY_NAMES)
+    options = parse_options(changes, service.choice, base=old.options)
+    async with (
+        claimed(service, request.headers) as claim,
+        admission(service, old.input.bytes if old.input else 0, new=claim.job is None) as admitted,
+    ):
+        mark = claim.mark("retry", job_id, changes)
+        if claim.job is not None:
+            return accepted(service, claim.job, replayed=True)
+        path = service.store.folder.of(job_id) / "input"
+        facts = await asyncio.to_thread(_stored_input, path, admitted.staging.input, old, options)
+        job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
     return accepted(service, job)
 
 
@@ -123,3 +171,19 @@ def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFac
         used_frames=seen.used_frames,
         fps=seen.fps,
     )
+
+
+def _stored_input(stored: Path, target: Path, old: Job, options: JobOptions) -> InputFacts | None:
+    """Blocking: the old job's video under the new one's name; None if it must be fetched again."""
+    try:
+        os.link(stored, target, follow_symlinks=False)
+    except FileNotFoundError:
+        if options.video_url:
+            return None
+        raise JobExpired("The video of this job was not kept.") from None
+    except OSError:  # a file system without links
+        shutil.copyfile(stored, target)
+    sampling = ("start", "fps", "max_frames")
+    if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
+        return old.input
+    return look_into(target, old.input.filename if old.input else None, options)

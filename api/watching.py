@@ -12,7 +12,9 @@ from contextlib import contextmanager
 
 import anyio
 
-from jobs import Job
+from jobs import Job, JobStatus
+
+_QUEUE = "the queue"
 
 
 class Watching:
@@ -36,32 +38,40 @@ class Watching:
 
     def changed(self, job: Job) -> None:
         """One of the store's listeners: called after the change can be read."""
-        if self._loop is None or job.job_id not in self._watchers:
+        self._tell(job.job_id)
+        if job.status is not JobStatus.RUNNING or job.progress is None:
+            self._tell(_QUEUE)  # not mere progress: those who wait in the queue may have moved up
+
+    def _tell(self, name: str) -> None:
+        if self._loop is None or name not in self._watchers:
             return
         try:
-            self._loop.call_soon_threadsafe(self._wake, job.job_id)
+            self._loop.call_soon_threadsafe(self._wake, name)
         except RuntimeError:
             pass  # the loop has been closed: nobody waits any more
 
-    def _wake(self, job_id: str) -> None:
-        for event in self._watchers.get(job_id, ()):
+    def _wake(self, name: str) -> None:
+        for event in self._watchers.get(name, ()):
             event.set()
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set after every change of this job.
+    def watch(self, job_id: str, *, with_queue: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set after every change of this job (and of the queue).
 
         Clear it, then read the job, then wait: a change between reading and waiting is not missed.
         """
         event = asyncio.Event()
-        self._watchers.setdefault(job_id, set()).add(event)
+        names = (job_id, _QUEUE) if with_queue else (job_id,)
+        for name in names:
+            self._watchers.setdefault(name, set()).add(event)
         try:
             yield event
         finally:
-            watchers = self._watchers[job_id]
-            watchers.discard(event)
-            if not watchers:
-                del self._watchers[job_id]
+            for name in names:
+                watchers = self._watchers[name]
+                watchers.discard(event)
+                if not watchers:
+                    del self._watchers[name]
 
 
 async def wait_until(event: asyncio.Event, deadline: float) -> bool:

@@ -9,14 +9,21 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from api import docs_page, jobs, outputs, page, schemas, status, submissions
+from api import docs_page, events, jobs, outputs, page, schemas, status, submissions
 from api.examples import JOB_EXAMPLES
 from api.submissions import UPLOAD_NAMES
 from errors import ERRORS_BY_CODE
 from main import create_app
 from settings import Settings
 
-ROUTERS = (status.router, submissions.router, jobs.router, outputs.router, page.page_router({}))
+ROUTERS = (
+    status.router,
+    submissions.router,
+    jobs.router,
+    events.router,
+    outputs.router,
+    page.page_router({}),
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""Server-sent events: a job's whole state at once, and again after every change until the end.
+
+An enhancement, never the only truth: each event is the body of GET /jobs/{id}, so a client that
+reconnects needs no history, and one that cannot stream can poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from api.documents import EVENTS, answers
+from api.service import Service, service_of
+from api.watching import wait_until
+from errors import JobExpired, JobNotFound
+from jobs import Job
+
+router = APIRouter(tags=["jobs"])
+
+SHORTEST_GAP_S = 0.25
+"""At most four events a second."""
+HEARTBEAT_S = 15.0
+"""A comment so often, for proxies that cut what is silent."""
+LAST_EVENT = "end"
+_RETRY_MS = 2000
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job",
+    responses={**EVENTS, **answers(JobNotFound, JobExpired)},
+)
+async def follow_job(job_id: str, request: Request) -> Response:
+    """Events named `progress`, and one named `done` when the job has ended.
+
+    An EventSource that reconnects after `done` gets 204, which stops it.
+    """
+    service = service_of(request)
+    job = await service.find(job_id)
+    if job.status.is_terminal and request.headers.get("last-event-id") == LAST_EVENT:
+        return Response(status_code=204)
+    return StreamingResponse(
+        _events(service, job_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(service: Service, job_id: str) -> AsyncIterator[bytes]:
+    """The stream. Ends with the job, with its deletion, or with the server."""
+    clock = asyncio.get_running_loop().time
+    yield b"retry: %d\n\n" % _RETRY_MS
+    sent, sent_at = b"", 0.0
+    with service.watching.watch(job_id, with_queue=True) as changed:
+        while True:
+            changed.clear()
+            try:
+                job = await service.find(job_id)
+            except (JobNotFound, JobExpired):
+                return  # deleted: a client that asks again is told so
+            body = service.view.body(job)[0]
+            if body != sent:
+                sent, sent_at = body, clock()
+                yield _event(job, body)
+            if job.status.is_terminal or service.watching.closed:
+                return
+            if await wait_until(changed, clock() + HEARTBEAT_S):
+                await asyncio.sleep(max(0.0, sent_at + SHORTEST_GAP_S - clock()))
+            else:
+                yield b": still here\n\n"
+
+
+def _event(job: Job, body: bytes) -> bytes:
+    """JSON has no line breaks of its own, so one data line holds it."""
+    name, number = ("done", LAST_EVENT) if job.status.is_terminal else ("progress", job.revision)
+    return b"event: %s\nid: %s\ndata: %s\n\n" % (name.encode(), str(number).encode(), body)

@@ -1,0 +1,85 @@
+"""Idempotency-Key: a request that is sent again, because its answer was lost, makes no second job.
+
+The key and a hash of the request are part of the job itself, so they are stored by the same commit
+and live as long as it does. Only hashes are kept. Requests that failed leave their key free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from api.service import Service
+from errors import (
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InvalidParameter,
+    JobExpired,
+    JobNotFound,
+)
+from jobs import Job
+
+HEADER = "Idempotency-Key"
+RECOVERY_S = 30.0
+"""A key may belong to a job that the last server left: so long is its scan waited for."""
+_KEY = re.compile(r"[!-~]{1,255}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One request's key. `job` is what an earlier request with this key made, if it is still there.
+
+    Without a key both are None and nothing is checked or stored.
+    """
+
+    key: str | None = None
+    job: Job | None = None
+
+    def mark(self, *request: Any) -> dict[str, str] | None:
+        """What the job must keep. Raises IdempotencyKeyReused if `request` is another one."""
+        if self.key is None:
+            return None
+        written = json.dumps(request, sort_keys=True, default=str)
+        found = hashlib.sha256(written.encode(errors="backslashreplace")).hexdigest()
+        if self.job is not None and (self.job.idempotency or {}).get("hash") != found:
+            raise IdempotencyKeyReused("This key was used for a different request.")
+        return {"key": self.key, "hash": found}
+
+
+@asynccontextmanager
+async def claimed(service: Service, headers: Headers) -> AsyncIterator[Claim]:
+    """Hold the request's key until it has been answered. Raises IdempotencyInProgress."""
+    given = headers.get(HEADER)
+    if given is None:
+        yield Claim()
+        return
+    if not _KEY.fullmatch(given):
+        raise InvalidParameter(f"{HEADER} must be 1 to 255 visible ASCII characters.", field=HEADER)
+    key = hashlib.sha256(given.encode()).hexdigest()
+    if key in service.keys_in_progress:
+        raise IdempotencyInProgress(
+            "The first request with this key has not been answered yet.", retry_after=2
+        )
+    service.keys_in_progress.add(key)
+    try:
+        if not await asyncio.to_thread(service.worker.recovered.wait, RECOVERY_S):
+            raise IdempotencyInProgress("The server is still starting.", retry_after=5)
+        yield Claim(key, await _found(service, key))
+    finally:
+        service.keys_in_progress.discard(key)
+
+
+async def _found(service: Service, key: str) -> Job | None:
+    job_id = service.store.find_by_key(key)
+    try:
+        return await service.find(job_id) if job_id is not None else None
+    except (JobNotFound, JobExpired):
+        return None

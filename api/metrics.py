@@ -1,0 +1,85 @@
+"""What /metrics tells Prometheus: jobs by outcome, how long they take, and what is under way.
+
+Fed by the store's listeners; each app has a registry of its own. No job id, file name or address
+ever becomes a label. The route is in status.py.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from job_store import JobStore
+from jobs import Job, JobStatus
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800)
+
+
+class Metrics:
+    """Counts what happens to the jobs of one server."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+        self._jobs = Counter(
+            "actionmesh_jobs", "Jobs that ended.", ("status", "mode"), registry=self._registry
+        )
+        self._job_seconds = Histogram(
+            "actionmesh_job_seconds",
+            "From start to end of finished jobs.",
+            ("mode",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._stage_seconds = Histogram(
+            "actionmesh_stage_seconds",
+            "Time that finished jobs spent in each stage.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._peak_mb = Gauge(
+            "actionmesh_child_peak_rss_megabytes",
+            "Peak memory of the last finished job's process.",
+            registry=self._registry,
+        )
+        self._by_status = Gauge(
+            "actionmesh_jobs_under_way", "Jobs by status.", ("status",), registry=self._registry
+        )
+        self._uploads = Gauge(
+            "actionmesh_uploads", "Bodies on their way in.", registry=self._registry
+        )
+        self._free = Gauge(
+            "actionmesh_disk_free_bytes", "Room on the disk of JOBS_DIR.", registry=self._registry
+        )
+
+    def changed(self, job: Job) -> None:
+        """One of the store's listeners, in whichever thread made the change."""
+        with self._lock:
+            if not job.status.is_terminal:
+                self._under_way.add(job.job_id)
+                return
+            if job.job_id not in self._under_way:
+                return  # told before: a warning was added, or the job was deleted
+            self._under_way.discard(job.job_id)
+        self._jobs.labels(job.status.value, job.options.mode).inc()
+        if job.status is JobStatus.FINISHED and job.result and job.started_at and job.finished_at:
+            took_s = (job.finished_at - job.started_at).total_seconds()
+            self._job_seconds.labels(job.options.mode).observe(took_s)
+            for stage, seconds in job.result.timings.items():
+                self._stage_seconds.labels(stage).observe(seconds)
+            self._peak_mb.set(job.result.peak_rss_mb)
+
+    def text(self, uploads: int) -> bytes:
+        """The text format. Asks the disk: not for the loop."""
+        live = self._store.live()
+        running = sum(job.status is JobStatus.RUNNING for job in live)
+        self._by_status.labels("running").set(running)
+        self._by_status.labels("queued").set(len(live) - running)
+        self._uploads.set(uploads)
+        self._free.set(self._store.folder.free_bytes())
+        return generate_latest(self._registry)

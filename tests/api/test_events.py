@@ -1,0 +1,174 @@
+"""The event stream: the whole state first, then every change, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+import api.events
+from executors.base import Progress
+from tests.api.bodies import ended, submit
+from tests.api.conftest import Serve
+from tests.api.test_submissions import refused
+from tests.inline_executors import WaitsForPermission
+from tests.servers import ThreadServer
+
+
+def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, id and body of each event."""
+    found: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            found[name] = value
+        elif "data" in found:
+            yield found["event"], found["id"], json.loads(found["data"])
+            found = {}
+
+
+def test_an_ended_job_is_told_at_once(client: httpx.Client) -> None:
+    body = ended(client, submit(client))
+    with client.stream("GET", f"/jobs/{body['job_id']}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache, no-transform"
+        assert response.headers["x-accel-buffering"] == "no"
+        assert list(events(response)) == [("done", "end", body)]
+
+
+def test_a_reconnect_after_the_end_is_204(client: httpx.Client) -> None:
+    job_id = ended(client, submit(client))["job_id"]
+    response = client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"})
+    assert (response.status_code, response.content) == (204, b"")
+    again = client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "3"})
+    assert again.status_code == 200 and "event: done" in again.text
+
+
+def test_a_job_is_followed_from_the_queue_to_its_end(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
+    with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
+        first, second = submit(client), submit(client)
+        assert gate.started.wait(10)
+        with client.stream("GET", f"/jobs/{second}/events") as response:
+            stream = events(response)
+            name, _, body = next(stream)
+            assert (name, body["status"], body["queue_position"]) == ("progress", "queued", 0)
+            gate.permission.set()
+            seen = list(stream)
+        assert seen[-1][0] == "done" and seen[-1][2]["status"] == "finished"
+        assert all(name == "progress" for name, _, _ in seen[:-1])
+        assert ended(client, first)["status"] == "finished"
+
+
+def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
+    with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
+        ids = [submit(client) for _ in range(3)]
+        assert gate.started.wait(10)
+        with client.stream("GET", f"/jobs/{ids[2]}/events") as response:
+            stream = events(response)
+            assert next(stream)[2]["queue_position"] == 1
+            client.post(f"/jobs/{ids[1]}/cancel")
+            assert next(stream)[2]["queue_position"] == 0
+
+
+class ReportsOften(WaitsForPermission):
+    """A hundred reports in a second."""
+
+    def run(self, task: Any, on_progress: Any, cancelled: Any) -> Any:
+        """Then it finishes."""
+        self.started.set()
+        self.permission.wait(10)
+        for k in range(100):
+            on_progress(Progress("motion", k, 100, k / 100))
+            time.sleep(0.01)
+        return super().run(task, on_progress, cancelled)
+
+
+def test_at_most_four_events_a_second(serve: Serve) -> None:
+    often = ReportsOften()
+    with httpx.Client(base_url=serve(often).url, timeout=30) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            often.permission.set()
+            arrived = []
+            percents = []
+            for name, _, body in events(response):
+                if name == "progress" and body["status"] == "running":
+                    arrived.append(time.monotonic())
+                    percents.append(body["progress"]["percent"])
+    assert 3 <= len(arrived) <= 8 and percents == sorted(percents)
+    assert all(b - a > 0.15 for a, b in zip(arrived[:-1], arrived[1:], strict=True))
+
+
+def test_silence_is_filled_with_heartbeats(
+    serve: Serve, gate: WaitsForPermission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.events, "HEARTBEAT_S", 0.1)
+    with httpx.Client(base_url=serve(gate).url) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            lines = response.iter_lines()
+            assert next(line for line in lines if line.startswith(":")) == ": still here"
+
+
+def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -> None:
+    server = serve(gate)
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        submit(client)
+        assert gate.started.wait(10)
+        job_id = submit(client)
+        with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            stream = events(response)
+            next(stream)
+            assert httpx.delete(f"{server.url}/jobs/{job_id}").status_code == 200
+            list(stream)
+        refused(client.get(f"/jobs/{job_id}/events"), 404, "job_not_found")
+
+
+def test_streams_and_long_polls_do_not_hold_a_stop_up(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
+    server = serve(gate)
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        job_id = submit(client)
+        assert gate.started.wait(10)
+        statuses: list[str] = []
+
+        def wait_for_it() -> None:
+            reply = httpx.get(f"{server.url}/jobs/{job_id}?wait=50", timeout=60)
+            statuses.append(reply.json()["status"])
+
+        helper = threading.Thread(target=wait_for_it)
+        helper.start()
+        with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            stream = events(response)
+            next(stream)
+            began = time.monotonic()
+            server.service.drain()
+            list(stream)
+        helper.join(10)
+        assert time.monotonic() - began < 2 and statuses == ["running"]
+
+
+def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.Client) -> None:
+    job_id = submit(client)
+    for _ in range(3):
+        with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            next(events(response))
+    ended(client, job_id)
+    deadline = time.monotonic() + 5
+    while quick.service.watching._watchers and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert quick.service.watching._watchers == {}
+
+
+def test_an_unknown_job_has_no_events(client: httpx.Client) -> None:
+    refused(client.get(f"/jobs/{uuid4()}/events"), 404, "job_not_found")
+    assert client.head(f"/jobs/{uuid4()}/events").status_code == 405

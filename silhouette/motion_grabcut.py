@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from silhouette.outline import Field
+from silhouette.outline import Field, gradient
 from silhouette.plain_background import (
     Mask,
     border_strip,
@@ -26,10 +26,15 @@ from silhouette.plain_background import (
 )
 
 _SIDE_PX = 256
+_BORDER_SHARE = 0.10
+"""The strip that shows how the camera moves."""
 _MEDIAN_OF = 11
 """Frames in the median picture, spread over the clip."""
 _SHARES = (0.40, 0.25, 0.35)
 """Of motion, difference and colour in the score."""
+
+_MOVES_AS_A_WHOLE = 0.8
+_STANDS_STILL = 0.25
 
 Affine = NDArray[np.float64]
 
@@ -66,8 +71,9 @@ def cut_by_motion(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) 
     count = len(images)
     scene = _look(images, lambda t: tick(t // 3))
     motion = _residual_motion(scene)
-    scores = _smooth_along_flow(_score(scene, motion, lambda t: tick((count + t) // 3)), scene)
-    masks = _propagate(scene, scores, lambda t: tick((2 * count + t) // 3))
+    raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
+    scores = _smooth_along_flow(raw, scene)
+    masks = _propagate(scene, scores, signs, lambda t: tick((2 * count + t) // 3))
     height, width = images[0].shape[:2]
     full = [
         cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
@@ -86,34 +92,39 @@ def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scen
     small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
     ahead, back, camera = [], [], []
     for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
         ahead.append(flow.calc(one, two, None))
         back.append(flow.calc(two, one, None))
-        camera.append(_camera_motion(one, two))
+        camera.append(_camera_motion(one, ahead[t], back[t], grid))
         tick(t)
-    grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
     return _Scene(small, greys, ahead, back, camera, grid)
 
 
-def _camera_motion(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> Affine:
-    """How the background moves: RANSAC's affine map of tracked corners, else the identity."""
-    still = np.eye(3)
-    corners = cv2.goodFeaturesToTrack(one, 600, 0.005, 5)
-    if corners is None or len(corners) < 20:
-        return still
-    found, status, _ = cv2.calcOpticalFlowPyrLK(
-        one, two, corners, None, winSize=(21, 21), maxLevel=4
-    )
-    good = status[:, 0] > 0
-    if np.count_nonzero(good) < 20:
-        return still
-    affine, _ = cv2.estimateAffine2D(
-        corners[good], found[good], ransacReprojThreshold=1.5, maxIters=3000, confidence=0.999
-    )
-    if affine is None or not 0.5 < np.linalg.det(affine[:, :2]) < 2:
-        return still
-    return np.vstack([affine, [0, 0, 1]])
+def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: Field) -> Affine:
+    """How the background moves: an affine map fitted to the flow along the frame's border.
+
+    Reweighted least squares with Cauchy weights, for part of the border may be the subject. Corners
+    of the whole picture will not do: a subject has more of them than a soft background.
+    """
+    strip = border_strip(grey.shape[0], grey.shape[1], _BORDER_SHARE)
+    missed = np.linalg.norm(flow + _warp(reverse, grid + flow), axis=2)[strip]
+    edges = np.linalg.norm(gradient(grey.astype(np.float32)), axis=2)[strip]
+    worth = np.minimum(edges, 20) * np.exp(-(missed**2)) + 1e-3
+    place, moved = grid[strip].astype(np.float64), flow[strip].astype(np.float64)
+    terms = np.column_stack([place / grey.shape[1] - 0.5, np.ones(len(place))])
+    sure = worth >= np.median(worth)
+    guess = np.tile(np.median(moved[sure], axis=0), (len(place), 1))
+    for _ in range(8):
+        error = np.linalg.norm(moved - guess, axis=1)
+        weight = (worth / (1 + (error / 0.5) ** 2))[:, None]
+        fit = np.linalg.solve(terms.T @ (weight * terms), terms.T @ (weight * moved))
+        guess = terms @ fit
+    camera = np.eye(3)
+    camera[:2, :2] += fit[:2].T / grey.shape[1]
+    camera[:2, 2] = fit[2] - 0.5 * fit[:2].sum(axis=0)
+    return camera if 0.5 < np.linalg.det(camera) < 2 else np.eye(3)
 
 
 def _residual_motion(scene: _Scene) -> list[Field]:
@@ -151,21 +162,29 @@ def _warp(image: Field, where: Field) -> Field:
 # --- how much each pixel looks like the subject
 
 
-def _score(scene: _Scene, motion: list[Field], tick: Callable[[int], None]) -> list[Field]:
-    """0..1 per pixel. Motion counts less the slower it is: below a pixel a frame it is noise."""
+def _score(
+    scene: _Scene, motion: list[Field], tick: Callable[[int], None]
+) -> tuple[list[Field], list[Field]]:
+    """How much each pixel looks like the subject, and how much moves near it; both 0..1.
+
+    A colour alone, without any sign of motion near by, counts for less: bright things stand about
+    in many a scene.
+    """
     height, width = scene.greys[0].shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] / 0.84
     centre = (0.35 + 0.65 * np.exp(-(x**2 + y**2))).astype(np.float32)
     trust = min(1.0, float(np.mean([np.percentile(speed, 97) for speed in motion])))
-    out = []
+    out, moving = [], []
     for t, speed in enumerate(motion):
         moves = trust * _stretch(cv2.GaussianBlur(speed, (0, 0), 2), 50)
         differs = _stretch(cv2.GaussianBlur(_difference(scene, t), (0, 0), 1.5), 50)
-        colour = _stretch(_border_lacks(scene.images[t]), 30)
+        signs = np.minimum(2 * cv2.GaussianBlur(np.maximum(moves, differs), (0, 0), 4), 1)
+        colour = _stretch(_border_lacks(scene.images[t]), 30) * (0.4 + 0.6 * signs)
         parts = zip(_SHARES, (moves, differs, colour), strict=True)
         out.append(centre * np.sum([share * part for share, part in parts], axis=0))
+        moving.append(signs)
         tick(t)
-    return out
+    return out, moving
 
 
 def _stretch(field: Field, low: float) -> Field:
@@ -225,17 +244,26 @@ def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
 # --- masks
 
 
-def _propagate(scene: _Scene, scores: list[Field], tick: Callable[[int], None]) -> list[Mask]:
-    """GrabCut in the clearest frame, then outwards to both ends of the clip."""
+def _propagate(
+    scene: _Scene, scores: list[Field], signs: list[Field], tick: Callable[[int], None]
+) -> list[Mask]:
+    """GrabCut in the clearest frame, then outwards to both ends of the clip.
+
+    If the subject moves as a whole, what stands still is vetoed, whatever its colour.
+    """
     count = len(scores)
     clarity = [np.percentile(score, 97) - np.percentile(score, 60) for score in scores]
     first = int(np.argmax(clarity))
     masks = {first: _seed(scores[first], scene.images[first])}
+    seen = signs[first][masks[first]]
+    whole = len(seen) > 0 and float(np.median(seen)) > _MOVES_AS_A_WHOLE
+    stands = [(field < _STANDS_STILL) & whole for field in signs]
+    masks[first] = _clean(masks[first] & ~stands[first])
     for t in range(first + 1, count):
-        masks[t] = _carry(masks[t - 1], scene, scene.back[t - 1], scores[t], t)
+        masks[t] = _carry(masks[t - 1], scene, scene.back[t - 1], scores[t], stands[t], t)
         tick(len(masks))
     for t in range(first - 1, -1, -1):
-        masks[t] = _carry(masks[t + 1], scene, scene.ahead[t], scores[t], t)
+        masks[t] = _carry(masks[t + 1], scene, scene.ahead[t], scores[t], stands[t], t)
         tick(len(masks))
     return [masks[t] for t in range(count)]
 
@@ -252,7 +280,7 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
     return _clean(_grab_cut(image, trimap, 5))
 
 
-def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, t: int) -> Mask:
+def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
     """The neighbour's mask, moved along `flow` (from frame `t` to it) and cut again in a band."""
     moved = _warp(mask.astype(np.float32), scene.grid + flow) > 0.5
     trimap = np.full(mask.shape, cv2.GC_BGD, np.uint8)
@@ -260,6 +288,7 @@ def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, t: int) -> Mask
     trimap[moved] = cv2.GC_PR_FGD
     trimap[_dilate(moved, 10) & (score > np.percentile(score, 93))] = cv2.GC_PR_FGD
     trimap[~_dilate(~moved, 4)] = cv2.GC_FGD
+    trimap[stands] = cv2.GC_BGD
     return _clean(_grab_cut(scene.images[t], trimap, 2))
 
 

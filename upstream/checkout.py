@@ -62,7 +62,7 @@ def open_checkout(repo: Path, any_checkout: bool = False) -> None:
     """
     for pinned in PINNED:
         _check(repo, pinned, any_checkout)
-    # tqdm reads this at import; upstream draws bars for three of its four stages
+    # tqdm and transformers read this at import; what stays noisy is silenced in `engine`
     os.environ.setdefault("TQDM_DISABLE", "1")
     for pinned in PINNED:
         path = str((repo / pinned.folder).resolve())

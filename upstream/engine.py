@@ -173,9 +173,27 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
     # the size that the weights were made for (2048 tokens of 64), rather than the YAML's
     denoiser = pipe.temporal_3D_denoiser
     pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
+    silence(pipe)
+
+
+def silence(pipe: Any) -> None:
+    """No bars, no lines about faces: progress is told by the driver."""
+    from actionmesh.scheduler import scheduler
+
     pipe.image_to_3d_pipe.set_progress_bar_config(disable=True)
     pipe.temporal_3D_vae.verbose = False
     pipe.mesh_process.verbose = False
+    # stage I asks for its bar by name, which no setting of tqdm's can overrule
+    scheduler.tqdm = _no_bar
+
+
+def free_memory() -> None:
+    """Give unused device memory back. Call it outside `except`: a traceback keeps tensors alive."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _check_names(model: Any, folder: Path) -> None:
@@ -196,13 +214,8 @@ def _check_names(model: Any, folder: Path) -> None:
         log.warning("weights in %s lack %d tensors: %s ...", folder.name, len(lacking), lacking[0])
 
 
-def free_memory() -> None:
-    """Give unused device memory back. Call it outside `except`: a traceback keeps tensors alive."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _no_bar(steps: Any, **_options: Any) -> Any:
+    return steps
 
 
 def _host_copy(data: Any, device: str) -> Any:

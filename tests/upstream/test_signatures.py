@@ -16,7 +16,7 @@ FILES = sorted(
     if path.name != "__init__.py"
 )
 # what the stand-in needs beside upstream's names, or what diffusers and diso define
-OWN = {"_windows", "Tensor", "Vae", "TripoSGPipeline.set_progress_bar_config", "DiffDMC"}
+OWN = {"_windows", "_Model", "Tensor", "Vae", "TripoSGPipeline.set_progress_bar_config", "DiffDMC"}
 
 
 def signatures(source: str) -> Iterator[tuple[str, list[str]]]:

@@ -18,6 +18,11 @@ def _windows(frames: int) -> int:
     return 1 if frames == 16 else 2
 
 
+class _Model(SimpleNamespace):
+    def named_parameters(self) -> list[Any]:
+        return []
+
+
 class ActionMeshPipeline:
     def __init__(
         self,
@@ -53,12 +58,10 @@ class ActionMeshPipeline:
         self.image_encoder = SimpleNamespace()
 
     def _load_temporal_denoiser(self) -> None:
-        self.temporal_3D_denoiser = SimpleNamespace(
-            num_tokens_nominal=4, in_channels=2, clear_autocast=True
-        )
+        self.temporal_3D_denoiser = _Model(num_tokens_nominal=4, in_channels=2, clear_autocast=True)
 
     def _load_temporal_vae(self) -> None:
-        self.temporal_3D_vae = SimpleNamespace(verbose=True)
+        self.temporal_3D_vae = _Model(verbose=True)
 
     def encode_all_frames(self, input: Any) -> Any:
         return list(range(input.n_frames))

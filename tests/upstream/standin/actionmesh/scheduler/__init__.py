@@ -1,0 +1,1 @@
+"""Upstream's package, as seen from outside."""

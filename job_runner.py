@@ -1,6 +1,6 @@
 """The recipe of a job, run inside the child: make the meshes, then write the files.
 
-    input -> frames -> pipeline -> checkpoint/meshes.npz -> GLBs, zip, videos, poster
+    input -> frames -> pipeline -> checkpoint/meshes.npz -> job_files.py: GLBs, zip, videos, poster
 
 It knows no HTTP and no queue: a Task comes in, a Result goes out, and on the way there are progress
 and cancel. Everything is written under the attempt's own workspace; the checkpoint lies beside it,
@@ -9,6 +9,7 @@ so that a failed export or preview never costs the pipeline's work again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -19,21 +20,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from errors import Cancelled, DiskFull, GpuError, ServiceError
 from executors.base import OutputFile, Progress, Result, Task
-from meshes.archive import write_archive
-from meshes.encoding import PreviewFailed
-from meshes.gltf import animated_glb, write_animated, write_frames
+from job_files import write_files
+from meshes.gltf import animated_glb
 from meshes.normals import vertex_normals
-from meshes.preview import write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
 from video.frames import read_clip
-from video.sandbox import ENCODE, launch
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +64,10 @@ class Recipe:
         task.workspace.mkdir(mode=0o700)
         try:
             clip, meshes = make_meshes(task, self._pipeline, reporter)
-            write_files(task, clip, meshes, reporter)
+            facts = {"pipeline": self._pipeline.name, "mode": task.mode, "seed": task.seed}
+            write_files(task, clip, meshes, reporter, facts)
         except OSError as exc:
-            if exc.errno is not None and os.strerror(exc.errno) == "No space left on device":
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("The disk of the server is full.") from exc
             raise
         return _result(task, clip, meshes, reporter)
@@ -95,46 +93,12 @@ def make_meshes(task: Task, pipeline: Pipeline, reporter: JobReporter) -> tuple[
     return clip, meshes
 
 
-def write_files(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> None:
-    """Everything that is downloaded, into the workspace. A preview that fails is a warning."""
-    out = task.workspace
-    reporter.progress("exporting", 0, len(meshes) + 2, "Writing the meshes")
-    normals = vertex_normals(meshes)
-    facts = {"pipeline": reporter.pipeline_name, "mode": task.mode, "seed": task.seed}
-
-    def frame_written(step: int, steps: int) -> None:
-        reporter.progress("exporting", step, steps + 2)
-
-    frames = write_frames(meshes, normals, out, facts, frame_written)
-    write_animated(meshes, normals, out / "animated_mesh.glb", facts)
-    reporter.progress("exporting", len(meshes) + 1, len(meshes) + 2)
-    write_archive(frames, out / "meshes.zip")
-
-    reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
-    encode = partial(launch, limits=ENCODE)
-    try:
-        write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
-        write_preview(
-            meshes,
-            normals,
-            clip.frames,
-            out / "preview.mp4",
-            out / "poster.webp",
-            launch=encode,
-            on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
-        )
-    except PreviewFailed:
-        log.exception("no preview")
-        reporter.notice("preview_unavailable", "The preview failed; the meshes are fine.")
-
-
 class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, notices kept, stages timed."""
 
     def __init__(
         self, task: Task, pipeline: Pipeline, send: Send, cancelled: threading.Event
     ) -> None:
-        self.pipeline_name = pipeline.name
         self.notices: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
         self._task = task

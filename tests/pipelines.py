@@ -210,6 +210,16 @@ class Specks(Bends):
         return MeshSequence(vertices, _SPECKS, clip.fps)
 
 
+class LosesItsFfmpeg(Specks):
+    """Reads its clip, and then the program that makes videos is gone."""
+
+    def step(self, k: int) -> None:
+        """IMAGEIO_FFMPEG_EXE names a link of the test's."""
+        ffmpeg = os.environ["IMAGEIO_FFMPEG_EXE"]
+        if os.path.islink(ffmpeg):
+            os.unlink(ffmpeg)
+
+
 class SpecksSlowly(Specks):
     """Takes about two seconds: long enough to be hurt."""
 

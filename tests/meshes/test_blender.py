@@ -23,7 +23,7 @@ from tests.meshes.glb_reader import signed_volume
 from tests.waiting import wait_until
 from video.sandbox import Limits, launch
 
-LAUNCHES = {
+LAUNCHES: dict[str, Any] = {
     "plain": subprocess.Popen,
     "caged": partial(launch, limits=Limits(memory_mb=16_384, file_mb=2048, open_files=1024)),
 }

@@ -1,0 +1,147 @@
+"""The second half of a job's recipe, run inside the child: every file that can be downloaded.
+
+The GLBs and their zip are owed: what keeps them from being written fails the job. All others are
+extras: one that fails is a notice of the finished job, and a line in the log. Decides nothing about
+the meshes; job_runner.py calls it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InternalError
+from executors.base import Task
+from meshes.archive import write_archive
+from meshes.arrays import write_npz
+from meshes.blender import BlenderFailed, export_with_blender
+from meshes.encoding import PreviewFailed
+from meshes.gltf import write_animated, write_frames
+from meshes.normals import vertex_normals
+from meshes.preview import write_preview, write_source_video
+from meshes.sequence import MeshSequence
+from meshes.usd import UsdFailed, write_usdz
+from pipeline import Reporter
+from video.clip import Clip
+from video.sandbox import ENCODE, Limits, launch
+
+log = logging.getLogger(__name__)
+
+BLENDER = Limits(memory_mb=16_384, cpu_s=900, file_mb=2048, open_files=1024)
+"""It maps far more memory than it uses, and reads its own scripts and fonts."""
+
+Normals = NDArray[np.float32]
+
+
+def write_files(
+    task: Task, clip: Clip, meshes: MeshSequence, reporter: Reporter, facts: Mapping[str, Any]
+) -> None:
+    """Write all that the task asks for into its workspace; `facts` go into the GLBs.
+
+    Raises Cancelled, and OSError where the disk gives out.
+    """
+    normals = vertex_normals(meshes)
+    _write_glbs(task, meshes, normals, reporter, facts)
+    if "npz" in task.formats:
+        write_npz(meshes, task.workspace / "animated_mesh.npz")
+    if "usdz" in task.formats:
+        _write_usdz(task, meshes, normals, reporter)
+    if task.blender_export:
+        _write_with_blender(task, meshes, reporter)
+    _write_videos(task, clip, meshes, normals, reporter)
+
+
+def _write_glbs(
+    task: Task,
+    meshes: MeshSequence,
+    normals: Normals,
+    reporter: Reporter,
+    facts: Mapping[str, Any],
+) -> None:
+    out, steps = task.workspace, len(meshes) + 2
+    reporter.progress("exporting", 0, steps, "Writing the meshes")
+
+    def frame_written(step: int, _: int) -> None:
+        reporter.progress("exporting", step, steps)
+
+    frames = write_frames(meshes, normals, out, facts, frame_written)
+    write_animated(meshes, normals, out / "animated_mesh.glb", facts)
+    reporter.progress("exporting", len(meshes) + 1, steps)
+    write_archive(frames, out / "meshes.zip")
+
+
+def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Reporter) -> None:
+    reporter.progress("exporting", 1, 1, "Writing USD")
+    try:
+        write_usdz(meshes, normals, task.workspace / "animated_mesh.usdz")
+    except UsdFailed:
+        log.exception("no usdz")
+        reporter.notice("usdz_failed", "The USDZ could not be written; the meshes are fine.")
+
+
+def _write_with_blender(task: Task, meshes: MeshSequence, reporter: Reporter) -> None:
+    """FBX and Alembic by the Blender that BLENDER_PATH names, if there is one."""
+    named = os.environ.get("BLENDER_PATH", "")
+    blender = shutil.which(os.path.expanduser(named)) if named else None
+    if blender is None:
+        log.warning("no Blender: BLENDER_PATH is %r", named)
+        reporter.notice(
+            "blender_unavailable",
+            "This server has no Blender, so there is no FBX and no Alembic; the meshes are fine.",
+        )
+        return
+
+    def still_there() -> None:
+        reporter.progress("exporting", 1, 1, "Blender writes FBX and Alembic")
+
+    still_there()
+    try:
+        made = export_with_blender(
+            meshes,
+            task.workspace,
+            blender,
+            launch=partial(launch, limits=BLENDER),
+            while_waiting=still_there,
+        )
+    except (BlenderFailed, InternalError) as failure:
+        log.exception("Blender made nothing: %s", getattr(failure, "log", ""))
+        reporter.notice(
+            "blender_failed",
+            "Blender failed, so there is no FBX and no Alembic; the meshes are fine.",
+        )
+        return
+    if not any(path.suffix == ".abc" for path in made):
+        reporter.notice(
+            "alembic_unavailable",
+            "This server's Blender was built without Alembic; the FBX is there.",
+        )
+
+
+def _write_videos(
+    task: Task, clip: Clip, meshes: MeshSequence, normals: Normals, reporter: Reporter
+) -> None:
+    out: Path = task.workspace
+    reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
+    encode = partial(launch, limits=ENCODE)
+    try:
+        write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
+        write_preview(
+            meshes,
+            normals,
+            clip.frames,
+            out / "preview.mp4",
+            out / "poster.webp",
+            launch=encode,
+            on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
+        )
+    except (PreviewFailed, InternalError) as failure:
+        log.exception("no preview: %s", getattr(failure, "log", ""))
+        reporter.notice("preview_unavailable", "The preview failed; the meshes are fine.")

@@ -1,0 +1,189 @@
+"""The extras of a job: made where they can be, a notice where they cannot, never a failed job.
+
+Real meshes, the real child; Blender is played by executables that end as Blender may end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from errors import Cancelled
+from executors.base import Progress, Result, Task
+from executors.local import ChildOptions, LocalExecutor
+from job_runner import Recipe
+from tests.api.bodies import frames_zip, send
+from tests.pipelines import Specks
+from tests.servers import quick_settings, thread_server
+from tests.waiting import wait_until
+
+PROMISED = {"animated_mesh.glb", "meshes.zip", "mesh_000.glb", "mesh_015.glb", "preview.mp4"}
+HAS_USD = importlib.util.find_spec("pxr") is not None
+NO_USD = "usd-core is not installed (requirements-usd.txt)"
+
+
+def local(pipeline: str, **environment: str) -> LocalExecutor:
+    options = ChildOptions(
+        f"tests.pipelines:{pipeline}", extra_environment=tuple(environment.items())
+    )
+    return LocalExecutor(options)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
+    folder.mkdir()
+    (folder / "input").write_bytes(frames_zip())
+    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16)
+
+
+@pytest.fixture
+def hanging_blender(tmp_path: Path) -> Path:
+    """Knows its version, says who it is, and never ends."""
+    path = tmp_path / "hanging"
+    path.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo Blender 4.2.0 && exit 0\n'
+        f"echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/began; sleep 600\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def run(task: Task) -> tuple[Result, set[str], set[str]]:
+    """The recipe in this process: its result, the names of its files, the codes of its notices."""
+    recipe = Recipe(Specks(), lambda *_, **__: None, threading.Event())
+    return _facts(recipe.run(task))
+
+
+def _facts(result: Result) -> tuple[Result, set[str], set[str]]:
+    return (
+        result,
+        {file.name for file in result.files},
+        {notice["code"] for notice in result.notices},
+    )
+
+
+def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
+    result, names, notices = run(replace(task, formats=("npz",)))
+    assert names >= PROMISED | {"animated_mesh.npz"} and not notices
+    with np.load(task.workspace / "animated_mesh.npz") as arrays:
+        assert arrays["vertices"].shape == (16, result.mesh["vertices"], 3)
+        assert float(arrays["fps"]) == result.mesh["fps"]
+
+
+@pytest.mark.skipif(not HAS_USD, reason=NO_USD)
+def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
+    _, names, notices = run(replace(task, formats=("usdz", "npz")))
+    assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not notices
+
+
+@pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
+def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
+    _, names, notices = run(replace(task, formats=("usdz",)))
+    assert names >= PROMISED and "animated_mesh.usdz" not in names and notices == {"usdz_failed"}
+
+
+@pytest.mark.parametrize(
+    ("blender", "code"),
+    [
+        ("", "blender_unavailable"),
+        ("/nowhere/blender", "blender_unavailable"),
+        ("/bin/true", "blender_failed"),
+        ("/bin/false", "blender_failed"),
+    ],
+)
+def test_blender_costs_its_own_files_only(
+    task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLENDER_PATH", blender)
+    result, names, notices = run(replace(task, blender_export=True))
+    assert names >= PROMISED and notices == {code}
+    assert not any(name.endswith((".fbx", ".abc")) for name in names)
+    (notice,) = result.notices
+    assert "/" not in notice["message"]
+
+
+def test_a_cancel_during_blender_is_answered_and_ends_it(
+    task: Task, hanging_blender: Path, tmp_path: Path
+) -> None:
+    executor = local("Specks", BLENDER_PATH=str(hanging_blender))
+    cancelled = threading.Event()
+    seen: list[Progress] = []
+    asked_at: list[float] = []
+
+    def note(progress: Progress) -> None:
+        seen.append(progress)
+        if (tmp_path / "began").exists() and len([p for p in seen if "Blender" in p.message]) > 3:
+            asked_at.append(time.monotonic())
+            cancelled.set()
+
+    try:
+        with pytest.raises(Cancelled):
+            executor.run(replace(task, blender_export=True), note, cancelled)
+        assert time.monotonic() - asked_at[0] < 5
+        blender = int((tmp_path / "began").read_text())
+        wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
+        child = executor._child
+        assert child is not None and child.is_alive  # it answered, and can do the next job
+    finally:
+        executor.close()
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return True
+
+
+def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_path: Path) -> None:
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
+    try:
+        result = executor.run(task, lambda _: None, threading.Event())
+    finally:
+        executor.close()
+    _, names, notices = _facts(result)
+    assert names >= PROMISED - {"preview.mp4"} and notices == {"preview_unavailable"}
+
+
+def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:
+    settings = quick_settings(tmp_path / "jobs")
+    with (
+        thread_server(settings.jobs_dir, local("Specks", BLENDER_PATH=""), settings) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        sent = send(client, fields={"blender_export": "true", "formats": "npz"})
+        job = client.get(f"/jobs/{sent.json()['job_id']}", params={"wait": 55}).json()
+        assert job["status"] == "finished", job
+        assert [warning["code"] for warning in job["warnings"]] == ["blender_unavailable"]
+        assert client.get(job["outputs"]["animated_mesh"]).content[:4] == b"glTF"
+        assert client.get(job["outputs"]["npz"]).content[:2] == b"PK"
+        assert not {"fbx", "abc", "usdz"} & set(job["outputs"])
+        sent = send(client, fields={"formats": "usdz"})
+        assert sent.status_code == (202 if HAS_USD else 422)
+        if not HAS_USD:
+            assert sent.json()["code"] == "mode_unavailable"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_real_blender_adds_its_files(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    blender = os.environ.get("BLENDER_PATH") or shutil.which("blender")
+    if not blender:
+        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
+    monkeypatch.setenv("BLENDER_PATH", blender)
+    _, names, notices = run(replace(task, blender_export=True))
+    assert names >= PROMISED | {"animated_mesh.fbx"}
+    assert ("animated_mesh.abc" in names) != (notices == {"alembic_unavailable"})

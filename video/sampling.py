@@ -155,13 +155,12 @@ def _require(available: int, fps: float | None, span_s: float = 0.0) -> None:
     if available >= MIN_FRAMES:
         return
     facts: dict[str, Any] = {"frames": available, "min_frames": MIN_FRAMES}
+    frames = "1 frame" if available == 1 else f"{available} frames"
     if fps is None:
-        raise VideoTooShort(
-            f"The clip gives {available} frames; at least {MIN_FRAMES} are needed.", **facts
-        )
+        raise VideoTooShort(f"The clip gives {frames}; at least {MIN_FRAMES} are needed.", **facts)
     enough = ceil((MIN_FRAMES - 1) / span_s) if span_s > 0 else 60
     raise VideoTooShort(
-        f"At fps={fps:g} the clip gives {available} frames; at least {MIN_FRAMES} are needed.",
+        f"At fps={fps:g} the clip gives {frames}; at least {MIN_FRAMES} are needed.",
         hint=f"Send fps={min(enough, 60)} or more, leave fps out, or send a longer clip.",
         **facts,
     )

@@ -60,7 +60,8 @@ def free_port() -> int:
 @contextmanager
 def process_server(folder: Path, **environment: str) -> Iterator[ProcessServer]:
     """Start the program and wait until it answers."""
-    port, log, jobs_dir = free_port(), folder / "server.log", folder / "jobs"
+    port = int(environment.get("PORT") or free_port())
+    log, jobs_dir = folder / "server.log", folder / "jobs"
     with open(log, "ab") as output:
         process = subprocess.Popen(
             [sys.executable, "main.py"],

@@ -5,6 +5,7 @@ export const MIN_FRAMES = 16;
 export const MAX_FRAMES = 31;
 export const SLOWEST_FPS = 8;
 const FALLBACK_FPS = 12;
+const FASTEST_FPS = 100_000; // beyond it, times are noise
 
 const KNOWN_RATES = [
   24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001,
@@ -20,7 +21,7 @@ const KNOWN_RATES = [
 export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
   const count = times.length;
   if (count < MIN_FRAMES) return { tooShort: count };
-  const seen = times.slice(0, horizon(times, fps));
+  const seen = withoutPauses(times.slice(0, horizon(times, fps)));
   const rate = sourceRate(seen);
   if (rate === null) return atFallback(count, fps, maxFrames);
   if (fps !== null) return atRate(seen, rate, count, fps, maxFrames);
@@ -38,7 +39,8 @@ export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
 
 /** Frames per second, on average; null if the times do not tell. */
 export function sourceRate(times) {
-  if (times.length < 2 || times[times.length - 1] <= times[0]) return null;
+  if (times.length < 2) return null;
+  if (times[times.length - 1] - times[0] < times.length / FASTEST_FPS) return null;
   const rate = (times.length - 1) / (times[times.length - 1] - times[0]);
   const known = nearestRate(rate);
   return Math.abs(known - rate) <= 0.002 * known ? known : rate;
@@ -102,11 +104,19 @@ function nearest(times, step, wanted) {
     const target = times[0] + k * step;
     const after = Math.min(firstAt(times, target), times.length - 1);
     const before = Math.max(after - 1, 0);
-    const closer = target - times[before] <= times[after] - target ? before : after;
+    const closer = target - times[before] <= times[after] - target + 1e-6 ? before : after;
     const first = used.length ? used[used.length - 1] + 1 : 0;
     used.push(Math.min(Math.max(closer, first), times.length - (wanted - k)));
   }
   return used;
+}
+
+/** The same times, but no frame is held for much longer than usual. */
+function withoutPauses(times) {
+  const all = intervals(times);
+  const longest = Math.max(1 / SLOWEST_FPS, 3 * median(all));
+  let time = times[0];
+  return [time, ...all.map((gap) => (time += Math.min(gap, longest)))];
 }
 
 function isConstant(times) {

@@ -61,7 +61,9 @@ function dropSketch() {
 
 /** The shape before it moves. */
 export async function showAnchor(url) {
+  if (asked === url) return;
   if (await stage(url)) showLooks();
+  else if (asked === url) asked = ''; // the next state of the job tries again
 }
 
 /** The finished animation beside the frames that it was made of; `preview` where WebGL lacks. */
@@ -107,7 +109,11 @@ async function stage(url) {
     });
   } catch (error) {
     console.warn('The mesh cannot be shown:', error);
-    if (asked === url && !shown) say(text, 'This browser cannot show the mesh (no WebGL?).');
+    const isLost = scene !== null || error instanceof TypeError; // else three.js found no WebGL
+    if (asked === url && !shown) {
+      say(text, isLost ? 'The mesh did not arrive. Reload the page to try again.'
+        : 'This browser cannot draw the mesh: it has no WebGL.');
+    }
     return false;
   }
   if (asked !== url) return false;
@@ -121,9 +127,11 @@ async function stage(url) {
 function showPreview(preview) {
   if (!preview) return;
   byId('poster').hidden = true;
-  const video = el('video', { class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true });
-  say(byId('scene-text'), 'This browser cannot draw the mesh; here is its rendered preview.');
-  byId('scene').replaceWith(Object.assign(video, { id: 'scene' }));
+  say(byId('scene-text'), '');
+  byId('scene').replaceWith(el('video', {
+    id: 'scene', class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true,
+    'aria-label': 'A rendered preview of the mesh',
+  }));
 }
 
 /** A canvas keeps its context for good: the next scene needs a new one. */

@@ -1,0 +1,134 @@
+"""A real Chromium for the page's tests, and a tab that remembers what went wrong in it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+CLIP = Path(__file__).resolve().parents[2] / "examples" / "dancing_sprout.mp4"
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# WebGL without a GPU, and none of the calls home that would fail on a closed network
+_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"),
+    *("--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--mute-audio"),
+    *("--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-default-apps"),
+]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """One browser; skips where there is none."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="pip install -r requirements-browser.txt"
+    )
+    executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if executable is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page in a context of its own. `troubles` are errors and requests to other origins."""
+
+    page: Page
+    context: BrowserContext
+    url: str
+    troubles: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+
+    def open(self, address: str = "") -> None:
+        """Go to the page, at #address if one is given."""
+        self.page.goto(f"{self.url}/{address}")
+
+    def choose(self, clip: Path = CLIP) -> None:
+        """Pick a file and wait for its strip or for the reason why there is none."""
+        self.page.set_input_files("#file", clip)
+        self.until("document.querySelector('#strip-text').textContent")
+
+    def send(self, clip: Path = CLIP, mode: str = "fast_low_ram") -> str:
+        """Send a clip; the job's id."""
+        self.open()
+        self.choose(clip)
+        self.page.check(f"input[name=mode][value={mode}]", force=True)
+        self.page.click("#submit")
+        self.until("location.hash.startsWith('#job=')")
+        return self.job_id
+
+    @property
+    def job_id(self) -> str:
+        """Of the job in the address."""
+        return str(self.page.url).rpartition("#job=")[2]
+
+    @property
+    def percent(self) -> int:
+        """The big figure; -1 while there is none."""
+        figure = self.page.locator("#live-figure.is-percent")
+        return int(figure.inner_text()) if figure.count() else -1
+
+    def wait_for_status(self, status: str, timeout_s: float = 30) -> None:
+        """Until the job on the page has this status."""
+        self.page.wait_for_selector(f"#job[data-status={status}]", timeout=timeout_s * 1000)
+
+    def until(self, expression: str, timeout_s: float = 30) -> None:
+        """Until it is true in the page. (Playwright's own way needs eval: our CSP forbids it.)"""
+        deadline = time.monotonic() + timeout_s
+        while not self.page.evaluate(f"() => Boolean({expression})"):
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {expression}"
+            self.page.wait_for_timeout(40)
+
+    def wait_for_another_job(self, job_id: str) -> None:
+        """Until the page shows a job that is not this one."""
+        self.until(f"/job=/.test(location.hash) && !location.hash.endsWith('{job_id}')")
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """Run a function of the page's language in the page."""
+        return self.page.evaluate(script, argument)
+
+
+@contextmanager
+def new_tab(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
+    """A fresh profile with one tab. What went wrong in it fails the test."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    tab = Tab(context.new_page(), context, url.rstrip("/"))
+    _listen(tab)
+    try:
+        yield tab
+    finally:
+        context.close()
+    wrong = [text for text in tab.troubles if not any(known in text for known in tab.expected)]
+    assert not wrong, wrong
+
+
+def _listen(tab: Tab) -> None:
+    ours = urlsplit(tab.url).netloc
+
+    def on_console(message: ConsoleMessage) -> None:
+        # the software renderer warns of the slow read that a screenshot is
+        if message.type in ("error", "warning") and "GL Driver Message" not in message.text:
+            tab.troubles.append(f"console {message.type}: {message.text}")
+
+    def on_request(request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("blob", "data") and parts.netloc != ours:
+            tab.troubles.append(f"request to another origin: {request.url}")
+
+    tab.page.on("console", on_console)
+    tab.page.on("request", on_request)
+    tab.page.on("pageerror", lambda error: tab.troubles.append(f"uncaught: {error}"))

@@ -1,0 +1,55 @@
+"""Browser and tabs for the page's tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import imageio_ffmpeg
+import pytest
+
+from tests.servers import ProcessServer
+from tests.web.browsing import Tab, chromium, new_tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NewTab = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium a file: Playwright's event loop must not outlive it in this process."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def tab_at(browser: Browser) -> Iterator[NewTab]:
+    """Opens tabs at a server, with options of Playwright's new_context."""
+    with ExitStack() as opened:
+
+        def open_tab(server: ProcessServer, **options: Any) -> Tab:
+            return opened.enter_context(new_tab(browser, server.url, **options))
+
+        yield open_tab
+
+
+@pytest.fixture(scope="module")
+def make_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes clips from a source of ffmpeg's: make_clip("flat.mp4", "color=gray", fps, seconds)."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str, source: str, fps: float, seconds: float, *args: str) -> Path:
+        path = folder / name
+        picture = f"{source}{'=' if '=' not in source else ':'}s=320x240:r={fps}:d={seconds}"
+        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi"]
+        subprocess.run(
+            [*ffmpeg, "-i", picture, "-pix_fmt", "yuv420p", *args, str(path)], check=True
+        )
+        return path
+
+    return make

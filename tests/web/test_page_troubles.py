@@ -1,0 +1,256 @@
+"""The page when things go wrong: lost servers, cut streams, refused clips, keys, cancelled jobs.
+
+The pipeline is tests.pipelines.Sleeps where the mesh does not matter: four seconds, little work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.servers import ProcessServer, free_port, process_server
+from tests.web.browsing import CLIP
+from tests.web.conftest import NewTab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+JOB_S = 90
+LOST = (
+    "ERR_CONNECTION_REFUSED",
+    "ERR_INCOMPLETE_CHUNKED",
+    "ERR_CONNECTION_RESET",
+    "ERR_FAILED",
+    "mesh cannot be shown",
+)
+
+
+@pytest.fixture(scope="module")
+def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
+    """A server whose jobs take a while and cost little."""
+    folder = tmp_path_factory.mktemp("sleepy")
+    with process_server(folder, PIPELINE="tests.pipelines:Sleeps") as running:
+        yield running
+
+
+def test_a_reload_and_another_device_come_back_to_the_job(
+    sleepy: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = tab_at(sleepy)
+    job_id = tab.send()
+    tab.page.wait_for_selector("#live-figure.is-percent")
+    tab.page.reload()
+    tab.page.wait_for_selector("#live-figure.is-percent")
+    assert tab.page.inner_text("#job-name") == CLIP.name
+    other = tab_at(sleepy)
+    other.open(f"#job={job_id}")
+    tab.wait_for_status("finished", JOB_S)
+    other.wait_for_status("finished", JOB_S)
+    tab.open()
+    tab.page.wait_for_selector("#history-list a")
+    assert "finished" in tab.page.inner_text("#history-list li:first-child")
+
+
+def test_a_running_job_can_be_cancelled_and_retried(sleepy: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleepy)
+    job_id = tab.send()
+    tab.page.wait_for_selector("#live-figure.is-percent")
+    tab.page.click("#cancel")
+    tab.wait_for_status("cancelled")
+    assert httpx.get(f"{sleepy.url}/jobs/{job_id}").json()["status"] == "cancelled"
+    tab.page.click("#outcome .primary")
+    tab.wait_for_another_job(job_id)
+    tab.wait_for_status("finished", JOB_S)
+
+
+def test_waiting_jobs_show_their_place(sleepy: ProcessServer, tab_at: NewTab) -> None:
+    tabs = [tab_at(sleepy) for _ in range(3)]
+    for tab in tabs:
+        tab.send()
+    assert tabs[2].page.inner_text("#live-figure") in ("Next", "2nd")
+    assert tabs[2].page.title().startswith("Waiting")
+    for tab in tabs:
+        tab.page.click("#cancel")
+        tab.wait_for_status("cancelled")
+
+
+def test_a_killed_server_loses_no_job(tmp_path: Path, tab_at: NewTab) -> None:
+    again = {"PIPELINE": "tests.pipelines:Sleeps", "PORT": str(free_port())}
+    with process_server(tmp_path, **again) as server:
+        tab = tab_at(server)
+        tab.expected = LOST
+        tab.send()
+        tab.until("parseInt(document.querySelector('#live-figure').textContent) > 5")
+        os.killpg(server.process.pid, signal.SIGKILL)
+        tab.page.wait_for_selector("#silence:not([hidden])")
+        assert tab.page.is_visible("#live-figure"), "what was known is still shown"
+    with process_server(tmp_path, **again):
+        tab.page.wait_for_selector("#silence", state="hidden", timeout=30_000)
+        tab.wait_for_status("finished", JOB_S)
+        tab.page.wait_for_selector("#transport:not([hidden])")
+
+
+def test_without_event_streams_it_polls(sleepy: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleepy)
+    tab.expected = LOST
+    tab.page.route("**/events", lambda route: route.abort())
+    tab.send()
+    seen = set()
+    while tab.page.get_attribute("#job", "data-status") in ("", "queued", "running"):
+        seen.add(tab.percent)
+        tab.page.wait_for_timeout(100)
+    tab.wait_for_status("finished")
+    assert len(seen - {-1}) >= 3, seen
+
+
+def test_out_of_memory_offers_the_mode_that_needs_less(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:RunsOutOfGpuMemory")
+    tab = tab_at(server)
+    job_id = tab.send(mode="default")
+    tab.wait_for_status("error", JOB_S)
+    assert tab.page.inner_text("#outcome .primary") == "Retry in fast_low_ram"
+    tab.page.click("#outcome .primary")
+    tab.wait_for_another_job(job_id)
+    tab.wait_for_status("error", JOB_S)
+    assert httpx.get(f"{server.url}/jobs/{tab.job_id}").json()["mode"] == "fast_low_ram"
+
+
+def test_a_clip_that_is_too_short_is_not_even_sent(
+    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
+) -> None:
+    tab = tab_at(sleepy)
+    tab.open()
+    tab.choose(make_clip("short.mp4", "testsrc2", 24, 0.4))
+    tab.page.wait_for_selector("#notices li")
+    assert "10 frames; 16 are needed" in tab.page.inner_text("#notices")
+    assert tab.page.is_disabled("#submit")
+
+
+def test_start_and_rate_move_the_strip(
+    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
+) -> None:
+    tab = tab_at(sleepy)
+    tab.open()
+    tab.choose(make_clip("long.mp4", "testsrc2", 30, 6))
+    assert "every 3rd frame" in tab.page.inner_text("#strip-text")
+    assert "The last" in tab.page.inner_text("#notices")
+    tab.page.fill("#start", "2")
+    assert tab.page.inner_text("#span-from") == "2.00 s"
+    tab.page.fill("#fps", "15")
+    assert "15 per second" in tab.page.inner_text("#strip-text")
+    tab.page.select_option("#max-frames", "16")
+    assert tab.page.locator("#strip li").count() == 16
+    tab.page.click("#submit")
+    tab.until("location.hash.startsWith('#job=')")
+    job = httpx.get(f"{sleepy.url}/jobs/{tab.job_id}").json()
+    assert (job["options"]["start"], job["options"]["fps"]) == (2.0, 15.0)
+    assert (job["input"]["used_frames"], job["input"]["fps"]) == (16, 15.0)
+    tab.page.click("#cancel")
+
+
+def test_a_large_upload_is_refused_before_and_cancelled_midway(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab, tmp_path: Path
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:Bends", MAX_UPLOAD_SIZE="40000000")
+    for name, size in (("fits.mp4", 39_000_000), ("too_large.mp4", 41_000_000)):
+        clip = tmp_path / name
+        clip.write_bytes(CLIP.read_bytes())
+        os.truncate(clip, size)
+    tab = tab_at(server)
+    tab.open()
+    tab.choose(tmp_path / "too_large.mp4")
+    tab.page.wait_for_selector("#notices li")
+    assert "41.0 MB" in tab.page.inner_text("#notices") and tab.page.is_disabled("#submit")
+    tab.page.click("#other-clip")
+    slow = tab.context.new_cdp_session(tab.page)
+    slow.send("Network.enable")
+    slow.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 3_000_000},
+    )
+    tab.choose(tmp_path / "fits.mp4")
+    tab.page.click("#submit")
+    tab.until("document.querySelector('#upload-bar').value > 0.02")
+    assert "of 39.0 MB sent" in tab.page.inner_text("#upload-text")
+    tab.page.click("#upload-cancel")
+    tab.page.wait_for_selector("#submit:visible")
+    assert tab.page.is_hidden("#submit-problem")
+    assert httpx.get(f"{server.url}/jobs").json()["jobs"] == []
+
+
+def test_a_refusal_of_the_server_is_shown_with_its_hint(
+    sleepy: ProcessServer, tab_at: NewTab, tmp_path: Path
+) -> None:
+    tab = tab_at(sleepy)
+    tab.expected = ("415", "Failed to load resource")
+    fake = tmp_path / "fake.mp4"
+    fake.write_bytes(b"%PDF-1.7 and no video at all" * 100)
+    tab.open()
+    tab.choose(fake)
+    assert "cannot show this clip" in tab.page.inner_text("#strip-text")
+    tab.page.click("#submit")
+    tab.page.wait_for_selector("#submit-problem:not([hidden])")
+    assert "no mp4" in tab.page.inner_text("#submit-problem")
+    tab.page.click("#other-clip")
+    tab.expected = ("422", "Failed to load resource")
+    tab.page.fill("#url", "http://127.0.0.1:1/clip.mp4")
+    tab.page.click("#url-form button")
+    tab.page.click("#submit")
+    tab.page.wait_for_selector("#submit-problem:not([hidden])")
+
+
+def test_a_server_with_a_key_asks_for_it_once(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:Bends", API_KEY="open; sesame%20")
+    tab = tab_at(server)
+    tab.expected = ("401",)
+    tab.open()
+    tab.page.fill("#key", "wrong")
+    tab.page.click("#key-form .primary")
+    tab.page.wait_for_selector("#key-problem:not([hidden])")
+    tab.page.fill("#key", "open; sesame%20")
+    tab.page.click("#key-form .primary")
+    tab.until("document.querySelector('#engine').textContent.includes('on')")
+    tab.expected = ()
+    tab.troubles.clear()
+    tab.send()
+    tab.wait_for_status("finished", JOB_S)
+    tab.page.wait_for_selector("#transport:not([hidden])")
+    cookies: Any = tab.context.cookies()
+    assert [cookie["sameSite"] for cookie in cookies if cookie["name"] == "am_key"] == ["Strict"]
+    tab.page.reload()
+    tab.wait_for_status("finished")
+    assert tab.page.is_hidden("#key-dialog")
+
+
+def test_pasting_an_address_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleepy)
+    tab.open()
+    tab.until("document.querySelector('#engine').textContent")
+    tab.evaluate("""() => {
+      const carried = new DataTransfer();
+      carried.setData('text', 'https://example.com/films/cat.mp4?token=1');
+      document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: carried }));
+    }""")
+    assert tab.page.inner_text("#clip-name") == "example.com/films/cat.mp4"
+
+
+def test_dropping_a_file_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleepy)
+    tab.open()
+    tab.evaluate("""async () => {
+      const carried = new DataTransfer();
+      const clip = await (await fetch('example.mp4')).blob();
+      carried.items.add(new File([clip], 'dropped.mp4', { type: 'video/mp4' }));
+      dispatchEvent(new DragEvent('drop', { dataTransfer: carried, cancelable: true }));
+    }""")
+    tab.until("document.querySelectorAll('#strip canvas').length === 31")
+    assert tab.page.inner_text("#clip-name") == "dropped.mp4"

@@ -1,0 +1,107 @@
+"""The strip shows what the server takes: web/sampling.js against video/sampling.py, in Chromium."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import VideoTooShort
+from tests.servers import ProcessServer
+from tests.web.conftest import NewTab
+from video.probe import probe
+from video.sampling import sample
+
+MANY = """async (cases) => {
+  const { sample } = await import('/sampling.js');
+  return cases.map(([times, fps, maxFrames]) => sample(times, { fps, maxFrames }));
+}"""
+TIMES = """async () => {
+  const { frameTimes } = await import('/container.js');
+  return frameTimes(document.querySelector('#file').files[0]);
+}"""
+
+
+def _cases() -> list[tuple[list[float], float | None, int]]:
+    """Constant, wobbling and broken clocks, with and without wishes."""
+    dice = random.Random(5)
+    cases: list[tuple[list[float], float | None, int]] = []
+    for _ in range(300):
+        rate = dice.choice([5.0, 8.0, 12.0, 15.0, 24.0, 24000 / 1001, 25.0, 30.0, 60.0, 120.0])
+        wobble = dice.choice([0.0, 0.0, 0.001, 0.3, 0.9])
+        count = dice.choice([3, 15, 16, 17, 30, 31, 32, 61, 62, 75, 200])
+        times = sorted((k + dice.uniform(0, wobble)) / rate for k in range(count))
+        if dice.random() < 0.05:
+            times = [0.0] * count
+        fps = dice.choice([None, None, None, 1.0, 4.0, 8.0, 12.0, 24.0, 60.0])
+        cases.append((times, fps, dice.choice([31, 31, 31, 16, 20])))
+    return cases
+
+
+def test_both_choose_the_same_frames(server: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(server)
+    tab.open()
+    cases = _cases()
+    for (times, fps, most), seen in zip(cases, tab.evaluate(MANY, cases), strict=True):
+        case = f"{len(times)} frames, fps={fps}, max_frames={most}"
+        try:
+            ours = sample(times, len(times), fps=fps, max_frames=most)
+        except VideoTooShort as refusal:
+            assert seen.get("tooShort") == refusal.facts["frames"], case
+            continue
+        assert tuple(seen["used"]) == ours.used, case
+        assert seen["fps"] == pytest.approx(ours.fps, abs=1.1e-4), case
+        has_tail = any(notice.code == "unused_tail" for notice in ours.notices)
+        assert (seen["unused"] > 0) == has_tail, case
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "args"),
+    [
+        ("plain.mp4", 24, ()),
+        ("b_frames.mp4", 30000 / 1001, ("-c:v", "libx264", "-bf", "3")),
+        ("index_last.mov", 12.5, ("-c:v", "mpeg4")),
+        ("index_first.mp4", 50, ("-movflags", "+faststart")),
+    ],
+)
+def test_the_index_tells_when_each_frame_is_shown(
+    server: ProcessServer,
+    tab_at: NewTab,
+    make_clip: Callable[..., Path],
+    name: str,
+    fps: float,
+    args: tuple[str, ...],
+) -> None:
+    clip = make_clip(name, "testsrc2", fps, 2, *args)
+    tab = tab_at(server)
+    tab.open()
+    tab.page.set_input_files("#file", clip)
+    times: list[float] = tab.evaluate(TIMES)
+    theirs = probe(clip, "mov")
+    assert theirs.times is not None
+    assert times == pytest.approx([time - theirs.times[0] for time in theirs.times], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["fragmented.mp4", "clip.webm", "clip.avi"])
+def test_what_it_does_not_understand_it_does_not_guess(
+    server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path], name: str
+) -> None:
+    args: dict[str, tuple[Any, ...]] = {"fragmented.mp4": ("-movflags", "frag_keyframe+empty_moov")}
+    tab = tab_at(server)
+    tab.open()
+    tab.page.set_input_files("#file", make_clip(name, "testsrc2", 20, 1.5, *args.get(name, ())))
+    assert tab.evaluate(TIMES) is None
+
+
+def test_a_recording_without_an_index_is_estimated_and_says_so(
+    server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
+) -> None:
+    tab = tab_at(server)
+    tab.open()
+    tab.choose(make_clip("estimated.webm", "testsrc2", 20, 1.5))
+    tab.until("document.querySelector('#strip').children.length > 0")
+    assert "about" in tab.page.inner_text("#strip-text")
+    assert 16 <= tab.page.locator("#strip li").count() <= 31

@@ -294,6 +294,8 @@ class Client:
                         target.write(chunk)
                         got += len(chunk)
                         report(got)
+                        if got > file.bytes:
+                            raise BadReply(f"{file.name} is longer than the server told.")
             if got < file.bytes:
                 raise ServerUnreachable(f"The download of {file.name} broke off.")
         except ServerUnreachable:
@@ -307,10 +309,11 @@ class Client:
 
         Returns False if this server has no event streams.
         """
-        headers = {"Accept": "text/event-stream"}
+        path, headers = f"{_job(job_id)}/events", {"Accept": "text/event-stream"}
+        silence_s = max(0.1, min(self._silence_s, deadline - time.monotonic()))
         data = b""
         try:
-            with self._exchange("GET", f"{_job(job_id)}/events", headers) as reply:
+            with self._exchange("GET", path, headers, silence_s=silence_s) as reply:
                 if reply.status in (404, 405, 501):
                     return False
                 if not (reply.headers.get("Content-Type") or "").startswith("text/event-stream"):
@@ -384,15 +387,15 @@ class Client:
         path: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | _Form | None = None,
+        silence_s: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """One request on a connection of its own. Raises ServerUnreachable."""
         host, port = str(self._address.hostname), self._address.port
+        timeout_s = silence_s or self._silence_s
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         if self._address.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=self._silence_s, context=ssl.create_default_context()
-            )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=self._silence_s)
+            tls = ssl.create_default_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls)
         sent = {"Accept": "application/json", "User-Agent": "actionmesh-client", **(headers or {})}
         if self._key:
             sent["Authorization"] = f"Bearer {self._key}"
@@ -586,17 +589,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--webhook-url": {"metavar": "URL", "help": "told when the job has ended"},
     "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one"},
     "--timeout": {"type": float, "metavar": "S", "help": "wait no longer than S seconds"},
-    "--out": {"metavar": "DIR", "help": "the folder to save into"},
+    "-o/--out": {"metavar": "DIR", "help": "the folder to save into"},
     "--only": {"default": "all", "metavar": "LIST", "help": f"{', '.join(GROUPS)}, file names"},
 }
 CHANGES = "--mode --seed --start --fps --max-frames"
 OPTIONS = f"{CHANGES} --formats --blender-export --webhook-url --mesh"
 COMMANDS = {  # what each does, and which arguments it takes
-    "run": ("send a video, wait, save its files", f"video {OPTIONS} --timeout --out --only"),
+    "run": ("send a video, wait, save its files", f"video {OPTIONS} --timeout -o/--out --only"),
     "submit": ("send a video and print the id of its job", f"video {OPTIONS}"),
     "status": ("how a job stands", "job"),
     "watch": ("follow a job until it has ended", "job --timeout"),
-    "download": ("save the files of a finished job", "job --out --only"),
+    "download": ("save the files of a finished job", "job -o/--out --only"),
     "cancel": ("stop a job", "job"),
     "retry": ("run a job again and print the new id", f"job {CHANGES}"),
     "rm": ("delete a job and its files", "job"),
@@ -653,7 +656,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, (about, arguments) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=f"{about}.", epilog=EXITS)
         for argument in arguments.split():
-            command.add_argument(argument, **ARGUMENTS[argument])
+            command.add_argument(*argument.split("/"), **ARGUMENTS[argument])
         command.add_argument("--url", help=f"of the server (ACTIONMESH_URL, or {DEFAULT_URL})")
         command.add_argument("--api-key", metavar="KEY", help="better in ACTIONMESH_API_KEY")
         command.add_argument("--json", action="store_true", help="JSON lines on stdout")
@@ -759,6 +762,7 @@ class Terminal:
 def _bar(state: State) -> str:
     """`━━━━━━━━━━━━────────────  52 %  motion 12/31, 0:08 left`"""
     percent = float((state.get("progress") or {}).get("percent") or 0)
+    percent = 100.0 if state.get("status") == "finished" else percent
     full = round(24 * percent / 100)
     return f"{'━' * full}{'─' * (24 - full)} {percent:3.0f} %  {_words(state)}"
 

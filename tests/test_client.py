@@ -261,6 +261,25 @@ def test_the_end_of_the_time_to_wait_tells_the_job(unruly: UnrulyServer) -> None
     assert caught.value.job_id == "j1"
 
 
+def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyServer) -> None:
+    time_is_over = threading.Event()
+
+    def say_nothing(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "text/event-stream")
+        request.end_headers()
+        time_is_over.wait(20)
+        request.close_connection = True
+
+    unruly.on("GET /jobs/j1/events", say_nothing)
+    unruly.on("GET /jobs/j1", reply(RUNNING))
+    began = time.monotonic()
+    with pytest.raises(WaitTimeout):
+        Client(unruly.url).wait("j1", timeout=0.5)
+    time_is_over.set()
+    assert time.monotonic() - began < 5
+
+
 def test_a_failed_job_tells_why(unruly: UnrulyServer) -> None:
     failed = {"error": "No GPU memory.", "error_code": "gpu_out_of_memory", "retryable": True}
     hint = {"error_hint": "Use fast_low_ram."}
@@ -320,6 +339,14 @@ def test_a_wrong_hash_never_gets_a_name(unruly: UnrulyServer, tmp_path: Path) ->
         Client(unruly.url).save("j1", tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert len(unruly.asked("GET /outputs/j1/mesh_000.glb")) == 2
+
+
+def test_more_than_was_announced_is_not_kept(unruly: UnrulyServer, tmp_path: Path) -> None:
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB + b"more"))
+    with pytest.raises(BadReply, match="longer"):
+        Client(unruly.url).save("j1", tmp_path)
+    assert not (tmp_path / "mesh_000.glb").exists()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ class UnrulyServer(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no news here."""
+
     def on(self, address: str, *answers: Answer) -> None:
         """`address` is a method and a path without its query, as in `GET /jobs/1`."""
         self.answers[address] = list(answers)

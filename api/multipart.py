@@ -26,6 +26,11 @@ MAX_FIELDS = 32
 FORM_OVERHEAD = 1 << 20
 """What a multipart body may hold beside the file, in bytes."""
 
+GATHER_BYTES = 1 << 20
+"""So much of a file is written at once: half the kernel's work of writing read by read."""
+GATHER_PIECES = 64
+"""But not more pieces than this: a body may come byte by byte, and each one costs memory."""
+
 
 @dataclass
 class Received:
@@ -63,6 +68,8 @@ class MultipartForm:
         self._max_upload_size = max_upload_size
         self._hash = hashlib.sha256() if with_hash else None
         self._descriptor: int | None = None
+        self._gathered: list[memoryview] = []
+        self._gathered_bytes = 0
         self._parts = 0
         self._total = 0
         self._field: str | None = None
@@ -168,15 +175,29 @@ class MultipartForm:
         if total > self._max_upload_size:
             raise too_large(self._max_upload_size)
         self._received.file_bytes = total
-        # Written in the loop on purpose: into the page cache this costs less than a thread's hand
-        # (1.7 against 2.2 s of CPU per GB with eight uploads at once).
         view = memoryview(piece)[start:end]
         if self._hash is not None:
             self._hash.update(view)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        self._gathered.append(view)
+        self._gathered_bytes += len(view)
+        if self._gathered_bytes >= GATHER_BYTES or len(self._gathered) >= GATHER_PIECES:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        # Written in the loop on purpose: into the page cache this costs less than a thread's hand
+        # (1.7 against 2.2 s of CPU per GB with eight uploads at once).
+        assert self._descriptor is not None
+        views, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        while views:
+            written = os.writev(self._descriptor, views)
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
 
     def _on_part_end(self) -> None:
+        if self._descriptor is not None:
+            self._write_gathered()
         self.close()
         if self._field is not None:
             self._received.fields[self._field] = _decoded(bytes(self._text))

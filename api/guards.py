@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import re
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -208,7 +208,7 @@ def _ours(exc: Exception) -> ServiceError:
 def _request_id(headers: Headers) -> str:
     """The client's own id if it is harmless, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def _path(scope: Scope) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+# made once: json.dumps with any option makes a new one for every call
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class JsonReply(Response):
     """A JSON body, written once. Text stays readable in a terminal: no escapes but the needed."""
@@ -24,9 +27,7 @@ class JsonReply(Response):
 
 def as_json(body: Any) -> bytes:
     """UTF-8 JSON. A lone surrogate becomes its own JSON escape instead of an error."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(
-        errors="backslashreplace"
-    )
+    return _ENCODER.encode(body).encode(errors="backslashreplace")
 
 
 def utc(time: datetime | None) -> str | None:

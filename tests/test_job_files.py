@@ -22,8 +22,8 @@ from errors import Cancelled
 from executors.base import Progress, Result, Task
 from executors.local import ChildOptions, LocalExecutor
 from job_runner import Recipe
+from pipeline import build_pipeline
 from tests.api.bodies import frames_zip, send
-from tests.pipelines import Specks
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
 
@@ -61,7 +61,9 @@ def hanging_blender(tmp_path: Path) -> Path:
 
 def run(task: Task) -> tuple[Result, set[str], set[str]]:
     """The recipe in this process: its result, the names of its files, the codes of its notices."""
-    recipe = Recipe(Specks(), lambda *_, **__: None, threading.Event())
+    recipe = Recipe(
+        build_pipeline("tests.pipelines:Specks"), lambda *_, **__: None, threading.Event()
+    )
     return _facts(recipe.run(task))
 
 

@@ -1,7 +1,7 @@
 """Runs inside Blender: imports a file as a user would and writes down what is seen of it.
 
-`blender ... -P blender_reader.py -- <fbx or abc> <timesteps> <fps> <npz>`. Vertices are in the
-world, at k / fps seconds, and turned back into glTF's axes.
+`blender ... -P blender_reader.py -- <fbx, abc or usdz> <timesteps> <fps> <npz>`. Vertices are in
+the world, at k / fps seconds, and turned back into glTF's axes. Ends with NO_USD where it cannot.
 """
 
 # mypy: ignore-errors
@@ -11,16 +11,24 @@ import sys
 import bpy
 import numpy as np
 
+NO_USD = 77
+
 
 def main(path, timesteps, fps, found):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module="io_scene_fbx")
     if path.endswith(".fbx"):
         bpy.ops.import_scene.fbx(filepath=path, anim_offset=0.0)
-    else:
+    elif path.endswith(".abc"):
         bpy.ops.wm.alembic_import(filepath=path)
+    elif bpy.app.build_options.usd:
+        bpy.ops.wm.usd_import(filepath=path)
+    else:
+        sys.exit(NO_USD)
     (subject,) = [thing for thing in bpy.data.objects if thing.type == "MESH"]
     scene = bpy.context.scene
+    if path.endswith(".usdz"):
+        scene.render.fps = round(float(fps))  # a time code is a frame to Blender, whatever its rate
     rate = scene.render.fps / scene.render.fps_base
     mesh = subject.data
     corners = np.empty(len(mesh.loops), np.int32)

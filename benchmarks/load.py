@@ -37,6 +37,8 @@ from tests.video.clips import numbered
 
 EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"
 BODY_MB = 100
+BOUNDARY = b"------------------------d74496d66958873e"
+"""As long as curl's: the shorter, the longer a parser looks for it."""
 MB = 1 << 20
 
 
@@ -181,15 +183,17 @@ def _body(clip: Path) -> list[bytes]:
     """A multipart request in pieces; the clip is padded with a `free` box, as a camera might."""
     video = clip.read_bytes()
     free = BODY_MB * 1_000_000 - len(video)
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    head = b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; "
+    head += b'name="file"; filename="a.mp4"\r\n\r\n'
     box = video + free.to_bytes(4, "big") + b"free"
     zeros = bytes(MB)
     padding = [zeros] * ((free - 8) // MB) + [bytes((free - 8) % MB)]
-    pieces = [head + box, *padding, b"\r\n--b--\r\n"]
+    pieces = [head + box, *padding, b"\r\n--" + BOUNDARY + b"--\r\n"]
     length = sum(map(len, pieces))
     request = (
         "POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {length}\r\n\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY.decode()}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
     )
     return [request.encode(), *pieces]
 

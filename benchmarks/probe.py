@@ -38,10 +38,20 @@ class Poller:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self) -> int:
-        """The status of one reply, its body read. Connects if need be; raises OSError."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
+        """The status of one reply, its body read. Raises OSError.
+
+        Connects if need be; also where a kept connection turns out to be closed, as any client does
+        (uvicorn keeps idle ones for five seconds).
+        """
+        if self._streams is not None:
+            try:
+                return await self._ask(*self._streams)
+            except OSError:
+                self._streams = None
+        self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        return await self._ask(*self._streams)
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         try:
             writer.write(self._request)
             head = await reader.readuntil(b"\r\n\r\n")

@@ -6,6 +6,7 @@ everything below it; nothing here looks into the files (inspection.py does).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -120,13 +121,13 @@ class Server:
     def close(self) -> None:
         """End everything that was started here."""
         self.http.close()
-        for pid in {self.pid} - {0} | self.below() | self.orphans():
-            try:
+        if not self.pid:
+            return
+        doomed = self.below() | self.orphans() | ({self.pid} if self.is_running else set())
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        if self._process is not None:
-            self._process.wait(10)
+        self.wait_for_end(10.0)
 
     def said(self) -> str:
         """All output so far."""

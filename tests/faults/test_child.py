@@ -27,9 +27,9 @@ def assert_the_next_job_is_unharmed(server: Server, clip: Path) -> None:
 
 
 def test_a_killed_child_costs_one_attempt_and_the_server_never_blinks(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server(OBEYS_SEED).start()
+    server = fork_server(OBEYS_SEED).start()
     job_id = server.submit(clip, seed=SLOWLY)
     server.wait_for_stage(job_id, "motion")
     child = server.child()
@@ -55,9 +55,9 @@ def test_a_killed_child_costs_one_attempt_and_the_server_never_blinks(
     ],
 )
 def test_a_job_that_ruins_its_child_ends_and_the_next_is_unharmed(
-    make_server: MakeServer, clip: Path, seed: int, code: str
+    fork_server: MakeServer, clip: Path, seed: int, code: str
 ) -> None:
-    server = make_server(OBEYS_SEED).start()
+    server = fork_server(OBEYS_SEED).start()
     found = server.wait_for(server.submit(clip, seed=seed), "error")
     assert found["error_code"] == code
     assert "/" not in found["error"] and "secret" not in found["error"]
@@ -65,16 +65,16 @@ def test_a_job_that_ruins_its_child_ends_and_the_next_is_unharmed(
 
 
 @pytest.mark.slow
-def test_a_child_killed_while_idle_is_replaced(make_server: MakeServer, clip: Path) -> None:
-    server = make_server().start()
+def test_a_child_killed_while_idle_is_replaced(fork_server: MakeServer, clip: Path) -> None:
+    server = fork_server().start()
     server.wait_for(server.submit(clip))
     os.kill(server.child(), signal.SIGKILL)
     assert_the_next_job_is_unharmed(server, clip)
 
 
 @pytest.mark.slow
-def test_a_stopped_child_is_killed_at_the_deadline(make_server: MakeServer, clip: Path) -> None:
-    server = make_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
+def test_a_stopped_child_is_killed_at_the_deadline(fork_server: MakeServer, clip: Path) -> None:
+    server = fork_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
     job_id = server.submit(clip, seed=SLOWLY)
     server.wait_for_stage(job_id, "motion")
     os.kill(server.child(), signal.SIGSTOP)
@@ -83,8 +83,8 @@ def test_a_stopped_child_is_killed_at_the_deadline(make_server: MakeServer, clip
 
 
 @pytest.mark.slow
-def test_a_stopped_ffmpeg_ends_with_its_job(make_server: MakeServer, clip: Path) -> None:
-    server = make_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
+def test_a_stopped_ffmpeg_ends_with_its_job(fork_server: MakeServer, clip: Path) -> None:
+    server = fork_server(OBEYS_SEED, JOB_TIMEOUT=6).start()
     server.wait_for(server.submit(clip))
     job_id = server.submit(clip)
     stopped: set[int] = set()
@@ -105,9 +105,9 @@ def test_a_stopped_ffmpeg_ends_with_its_job(make_server: MakeServer, clip: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "within_s"), [(SLEEPS_LONG, 5.0), (HANGS, 12.0)])
 def test_a_running_job_is_cancelled_in_time(
-    make_server: MakeServer, clip: Path, seed: int, within_s: float
+    fork_server: MakeServer, clip: Path, seed: int, within_s: float
 ) -> None:
-    server = make_server(OBEYS_SEED).start()
+    server = fork_server(OBEYS_SEED).start()
     job_id = server.submit(clip, seed=seed)
     server.wait_for_stage(job_id, "motion")
     began = time.monotonic()
@@ -119,9 +119,9 @@ def test_a_running_job_is_cancelled_in_time(
 
 @pytest.mark.slow
 def test_a_running_job_can_be_deleted_and_leaves_nothing(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server(OBEYS_SEED).start()
+    server = fork_server(OBEYS_SEED).start()
     job_id = server.submit(clip, seed=SLEEPS_LONG)
     server.wait_for_stage(job_id, "motion")
     assert server.http.delete(f"/jobs/{job_id}").status_code == 200

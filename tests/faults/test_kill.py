@@ -59,9 +59,9 @@ def assert_all_is_well(server: Server, promised: list[str]) -> None:
     "step", [*QUICK, *(pytest.param(step, marks=pytest.mark.slow) for step in SLOW)]
 )
 def test_killed_at_a_step_the_next_server_keeps_the_promises(
-    make_server: MakeServer, clip: Path, step: str
+    fork_server: MakeServer, clip: Path, step: str
 ) -> None:
-    server = make_server().start(crash_at=step)
+    server = fork_server().start(crash_at=step)
     promised = submit_until_it_dies(server, clip, 2 if step in QUICK else 1)
     server.assert_no_orphans()
     server.start()
@@ -71,9 +71,9 @@ def test_killed_at_a_step_the_next_server_keeps_the_promises(
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["delete:asked", "delete:trashed"])
 def test_killed_while_it_deletes_a_job_is_there_whole_or_gone(
-    make_server: MakeServer, clip: Path, step: str
+    fork_server: MakeServer, clip: Path, step: str
 ) -> None:
-    server = make_server().start(crash_at=step)
+    server = fork_server().start(crash_at=step)
     kept, deleted = server.submit(clip), server.submit(clip)
     server.wait_for(deleted)
     with pytest.raises(Exception, match="disconnect|reset|Reset"):
@@ -87,9 +87,9 @@ def test_killed_while_it_deletes_a_job_is_there_whole_or_gone(
 
 @pytest.mark.slow
 def test_killed_while_it_cancels_the_job_runs_or_is_cancelled(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server("tests.pipelines:SpecksSlowly").start(crash_at="change:cancelled")
+    server = fork_server("tests.pipelines:SpecksSlowly").start(crash_at="change:cancelled")
     job_id = server.submit(clip)
     server.wait_for_stage(job_id, "motion")
     assert server.http.post(f"/jobs/{job_id}/cancel").status_code == 202
@@ -119,9 +119,9 @@ def test_killed_mid_job_nothing_survives_and_both_jobs_finish_after_a_restart(
 
 @pytest.mark.slow
 def test_a_job_that_sees_three_servers_die_is_given_up_and_the_next_one_runs(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server()
+    server = fork_server()
     server.start(crash_at="run:started")
     (first,) = submit_until_it_dies(server, clip, 1)
     for _ in range(2):
@@ -135,9 +135,9 @@ def test_a_job_that_sees_three_servers_die_is_given_up_and_the_next_one_runs(
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_an_upload_nothing_of_it_is_left(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server().start()
+    server = fork_server().start()
     with socket.create_connection(("127.0.0.1", server.port)) as half_way:
         half_way.sendall(
             b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000000\r\n"
@@ -154,11 +154,11 @@ def test_killed_in_the_middle_of_an_upload_nothing_of_it_is_left(
 
 @pytest.mark.slow
 def test_killed_while_a_video_is_fetched_it_is_fetched_again(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as slow_host:
         url = f"http://127.0.0.1:{slow_host.getsockname()[1]}/clip.mp4"
-        server = make_server(ALLOW_PRIVATE_URLS=1).start()
+        server = fork_server(ALLOW_PRIVATE_URLS=1).start()
         job_id = server.http.post("/jobs", json={"video_url": url}).json()["job_id"]
         first, _ = slow_host.accept()
         with first:

@@ -29,9 +29,9 @@ def stop_soon(server: Server) -> None:
 
 
 def test_a_running_job_is_given_back_and_a_waiting_client_is_told(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server("tests.pipelines:SleepsLong").start()
+    server = fork_server("tests.pipelines:SleepsLong").start()
     running, queued = server.submit(clip), server.submit(clip)
     server.wait_for_stage(running, "motion")
     replies: list[httpx.Response] = []
@@ -51,9 +51,9 @@ def test_a_running_job_is_given_back_and_a_waiting_client_is_told(
 
 @pytest.mark.slow
 def test_given_back_jobs_run_after_the_next_start_in_their_order(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server("tests.pipelines:SleepsLong").start()
+    server = fork_server("tests.pipelines:SleepsLong").start()
     first, second = server.submit(clip), server.submit(clip)
     server.wait_for_stage(first, "motion")
     stop_soon(server)
@@ -66,9 +66,9 @@ def test_given_back_jobs_run_after_the_next_start_in_their_order(
 
 @pytest.mark.slow
 def test_a_job_about_to_end_is_finished_within_the_grace(
-    make_server: MakeServer, clip: Path
+    fork_server: MakeServer, clip: Path
 ) -> None:
-    server = make_server("tests.pipelines:SpecksSlowly").start()
+    server = fork_server("tests.pipelines:SpecksSlowly").start()
     job_id = server.submit(clip)
     server.wait_for_stage(job_id, "exporting")
     stop_soon(server)
@@ -76,8 +76,8 @@ def test_a_job_about_to_end_is_finished_within_the_grace(
 
 
 @pytest.mark.slow
-def test_idle_and_at_once_after_the_start_it_just_ends(make_server: MakeServer) -> None:
-    server = make_server().start()
+def test_idle_and_at_once_after_the_start_it_just_ends(fork_server: MakeServer) -> None:
+    server = fork_server().start()
     stop_soon(server)
     server.start()
     wait_until(lambda: server.http.get("/ready").status_code == 200, 30.0)
@@ -85,8 +85,8 @@ def test_idle_and_at_once_after_the_start_it_just_ends(make_server: MakeServer) 
 
 
 @pytest.mark.slow
-def test_an_upload_under_way_is_dropped_whole(make_server: MakeServer) -> None:
-    server = make_server().start()
+def test_an_upload_under_way_is_dropped_whole(fork_server: MakeServer) -> None:
+    server = fork_server().start()
     with socket.create_connection(("127.0.0.1", server.port)) as half_way:
         half_way.sendall(
             b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000000\r\n"

@@ -87,17 +87,14 @@ class ActionMeshPipeline:
             reporter.progress("loading", done, models, "Reading the weights")
 
         folders = ensure_weights(settings.weight_revisions, fetched)
-        pipe = build(self._checkout, folders, self._device)
-        failure: BaseException | None = None
-        try:
-            read_models(pipe, reading)
-        except RuntimeError as exc:
-            failure = _named(exc)
-        if failure is not None:
-            raise failure
+        pipe = build(self._checkout, folders)
+        read_models(pipe, reading)
+        engine = Engine(pipe, self._device, self._octree_depth)
+        _place(engine)
         if settings.actionmesh_compile:
             compile_blocks(pipe, settings.hf_home)
-        self._engine = Engine(pipe, self._device, self._octree_depth)
+            self._use = self._use.beside_compiled_blocks()
+        self._engine = engine
 
     def animate(
         self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
@@ -174,6 +171,28 @@ def _named(exc: RuntimeError) -> Exception:
         log.exception("the GPU failed")
         return GpuError("The GPU or its driver failed while the job ran", sticky=True)
     return exc
+
+
+def _place(engine: Engine) -> None:
+    """All weights to the GPU if it holds them, so that the first job need not wait for them."""
+    failure: BaseException | None = None
+    try:
+        engine.place(hosted=not _holds_all_weights(engine.device))
+    except RuntimeError as exc:
+        failure = _named(exc)
+    if isinstance(failure, GpuOutOfMemory):
+        engine.place(hosted=True)
+    elif failure is not None:
+        raise failure
+
+
+def _holds_all_weights(device: str) -> bool:
+    import torch
+
+    if not device.startswith("cuda"):
+        return True
+    memory_gb = torch.cuda.get_device_properties(device).total_memory / 1e9
+    return bool(memory_gb >= ACTIONMESH["fast"].min_vram_gb * 0.95)
 
 
 def _read(mesh: Path, reporter: Reporter) -> GivenMesh:

@@ -41,15 +41,20 @@ _build_lock = threading.Lock()
 class Engine:
     """Upstream's pipeline with its five models loaded.
 
-    `octree_depth` is TripoSG's, 9 there. `hosted` says that weights wait on the host and come to
-    the device one part at a time.
+    `octree_depth` is TripoSG's, 9 there. `hosted`: weights wait in pinned host memory and come to
+    the device one part at a time; None until `place` was called, with weights as they were read.
     """
 
     pipe: Any
     device: str
     octree_depth: int = 9
-    hosted: bool = False
+    hosted: bool | None = None
     _masters: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self.pipe._target_device = torch.device(self.device)
 
     def configure(self, preset: ActionMeshPreset) -> None:
         """Set every number that a job may change, whatever the last job left."""
@@ -68,7 +73,10 @@ class Engine:
         self.place(hosted=preset.low_ram)
 
     def place(self, hosted: bool) -> None:
-        """Bring all weights to the device, or all to the host. Does nothing if they are there."""
+        """Bring all weights to the device, or all to the host. Does nothing if they are there.
+
+        Out of memory, they stay where they were.
+        """
         if hosted == self.hosted:
             return
         if hosted:
@@ -77,13 +85,18 @@ class Engine:
                     (tensor, _host_copy(tensor.data, self.device)) for tensor in self.tensors(part)
                 ]
                 self._swap_out(part)
-            self.hosted = True
             free_memory()
-            return
-        for part in _PARTS:
-            self._swap_in(part)
-        self._masters.clear()
-        self.hosted = False
+        else:
+            before = [(tensor, tensor.data) for part in _PARTS for tensor in self.tensors(part)]
+            try:
+                for tensor, data in before:
+                    tensor.data = data.to(self.device)
+            except RuntimeError:
+                for tensor, data in before:
+                    tensor.data = data
+                raise
+            self._masters.clear()
+        self.hosted = hosted
 
     @contextmanager
     def at_work(self, part: Part) -> Iterator[None]:
@@ -118,7 +131,7 @@ class Engine:
             tensor.data = master
 
 
-def build(repo: Path, folders: Folders, device: str) -> Any:
+def build(repo: Path, folders: Folders) -> Any:
     """Upstream's pipeline without any model in it yet.
 
     Its constructor would download into the working directory, and hydra allows one composition per
@@ -144,14 +157,13 @@ def build(repo: Path, folders: Folders, device: str) -> Any:
     pipe._actionmesh_weights_dir = str(folders.actionmesh)
     pipe.cfg.model.image_encoder.pretrained_dino_model = str(folders.dinov2)
     pipe.cfg.model.image_encoder.pretrained_dino_feature_extractor = str(folders.dinov2)
-    # "cuda" would not equal the models' "cuda:0", and every load would walk all parameters
-    pipe._target_device = torch.device(device)
     return pipe
 
 
 def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
-    """Load the five models from disk to the pipeline's device, then silence them.
+    """Load the five models from disk and silence them.
 
+    They are left on the host, for `Engine.place`: a GPU of 12 GB does not hold all of them.
     `on_part(done, parts)` is called before each and at the end. Raises WeightsUnavailable for files
     that are there but cannot be read.
     """
@@ -160,8 +172,6 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
         try:
             getattr(pipe, load)()
         except Exception as exc:
-            if _is_of_the_device(exc):
-                raise
             log.exception("weights for %s cannot be read", part)
             raise WeightsUnavailable(
                 f"The weights for {part} cannot be read: the files do not fit the model",
@@ -227,9 +237,3 @@ def _host_copy(data: Any, device: str) -> Any:
 def _download_nothing(repo_id: str, local_dir: str) -> str:
     del repo_id
     return local_dir
-
-
-def _is_of_the_device(exc: Exception) -> bool:
-    from upstream.failures import is_cuda_failure, is_out_of_memory
-
-    return is_out_of_memory(exc) or is_cuda_failure(exc)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ class Speedups:
     def none(cls) -> Speedups:
         """Stock arithmetic."""
         return cls(False, False, False, False, False, False)
+
+    def beside_compiled_blocks(self) -> Speedups:
+        """Without the hook inside the blocks: put there anew, it would compile them anew."""
+        return replace(self, bias_cross_attention=False)
 
 
 def crop_first(pictures: Sequence[Any], padding_ratio: float = 0.1) -> list[Any]:

@@ -36,7 +36,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Action
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(STANDIN))
     folders = Folders(*[tmp_path / name for name in ("actionmesh", "triposg", "dinov2", "rmbg")])
-    pipe = build(tmp_path, folders, "cpu")
+    pipe = build(tmp_path, folders)
     read_models(pipe, lambda *_: None)
     made = ActionMeshPipeline(use=Speedups.none(), device="cpu")
     made._engine = Engine(pipe, "cpu")

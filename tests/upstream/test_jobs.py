@@ -171,6 +171,35 @@ def test_weights_of_another_model_or_none_are_named(cache: Path, content: bytes)
     assert caught.value.hint
 
 
+def test_weights_that_do_not_fit_the_device_stay_on_the_host(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The move fails half way; low RAM then works, and gives what it always gives."""
+    import torch
+
+    clip = tiny.clip_of(16)
+    wanted = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    engine = resident._engine
+    assert engine is not None and engine.hosted
+    masters = [tensor.data_ptr() for tensor in engine.tensors("motion")]
+    move, left = torch.Tensor.to, [40]
+
+    def runs_out(self: Any, *args: Any, **options: Any) -> Any:
+        if args == ("cpu",) and not options:
+            left[0] -= 1
+            if left[0] == 0:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return move(self, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", runs_out)
+    report = Recorder()
+    made = resident.animate(clip, "fast", 3, report)
+    assert report.notices == ["low_ram_retry"]
+    assert engine.hosted
+    assert masters == [tensor.data_ptr() for tensor in engine.tensors("motion")]
+    assert np.array_equal(made.vertices, wanted.vertices)
+
+
 def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:
     import torch
 

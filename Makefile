@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench clean
+.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -36,6 +36,14 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## the figures in the docs, measured on this machine
 	$(BIN)/python -m benchmarks.run
+
+KILLS ?= 1000
+torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count what breaks
+	$(BIN)/python -m benchmarks.torture $(KILLS)
+
+FILES ?= 10000
+fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads strangers' files
+	$(BIN)/python -m benchmarks.fuzz $(FILES)
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .mypy_cache .ruff_cache

@@ -83,13 +83,14 @@ def main() -> None:
         __import__(name)
     for line in sys.stdin:
         question = json.loads(line)
+        answer: int | None
         if question["do"] == "start":
-            answer = os.fork()
-            if answer == 0:
+            pid = answer = os.fork()
+            if pid == 0:
                 _become(server, question["environment"], question["log"])
         else:
-            pid, status = os.waitpid(question["pid"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            ended, status = os.waitpid(question["pid"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if ended else None
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

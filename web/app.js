@@ -47,7 +47,7 @@ async function learn() {
 }
 
 setUpKey();
-setUpCompose((id, clip) => {
+setUpCompose(learn, (id, clip) => {
   justSent = { id, clip };
   location.hash = `job=${id}`;
 });

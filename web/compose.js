@@ -6,7 +6,7 @@ import { Clip } from './clip.js';
 import { byId, el, fill, say } from './dom.js';
 import { bytes, rate, seconds } from './format.js';
 import { remember } from './history.js';
-import { chosenMode, showModes, typicalTime } from './modes.js';
+import { chosenMode, forecast, limitOf, showModes } from './modes.js';
 import { MIN_FRAMES } from './sampling.js';
 import { plan, showStrip } from './strip.js';
 import { upload } from './upload.js';
@@ -18,9 +18,11 @@ let clip = null;
 let videoUrl = null;
 let sending = null;
 let opening = 0;
+let tellChosen = () => {};
 
-/** Wire the form; `onSent(id, clip)` is called once the server has taken the job. */
-export function setUpCompose(onSent) {
+/** `onChosen()` is called for every clip, `onSent(id, clip)` once the server has taken the job. */
+export function setUpCompose(onChosen, onSent) {
+  tellChosen = onChosen;
   const file = byId('file');
   file.addEventListener('change', () => file.files[0] && choose(file.files[0]));
   setUpDropping();
@@ -51,7 +53,10 @@ export function setUpCompose(onSent) {
 export function useInfo(told) {
   const isFirst = info === null;
   info = told;
-  if (!isFirst) return;
+  if (!isFirst) {
+    refresh();
+    return;
+  }
   showModes(info);
   byId('url-form').hidden = !info.features.video_url;
   const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
@@ -130,6 +135,7 @@ function show(name, facts) {
   complain('submit-problem', null);
   byId('clip-name').focus({ preventScroll: true });
   scrollTo(0, 0);
+  tellChosen();
 }
 
 function resetFields() {
@@ -147,8 +153,7 @@ function refresh() {
   const notices = clip ? noticesOn(planned) : [];
   fill(byId('notices'), ...notices.map(({ text }) => el('li', {}, text)));
   byId('submit').disabled = notices.some((notice) => notice.stops);
-  const time = typicalTime(info, chosenMode());
-  say(byId('submit-text'), time ? `${time} on this machine` : '');
+  say(byId('submit-text'), forecast(info, chosenMode()));
 }
 
 function samplingFields() {
@@ -166,7 +171,7 @@ function noticesOn(planned) {
   const limit = info?.limits.max_upload_bytes;
   if (limit && clip.file.size > limit) {
     notices.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
-      + `${bytes(limit)}. Cut it or compress it more: two seconds are enough.` });
+      + `${limitOf(info)}. Cut it or compress it more: two seconds are enough.` });
   }
   if (planned?.tooShort !== undefined) {
     const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
@@ -197,6 +202,7 @@ async function submit(onSent) {
     if (error instanceof Problem) complain('submit-problem', error);
     else if (error.name !== 'AbortError') throw error;
   } finally {
+    sending = null;
     showSending(false);
   }
 }
@@ -266,12 +272,12 @@ function setUpDropping() {
     if (!carriesFile(event)) return;
     event.preventDefault(); // a file that misses the area must not replace the page
     const file = event.dataTransfer.files[0];
-    if (file && !byId('compose').hidden && !sending?.isSending) choose(file);
+    if (file && !byId('compose').hidden && !sending) choose(file);
   });
 }
 
 function onPaste(event) {
-  if (byId('compose').hidden || event.target.closest?.('input')) return;
+  if (byId('compose').hidden || sending || event.target.closest?.('input')) return;
   const file = event.clipboardData?.files[0];
   const text = event.clipboardData?.getData('text').trim() ?? '';
   if (file) choose(file);

@@ -21,7 +21,7 @@ export function openJob(id, clip = null) {
   current = id;
   say(byId('job-name'), clip?.file.name ?? 'Job');
   say(byId('job-facts'), '');
-  for (const part of ['outcome', 'after', 'manage', 'silence']) byId(part).hidden = true;
+  for (const part of ['outcome', 'after', 'manage', 'manage-problem', 'silence']) byId(part).hidden = true;
   byId('job').dataset.status = '';
   announceMesh('The shape shows here first, long before the motion is done', clip);
   stopWatching = watchJob(id, {
@@ -89,7 +89,6 @@ function showEnded(job) {
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
     failed && job.error_hint ? el('p', { class: 'quiet' }, job.error_hint) : null,
     el('p', { class: 'outcome-buttons' }, ...buttonsOf(job)),
-    el('p', { id: 'retry-problem', class: 'note', role: 'alert', hidden: true }),
     failed ? el('p', { class: 'quiet' }, el('code', {}, job.error_code)) : null,
     stageTimes(job.timings));
   say(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
@@ -137,7 +136,7 @@ async function retry(job, changes, button) {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     button.disabled = false;
-    const note = document.getElementById('retry-problem') ?? byId('silence');
+    const note = byId('manage-problem');
     note.hidden = false;
     say(note, `${error.message} ${error.hint}`);
   }

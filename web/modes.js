@@ -27,20 +27,12 @@ export function chosenMode() {
   return document.querySelector('input[name=mode]:checked')?.value ?? 'default';
 }
 
-/** "about 6 s", from what jobs of this mode took here; null before the first. */
-export function typicalTime(info, id) {
-  const known = info?.modes.find((mode) => mode.id === id)?.typical_seconds;
-  return known ? `about ${seconds(known)}` : null;
-}
-
 /** Header, footer and the honest line on what this machine can do. */
 export function showServer(info) {
-  const { pipeline, gpu, limits, model, queue } = info;
-  const busy = queue.running + queue.queued;
-  const where = gpu ? gpu.name : 'CPU';
-  say(byId('engine'), `${pipeline.name} on ${where}${busy ? `, ${busy} under way` : ''}`);
+  const { pipeline, gpu, limits, model } = info;
+  say(byId('engine'), `${pipeline.name} on ${gpu ? gpu.name : 'CPU'}`);
   const formats = limits.formats.filter((format) => format !== 'zip').join(', ');
-  say(byId('limits'), `${formats} up to ${bytes(limits.max_upload_bytes)}, `
+  say(byId('limits'), `${formats} up to ${limitOf(info)}, `
     + `or a zip of ${limits.min_frames} to ${limits.max_frames} pictures`);
   say(byId('licence'), `${model.license}. ${model.notice}`);
   const note = byId('pipeline-note');
@@ -48,6 +40,22 @@ export function showServer(info) {
   fill(note, el('strong', {}, gpu ? 'The GPU is not in use. ' : 'No GPU here. '),
     `${reasonOf(info)} The silhouette pipeline runs in its place: real motion and outline from `
     + 'your video, on the CPU, with a depth that is inflated, not seen.');
+}
+
+/** The largest upload, in the unit in which it is a round number. */
+export function limitOf({ limits }) {
+  const mebibytes = limits.max_upload_bytes / 2 ** 20;
+  return Number.isInteger(mebibytes) ? `${mebibytes} MiB` : bytes(limits.max_upload_bytes);
+}
+
+/** "about 6 s on this machine, 2 jobs are before it"; empty if nothing is known. */
+export function forecast(info, mode) {
+  const known = info?.modes.find(({ id }) => id === mode)?.typical_seconds;
+  const ahead = (info?.queue.running ?? 0) + (info?.queue.queued ?? 0);
+  return [
+    known ? `about ${seconds(known)} on this machine` : null,
+    ahead ? `${ahead} ${ahead === 1 ? 'job is' : 'jobs are'} before it` : null,
+  ].filter(Boolean).join(', ');
 }
 
 function reasonOf({ pipeline, gpu }) {

@@ -227,9 +227,9 @@ function softSpot() {
   canvas.width = canvas.height = 128;
   const pen = canvas.getContext('2d');
   const fade = pen.createRadialGradient(64, 64, 0, 64, 64, 64);
-  fade.addColorStop(0, 'rgba(14, 9, 4, 0.24)');
-  fade.addColorStop(0.45, 'rgba(14, 9, 4, 0.08)');
-  fade.addColorStop(1, 'rgba(14, 9, 4, 0)');
+  fade.addColorStop(0, 'rgba(0, 0, 0, 0.22)');
+  fade.addColorStop(0.45, 'rgba(0, 0, 0, 0.07)');
+  fade.addColorStop(1, 'rgba(0, 0, 0, 0)');
   pen.fillStyle = fade;
   pen.fillRect(0, 0, 128, 128);
   return new THREE.CanvasTexture(canvas);

@@ -175,13 +175,13 @@ function showTransport() {
   const speed = el('select', { id: 'speed', 'aria-label': 'Speed', onchange: (event) => { playback.speed = Number(event.target.value); } },
     ...SPEEDS.map((value) => el('option', { value, selected: value === 1 }, `${value}×`)));
   fill(byId('transport'),
-    iconButton('previous', 'Previous frame', ICONS.back, () => playback.show(playback.frame - 1)),
-    iconButton('play', 'Play', ICONS.play, () => playback.toggle()),
-    iconButton('next', 'Next frame', ICONS.forward, () => playback.show(playback.frame + 1)),
+    iconButton('previous', 'Previous frame', 'left arrow', ICONS.back, () => playback.show(playback.frame - 1)),
+    iconButton('play', 'Play', 'space', ICONS.play, () => playback.toggle()),
+    iconButton('next', 'Next frame', 'right arrow', ICONS.forward, () => playback.show(playback.frame + 1)),
     scrubber,
     el('output', { id: 'frame-text', class: 'frame-text' }),
     speed,
-    toggle('loop', 'Loop', true, (on) => playback.setLoop(on)));
+    toggle('loop', 'Loop', 'L', true, (on) => playback.setLoop(on)));
   byId('transport').hidden = false;
 }
 
@@ -194,11 +194,11 @@ function showLooks() {
       el('input', { type: 'radio', name: 'surface', value, class: 'unseen', checked: look.surface === value,
         onchange: () => setLook({ surface: value }) }), el('span', {}, words))));
   fill(bar, group,
-    toggle('wireframe', 'Wireframe', look.wireframe, (wireframe) => setLook({ wireframe })),
-    toggle('grid', 'Grid', look.grid, (grid) => setLook({ grid })),
-    toggle('turntable', 'Turntable', look.turntable, (turntable) => setLook({ turntable })),
-    el('button', { id: 'reset', type: 'button', class: 'tool', onclick: () => scene.resetView() }, 'Reset'),
-    el('button', { id: 'full-screen', type: 'button', class: 'tool', onclick: fullScreen }, 'Full screen'));
+    toggle('wireframe', 'Wireframe', 'W', look.wireframe, (wireframe) => setLook({ wireframe })),
+    toggle('grid', 'Grid', 'G', look.grid, (grid) => setLook({ grid })),
+    toggle('turntable', 'Turntable', 'T', look.turntable, (turntable) => setLook({ turntable })),
+    el('button', { id: 'reset', type: 'button', class: 'tool', title: 'Key: R', onclick: () => scene.resetView() }, 'Reset'),
+    el('button', { id: 'full-screen', type: 'button', class: 'tool', title: 'Key: F', onclick: fullScreen }, 'Full screen'));
   bar.hidden = false;
 }
 
@@ -212,9 +212,9 @@ function fullScreen() {
   else byId('theatre').requestFullscreen?.();
 }
 
-function toggle(id, words, isOn, onToggle) {
+function toggle(id, words, key, isOn, onToggle) {
   return el('button', {
-    id, type: 'button', class: 'tool', 'aria-pressed': isOn ? 'true' : 'false',
+    id, type: 'button', class: 'tool', title: `Key: ${key}`, 'aria-pressed': isOn ? 'true' : 'false',
     onclick: ({ currentTarget }) => {
       const on = currentTarget.getAttribute('aria-pressed') !== 'true';
       currentTarget.setAttribute('aria-pressed', String(on));
@@ -223,14 +223,14 @@ function toggle(id, words, isOn, onToggle) {
   }, words);
 }
 
-function iconButton(id, label, path, onclick) {
+function iconButton(id, label, key, path, onclick) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('viewBox', '0 0 24 24');
   svg.setAttribute('aria-hidden', 'true');
   const shape = document.createElementNS('http://www.w3.org/2000/svg', 'path');
   shape.setAttribute('d', path);
   svg.append(shape);
-  return el('button', { id, type: 'button', class: 'icon', 'aria-label': label, onclick }, svg);
+  return el('button', { id, type: 'button', class: 'icon', title: `Key: ${key}`, 'aria-label': label, onclick }, svg);
 }
 
 /** Space and arrows, and a letter for each tool; not while somebody types or is on a button. */

@@ -1,35 +1,96 @@
 # ActionMesh Worker. Two targets:
-#   docker build --target cpu -t actionmesh-worker:cpu .     the silhouette pipeline, no GPU
 #   docker build -t actionmesh-worker .                      ActionMesh on a CUDA GPU
-# The GPU image clones upstream at its pinned commit; weights are downloaded at the first start into
-# /app/cache. Licences: THIRD_PARTY.md (ActionMesh and RMBG are noncommercial).
+#   docker build --target cpu -t actionmesh-worker:cpu .     the silhouette pipeline, no GPU
+# Build arguments:
+#   PYTHON_DIGEST, CUDA_DIGEST   @sha256:... to hold the base images to one digest (deploy.md)
+#   RMBG_REVISION, ...           commits of the weights, as in deploy.md's settings
+#   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
+#   PYTORCH3D=1                  also build pytorch3d (half an hour, and not needed)
+#   PREFETCH=1                   bake the weights in. NEVER PUBLISH SUCH AN IMAGE: see THIRD_PARTY.md
+# ActionMesh, RMBG and diso are noncommercial.
 
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG PYTHON_DIGEST=
+ARG CUDA_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04
+ARG CUDA_DIGEST=
 
-FROM ${PYTHON_IMAGE} AS cpu
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+# --- the CPU pipeline's packages: wheels only, nothing is compiled
+
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS packages
+COPY requirements.lock /src/
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+      -r /src/requirements.lock
+
+# --- the GPU pipeline's packages, and what needs nvcc; CUDA as torch's wheel has it (13.0)
+
+FROM ${CUDA_IMAGE}${CUDA_DIGEST} AS cuda
+
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS devel
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ git ninja-build \
+ && rm -rf /var/lib/apt/lists/*
+COPY requirements-gpu.lock /src/
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /src/requirements-gpu.lock
+COPY --from=cuda /usr/local/cuda /usr/local/cuda
+ARG ARCHS="7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+ARG DISO=diso==0.1.4
+ARG PYTORCH3D=0
+ENV CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${ARCHS} MAX_JOBS=4
+# without diso our own surface extraction is used, so a build that fails must say so and go on
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation "$DISO" \
+ || echo "WARNING: $DISO was not built; the worker uses its own surface extraction" >&2
+RUN if [ "$PYTORCH3D" = 1 ]; then \
+      /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
+        iopath portalocker "git+https://github.com/facebookresearch/pytorch3d@V0.7.8"; \
+    fi
+ARG ACTIONMESH_COMMIT=66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce
+RUN git clone https://github.com/facebookresearch/actionmesh /src/actionmesh_repo \
+ && git -C /src/actionmesh_repo checkout --quiet "$ACTIONMESH_COMMIT" \
+ && git -C /src/actionmesh_repo -c url."https://github.com/".insteadOf="git@github.com:" \
+      submodule update --init --recursive \
+ && find /src/actionmesh_repo -name .git -prune -exec rm -rf {} +
+
+# --- what both images are
+
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS runtime
+LABEL org.opencontainers.image.title="ActionMesh Worker" \
+      org.opencontainers.image.description="A short video in, an animated 3D mesh out" \
+      org.opencontainers.image.licenses="Apache-2.0 AND GPL-3.0-or-later"
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     PORT=8000 JOBS_DIR=/app/jobs HF_HOME=/app/cache LOG_FORMAT=json
 WORKDIR /app
-RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin worker
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+RUN groupadd --gid 10001 worker \
+ && useradd --uid 10001 --gid worker --no-create-home --home-dir /tmp \
+      --shell /usr/sbin/nologin worker \
+ && install -d -o worker -g worker cache jobs
 COPY . .
-VOLUME ["/app/cache", "/app/jobs"]
 EXPOSE 8000
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-  CMD ["python", "-c", "import os,urllib.request as u; u.urlopen('http://127.0.0.1:'+os.environ['PORT']+'/health', timeout=4)"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python", "deploy/healthcheck.py"]
 ENTRYPOINT ["/app/deploy/entrypoint.sh"]
 CMD ["python", "main.py"]
-LABEL org.opencontainers.image.title="ActionMesh Worker" \
-      org.opencontainers.image.licenses="Apache-2.0"
 
-FROM cpu AS gpu
-ARG ACTIONMESH_COMMIT=66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce
-RUN apt-get update && apt-get install -y --no-install-recommends git \
- && git clone https://github.com/facebookresearch/actionmesh actionmesh_repo \
- && git -C actionmesh_repo checkout --quiet "$ACTIONMESH_COMMIT" \
- && git -C actionmesh_repo -c url."https://github.com/".insteadOf="git@github.com:" \
-      submodule update --init --recursive \
- && apt-get purge -y git && apt-get autoremove -y && rm -rf /var/lib/apt/lists/*
-COPY requirements-actionmesh.txt .
-RUN pip install --no-cache-dir -r requirements-actionmesh.txt
+FROM runtime AS cpu
+ENV PIPELINE=silhouette
+COPY --from=packages /opt/venv /opt/venv
+VOLUME ["/app/cache", "/app/jobs"]
+
+FROM runtime AS gpu
+LABEL org.opencontainers.image.licenses="Apache-2.0 AND GPL-3.0-or-later AND LicenseRef-FAIR-Noncommercial AND CC-BY-NC-4.0"
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=devel /opt/venv /opt/venv
+COPY --from=devel /src/actionmesh_repo actionmesh_repo
+ARG ACTIONMESH_REVISION=
+ARG TRIPOSG_REVISION=
+ARG DINOV2_REVISION=
+ARG RMBG_REVISION=
+ENV ACTIONMESH_REVISION=${ACTIONMESH_REVISION} TRIPOSG_REVISION=${TRIPOSG_REVISION} \
+    DINOV2_REVISION=${DINOV2_REVISION} RMBG_REVISION=${RMBG_REVISION}
+ARG PREFETCH=0
+# not under /app/cache: a volume would hide it there; the entry point looks here first
+RUN if [ "$PREFETCH" = 1 ]; then \
+      HF_HOME=/app/weights python -m upstream.weights && chown -R worker:worker /app/weights; \
+    fi
+VOLUME ["/app/cache", "/app/jobs"]

@@ -1,13 +1,20 @@
 #!/bin/sh
 # Makes the mounted folders ours, then gives up root. A bind mount that docker itself created belongs
-# to root; with --user, a read-only root or --cap-drop=ALL there is nothing to give up.
+# to root; with --user or --cap-drop=ALL there is nothing to give up, and we stay who we are.
 set -eu
+PATH=/opt/venv/bin:$PATH # also where a shell's own profile has set it anew
+as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
+
+if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then
+  export HF_HOME=/app/weights # an image that was built with PREFETCH=1
+fi
+
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p "$JOBS_DIR" "$HF_HOME"
-  # without CAP_CHOWN we stay who we are
-  if chown worker:worker "$JOBS_DIR" "$HF_HOME" 2>/dev/null &&
-    setpriv --reuid=worker --regid=worker --init-groups true 2>/dev/null; then
-    exec setpriv --reuid=worker --regid=worker --init-groups --no-new-privs "$@"
+  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # a read-only root: the server says what is missing
+  # shellcheck disable=SC2086  # the words are meant to split
+  if $as_worker true 2>/dev/null &&
+    find "$JOBS_DIR" "$HF_HOME" ! -user worker -exec chown -h worker:worker {} + 2>/dev/null; then
+    exec $as_worker "$@"
   fi
 fi
 exec "$@"

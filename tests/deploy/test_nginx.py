@@ -1,0 +1,214 @@
+"""The shipped nginx site at work: uploads, long polls, events, ranges, and files sent by nginx."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from job_store import JobStore
+from tests.api.bodies import ended, frames_zip, submit
+from tests.deploy.nginx import ACCEL_PREFIX, Nginx, nginx_before
+from tests.faults.processes import cpu_s
+from tests.jobs_made import accept, result, write_attempt
+from tests.servers import ProcessServer, process_server
+
+pytestmark = pytest.mark.slow
+
+BIG_MB = 10
+MEASURED_MB = 500
+HIGHEST_RATIO = 0.2
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A server, nginx before it, and a job with one big file."""
+
+    server: ProcessServer
+    nginx: Nginx
+    big_file: str
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    big_file = f"/outputs/{_job_with_big_file(folder / 'jobs')}/mesh_000.glb"
+    with ExitStack() as running:
+        server = running.enter_context(
+            process_server(
+                folder,
+                PIPELINE="tests.pipelines:Sleeps",
+                ACCEL_PREFIX=ACCEL_PREFIX,
+                MAX_UPLOAD_SIZE=str(40 << 20),
+            )
+        )
+        nginx = running.enter_context(nginx_before(server, folder / "nginx"))
+        yield Stack(server, nginx, big_file)
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.nginx.url, trust_env=False, timeout=30.0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def job(stack: Stack) -> dict[str, Any]:
+    """A job that came and went through nginx, with a long poll between."""
+    with httpx.Client(base_url=stack.nginx.url, trust_env=False, timeout=60.0) as client:
+        return ended(client, submit(client))
+
+
+def _job_with_big_file(jobs_dir: Path) -> str:
+    size = BIG_MB << 20
+    store = JobStore(jobs_dir)
+    store.open()
+    job_id = accept(store).job_id
+    store.start(job_id)
+    write_attempt(store, job_id, 1, size)
+    store.promote(job_id, 1, result(size))
+    store.finish(job_id, result(size))
+    store.close()
+    return job_id
+
+
+def test_a_job_goes_through_and_nginx_itself_sends_its_files(
+    client: httpx.Client, job: dict[str, Any]
+) -> None:
+    assert job["status"] == "finished"
+    for file in job["files"]:
+        response = client.get(f"/outputs/{job['job_id']}/{file['name']}")
+        assert response.status_code == 200
+        assert hashlib.sha256(response.content).hexdigest() == file["sha256"]
+        assert response.headers["server"] == "nginx"
+        assert "x-accel-redirect" not in response.headers
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert response.headers["x-request-id"]
+        assert response.headers["content-disposition"]
+
+
+def test_media_types_stay_ours(client: httpx.Client, job: dict[str, Any]) -> None:
+    for name, media_type in (
+        ("animated_mesh.glb", "model/gltf-binary"),
+        ("preview.mp4", "video/mp4"),
+        ("meshes.zip", "application/zip"),
+    ):
+        response = client.head(f"/outputs/{job['job_id']}/{name}")
+        assert response.headers["content-type"] == media_type
+        assert response.headers["accept-ranges"] == "bytes"
+
+
+def test_ranges_and_resumed_downloads_work(client: httpx.Client, job: dict[str, Any]) -> None:
+    address = f"/outputs/{job['job_id']}/meshes.zip"
+    whole = client.get(address)
+    part = client.get(address, headers={"Range": "bytes=100-299"})
+    assert part.status_code == 206
+    assert part.content == whole.content[100:300]
+    assert part.headers["content-range"] == f"bytes 100-299/{len(whole.content)}"
+    resumed = client.get(
+        address, headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]}
+    )
+    assert resumed.status_code == 206 and resumed.content == whole.content[100:]
+    behind = client.get(address, headers={"Range": f"bytes={len(whole.content)}-"})
+    assert behind.status_code == 416
+
+
+def test_what_the_client_has_is_not_sent_again(client: httpx.Client, job: dict[str, Any]) -> None:
+    address, file = f"/outputs/{job['job_id']}/meshes.zip", job["files"]
+    sha256 = next(entry["sha256"] for entry in file if entry["name"] == "meshes.zip")
+    for tag in (f'"{sha256}"', client.get(address).headers["etag"]):
+        assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_the_files_cannot_be_had_past_the_server(
+    client: httpx.Client, job: dict[str, Any], stack: Stack
+) -> None:
+    for path in (
+        f"{ACCEL_PREFIX}/{job['job_id']}/outputs/meshes.zip",
+        f"{ACCEL_PREFIX}/{job['job_id']}/job.json",
+        f"/outputs/{job['job_id']}/..%2fjob.json",
+    ):
+        assert client.get(path).status_code == 404
+    assert "emerg" not in stack.nginx.error_log.read_text()
+
+
+def test_events_arrive_while_the_job_runs(client: httpx.Client) -> None:
+    job_id = submit(client)
+    arrived: list[tuple[str, float]] = []
+    began = time.monotonic()
+    with client.stream("GET", f"/jobs/{job_id}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                arrived.append((line.removeprefix("event: "), time.monotonic() - began))
+    assert arrived[0][1] < 1.0, "the first event was held back"
+    assert arrived[-1][0] == "done"
+    times = [when for _, when in arrived]
+    assert sum(later - earlier > 0.1 for earlier, later in zip(times, times[1:])) >= 4, times
+
+
+def test_an_upload_larger_than_the_limit_is_refused_in_our_words(client: httpx.Client) -> None:
+    def body() -> Iterator[bytes]:
+        for _ in range(45):
+            yield bytes(1 << 20)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(45 << 20)}
+    try:
+        response = client.post("/jobs", content=body(), headers=headers)
+    except httpx.WriteError:
+        return  # closed on us while we still sent: the answer was lost, the refusal was not
+    assert response.status_code == 413
+    assert response.json()["code"] == "upload_too_large"
+
+
+def test_an_upload_of_many_megabytes_passes(client: httpx.Client) -> None:
+    padded = frames_zip() + bytes(30 << 20)
+    response = client.post("/jobs", files={"file": ("walk.zip", padded)})
+    assert response.status_code in (202, 422), response.text  # read to its end, and looked into
+
+
+def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
+    assert client.get("/jobs").json()["code"] == "listing_disabled"
+
+
+def test_nginx_sends_a_gigabyte_for_a_fifth_of_our_cpu(
+    stack: Stack, tmp_path: Path, record_property: Any
+) -> None:
+    job_id = _job_with_big_file(tmp_path / "jobs")
+    with process_server(tmp_path) as alone:
+        ours = _cpu_per_gb(alone.url, f"/outputs/{job_id}/mesh_000.glb", [alone.process.pid])
+    pids = [stack.server.process.pid, stack.nginx.pid]
+    handed_over = _cpu_per_gb(stack.nginx.url, stack.big_file, pids)
+    found = f"{handed_over:.2f} s/GB through X-Accel, {ours:.2f} s/GB without"
+    record_property("cpu_per_gb", found)
+    assert handed_over <= HIGHEST_RATIO * ours, found
+
+
+def _cpu_per_gb(url: str, path: str, pids: list[int]) -> float:
+    """Seconds of CPU of these processes for a GB of downloads, over kept connections."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    _download(connection, path)
+    before = sum(map(cpu_s, pids))
+    sent = sum(_download(connection, path) for _ in range(MEASURED_MB // BIG_MB))
+    connection.close()
+    return (sum(map(cpu_s, pids)) - before) / (sent / 1e9)
+
+
+def _download(connection: http.client.HTTPConnection, path: str) -> int:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    assert response.status == 200
+    size, buffer = 0, bytearray(1 << 20)
+    while count := response.readinto(buffer):
+        size += count
+    return size

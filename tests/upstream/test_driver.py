@@ -14,7 +14,11 @@ from tests.upstream import tiny
 from tests.upstream.reports import Recorder
 from video.clip import Clip
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("default"),
+]
 
 
 def call_stock(pipes: Any, mode: Mode, clip: Clip, seed: int) -> NDArray[np.float32]:

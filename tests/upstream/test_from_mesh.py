@@ -16,7 +16,11 @@ from tests.upstream.test_glb import PICTURE, glb
 from upstream.from_mesh import give
 from upstream.glb import read_glb
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("default"),
+]
 
 
 @pytest.fixture

@@ -24,7 +24,11 @@ from tests.upstream.hub_server import safetensors
 from tests.upstream.reports import Recorder
 from upstream.speedups import Speedups
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("default"),
+]
 
 STAGES = ("background", "shape", "motion", "decoding")
 

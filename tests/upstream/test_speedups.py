@@ -16,7 +16,11 @@ from upstream import speedups
 from upstream.anchor import _call_triposg
 from upstream.background import cut_out, to_pictures
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("default"),
+]
 
 ROUNDING = 1e-5
 

@@ -88,7 +88,8 @@ def make_meshes(task: Task, pipeline: Pipeline, reporter: JobReporter) -> tuple[
         reporter.notice(code, message)
     meshes = _read_checkpoint(task, reporter)
     if meshes is None:
-        meshes = pipeline.animate(clip, task.mode, task.seed, reporter)  # type: ignore[arg-type]
+        mesh = task.folder / "mesh.glb" if task.mesh else None
+        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)  # type: ignore[arg-type]
         _write_checkpoint(task, meshes, reporter)
     return clip, meshes
 

@@ -178,8 +178,9 @@ class JobStore:
             job = make(staging.job_id, self.folder.next_sequence(), self._clock())
         if job.options.webhook_url:
             self.folder.mark_webhook(job.job_id)
-        if staging.input.exists():
-            durable.fsync_file(staging.input)
+        for file in (staging.input, staging.mesh):
+            if file.exists():
+                durable.fsync_file(file)
         durable.reach("accept:input_synced")
         durable.write(staging.folder / "job.json", _serialised(job))
         durable.reach("accept:staged")
@@ -403,6 +404,7 @@ class Staging:
         self.job_id = job_id
         self.folder = folder
         self.input = folder / "input"
+        self.mesh = folder / "mesh.glb"
 
     def discard(self) -> None:
         """Remove whatever is still staged."""

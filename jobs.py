@@ -52,7 +52,7 @@ _LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What the client asked for, defaults filled in."""
+    """What the client asked for, defaults filled in. With `mesh`, one of its own is animated."""
 
     mode: str
     seed: int = 44
@@ -63,6 +63,7 @@ class JobOptions:
     formats: tuple[str, ...] = ()
     video_url: str | None = None
     webhook_url: str | None = None
+    mesh: bool = False
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,9 @@ class JobsFolder:
         _remove(self.checkpoint(job_id))
 
     def remove_input(self, job_id: str) -> None:
-        """The uploaded video: it is not to be kept."""
-        _remove(self.of(job_id) / "input")
+        """What was uploaded: it is not to be kept."""
+        for name in ("input", "mesh.glb"):
+            _remove(self.of(job_id) / name)
 
     def promote(self, job_id: str, attempt: int, result: Result) -> None:
         """`attempt-<n>` becomes `outputs`; its result.json lets a restart finish the job."""

@@ -201,6 +201,8 @@ def _options(job: Job) -> dict[str, Any]:
     }
     if o.video_url is not None:
         shown["video_url"] = _without_query(o.video_url)
+    if o.mesh:
+        shown["mesh"] = True
     return shown
 
 

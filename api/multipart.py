@@ -1,4 +1,4 @@
-"""One multipart body on its way in: small fields into memory, the part `file` to its place.
+"""One multipart body on its way in: small fields into memory, each file to its place.
 
 python-multipart's push parser calls back for each piece, which is counted and written at once: an
 upload needs neither memory nor a second copy. Reading the request is uploads.py's work.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,29 @@ GATHER_PIECES = 64
 """But not more pieces than this: a body may come byte by byte, and each one costs memory."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a file part goes, and how large it may be."""
+
+    path: Path
+    max_bytes: int
+
+
+@dataclass
+class ReceivedFile:
+    """One file part. `sha256` is empty unless it was asked for."""
+
+    filename: str | None
+    bytes: int = 0
+    sha256: str = ""
+
+
 @dataclass
 class Received:
     """What a body held. `fields` are text from forms, JSON values from JSON."""
 
     fields: dict[str, Any] = field(default_factory=dict)
-    filename: str | None = None
-    file_bytes: int | None = None
-    file_sha256: str = ""
+    files: dict[str, ReceivedFile] = field(default_factory=dict)
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
@@ -47,26 +62,33 @@ def too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"More than the {max_bytes} bytes that are allowed.", max_bytes=max_bytes)
 
 
+def total_limit(file_limits: Iterable[int]) -> int:
+    """What a whole body may hold: its files and 1 MiB for all that is around them."""
+    return sum(file_limits) + FORM_OVERHEAD
+
+
 class MultipartForm:
     """Feed it the body piece by piece, then `finish`; `close` in any case.
 
-    `target` is where the file goes; it may be there in part after an error. `check_name` raises for
-    a field that it does not know.
+    `places` say where files go, by field name; they may be there in part after an error.
+    `check_name` raises for a field that it does not know.
     """
 
     def __init__(
         self,
         headers: Headers,
-        target: Path,
+        places: Mapping[str, Place],
         check_name: Callable[[str], None],
-        max_upload_size: int,
         with_hash: bool,
     ) -> None:
         self._received = Received()
-        self._target = target
+        self._places = places
         self._check_name = check_name
-        self._max_upload_size = max_upload_size
-        self._hash = hashlib.sha256() if with_hash else None
+        self._with_hash = with_hash
+        self._hash = hashlib.sha256()
+        self._file = ReceivedFile(None)
+        self._max_file_bytes = 0
+        self._max_total = total_limit(place.max_bytes for place in places.values())
         self._descriptor: int | None = None
         self._gathered: list[memoryview] = []
         self._gathered_bytes = 0
@@ -95,8 +117,8 @@ class MultipartForm:
     def feed(self, piece: bytes) -> None:
         """The next bytes of the body."""
         self._total += len(piece)
-        if self._total > self._max_upload_size + FORM_OVERHEAD:
-            raise too_large(self._max_upload_size)
+        if self._total > self._max_total:
+            raise too_large(self._places["file"].max_bytes)
         try:
             self._parser.write(piece)
         except FormParserError as exc:
@@ -107,10 +129,10 @@ class MultipartForm:
         if not self._ended:
             raise MalformedRequest("The multipart body ends before its last boundary.")
         received = self._received
-        if received.file_bytes == 0 and not received.filename:
-            received.file_bytes = None  # a form whose file field was left empty
-        if self._hash is not None:
-            received.file_sha256 = self._hash.hexdigest()
+        for name, file in list(received.files.items()):
+            if file.bytes == 0 and not file.filename:
+                del received.files[name]  # a form whose file field was left empty
+                self._places[name].path.unlink()
         return received
 
     def close(self) -> None:
@@ -145,21 +167,22 @@ class MultipartForm:
             raise MalformedRequest("A part of the multipart body has no name.")
         name = _decoded(parameters[b"name"])
         self._check_name(name)
-        if name == "file":
-            self._begin_file(parameters.get(b"filename"))
+        if name in self._places:
+            self._begin_file(name, parameters.get(b"filename"))
         elif name in self._received.fields:
             raise InvalidParameter(f"`{name}` is given twice.", field=name)
         else:
             self._field = name
 
-    def _begin_file(self, filename: bytes | None) -> None:
-        if self._received.file_bytes is not None:
-            raise BothInputs("There are two `file` parts.")
-        if filename:
-            self._received.filename = shown_name(filename.decode("utf-8", "replace"))
-        self._received.file_bytes = 0
+    def _begin_file(self, name: str, filename: bytes | None) -> None:
+        if name in self._received.files:
+            raise BothInputs(f"There are two `{name}` parts.")
+        shown = shown_name(filename.decode("utf-8", "replace")) if filename else None
+        self._file = self._received.files[name] = ReceivedFile(shown)
+        self._hash = hashlib.sha256()
+        self._max_file_bytes = self._places[name].max_bytes
         self._descriptor = os.open(
-            self._target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+            self._places[name].path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
         )
 
     def _on_part_data(self, piece: bytes, start: int, end: int) -> None:
@@ -171,12 +194,11 @@ class MultipartForm:
                 )
             self._text += piece[start:end]
             return
-        total = (self._received.file_bytes or 0) + end - start
-        if total > self._max_upload_size:
-            raise too_large(self._max_upload_size)
-        self._received.file_bytes = total
+        self._file.bytes += end - start
+        if self._file.bytes > self._max_file_bytes:
+            raise too_large(self._max_file_bytes)
         view = memoryview(piece)[start:end]
-        if self._hash is not None:
+        if self._with_hash:
             self._hash.update(view)
         self._gathered.append(view)
         self._gathered_bytes += len(view)
@@ -198,6 +220,8 @@ class MultipartForm:
     def _on_part_end(self) -> None:
         if self._descriptor is not None:
             self._write_gathered()
+            if self._with_hash:
+                self._file.sha256 = self._hash.hexdigest()
         self.close()
         if self._field is not None:
             self._received.fields[self._field] = _decoded(bytes(self._text))

@@ -6,6 +6,7 @@ from typing import Any
 
 from api.multipart import MAX_SMALL_BODY
 from api.options import FORMATS, MAX_SEED, RETRY_NAMES
+from intake.glb import MAX_MESH_BYTES
 from presets import MAX_FRAMES, MIN_FRAMES, MODES
 
 _OPTION_FIELDS: dict[str, Any] = {
@@ -50,6 +51,12 @@ _FILE_FIELD = {
     "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
     "natural order (alpha is honoured).",
 }
+_MESH_FIELD = {
+    "type": "string",
+    "format": "binary",
+    "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, standing as the subject does in the "
+    "first frame: it is animated in place of a new shape. ActionMesh pipeline only.",
+}
 
 UPLOAD_BODY: dict[str, Any] = {
     "required": True,
@@ -58,7 +65,7 @@ UPLOAD_BODY: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"file": _FILE_FIELD, **_OPTION_FIELDS},
+                "properties": {"file": _FILE_FIELD, "mesh": _MESH_FIELD, **_OPTION_FIELDS},
                 "additionalProperties": False,
             }
         },

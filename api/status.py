@@ -14,7 +14,6 @@ from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.options import default_mode, is_available
 from api.replies import JsonReply
 from api.service import NAME, VERSION, Service, service_of
-from executors.local import LocalExecutor
 from jobs import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
 from settings import GB
@@ -68,8 +67,6 @@ def _missing(service: Service) -> dict[str, Any] | None:
     if service.store.folder.free_bytes() < service.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     executor = service.worker.executor
-    if not isinstance(executor, LocalExecutor):
-        return None
     if executor.broken is not None:
         return {"reason": "gpu_unavailable"}
     if executor.loading is not None:
@@ -139,7 +136,7 @@ def _features(service: Service) -> dict[str, bool]:
         "usdz": importlib.util.find_spec("pxr") is not None,
         "npz": True,
         "video_url": settings.allow_video_url,
-        "mesh_input": False,
+        "mesh_input": service.choice.name == "actionmesh",
         "keeps_input": settings.keep_input,
         "needs_key": bool(settings.api_keys),
     }

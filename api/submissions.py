@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from api.admission import Admission, NewJob, admission
 from api.documents import ACCEPTED, RETRY_ERRORS, UPLOAD_ERRORS, answers
 from api.idempotency import claimed
-from api.multipart import Received
+from api.multipart import Place, Received
 from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
 from api.replies import JsonReply
 from api.request_bodies import RETRY_BODY, UPLOAD_BODY
@@ -31,14 +32,16 @@ from errors import (
     ModeUnavailable,
     UrlNotAllowed,
 )
+from intake.glb import MAX_MESH_BYTES, check_glb
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
+from job_store import Staging
 from jobs import InputFacts, Job, JobOptions
 
 router = APIRouter(tags=["jobs"])
 
-UPLOAD_NAMES = ("file", *OPTION_NAMES)
+UPLOAD_NAMES = ("file", "mesh", *OPTION_NAMES)
 
 
 @router.post(
@@ -54,22 +57,25 @@ async def create_job(request: Request) -> Response:
     Poll `GET /jobs/{job_id}` (with `?wait=55` to be told at once), or listen to its events.
     """
     service = service_of(request)
-    limit = service.settings.max_upload_size
-    media_type = check_head(request.headers, limit)
+    limits = _file_limits(service)
+    media_type = check_head(request.headers, limits)
     length = content_length(request.headers)
+    expected = sum(limits.values()) if length is None else length
     async with (
         claimed(service, request.headers) as claim,
-        admission(service, limit if length is None else length, new=claim.job is None) as admitted,
+        admission(service, expected, new=claim.job is None) as admitted,
     ):
+        staging = admitted.staging
+        stored = {"file": staging.input, "mesh": staging.mesh}
         received = await receive(
             request,
             media_type,
-            admitted.staging.input,
+            {name: Place(stored[name], limit) for name, limit in limits.items()},
             lambda name: _check_field(service, name),
-            max_upload_size=limit,
             with_hash=claim.key is not None,
         )
-        mark = claim.mark(received.fields, received.file_sha256)
+        hashes = [file.sha256 for _, file in sorted(received.files.items())]
+        mark = claim.mark(received.fields, *hashes)
         if claim.job is not None:
             return accepted(service, claim.job, replayed=True)
         options = _checked_options(service, received)
@@ -103,8 +109,8 @@ async def retry_job(job_id: str, request: Request) -> Response:
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return accepted(service, claim.job, replayed=True)
-        path = service.store.folder.of(job_id) / "input"
-        facts = await asyncio.to_thread(_stored_input, path, admitted.staging.input, old, options)
+        folder = service.store.folder.of(job_id)
+        facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
         job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
     return accepted(service, job)
 
@@ -120,8 +126,16 @@ def accepted(service: Service, job: Job, *, replayed: bool = False) -> Response:
     return JsonReply({"job_id": job.job_id, "status": "queued"}, 202, headers)
 
 
+def _file_limits(service: Service) -> dict[str, int]:
+    """The files that a body may hold here, and their largest sizes in bytes."""
+    limits = {"file": service.settings.max_upload_size}
+    if service.choice.name == "actionmesh":
+        limits["mesh"] = MAX_MESH_BYTES
+    return limits
+
+
 def _check_field(service: Service, name: str) -> None:
-    if name == "mesh":
+    if name == "mesh" and service.choice.name != "actionmesh":
         raise ModeUnavailable(
             f"The {service.choice.name} pipeline here cannot animate a mesh of your own.",
             hint="Leave `mesh` out.",
@@ -132,7 +146,7 @@ def _check_field(service: Service, name: str) -> None:
 def _checked_options(service: Service, received: Received) -> JobOptions:
     """The options, after one video and not two was found. Raises what POST /jobs documents."""
     options = parse_options(received.fields, service.choice)
-    has_file = received.file_bytes is not None
+    has_file = "file" in received.files
     if has_file and options.video_url:
         raise BothInputs("There are a `file` and a `video_url`.")
     if not has_file and not options.video_url:
@@ -144,17 +158,19 @@ def _checked_options(service: Service, received: Received) -> JobOptions:
         check_url(options.video_url, allow_private=settings.allow_private_urls)
     if options.webhook_url:
         check_url(options.webhook_url, allow_private=settings.allow_private_urls)
-    return options
+    return replace(options, mesh="mesh" in received.files)
 
 
 async def _input_facts(
     admitted: Admission, received: Received, options: JobOptions
 ) -> InputFacts | None:
     """What the video is; None if it has yet to be fetched."""
-    if received.file_bytes is None:
+    if options.mesh:
+        await asyncio.to_thread(check_glb, admitted.staging.mesh)
+    video = received.files.get("file")
+    if video is None:
         return None
-    path = admitted.staging.input
-    return await asyncio.to_thread(look_into, path, received.filename, options)
+    return await asyncio.to_thread(look_into, admitted.staging.input, video.filename, options)
 
 
 def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
@@ -173,17 +189,29 @@ def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFac
     )
 
 
-def _stored_input(stored: Path, target: Path, old: Job, options: JobOptions) -> InputFacts | None:
-    """Blocking: the old job's video under the new one's name; None if it must be fetched again."""
+def _stored_input(
+    folder: Path, staging: Staging, old: Job, options: JobOptions
+) -> InputFacts | None:
+    """Blocking: the old job's files under the new one's name; None if the video must be fetched."""
     try:
-        os.link(stored, target, follow_symlinks=False)
+        if options.mesh:
+            _link(folder / staging.mesh.name, staging.mesh)
+        _link(folder / staging.input.name, staging.input)
     except FileNotFoundError:
-        if options.video_url:
+        if options.video_url and not options.mesh:
             return None
         raise JobExpired("The video of this job was not kept.") from None
-    except OSError:  # a file system without links
-        shutil.copyfile(stored, target)
     sampling = ("start", "fps", "max_frames")
     if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
         return old.input
-    return look_into(target, old.input.filename if old.input else None, options)
+    return look_into(staging.input, old.input.filename if old.input else None, options)
+
+
+def _link(stored: Path, target: Path) -> None:
+    """A second name for the same bytes. Raises FileNotFoundError."""
+    try:
+        os.link(stored, target, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links
+        shutil.copyfile(stored, target)

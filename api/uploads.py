@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,12 +19,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from api.multipart import (
-    FORM_OVERHEAD,
     MAX_FIELDS,
     MAX_SMALL_BODY,
     MultipartForm,
+    Place,
     Received,
     too_large,
+    total_limit,
 )
 from api.options import check_names
 from errors import (
@@ -45,11 +45,11 @@ IDLE_S = 30.0
 TOTAL_S = 1800.0
 
 
-def check_head(headers: Headers, max_upload_size: int) -> str:
+def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
     """The media type of the body, if its head promises nothing that we refuse.
 
-    Raises MissingInput, UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a
-    byte of the body is read.
+    `limits` are the largest sizes of its files in bytes, by field name. Raises MissingInput,
+    UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a byte is read.
     """
     media_type = parse_options_header(headers.get("content-type", ""))[0].decode("latin-1")
     length = content_length(headers)
@@ -62,8 +62,8 @@ def check_head(headers: Headers, max_upload_size: int) -> str:
             formats=[MULTIPART, JSON, URLENCODED],
         )
     if media_type == MULTIPART:
-        if length is not None and length > max_upload_size + FORM_OVERHEAD:
-            raise too_large(max_upload_size)
+        if length is not None and length > total_limit(limits.values()):
+            raise too_large(limits["file"])
     elif length is not None and length > MAX_SMALL_BODY:
         raise too_large(MAX_SMALL_BODY)
     return media_type
@@ -82,20 +82,19 @@ def content_length(headers: Headers) -> int | None:
 async def receive(
     request: Request,
     media_type: str,
-    target: Path,
+    places: Mapping[str, Place],
     check_name: Callable[[str], None],
     *,
-    max_upload_size: int,
     with_hash: bool = False,
 ) -> Received:
-    """Read the body; a `file` part ends up at `target`, at most `max_upload_size` bytes long.
+    """Read the body; its files end up in their `places`.
 
     `check_name` raises for a field that it does not know. Raises the errors of check_head,
-    InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; `target` may then be
+    InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; files may then be
     there in part.
     """
     if media_type == MULTIPART:
-        form = MultipartForm(request.headers, target, check_name, max_upload_size, with_hash)
+        form = MultipartForm(request.headers, places, check_name, with_hash)
         try:
             with _patience() as heard:
                 async for piece in _pieces(request, heard):
@@ -107,8 +106,9 @@ async def receive(
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
-    if "file" in fields:
-        raise InvalidParameter(f"`file` needs a {MULTIPART} body.", field="file")
+    for name in places:
+        if name in fields:
+            raise InvalidParameter(f"`{name}` needs a {MULTIPART} body.", field=name)
     return Received(fields)
 
 

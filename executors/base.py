@@ -20,7 +20,8 @@ class Task:
     """One attempt at one job, as the child gets it.
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
-    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip.
+    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With `mesh`, the
+    client's own mesh lies at `folder/mesh.glb`.
     """
 
     job_id: str
@@ -34,6 +35,7 @@ class Task:
     max_frames: int = 31
     blender_export: bool = False
     formats: tuple[str, ...] = ()
+    mesh: bool = False
 
     @property
     def workspace(self) -> Path:
@@ -121,9 +123,28 @@ class JobFailed(Exception):
 
 
 class Executor(Protocol):
-    """Runs one task at a time per slot; called from the worker thread only."""
+    """Runs `capacity` tasks at a time, each asked for by a worker thread of its own.
+
+    `capacity` holds once `start` has returned. The properties are for GET /ready, from memory.
+    """
 
     capacity: int
+
+    @property
+    def is_ready(self) -> bool:
+        """True once a pipeline is loaded (it may since rest, if asked to)."""
+
+    @property
+    def is_resting(self) -> bool:
+        """True if nothing is loaded because nothing was to do."""
+
+    @property
+    def loading(self) -> Mapping[str, int] | None:
+        """`done_bytes` and `total_bytes` while weights are downloaded."""
+
+    @property
+    def broken(self) -> ServiceError | None:
+        """Why no pipeline can be loaded."""
 
     def start(self) -> None:
         """Bring the first process up, so that the first job need not wait for it."""

@@ -30,7 +30,9 @@ class Bends:
     def load(self, reporter: Any) -> None:
         """Nothing to load."""
 
-    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
         """A box of 8 vertices over the clip's length."""
         corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         vertices = np.repeat(corners[None] * 0.5, len(clip), axis=0).astype(np.float32)
@@ -59,7 +61,9 @@ class SleepsLong(Bends):
 
     step_s = 5.0
 
-    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
         """Looks for a cancel ten times a second."""
         for k in range(3000):
             reporter.progress("motion", k, 3000, "Sleeping")
@@ -83,6 +87,15 @@ class FindsNothing(Bends):
         """The subject is gone at the third frame."""
         if k == 2:
             raise NoSubjectFound("No subject was found in frame 2.", frame=2)
+
+
+class SleepsAndFindsNothing(Bends):
+    """Costs time and no work: for counting jobs, not meshes."""
+
+    def step(self, k: int) -> None:
+        """Two seconds at the first step, then a user fault."""
+        time.sleep(2.0)
+        raise NoSubjectFound("No subject was found in frame 0.", frame=0)
 
 
 class HasABug(Bends):
@@ -130,7 +143,9 @@ class IsKilled(Bends):
 class IsKilledOnce(Bends):
     """Dies at the first attempt of a job, then does it."""
 
-    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
         """Which attempt this is, the workspace's name tells."""
         workspace = reporter._task.workspace
         if workspace.name == "attempt-1":
@@ -197,7 +212,9 @@ class EatsMemory(Bends):
 class Specks(Bends):
     """Two specks far apart: a job with little to render, for tests that run many."""
 
-    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
         """Eight vertices over the clip's length."""
         speck = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) * 0.01
         corners = np.concatenate([speck - 0.9, speck + 0.9])
@@ -242,7 +259,9 @@ class SendsAnEndlessLine(Bends):
 class ObeysSeed(Specks):
     """The seed says how a job fares, so that one server sees good and bad ones in a row."""
 
-    def animate(self, clip: Any, mode: str, seed: int, reporter: Any) -> MeshSequence:
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
         """44, the default, and all others that are not named do well."""
         habit = HABITS.get(seed, Specks)()
         return habit.animate(clip, mode, seed, reporter)

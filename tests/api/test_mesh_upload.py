@@ -1,0 +1,86 @@
+"""A mesh of the client's own beside the video, where the pipeline takes one."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import httpx
+import pytest
+
+from intake.glb import MAX_MESH_BYTES
+from jobs import JobStatus
+from settings import Settings
+from tests.inline_executors import FinishesAtOnce
+from tests.servers import thread_server
+from tests.waiting import wait_until
+
+CLIP = (Path(__file__).parents[2] / "examples" / "dancing_sprout.mp4").read_bytes()
+GLB = struct.pack("<4sII", b"glTF", 2, 20) + struct.pack("<I4s", 0, b"JSON")
+
+
+def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    files = {"file": ("c.mp4", CLIP), "mesh": ("m.glb", mesh)}
+    return httpx.post(f"{url}/jobs", files=files, data={"mode": "default"}, headers=headers)
+
+
+@pytest.fixture
+def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A server that runs ActionMesh on a GPU of 80 GB; what runs is the test's executor."""
+    from pipeline import Gpu
+
+    monkeypatch.setattr("main.find_gpu", lambda: Gpu("a test's GPU", 80.0))
+    return Settings(pipeline="actionmesh", min_free_gb=0)
+
+
+def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Settings) -> None:
+    executor = FinishesAtOnce()
+    with thread_server(tmp_path / "jobs", executor, actionmesh) as server:
+        assert httpx.get(f"{server.url}/info").json()["features"]["mesh_input"] is True
+        first = post(server.url, GLB)
+        assert first.status_code == 202, first.text
+        store = server.service.store
+        job_id = first.json()["job_id"]
+        wait_until(lambda: store.get(job_id).status is JobStatus.FINISHED)
+        again = httpx.post(f"{server.url}/jobs/{job_id}/retry", json={"seed": 7})
+        assert again.status_code == 202, again.text
+        wait_until(lambda: len(executor.tasks) == 2)
+        for task in executor.tasks:
+            assert task.mesh and (task.folder / "mesh.glb").read_bytes() == GLB
+
+
+@pytest.mark.parametrize(
+    "mesh", [b"", b"glTF", b"PK\x03\x04" + bytes(40), GLB + b"x", GLB.replace(b"\x02", b"\x01", 1)]
+)
+def test_what_is_no_glb_is_refused_and_not_kept(
+    tmp_path: Path, actionmesh: Settings, mesh: bytes
+) -> None:
+    with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
+        refused = post(server.url, mesh)
+        assert refused.status_code == 422 and refused.json()["code"] == "invalid_parameter"
+        assert list(server.service.store.folder.staging.iterdir()) == []
+
+
+def test_a_mesh_has_a_limit_of_its_own(tmp_path: Path, actionmesh: Settings) -> None:
+    with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
+        refused = post(server.url, bytes(MAX_MESH_BYTES + 1))
+        assert refused.status_code == 413
+        assert refused.json()["max_bytes"] == MAX_MESH_BYTES
+
+
+def test_another_mesh_under_the_same_key_is_another_request(
+    tmp_path: Path, actionmesh: Settings
+) -> None:
+    with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
+        first = post(server.url, GLB, "key")
+        assert post(server.url, GLB, "key").json() == first.json()
+        other = struct.pack("<4sII", b"glTF", 2, 20) + struct.pack("<I4s", 0, b"BIN\0")
+        assert post(server.url, other, "key").status_code == 422
+
+
+def test_the_silhouette_takes_none(tmp_path: Path) -> None:
+    settings = Settings(pipeline="silhouette", min_free_gb=0)
+    with thread_server(tmp_path / "jobs", FinishesAtOnce(), settings) as server:
+        refused = post(server.url, GLB)
+        assert refused.status_code == 422 and refused.json()["code"] == "mode_unavailable"

@@ -6,8 +6,9 @@ from another machine. While a job runs, its own pace says more than the others'.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -48,3 +49,22 @@ class Estimates:
             known = by_pace if by_pace is not None else by_others
             return max(0.0, known) if known is not None else None
         return max(0.0, fraction * by_pace + (1 - fraction) * by_others)
+
+    def queue_s(
+        self, running: Sequence[Job | None], ahead: Sequence[Job | None], slots: int
+    ) -> float | None:
+        """Seconds until the last job of `ahead` is finished, where `slots` run side by side.
+
+        Each job goes to the slot that is free first. None (a job that is gone) makes it unknown.
+        """
+        free_in = [self.remaining_s(job) or 0.0 for job in running if job is not None][:slots]
+        free_in += [0.0] * (slots - len(free_in))
+        heapq.heapify(free_in)
+        done_s = 0.0
+        for job in ahead:
+            typical = self.typical_s(job.options.mode) if job is not None else None
+            if typical is None:
+                return None
+            done_s = free_in[0] + typical
+            heapq.heapreplace(free_in, done_s)
+        return done_s

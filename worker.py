@@ -1,12 +1,14 @@
 """The loop: ONE background thread that takes one job after another from the queue.
 
-`run_next` does one attempt at one job, start to end; the thread only repeats it. Where the attempt
+`run_next` does one attempt at one job, start to end; the thread only repeats it. An executor that
+runs N jobs at once gets N such threads, which share the queue and nothing else. Where the attempt
 runs is the executor's business, what is written the store's. Accepting a job means: reserve a place
 (before its body is read), then submit it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
@@ -55,21 +57,21 @@ class Worker:
         self.estimates = Estimates()
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
-        self._running: tuple[str, threading.Event] | None = None
+        self._running: dict[str, threading.Event] = {}  # job id -> set it to cancel
         self._running_lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._repeat, name="worker", daemon=True)
+        self._threads = [threading.Thread(target=self._begin, name="worker", daemon=True)]
 
     # --- life
 
     def start(self) -> None:
         """Begin to recover what the last server left, and to take jobs."""
-        self._thread.start()
+        self._threads[0].start()
 
     @property
     def is_alive(self) -> bool:
-        """False if the thread died: then only a restart helps."""
-        return self._thread.is_alive()
+        """False if a thread died: then only a restart helps."""
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def is_draining(self) -> bool:
@@ -81,22 +83,36 @@ class Worker:
         self.queue.close()
         self._stopping.set()
         deadline = time.monotonic() + grace_s
-        while self._running and time.monotonic() < deadline and self._thread.is_alive():
-            self._thread.join(0.05)
+        while self._running and time.monotonic() < deadline and self._threads[0].is_alive():
+            time.sleep(0.05)
         self.executor.close()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(10.0)
 
-    def _repeat(self) -> None:
+    def _begin(self) -> None:
+        """The first thread: it starts the others, if there are to be any, and outlives them."""
         try:
             self._recover()
             self.executor.start()
+            for k in range(1, self.executor.capacity):
+                thread = threading.Thread(target=self._repeat, name=f"worker-{k}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._repeat()
+        except Exception:
+            log.exception("the worker could not begin")
+        finally:
+            for thread in self._threads[1:]:
+                thread.join()
+            self.executor.close()
+
+    def _repeat(self) -> None:
+        try:
             while not self._stopping.is_set():
                 self.run_next(IDLE_S)
         except Exception:
-            log.exception("the worker thread died")
-        finally:
-            self.executor.close()
+            log.exception("a worker thread died")
 
     def _recover(self) -> None:
         waiting_for_input = []
@@ -121,12 +137,12 @@ class Worker:
         if job_id is None:
             self.executor.rest()
             return False
-        cancelled = threading.Event()
+        cancelled, again = threading.Event(), False
         with self._running_lock:
-            self._running = (job_id, cancelled)
+            self._running[job_id] = cancelled
         with bound_to_job(job_id):
             try:
-                self._attempt(job_id, cancelled)
+                again = self._attempt(job_id, cancelled)
             except JobNotFound:
                 log.info("deleted while it ran")
             except Exception:
@@ -134,13 +150,23 @@ class Worker:
                 self._fail_on(job_id, InternalError("Something went wrong on the server."))
             finally:
                 with self._running_lock:
-                    self._running = None
+                    del self._running[job_id]
+            if again:  # not earlier: another thread may take it at once
+                self._try_again(job_id, cancelled)
         return True
 
-    def _attempt(self, job_id: str, cancelled: threading.Event) -> None:
+    def _try_again(self, job_id: str, cancelled: threading.Event) -> None:
+        if cancelled.is_set():  # asked for after the attempt was lost
+            with contextlib.suppress(AlreadyFinished, JobNotFound):
+                self._record(job_id, partial(self.store.cancel, job_id))
+        else:
+            self.queue.submit(job_id, reserved=False, first=True)
+
+    def _attempt(self, job_id: str, cancelled: threading.Event) -> bool:
+        """True if the job should be tried again."""
         job = self.store.peek(job_id)
         if job is None or job.status is not JobStatus.QUEUED:
-            return  # deleted or cancelled between the queue and here
+            return False  # deleted or cancelled between the queue and here
         try:
             job = self.store.start(job_id)
         except FileNotFoundError:
@@ -148,8 +174,7 @@ class Worker:
             raise JobNotFound("The job's folder is gone.") from None
         except OSError as exc:
             self._wait_for_disk(exc)
-            self.queue.submit(job_id, reserved=False, first=True)
-            return
+            return True
         durable.reach("run:started")
         log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
         began = time.monotonic()
@@ -169,12 +194,13 @@ class Worker:
             level = logging.ERROR if isinstance(failure.error, ServerFault) else logging.INFO
             log.log(level, "failed: %s: %s", failure.error.code, failure.error.message)
         except WorkerLost as lost:
-            self._after_loss(job_id, job.attempts, str(lost), cancelled)
+            return self._after_loss(job_id, job.attempts, str(lost), cancelled)
         except OSError as exc:
             log.exception("the job's files could not be promoted")
             self._fail_on(job_id, from_os_error(exc))
         finally:
             self._clear(job_id)
+        return False
 
     def _task(self, job: Job) -> Task:
         assert job.input is not None
@@ -191,6 +217,7 @@ class Worker:
             max_frames=o.max_frames,
             blender_export=o.blender_export,
             formats=o.formats,
+            mesh=o.mesh,
         )
 
     # --- how an attempt ends
@@ -209,8 +236,8 @@ class Worker:
 
     def _after_loss(
         self, job_id: str, attempts: int, reason: str, cancelled: threading.Event
-    ) -> None:
-        """The child is gone without an answer: who wanted that?"""
+    ) -> bool:
+        """The child is gone without an answer: who wanted that? True to try again."""
         if cancelled.is_set():
             self._record(job_id, partial(self.store.cancel, job_id))
             log.info("cancelled: %s", reason)
@@ -220,10 +247,11 @@ class Worker:
         elif attempts < MAX_ATTEMPTS:
             log.error("attempt %d lost: %s", attempts, reason)
             self._record(job_id, partial(self.store.give_back, job_id, counted=True), last=False)
-            self.queue.submit(job_id, reserved=False, first=True)
+            return True
         else:
             log.error("attempt %d lost, the last: %s", attempts, reason)
             self._record(job_id, partial(self._give_up, self.store.get(job_id)))
+        return False
 
     def _give_up(self, job: Job) -> None:
         self.store.fail(
@@ -287,10 +315,9 @@ class Worker:
             self._clear(job_id)
             return job
         with self._running_lock:
-            running = self._running
-            if running is not None and running[0] == job_id:
+            if job_id in self._running:
                 job = self.store.request_cancel(job_id)
-                running[1].set()
+                self._running[job_id].set()
                 return job
         # neither waiting nor running: it ended this moment, or its video is still being fetched
         return self.store.cancel(job_id)
@@ -312,17 +339,10 @@ class Worker:
         position = self.queue.position(job.job_id)
         if position is None:
             return None
-        ahead = self.queue.ids()[: position + 1]
-        total = 0.0
-        for job_id in ahead:
-            waiting = self.store.peek(job_id)
-            typical = self.estimates.typical_s(waiting.options.mode) if waiting else None
-            if typical is None:
-                return None
-            total += typical
-        running = self._running
-        current = self.store.peek(running[0]) if running else None
-        return total + (self.estimates.remaining_s(current) or 0.0 if current else 0.0)
+        ahead = [self.store.peek(waiting) for waiting in self.queue.ids()[: position + 1]]
+        with self._running_lock:
+            running = [self.store.peek(running) for running in self._running]
+        return self.estimates.queue_s(running, ahead, self.executor.capacity)
 
 
 def from_os_error(exc: OSError) -> ServerFault:

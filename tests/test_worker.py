@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
-from executors.base import Executor, Result
+from executors.base import Executor, Result, Task
 from job_queue import JobQueue
 from job_store import JobStore
-from jobs import JobStatus
+from jobs import Job, JobStatus
 from tests.inline_executors import (
     FindsNoSubject,
     FinishesAtOnce,
@@ -233,6 +233,109 @@ def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
     assert worker.eta_s(store.get(job_id)) is None
     worker.estimates.learn("default", 30.0)
     assert worker.eta_s(store.get(job_id)) == 30.0
+
+
+class TwoAtOnce(WaitsForPermission):
+    """Runs two jobs side by side."""
+
+    capacity = 2
+
+
+@pytest.fixture
+def two_slots(store: JobStore) -> Iterator[tuple[Worker, TwoAtOnce]]:
+    executor = TwoAtOnce()
+    worker = Worker(store, executor)
+    worker.start()
+    yield worker, executor
+    executor.permission.set()
+    worker.stop(grace_s=1.0)
+
+
+def _worker_threads() -> int:
+    return sum(thread.name.startswith("worker") for thread in threading.enumerate())
+
+
+def test_a_capacity_of_one_takes_one_thread(running: tuple[Worker, WaitsForPermission]) -> None:
+    worker, _ = running
+    assert worker.recovered.wait(5)
+    assert len(worker._threads) == _worker_threads() == 1
+
+
+def test_two_slots_run_two_jobs_and_the_third_waits(
+    store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
+) -> None:
+    worker, executor = two_slots
+    jobs = [submitted(store, worker) for _ in range(3)]
+    wait_until(lambda: len(worker._running) == 2)
+    assert [status(store, job_id) for job_id in jobs] == [
+        JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.QUEUED,
+    ]  # fmt: skip
+    assert worker.is_alive and _worker_threads() == 2
+    executor.permission.set()
+    wait_until(lambda: all(status(store, job_id) is JobStatus.FINISHED for job_id in jobs))
+
+
+def test_a_cancel_reaches_its_own_job_of_two(
+    store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
+) -> None:
+    worker, executor = two_slots
+    first, second, third = (submitted(store, worker) for _ in range(3))
+    wait_until(lambda: len(worker._running) == 2)
+    worker.cancel(second)
+    wait_until(lambda: status(store, second) is JobStatus.CANCELLED)
+    wait_until(lambda: status(store, third) is JobStatus.RUNNING)
+    worker.delete(third)
+    assert status(store, first) is JobStatus.RUNNING
+    executor.permission.set()
+    wait_until(lambda: status(store, first) is JobStatus.FINISHED)
+    with pytest.raises(JobNotFound):
+        store.get(third)
+
+
+def test_a_stop_gives_the_attempts_of_both_slots_back(
+    store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
+) -> None:
+    worker, _ = two_slots
+    jobs = [submitted(store, worker) for _ in range(2)]
+    wait_until(lambda: len(worker._running) == 2)
+    worker.stop(grace_s=0.1)
+    assert [store.get(job_id).attempts for job_id in jobs] == [0, 0]
+    assert not worker.is_alive and _worker_threads() == 0
+
+
+def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
+    store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
+) -> None:
+    worker, executor = two_slots
+    job_id = submitted(store, worker)
+    wait_until(lambda: len(worker._running) == 1)
+    threading.Timer(1.5, executor.permission.set).start()
+    worker.stop(grace_s=5.0)
+    assert status(store, job_id) is JobStatus.FINISHED
+
+
+def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: JobStore) -> None:
+    class IsCancelledMeanwhile(LosesWorkers):
+        def run(self, task: Task, *rest: Any) -> Result:
+            store.listeners.append(cancel_once)
+            return super().run(task, *rest)
+
+    def cancel_once(job: Job) -> None:
+        if job.status is JobStatus.QUEUED:
+            store.listeners.remove(cancel_once)
+            worker.cancel(job.job_id)
+
+    worker = Worker(store, IsCancelledMeanwhile(1))
+    job_id = submitted(store, worker)
+    assert worker.run_next(0) and not worker.run_next(0)
+    assert status(store, job_id) is JobStatus.CANCELLED
+
+
+def test_two_slots_halve_the_time_in_the_queue(store: JobStore) -> None:
+    worker = Worker(store, TwoAtOnce())
+    worker.estimates.learn("default", 30.0)
+    jobs = [submitted(store, worker) for _ in range(4)]
+    assert [worker.eta_s(store.get(job_id)) for job_id in jobs] == [30.0, 30.0, 60.0, 60.0]
 
 
 def _conforms(executor: FinishesAtOnce) -> Executor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -34,7 +36,7 @@ from fetching import Fetcher
 from job_store import JobStore
 from jobs import Job
 from jobs_folder import JobsFolderError
-from pipeline import choose_pipeline, find_gpu
+from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from retention import SWEEP_EVERY_S, Retention
 from settings import Settings, SettingsError
 from worker import Worker
@@ -55,16 +57,9 @@ THREADS = 32
 def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     """A whole server, not yet started. Tests pass settings and an executor of their own."""
     choice = choose_pipeline(settings.pipeline, find_gpu())
-    if executor is None:
-        executor = LocalExecutor(
-            ChildOptions(
-                pipeline=choice.name,
-                job_timeout_s=settings.job_timeout,
-                idle_unload_s=settings.idle_unload_seconds,
-                log_format=settings.log_format,
-                memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
-            )
-        )
+    if settings.ray_address:
+        choice = replace(choice, elsewhere=True)
+    executor = executor or _executor(settings, choice)
     store = JobStore(settings.jobs_dir)
     worker = Worker(store, executor, max_queue=settings.max_queue, keep_input=settings.keep_input)
     service = Service(settings, choice, store, worker, Fetcher(store, worker, settings))
@@ -96,6 +91,27 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         _answer_head(app, router)
     documents.complete(app)
     return app
+
+
+def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
+    """One child on this machine, or, where RAY_ADDRESS is set, actors on a cluster."""
+    options = ChildOptions(
+        pipeline=choice.name,
+        job_timeout_s=settings.job_timeout,
+        idle_unload_s=settings.idle_unload_seconds,
+        log_format=settings.log_format,
+        memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
+    )
+    if not settings.ray_address:
+        return LocalExecutor(options)
+    from executors.ray import RayExecutor  # only here: without Ray it must cost nothing
+
+    if importlib.util.find_spec("ray") is None:
+        raise SettingsError(
+            "RAY_ADDRESS is set, but the package ray is missing: "
+            "pip install -r requirements-ray.txt"
+        )
+    return RayExecutor(settings.ray_address, options, settings.gpu_workers)
 
 
 def _answer_head(app: FastAPI, router: APIRouter) -> None:

@@ -69,11 +69,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class PipelineChoice:
-    """Which pipeline runs here, why, and on what."""
+    """Which pipeline runs, why, and on what.
+
+    `elsewhere`: on other machines, whose GPUs this one does not know.
+    """
 
     name: str
     reason: str
     gpu: Gpu | None
+    elsewhere: bool = False
 
 
 def find_gpu() -> Gpu | None:

@@ -126,6 +126,13 @@ def _port(text: str) -> int:
     return number
 
 
+def _ray_address(text: str) -> str:
+    # never "auto": it joins whatever an unclean exit left in /tmp/ray
+    if not re.fullmatch(r"(ray://)?[^\s/:]+:\d{1,5}", text):
+        raise ValueError(text)
+    return text
+
+
 def _one_of(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in names:
@@ -198,7 +205,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "TRIPOSG_REVISION": ("triposg_revision", _commit, _COMMIT),
     "DINOV2_REVISION": ("dinov2_revision", _commit, _COMMIT),
     "RMBG_REVISION": ("rmbg_revision", _commit, _COMMIT),
-    "RAY_ADDRESS": ("ray_address", str, "the address of a Ray cluster"),
+    "RAY_ADDRESS": ("ray_address", _ray_address, "host:port or ray://host:port"),
     "GPU_WORKERS": ("gpu_workers", _at_least(0, int), "a whole number of at least 0"),
     "ACCEL_PREFIX": ("accel_prefix", _root_path, "a path that starts with /"),
     "LOG_FORMAT": ("log_format", _one_of("auto", "text", "json"), "auto, text or json"),

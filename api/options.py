@@ -36,8 +36,8 @@ def default_mode(choice: PipelineChoice) -> Mode:
 
 
 def is_available(mode: Mode, choice: PipelineChoice) -> bool:
-    """True if this machine can run the mode."""
-    if choice.name != "actionmesh":
+    """True if this machine can run the mode; on a cluster's machines it may be tried."""
+    if choice.name != "actionmesh" or choice.elsewhere:
         return True
     return _memory_gb(choice.gpu) >= _NEEDED_GB[mode]
 

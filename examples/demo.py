@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,11 +45,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "demo_output", metavar="DIR")
     parser.add_argument("--mode", help="default, fast or fast_low_ram")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     clips = sorted((ROOT / "examples").glob("*.mp4"))
     try:
         with tempfile.TemporaryDirectory(prefix="actionmesh_demo_") as folder:
-            with _running_server(Path(folder)) as url:
+            with running_server(Path(folder)) as url:
                 for clip in clips:
                     _show(Client(url), clip, given.out / clip.stem, given.mode)
     except (ServerFailed, ClientError, Fault, OSError) as exc:
@@ -58,11 +58,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; the server is stopped.", file=sys.stderr)
         return 130
-    _row("next", "`make serve`, then http://127.0.0.1:8000 in a browser")
+    say("next", "`make serve`, then http://127.0.0.1:8000 in a browser")
     return 0
 
 
-def _terminated(signum: int, _: object) -> NoReturn:
+def terminated(signum: int, _: object) -> NoReturn:
     """So that `finally` is kept."""
     sys.exit(128 + signum)
 
@@ -70,41 +70,42 @@ def _terminated(signum: int, _: object) -> NoReturn:
 def _show(client: Client, clip: Path, out: Path, mode: str | None) -> None:
     """One clip from file to meshes, with words on the way."""
     terminal = Terminal(as_json=False)
-    _row("clip", f"{_shown(clip)}, {_size(clip.stat().st_size)}")
+    say("clip", f"{_shown(clip)}, {_size(clip.stat().st_size)}")
     terminal.job_id = client.submit(clip, mode=mode, on_progress=terminal.progress)
     job = client.wait(terminal.job_id, on_progress=terminal.progress)
     client.save(terminal.job_id, out, on_progress=terminal.progress)
     terminal.clear()
     _tell_made(job)
     _tell_saved(job, out)
-    _row("checked", f"{check_outputs(out, job)} files: hashes, GLBs, zip, videos; all valid")
-    _row("open", f"{_shown(out / 'preview.mp4')} (the clip | front | three-quarter)")
-    _row("", f"{_shown(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
-    _row("", "for example https://gltf-viewer.donmccurdy.com")
+    say("checked", f"{check_outputs(out, job)} files: hashes, GLBs, zip, videos; all valid")
+    say("open", f"{_shown(out / 'preview.mp4')} (the clip | front | three-quarter)")
+    say("", f"{_shown(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
+    say("", "for example https://gltf-viewer.donmccurdy.com")
 
 
 def _tell_made(job: dict[str, Any]) -> None:
     mesh, timings = job["mesh"], dict(job["timings"])
     total_s = timings.pop("total")
     size = f"{mesh['vertices']:,} vertices and {mesh['faces']:,} faces"
-    _row("made", f"{mesh['timesteps']} meshes of {size} at {mesh['fps']:g} fps in {total_s:.1f} s")
+    say("made", f"{mesh['timesteps']} meshes of {size} at {mesh['fps']:g} fps in {total_s:.1f} s")
     stages = [f"{stage} {seconds:.1f}" for stage, seconds in timings.items() if seconds >= 0.05]
-    _row("", "seconds: " + ", ".join(stages))
+    say("", "seconds: " + ", ".join(stages))
     for warning in job.get("warnings", []):
-        _row("warning", str(warning["message"]))
+        say("warning", str(warning["message"]))
 
 
 def _tell_saved(job: dict[str, Any], out: Path) -> None:
-    _row("saved", f"{_shown(out)}{os.sep}")
+    say("saved", f"{_shown(out)}{os.sep}")
     sizes = {str(file["name"]): int(file["bytes"]) for file in job["files"]}
     frames = sorted(name for name in sizes if name.startswith("mesh_"))
     together = sum(sizes.pop(name) for name in frames)
-    _row("", f"  {frames[0]} .. {frames[-1][5:8]:<3}  {_size(together):>8}")
+    say("", f"  {frames[0]} .. {frames[-1][5:8]:<3}  {_size(together):>8}")
     for name, size in sizes.items():
-        _row("", f"  {name:<19}  {_size(size):>8}")
+        say("", f"  {name:<19}  {_size(size):>8}")
 
 
-def _row(label: str, text: str) -> None:
+def say(label: str, text: str) -> None:
+    """One line under a label."""
     print(f"{label:<8}  {text}", flush=True)
 
 
@@ -120,8 +121,11 @@ def _shown(path: Path) -> str:
 
 
 @contextmanager
-def _running_server(folder: Path) -> Iterator[str]:
-    """`python main.py` in a process group of its own; its address. Raises ServerFailed."""
+def running_server(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """`python main.py` in a process group of its own; its address. Raises ServerFailed.
+
+    `settings` are environment variables over those of this process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -132,6 +136,7 @@ def _running_server(folder: Path) -> Iterator[str]:
         "PORT": str(port),
         "JOBS_DIR": str(folder / "jobs"),
         "MIN_FREE_GB": "0",
+        **(settings or {}),
     }
     with open(log, "wb") as output:
         server = subprocess.Popen(
@@ -148,7 +153,7 @@ def _running_server(folder: Path) -> Iterator[str]:
         _wait_until_ready(url, server, log)
         pipeline = Client(url).info()["pipeline"]
         why = f"pipeline {pipeline['name']}: {pipeline['reason']}"
-        _row("server", f"{url}, ready in {time.monotonic() - began:.1f} s ({why})")
+        say("server", f"{url}, ready in {time.monotonic() - began:.1f} s ({why})")
         yield url
     finally:
         _stop(server)
@@ -166,7 +171,7 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> N
                 told = exc.read()
             if told != last:
                 last, deadline = told, time.monotonic() + START_S
-                _row("server", f"not ready yet: {json.loads(told).get('reason')}")
+                say("server", f"not ready yet: {json.loads(told).get('reason')}")
         except OSError:
             pass
         time.sleep(0.1)

@@ -36,9 +36,9 @@ class SilhouettePreset:
 
 
 SILHOUETTE: dict[Mode, SilhouettePreset] = {
-    "default": SilhouettePreset(512, 10_000, 1_000, 5, True),
-    "fast": SilhouettePreset(384, 6_000, 700, 3, False),
-    "fast_low_ram": SilhouettePreset(320, 4_000, 500, 1, False),
+    "default": SilhouettePreset(512, 10_000, 1_000, 8, True),
+    "fast": SilhouettePreset(384, 6_000, 700, 4, False),
+    "fast_low_ram": SilhouettePreset(320, 4_000, 400, 2, False),
 }
 
 

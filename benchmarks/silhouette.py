@@ -193,7 +193,7 @@ def _iou(pixels: NDArray[np.float64], faces: NDArray[np.int32], mask: NDArray[np
     for corner in np.round(corners[front] * 2**_SUBPIXEL_BITS).astype(np.int32):
         cv2.fillConvexPoly(drawn, corner, 1, shift=_SUBPIXEL_BITS)
     mesh = drawn > 0
-    return float(np.count_nonzero(mesh & mask) / max(np.count_nonzero(mesh | mask), 1))
+    return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
 def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: Sample) -> float:

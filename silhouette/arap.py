@@ -14,7 +14,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-from silhouette.lattice import Points, Triangles, edges, neighbours
+from silhouette.lattice import Triangles, edges, neighbours
+from silhouette.outline import Points
 
 Complex = NDArray[np.complex128]
 
@@ -84,7 +85,7 @@ class Arap:
         weights = stiffness * (np.ones(len(self.edges)) if stiffer is None else stiffer)
         diagonal = np.full(self.nodes, _HOLD)
         place = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
-        wanted = _HOLD * place
+        wanted: Complex = _HOLD * place
         for pull in pulls:
             target = np.ascontiguousarray(pull.targets, np.float64).view(np.complex128)[:, 0]
             diagonal += np.bincount(pull.nodes, pull.weights, self.nodes)
@@ -118,10 +119,10 @@ class Arap:
         """
         carried: Complex = self._around @ (np.conj(span) * moved)
         carried = carried + self._beside @ carried
-        length = np.abs(carried)
+        length: NDArray[np.float64] = np.abs(carried)
         scale = np.clip(length / np.maximum(size, 1e-9), *_SCALE_LIMITS) ** _SCALE_FREEDOM
-        out: Complex = np.where(length > 1e-9, carried / np.maximum(length, 1e-9), 1.0) * scale
-        return out
+        turn: Complex = np.where(length > 1e-9, carried / np.maximum(length, 1e-9), 1.0 + 0j)
+        return turn * scale
 
     def _near(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """With half of what the neighbours have: rotations smoother than the bare local step."""

@@ -61,13 +61,14 @@ class Canvas:
         out: Points = self.origins[t] + (points + 0.5) * self.source_px - 0.5
         return out
 
-    def shrunk(self, side: int) -> Canvas:
-        """The same at a smaller size, for coarse work."""
+    def shrunk(self, side: int, stride: int) -> Canvas:
+        """Every `stride`-th frame at a smaller size, for coarse work."""
         factor = self.alphas[0].shape[0] / side
+        size, how = (side, side), cv2.INTER_AREA
         return Canvas(
-            [cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA) for i in self.images],
-            [cv2.resize(a, (side, side), interpolation=cv2.INTER_AREA) for a in self.alphas],
-            self.origins,
+            [cv2.resize(image, size, interpolation=how) for image in self.images[::stride]],
+            [cv2.resize(alpha, size, interpolation=how) for alpha in self.alphas[::stride]],
+            self.origins[::stride],
             self.source_px * factor,
         )
 
@@ -133,12 +134,12 @@ def _crop_alpha(
     """The same square of an alpha that has its own scale and place; 0 outside of it."""
     if cutout.scale == 1.0:
         x, y = left - cutout.box[0], top - cutout.box[1]
-        return _crop(alpha, x, y, length, side, cv2.BORDER_CONSTANT).astype(np.float32) / 255
+        square = _crop(alpha, x, y, length, side, cv2.BORDER_CONSTANT)
+        exact: Field = square.astype(np.float32) / np.float32(255)
+        return exact
     factor = length / side * cutout.scale  # alpha pixels per canvas pixel
-    x = (left - cutout.box[0]) * cutout.scale
-    y = (top - cutout.box[1]) * cutout.scale
-    centre = 0.5 * factor - 0.5
-    back = np.array([[factor, 0, x + centre], [0, factor, y + centre]])
+    corner = (np.array([left, top]) - cutout.box[:2]) * cutout.scale + 0.5 * factor - 0.5
+    back = np.array([[factor, 0, corner[0]], [0, factor, corner[1]]])
     out: Field = cv2.warpAffine(
         alpha.astype(np.float32) / 255,
         back,

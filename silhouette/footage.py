@@ -51,7 +51,7 @@ class Footage:
     @property
     def scale(self) -> float:
         """Pixels of this footage per pixel of a canvas of 512."""
-        return self.greys[0].shape[0] / _CANVAS_PX
+        return float(self.greys[0].shape[0] / _CANVAS_PX)
 
     def overlap(self, points: Points, triangles: Triangles, t: int) -> float:
         """Intersection over union of drawn triangles and the mask of frame `t`; both empty: 1."""
@@ -67,7 +67,7 @@ class Flow:
     """DIS flow both ways, and how well the two agree."""
 
     def __init__(self, remember: bool = False) -> None:
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(2)  # a quarter of the size, no variational refinement: nodes lie
         self._dis.setVariationalRefinementIterations(0)  # nine pixels apart; a quarter of the time
         self._known: dict[tuple[int, int], Field] | None = {} if remember else None

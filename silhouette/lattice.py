@@ -81,7 +81,8 @@ def rim_edges(triangles: Triangles) -> Triangles:
     _, which, count = np.unique(
         low * (int(triangles.max()) + 1) + high, return_inverse=True, return_counts=True
     )
-    return directed[count[which] == 1]
+    out: Triangles = directed[count[which] == 1]
+    return out
 
 
 def neighbours(triangles: Triangles, vertices: int) -> sp.csr_array:
@@ -212,7 +213,8 @@ def _without_crumbs(triangles: Triangles) -> Triangles:
     a, b = owner[order][:-1][same], owner[order][1:][same]
     graph = sp.coo_array((np.ones(len(a)), (a, b)), shape=(count, count))
     _, piece = sp.csgraph.connected_components(graph, directed=False)
-    return triangles[np.bincount(piece)[piece] >= 4]
+    out: Triangles = triangles[np.bincount(piece)[piece] >= 4]
+    return out
 
 
 def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triangles]:

@@ -29,7 +29,7 @@ _FACING = 0.15
 """Cosine to the viewer above which a triangle may not turn over."""
 _LEAST_AREA = 2e-3
 """Of the median triangle's: below, a triangle counts as collapsed."""
-_UNTANGLE_ROUNDS = 80
+_MENDING_ROUNDS = 24
 
 
 def lift(
@@ -45,7 +45,8 @@ def lift(
     inner /= inner.sum(axis=1, keepdims=True)
 
     def carried(points: Points) -> Points:
-        return np.einsum("nk,nkd->nd", weights, points[corners], optimize=True)
+        out: Points = np.einsum("nk,nkd->nd", weights, points[corners], optimize=True)
+        return out
 
     offset = flat - carried(track[reference])  # what clipping took from points outside the sheet
     out = np.empty((len(track), *shape.vertices.shape))
@@ -101,16 +102,21 @@ class _Mender:
 
     def mend(self, vertices: Points) -> Points:
         """The frame without faults; where smoothing does not help, closer to the rigid shape."""
-        for attempt in range(_UNTANGLE_ROUNDS):
+        for attempt in range(_MENDING_ROUNDS):
             faulty = self._faulty(vertices)
             if not faulty.any():
-                break
+                return vertices
             near = np.zeros(len(vertices))
             near[self._triangles[faulty]] = 1
             for _ in range(1 + attempt // 5):
-                near = np.minimum(1, near + (self._mean @ near > 0))
-            moved = vertices - self._rest
-            vertices = np.where(near[:, None] > 0, self._rest + self._mean @ moved, vertices)
+                near = near + self._mean @ near
+            patch = np.flatnonzero(near)
+            vertices = vertices.copy()
+            if attempt < _MENDING_ROUNDS // 4:  # keeps the shape, where the patch is not turned
+                moved = vertices - self._rest
+                vertices[patch] = self._rest[patch] + self._mean[patch] @ moved
+            else:
+                vertices[patch] = self._mean[patch] @ vertices
         if self._sound(vertices):
             return vertices
         rigid = _best_similarity(self._rest, vertices)
@@ -159,4 +165,6 @@ def _best_similarity(rest: Points, moved: Points) -> Points:
     if not np.isfinite(turn) or abs(turn) < 0.2:
         turn = 1.0
     turned = one * turn
-    return np.column_stack([turned.real, turned.imag, (rest - centre)[:, 2] * abs(turn)]) + target
+    out: Points = np.column_stack([turned.real, turned.imag, (rest - centre)[:, 2] * abs(turn)])
+    out += target
+    return out

@@ -33,7 +33,7 @@ _MEDIAN_OF = 11
 _SHARES = (0.40, 0.25, 0.35)
 """Of motion, difference and colour in the score."""
 
-_MOVES_AS_A_WHOLE = 0.8
+_MOVES_AS_A_WHOLE_PX = 0.8
 _STANDS_STILL = 0.25
 
 Affine = NDArray[np.float64]
@@ -73,7 +73,7 @@ def cut_by_motion(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) 
     motion = _residual_motion(scene)
     raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
     scores = _smooth_along_flow(raw, scene)
-    masks = _propagate(scene, scores, signs, lambda t: tick((2 * count + t) // 3))
+    masks = _propagate(scene, scores, motion, signs, lambda t: tick((2 * count + t) // 3))
     height, width = images[0].shape[:2]
     full = [
         cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
@@ -91,7 +91,7 @@ def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scen
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
     small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
     ahead, back, camera = [], [], []
     for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
@@ -136,7 +136,7 @@ def _residual_motion(scene: _Scene) -> list[Field]:
         if t < last:
             speeds.append(_against(scene, scene.ahead[t], scene.back[t], scene.camera[t]))
         if t > 0:
-            inverse = np.linalg.inv(scene.camera[t - 1])
+            inverse = np.linalg.inv(scene.camera[t - 1]).astype(np.float64)
             speeds.append(_against(scene, scene.back[t - 1], scene.ahead[t - 1], inverse))
         out.append(np.mean(speeds, axis=0) if speeds else np.zeros(grey.shape, np.float32))
     return out
@@ -221,7 +221,7 @@ def _border_lacks(image: NDArray[np.uint8]) -> Field:
     """1 where a colour does not occur in the border strip, 0 where it is as common there."""
     bins = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB) // 16).astype(np.int64)
     code = (bins[..., 0] * 16 + bins[..., 1]) * 16 + bins[..., 2]
-    strip = border_strip(*code.shape, 0.05)
+    strip = border_strip(code.shape[0], code.shape[1], 0.05)
 
     def histogram(codes: NDArray[np.int64]) -> Field:
         counts = np.bincount(codes.ravel(), minlength=4096).astype(np.float32).reshape(16, 16, 16)
@@ -245,7 +245,11 @@ def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
 
 
 def _propagate(
-    scene: _Scene, scores: list[Field], signs: list[Field], tick: Callable[[int], None]
+    scene: _Scene,
+    scores: list[Field],
+    motion: list[Field],
+    signs: list[Field],
+    tick: Callable[[int], None],
 ) -> list[Mask]:
     """GrabCut in the clearest frame, then outwards to both ends of the clip.
 
@@ -255,8 +259,8 @@ def _propagate(
     clarity = [np.percentile(score, 97) - np.percentile(score, 60) for score in scores]
     first = int(np.argmax(clarity))
     masks = {first: _seed(scores[first], scene.images[first])}
-    seen = signs[first][masks[first]]
-    whole = len(seen) > 0 and float(np.median(seen)) > _MOVES_AS_A_WHOLE
+    speeds = motion[first][masks[first]]
+    whole = len(speeds) > 0 and float(np.median(speeds)) > _MOVES_AS_A_WHOLE_PX
     stands = [(field < _STANDS_STILL) & whole for field in signs]
     masks[first] = _clean(masks[first] & ~stands[first])
     for t in range(first + 1, count):
@@ -276,7 +280,7 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
     trimap[score > threshold] = cv2.GC_PR_FGD
     trimap[score > np.percentile(score, 96)] = cv2.GC_FGD
     trimap[score < 0.35 * threshold] = cv2.GC_BGD
-    trimap[border_strip(*score.shape, 0.015)] = cv2.GC_BGD
+    trimap[border_strip(score.shape[0], score.shape[1], 0.015)] = cv2.GC_BGD
     return _clean(_grab_cut(image, trimap, 5))
 
 

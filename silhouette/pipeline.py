@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class SilhouettePipeline:
     """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
 
-    name: Literal["silhouette"] = "silhouette"
+    name: str = "silhouette"
     shares: Mapping[str, float] = {
         "background": 0.20,
         "shape": 0.30,
@@ -52,11 +52,14 @@ class SilhouettePipeline:
     ) -> MeshSequence:
         """A closed mesh of fixed topology for every frame of `clip`.
 
-        `seed` starts OpenCV's generator (RANSAC, GrabCut): the same clip gives the same mesh.
+        `seed` starts OpenCV's generator (GrabCut's clusters): the same clip gives the same mesh.
         Raises NoSubjectFound, and ModeUnavailable for a `mesh` of the user's own.
         """
         if mesh is not None:
-            raise ModeUnavailable("The silhouette pipeline cannot move a mesh of your own")
+            raise ModeUnavailable(
+                "The silhouette pipeline makes its own mesh and cannot move one of yours.",
+                hint="Leave `mesh` out, or ask a server that runs the ActionMesh pipeline.",
+            )
         preset = SILHOUETTE[mode]
         cv2.setRNGSeed(seed % 2**31)
         cutout = cut_out(clip.frames, reporter)
@@ -74,7 +77,7 @@ class SilhouettePipeline:
         tracker = Tracker(footage, reference, preset.control_nodes, Flow())
         if not len(tracker.sheet.triangles):
             raise _too_small()
-        track = tracker.run(preset.reanchor, smooth=True, tick=tick)
+        track = tracker.run(tick, reanchor=preset.reanchor)
 
         tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
         motion = lift(shape, tracker.sheet, track, reference, tick)

@@ -111,8 +111,9 @@ def keep_large_parts(mask: Mask, share: float) -> Mask:
         return mask
     area = stats[:, cv2.CC_STAT_AREA].copy()
     area[0] = 0
-    keep: Mask = area >= max(share * area.max(), 12)
-    return keep[label]
+    keep = area >= max(share * area.max(), 12)
+    out: Mask = keep[label]
+    return out
 
 
 def fill_pinholes(mask: Mask, share: float) -> Mask:
@@ -122,7 +123,8 @@ def fill_pinholes(mask: Mask, share: float) -> Mask:
     small = stats[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
     small[0] = False
     small[_border_labels(label)] = False
-    return mask | small[label]
+    out: Mask = mask | small[label]
+    return out
 
 
 def _border_labels(label: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -135,7 +137,8 @@ def _reaching_border(candidate: Mask) -> Mask:
     touching = np.zeros(count, bool)
     touching[_border_labels(label)] = True
     touching[0] = False
-    return touching[label]
+    out: Mask = touching[label]
+    return out
 
 
 def _see_through(exact: Mask, departure: Field, sharp: float) -> Mask:
@@ -163,7 +166,8 @@ def _with_evidence(mask: Mask, strong: Mask) -> Mask:
     size = np.bincount(label.ravel(), minlength=count)
     sure = np.bincount(label[strong], minlength=count) > 0.05 * size
     sure[0] = False
-    return sure[label]
+    out: Mask = sure[label]
+    return out
 
 
 def _peel(subject: Mask, departure: Field) -> Mask:

@@ -8,7 +8,7 @@ doubtful one. Knows no mesh.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -165,7 +165,7 @@ def _coverages(cutout: Cutout, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
     coverage = _coverages(cutout, shape)
     missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
-    facts = {"method": cutout.method, "frames": len(coverage)}
+    facts: dict[str, Any] = {"method": cutout.method, "frames": len(coverage)}
     if missing == len(coverage):
         raise NoSubjectFound(
             f"No subject was found in any of the {len(coverage)} frames "

@@ -64,8 +64,11 @@ class Tracker:
         self._rim = np.unique(self._rim_edges)
         self._best_overlap = footage.overlap(self.sheet.points, self.sheet.triangles, reference)
 
-    def run(self, reanchor: bool, smooth: bool, tick: Callable[[], None]) -> Track:
-        """Track outwards from the reference to both ends of the clip; `tick` after each frame."""
+    def run(self, tick: Callable[[], None], careful: bool = True, reanchor: bool = True) -> Track:
+        """Track outwards from the reference to both ends of the clip; `tick` after each frame.
+
+        `careful` tries momentum where flow fails and smooths over time.
+        """
         count = len(self.footage)
         track = np.empty((count, *self.sheet.points.shape))
         track[self.reference] = self.sheet.points
@@ -75,9 +78,9 @@ class Tracker:
             for t in range(self.reference + way, end, way):
                 before = track[t - way]
                 track[t] = self._step(before, t - way, t, momentum, glance)
-                momentum = track[t] - before
+                momentum = track[t] - before if careful else None
                 tick()
-        return self._smooth(track, tick) if smooth else track
+        return self._smooth(track, tick) if careful else track
 
     def _step(
         self,
@@ -168,10 +171,8 @@ class Tracker:
         weight = 0.5 * _CONTOUR_WEIGHT * _attraction(apart, reach)
         total = np.bincount(fetched, weight, len(rim))
         asked = total > 1e-3
-        wanted = np.stack(
-            [np.bincount(fetched, weight * outline.points[:, k], len(rim)) for k in (0, 1)], 1
-        )
-        wanted = wanted[asked] / total[asked, None]
+        sums = [np.bincount(fetched, weight * outline.points[:, k], len(rim)) for k in (0, 1)]
+        wanted = np.stack(sums, 1)[asked] / total[asked, None]
         pulls.append(Pull(self._rim[asked], wanted, np.minimum(total[asked], _CONTOUR_WEIGHT)))
         pulls.append(self._back_inside(points, outline))
         return pulls
@@ -192,7 +193,8 @@ class Tracker:
         np.add.at(normals, start, across)
         np.add.at(normals, end, across)
         normals = normals[self._rim]
-        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        out: Points = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        return out
 
     def _turned(self, points: Points) -> NDArray[np.bool_]:
         """Control triangles that are turned over, or nearly."""
@@ -226,7 +228,7 @@ class Tracker:
 
     def _smooth(self, track: Track, tick: Callable[[], None]) -> Track:
         """A Gaussian over time against jitter, then back onto each frame's outline."""
-        calm = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
+        calm: Track = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
         calm[self.reference] = track[self.reference]
         for t in range(len(calm)):
             if t != self.reference:

@@ -13,7 +13,8 @@ from silhouette.outline import Field
 def _disk(radius: float, side: int = 192) -> Field:
     y, x = np.mgrid[:side, :side]
     distance = radius - np.hypot(x - side / 2, y - side / 2)
-    return np.clip(distance + 0.5, 0, 1).astype(np.float32)
+    out: Field = np.clip(distance + 0.5, 0, 1).astype(np.float32)
+    return out
 
 
 def test_a_disk_becomes_about_a_ball() -> None:

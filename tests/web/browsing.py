@@ -97,6 +97,12 @@ class Tab:
         """Until the page shows a job that is not this one."""
         self.until(f"/job=/.test(location.hash) && !location.hash.endsWith('{job_id}')")
 
+    def picture(self, selector: str) -> bytes:
+        """A PNG of the element as it is now, moving or not: on a busy machine it is never still."""
+        box = self.page.locator(selector).bounding_box()
+        assert box is not None
+        return bytes(self.page.screenshot(clip=box, timeout=90_000))
+
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """Run a function of the page's language in the page."""
         return self.page.evaluate(script, argument)

@@ -88,7 +88,7 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
 def test_the_mesh_moves_in_step_with_the_video(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
-    tab = tab_at(server)
+    tab = tab_at(server, viewport={"width": 900, "height": 700})
     tab.open(f"#job={finished}")
     _wait_for_stage(tab)
     pictures, frames = set(), []
@@ -96,7 +96,7 @@ def test_the_mesh_moves_in_step_with_the_video(
         frames.append(tab.evaluate(BOTH_FRAMES))
         tab.page.wait_for_timeout(130)
     for _ in range(2):
-        pictures.add(tab.page.locator("#scene").screenshot())
+        pictures.add(tab.picture("#scene"))
         tab.page.wait_for_timeout(400)
     assert len(pictures) == 2, "two pictures of the moving mesh are the same"
     assert len({round(frame["mesh"], 3) for frame in frames}) >= 4, frames
@@ -121,7 +121,8 @@ def test_the_mesh_moves_in_step_with_the_video(
 def test_the_tools_change_what_is_seen(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
-    tab = tab_at(server, reduced_motion="reduce")
+    small = {"width": 900, "height": 700}
+    tab = tab_at(server, reduced_motion="reduce", viewport=small)
     tab.open(f"#job={finished}")
     _wait_for_stage(tab)
     assert tab.page.get_attribute("#play", "aria-label") == "Play", "less motion was asked for"
@@ -129,12 +130,11 @@ def test_the_tools_change_what_is_seen(
     drawn = tab.evaluate("() => actionmesh.scene.drawn")
     tab.page.wait_for_timeout(600)
     assert tab.evaluate("() => actionmesh.scene.drawn") == drawn, "it draws though nothing moves"
-    scene = tab.page.locator("#scene")
-    before = scene.screenshot()
+    before = tab.picture("#scene")
     for choose in ("text=Normals", "text=Clay", "#wireframe", "#grid", "#turntable"):
         tab.page.click(choose)
         tab.page.wait_for_timeout(300)
-        after = scene.screenshot()
+        after = tab.picture("#scene")
         assert after != before, f"{choose} changes nothing"
         before = after
 

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from errors import JobNotFound, ServiceError
+from executors.base import Progress
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
-
-from errors import JobNotFound, ServiceError
-from executors.base import Progress
 from job_store import JobStore
 from jobs import InputFacts, Job, JobStatus
 from logs import bound_to_job

@@ -13,6 +13,7 @@ export class Clip {
     this.file = file;
     this.isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
     this.url = URL.createObjectURL(file);
+    this.isOpen = false; // what follows is known once it is
     this.isPlayable = false;
     this.timesAreExact = false;
     this.times = null; // seconds at which frames are shown, or null
@@ -25,14 +26,8 @@ export class Clip {
 
   /** Read what can be read; resolves once the facts are there. */
   async open() {
-    if (this.isZip) return;
-    const [times] = await Promise.all([frameTimes(this.file), this._openVideo()]);
-    if (times) {
-      this.times = times;
-      this.timesAreExact = true;
-    } else if (this.isPlayable) {
-      this.times = await this._estimatedTimes();
-    }
+    if (!this.isZip) await this._read();
+    this.isOpen = true;
   }
 
   /** Frames per second on average, or null. */
@@ -62,6 +57,16 @@ export class Clip {
     this._video?.removeAttribute('src');
     this._video = null;
     this.isPlayable = false;
+  }
+
+  async _read() {
+    const [times] = await Promise.all([frameTimes(this.file), this._openVideo()]);
+    if (times) {
+      this.times = times;
+      this.timesAreExact = true;
+    } else if (this.isPlayable) {
+      this.times = await this._estimatedTimes();
+    }
   }
 
   async _openVideo() {

@@ -85,6 +85,10 @@ async function choose(file) {
   const opened = new Clip(file);
   clip = opened;
   resetFields();
+  say(byId('strip-text'), '');
+  fill(byId('strip'));
+  fill(byId('notices'));
+  byId('span').hidden = true;
   show(file.name, bytes(file.size));
   await opened.open();
   if (mine !== opening) return;
@@ -146,7 +150,7 @@ function resetFields() {
 
 /** Redraw whatever follows from the clip and the fields. */
 function refresh() {
-  if (!clip && !videoUrl) return;
+  if (clip ? !clip.isOpen : !videoUrl) return;
   const planned = clip ? plan(clip, samplingFields()) : null;
   byId('strip').parentElement.hidden = !clip;
   if (clip) showStrip(clip, planned);

@@ -23,8 +23,7 @@ QUICK = ("accept:committed", "report:motion", "promote:renamed", "change:finishe
 SLOW = (
     "write:.sequence:before_rename", "accept:input_synced", "accept:staged",
     "write:job.json:before_rename#1", "write:job.json:before_rename#2",
-    "write:job.json:before_rename#3", "write:job.json:before_rename#4",
-    "write:job.json:before_rename#5", "write:job.json:before_rename#6",
+    "write:job.json:before_rename#3",
     "change:running", "changed:running", "run:started",
     "report:extracting", "report:shape", "report:exporting", "report:rendering", "run:done",
     "write:result.json:before_rename", "promote:recorded", "finish:promoted", "changed:finished",

@@ -63,13 +63,13 @@ def _show(client: Client, cluster: LocalCluster, folder: Path) -> None:
 
 
 def _kill_one(client: Client, cluster: LocalCluster, jobs: list[str]) -> None:
-    """SIGKILL to an actor, once two jobs are at work."""
+    """SIGKILL to an actor, once each of the two has a job at work."""
     deadline = time.monotonic() + RUNNING_S
     while sum(_is_at_work(client.status(job_id)) for job_id in jobs) < 2:
         if time.monotonic() > deadline:
             raise Fault(f"no two jobs were running after {RUNNING_S:.0f} s")
         time.sleep(0.2)
-    say("kill", f"worker process {cluster.kill_an_actor()} of {cluster.actor_pids()} (SIGKILL)")
+    say("kill", f"process {cluster.kill_an_actor()}, which ran one of two jobs (SIGKILL)")
 
 
 def _is_at_work(job: dict[str, Any]) -> bool:

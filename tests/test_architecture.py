@@ -47,7 +47,9 @@ ALLOWED: dict[str, set[str]] = {
         "job_store", "jobs", "executors", "worker", "intake", "settings", "errors", "logs",
     },
     "job_queue": {"errors"},
-    "worker": {"job_queue", "job_store", "jobs", "durable", "estimates", "executors", "errors", "logs"},
+    "worker": {
+        "job_queue", "job_store", "jobs", "durable", "estimates", "executors", "errors", "logs",
+    },
     "api": {
         "api", "job_store", "jobs", "worker", "fetching", "intake", "pipeline", "executors",
         "webhooks", "retention",
@@ -58,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     } | LEAVES,
 }  # fmt: skip
 
-HEAVY = {"torch", "cv2", "scipy", "numpy", "embreex", "trimesh"}
+HEAVY = {"torch", "cv2", "scipy", "numpy", "embreex", "trimesh", "ray", "executors.ray"}
 
 
 def _sources() -> Iterator[tuple[str, Path]]:

@@ -47,7 +47,9 @@ def test_every_mode_is_explained(mode: str) -> None:
     assert f"`{mode}`" in README and f"`{mode}`" in DEPLOY
 
 
-@pytest.mark.parametrize("page", ["README.md", "deploy.md", "docs/api.md", "THIRD_PARTY.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "deploy.md", "docs/api.md", "docs/scale.md", "THIRD_PARTY.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -5,6 +5,7 @@
 #   PYTHON_DIGEST, CUDA_DIGEST   @sha256:... to hold the base images to one digest (deploy.md)
 #   RMBG_REVISION, ...           commits of the weights, as in deploy.md's settings
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
+#   DISO=                        leave diso out (it is CC BY-NC)
 #   PYTORCH3D=1                  also build pytorch3d (half an hour, and not needed)
 #   PREFETCH=1                   bake the weights in. NEVER PUBLISH SUCH AN IMAGE: see THIRD_PARTY.md
 # ActionMesh, RMBG and diso are noncommercial.
@@ -39,8 +40,10 @@ ARG DISO=diso==0.1.4
 ARG PYTORCH3D=0
 ENV CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${ARCHS} MAX_JOBS=4
 # without diso our own surface extraction is used, so a build that fails must say so and go on
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation "$DISO" \
- || echo "WARNING: $DISO was not built; the worker uses its own surface extraction" >&2
+RUN if [ -n "$DISO" ]; then \
+      /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation "$DISO" \
+      || echo "WARNING: $DISO was not built; the worker uses its own surface extraction" >&2; \
+    fi
 RUN if [ "$PYTORCH3D" = 1 ]; then \
       /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
         iopath portalocker "git+https://github.com/facebookresearch/pytorch3d@V0.7.8"; \

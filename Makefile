@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz ray-demo clean
+.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -48,6 +48,9 @@ fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads stra
 ray-demo: $(VENV)/.runtime  ## four jobs on a Ray cluster of two nodes on this machine; one is killed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-ray.txt
 	$(BIN)/python -m examples.ray_demo
+
+lock: $(VENV)/bin/python  ## the containers' packages anew, with their hashes (needs the network)
+	$(BIN)/python -m deploy.lock
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .mypy_cache .ruff_cache

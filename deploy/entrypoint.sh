@@ -9,8 +9,13 @@ if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then
   export HF_HOME=/app/weights # an image that was built with PREFETCH=1
 fi
 
+if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp
+  export TMPDIR="$JOBS_DIR/.tmp" HOME="$JOBS_DIR/.tmp"
+  mkdir -p "$TMPDIR" || true
+fi
+
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # a read-only root: the server says what is missing
+  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # not writable: the server says so
   # shellcheck disable=SC2086  # the words are meant to split
   if $as_worker true 2>/dev/null &&
     find "$JOBS_DIR" "$HF_HOME" ! -user worker -exec chown -h worker:worker {} + 2>/dev/null; then

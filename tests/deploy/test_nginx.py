@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -154,7 +155,8 @@ def test_events_arrive_while_the_job_runs(client: httpx.Client) -> None:
     assert arrived[0][1] < 1.0, "the first event was held back"
     assert arrived[-1][0] == "done"
     times = [when for _, when in arrived]
-    assert sum(later - earlier > 0.1 for earlier, later in zip(times, times[1:])) >= 4, times
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert sum(gap > 0.1 for gap in gaps) >= 4, times
 
 
 def test_an_upload_larger_than_the_limit_is_refused_in_our_words(client: httpx.Client) -> None:
@@ -181,16 +183,14 @@ def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
     assert client.get("/jobs").json()["code"] == "listing_disabled"
 
 
-def test_nginx_sends_a_gigabyte_for_a_fifth_of_our_cpu(
-    stack: Stack, tmp_path: Path, record_property: Any
-) -> None:
+def test_nginx_sends_a_gigabyte_for_a_fifth_of_our_cpu(stack: Stack, tmp_path: Path) -> None:
     job_id = _job_with_big_file(tmp_path / "jobs")
     with process_server(tmp_path) as alone:
         ours = _cpu_per_gb(alone.url, f"/outputs/{job_id}/mesh_000.glb", [alone.process.pid])
     pids = [stack.server.process.pid, stack.nginx.pid]
     handed_over = _cpu_per_gb(stack.nginx.url, stack.big_file, pids)
     found = f"{handed_over:.2f} s/GB through X-Accel, {ours:.2f} s/GB without"
-    record_property("cpu_per_gb", found)
+    logging.getLogger(__name__).info("%s", found)
     assert handed_over <= HIGHEST_RATIO * ours, found
 
 

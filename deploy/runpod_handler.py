@@ -1,0 +1,268 @@
+"""RunPod serverless: one job of theirs is one Task for our LocalExecutor, run by job_runner.py.
+
+`python -m deploy.runpod_handler` is the start command of the endpoint; with `--rp_serve_api` it is
+RunPod's own local test server. There is no HTTP API, no queue and no JOBS_DIR of ours here: those
+are the platform's business. A pod, and any other machine, runs `python main.py` instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import runpod
+from runpod.serverless.utils import rp_upload
+
+import logs
+from api.options import OPTION_NAMES, check_names, parse_options
+from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
+from executors.base import JobFailed, Progress, Result, Task, WorkerLost
+from executors.local import ChildOptions, LocalExecutor
+from intake.inspect import inspect
+from intake.url_guard import fetch
+from jobs import JobOptions
+from pipeline import PipelineChoice, choose_pipeline, find_gpu
+from settings import Settings
+
+RESULT_LIMIT_BYTES = 10_000_000
+"""What RunPod takes as the result of /run; 20 MB for /runsync, but who asked is not told to us."""
+ENVELOPE_BYTES = 100_000
+"""Room for everything in a result that is not a file."""
+TELL_EVERY_S = 1.0
+"""Each progress is an HTTP request of RunPod's own client, in a thread of its own."""
+FETCH_S = 300.0
+MAX_ATTEMPTS = 3
+BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
+MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
+OPTIONS = tuple(name for name in OPTION_NAMES if name != "webhook_url")
+FIELDS = (*OPTIONS, "video_base64", "files")
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The `input` of a RunPod job, checked. `files` are the names that are to be sent back."""
+
+    options: JobOptions
+    video: bytes | None
+    files: tuple[str, ...]
+
+
+class Handler:
+    """Takes RunPod's jobs one after another; the pipeline stays loaded between them."""
+
+    def __init__(self, settings: Settings, choice: PipelineChoice) -> None:
+        self._settings = settings
+        self._choice = choice
+        self._executor = LocalExecutor(
+            ChildOptions(choice.name, settings.job_timeout, log_format=settings.log_format)
+        )
+        # one thread for good: the child dies with the thread that started it
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+
+    def load(self) -> None:
+        """Begin to load the pipeline while no job is there."""
+        self._thread.submit(self._executor.start)
+
+    async def __call__(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The result as RunPod returns it; `error` says in one line what went wrong."""
+        folder = Path(tempfile.mkdtemp(prefix="job-"))
+        try:
+            request = parse_request(job.get("input"), self._choice)
+            task = await self._take_in(request, folder)
+            result = await self._run(task, _teller(job))
+            task = replace(task, attempt=result.extra["attempt"])
+            return await asyncio.to_thread(packed, result, task.workspace, request.files)
+        except JobFailed as failure:
+            return _refusal(failure.error)
+        except ServiceError as error:
+            return _refusal(error)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _take_in(self, request: Request, folder: Path) -> Task:
+        """Put the video in its place and look into it. Raises ServiceError."""
+        o, video = request.options, folder / "input"
+        if request.video is not None:
+            video.write_bytes(request.video)
+        else:
+            await fetch(
+                o.video_url or "",
+                video,
+                limit=self._settings.max_upload_size,
+                total_s=FETCH_S,
+                allow_private=self._settings.allow_private_urls,
+            )
+        facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
+        return Task(
+            job_id=folder.name,
+            attempt=1,
+            folder=folder,
+            container=facts.container,
+            mode=o.mode,
+            seed=o.seed,
+            start=o.start,
+            fps=o.fps,
+            max_frames=o.max_frames,
+            blender_export=o.blender_export,
+            formats=o.formats,
+        )
+
+    async def _run(self, task: Task, tell: Tell) -> Result:
+        """Raises JobFailed; a job that RunPod cancels is cancelled here too."""
+        cancelled = threading.Event()
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._thread, self._attempts, task, tell, cancelled)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([running])  # the next job must find the child free
+            running.exception()
+            raise
+
+    def _attempts(self, task: Task, tell: Tell, cancelled: threading.Event) -> Result:
+        def report(progress: Progress) -> None:
+            tell({**progress.as_record(), "percent": round(100 * progress.fraction, 1)})
+
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                result = self._executor.run(replace(task, attempt=attempt), report, cancelled)
+                return replace(result, extra={**result.extra, "attempt": attempt})
+            except WorkerLost as lost:
+                reason = str(lost)
+        raise JobFailed(WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}"))
+
+
+def parse_request(given: object, choice: PipelineChoice) -> Request:
+    """Fields as in POST /jobs, and `video_base64`, `files`. Raises ServiceError."""
+    if not isinstance(given, dict):
+        raise MissingInput("The job's `input` must be an object.")
+    check_names(given, FIELDS)
+    options = parse_options({name: given.get(name) for name in OPTIONS}, choice)
+    encoded = given.get("video_base64")
+    if encoded and options.video_url:
+        raise BothInputs("Both `video_base64` and `video_url` are there.")
+    if not encoded and not options.video_url:
+        raise MissingInput("The job has no video.", hint="Give `video_url` or `video_base64`.")
+    return Request(options, _decoded(encoded) if encoded else None, _names(given.get("files")))
+
+
+def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The result with its files: by URL where a bucket is set, else inside, as far as they fit.
+
+    Raises InvalidParameter for files that are not there or are too much.
+    """
+    known = {file.name: file for file in result.files}
+    if unknown := [name for name in names if name not in known]:
+        raise InvalidParameter(
+            f"The job made no file {unknown[0]}.", field="files", files=", ".join(known)
+        )
+    files = [known[name] for name in names or MAIN_FILES if name in known]
+    if not _has_bucket():
+        _check_size(sum(4 * ((file.bytes + 2) // 3) for file in files), names)
+    return {
+        "files": [
+            {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
+            | _content(folder / file.name)
+            for file in files
+        ],
+        "mesh": result.mesh,
+        "timings": result.timings,
+        "warnings": list(result.notices),
+    }
+
+
+def _has_bucket() -> bool:
+    return all(os.environ.get(name) for name in BUCKET)
+
+
+def _check_size(size: int, names: tuple[str, ...]) -> None:
+    if size + ENVELOPE_BYTES > RESULT_LIMIT_BYTES:
+        raise InvalidParameter(
+            f"The files {', '.join(names or MAIN_FILES)} make a result of {size} bytes; RunPod "
+            f"takes {RESULT_LIMIT_BYTES}.",
+            hint="Ask for fewer with `files`, or set on the endpoint, to get URLs: "
+            f"{', '.join(BUCKET)} (and BUCKET_NAME).",
+        )
+
+
+def _content(path: Path) -> dict[str, str]:
+    if not _has_bucket():
+        return {"base64": base64.b64encode(path.read_bytes()).decode()}
+    url = rp_upload.upload_file_to_bucket(
+        path.name,
+        str(path),
+        bucket_name=os.environ.get("BUCKET_NAME"),
+        prefix=f"actionmesh/{path.parent.parent.name}",
+    )
+    return {"url": url}
+
+
+def _decoded(encoded: object) -> bytes:
+    try:
+        return base64.b64decode(str(encoded).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise InvalidParameter(
+            "video_base64 must be the video's bytes in base64.", field="video_base64"
+        ) from None
+
+
+def _names(given: object) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise InvalidParameter(
+            f"files must be a list of names, not {json.dumps(given)[:80]}.", field="files"
+        )
+    return tuple(dict.fromkeys(given))
+
+
+def _refusal(error: ServiceError) -> dict[str, Any]:
+    """RunPod keeps `error` as text and shows it in the job's status."""
+    return {
+        "error": " ".join(part for part in (f"{error.code}:", error.message, error.hint) if part)
+    }
+
+
+def _teller(job: dict[str, Any]) -> Tell:
+    """Progress to RunPod at most once a second; a new stage at once."""
+    last: dict[str, Any] = {"at": 0.0, "stage": ""}
+
+    def tell(progress: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if progress["stage"] != last["stage"] or now - last["at"] >= TELL_EVERY_S:
+            last.update(at=now, stage=progress["stage"])
+            runpod.serverless.progress_update(job, progress)
+
+    return tell
+
+
+def main() -> None:
+    """Serve RunPod's queue until the platform ends us."""
+    settings = Settings.from_environment(os.environ)
+    logs.configure(settings.log_format)
+    handler = Handler(settings, choose_pipeline(settings.pipeline, find_gpu()))
+    handler.load()
+
+    async def handle(job: dict[str, Any]) -> dict[str, Any]:
+        return await handler(job)  # RunPod looks whether it is a coroutine function
+
+    runpod.serverless.start({"handler": handle})
+
+
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,12 @@ Nothing happens at import: `app` is made when somebody asks for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib.util
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -50,6 +52,7 @@ SILHOUETTE_MEMORY_MB = 4096
 REPLY_GRACE_S = 3
 """How long replies under way may take once the server was told to stop."""
 JOB_GRACE_S = 5.0
+DESCRIPTORS = 16_384
 THREADS = 32
 """For disk and ffmpeg: a slow disk or eight uploads being looked into must not starve the rest."""
 
@@ -132,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="io"))
     _announce(service)
+    _allow_many_connections()
     service.open_store()
     service.watching.open()
     service.webhooks.open()
@@ -179,6 +183,15 @@ async def _keep_house(service: Service) -> None:
             await asyncio.wait_for(service.sweep_soon.wait(), SWEEP_EVERY_S)
         except asyncio.TimeoutError:
             pass
+
+
+def _allow_many_connections() -> None:
+    """A shell allows 1,024 descriptors until asked for more: fewer than a thousand pollers need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announce(service: Service) -> None:

@@ -212,6 +212,17 @@ def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
     assert status(store, job_id) is JobStatus.FINISHED
 
 
+def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
+    store: JobStore,
+) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    job_id = submitted(store, worker)
+    worker.run_next(0)
+    assert (store.folder.of(job_id) / "input").exists()
+    Worker(store, FinishesAtOnce(), keep_input=False)._recover()
+    assert not (store.folder.of(job_id) / "input").exists()
+
+
 def test_places_are_reserved_before_bodies_arrive() -> None:
     queue = JobQueue(limit=2)
     queue.reserve()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -86,6 +88,21 @@ def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
     assert threads() <= max(threads_before, 40)  # the pool's 32 come one by one
     wait_until(lambda: faults(server.jobs_dir) == [], 20.0)
     assert len(server.below()) == 1
+
+
+def test_more_connections_are_held_than_a_shell_allows(make_server: MakeServer) -> None:
+    server = make_server()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server.start()  # it inherits the limit
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with ExitStack() as held:
+        for _ in range(400):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert server.answers()
+        wait_until(lambda: descriptors(server.pid) > 400)
 
 
 def test_twenty_uploads_at_once_are_all_answered(make_server: MakeServer, clip: Path) -> None:

@@ -26,23 +26,22 @@ from tests.servers import ProcessServer, process_server
 pytestmark = pytest.mark.slow
 
 BIG_MB = 10
-MEASURED_MB = 500
+MEASURED_MB = 300
+ROUNDS = 3
 HIGHEST_RATIO = 0.2
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A server, nginx before it, and a job with one big file."""
+    """A server, and nginx before it."""
 
     server: ProcessServer
     nginx: Nginx
-    big_file: str
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    big_file = f"/outputs/{_job_with_big_file(folder / 'jobs')}/mesh_000.glb"
     with ExitStack() as running:
         server = running.enter_context(
             process_server(
@@ -53,7 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             )
         )
         nginx = running.enter_context(nginx_before(server, folder / "nginx"))
-        yield Stack(server, nginx, big_file)
+        yield Stack(server, nginx)
 
 
 @pytest.fixture
@@ -185,25 +184,32 @@ def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
     assert client.get("/jobs").json()["code"] == "listing_disabled"
 
 
-def test_nginx_sends_a_gigabyte_for_a_fifth_of_our_cpu(stack: Stack, tmp_path: Path) -> None:
-    job_id = _job_with_big_file(tmp_path / "jobs")
+def test_nginx_sends_a_gigabyte_for_a_fifth_of_our_cpu(tmp_path: Path) -> None:
+    path = f"/outputs/{_job_with_big_file(tmp_path / 'jobs')}/mesh_000.glb"
     with process_server(tmp_path) as alone:
-        ours = _cpu_per_gb(alone.url, f"/outputs/{job_id}/mesh_000.glb", [alone.process.pid])
-    pids = [stack.server.process.pid, stack.nginx.pid]
-    handed_over = _cpu_per_gb(stack.nginx.url, stack.big_file, pids)
+        ours = _cpu_per_gb(alone.url, path, [alone.process.pid])
+        alone.process.terminate()
+        alone.process.wait(20)
+    with ExitStack() as running:
+        server = running.enter_context(process_server(tmp_path, ACCEL_PREFIX=ACCEL_PREFIX))
+        nginx = running.enter_context(nginx_before(server, tmp_path / "nginx"))
+        handed_over = _cpu_per_gb(nginx.url, path, [server.process.pid, nginx.pid])
     found = f"{handed_over:.2f} s/GB through X-Accel, {ours:.2f} s/GB without"
     logging.getLogger(__name__).info("%s", found)
     assert handed_over <= HIGHEST_RATIO * ours, found
 
 
 def _cpu_per_gb(url: str, path: str, pids: list[int]) -> float:
-    """Seconds of CPU of these processes for a GB of downloads, over kept connections."""
+    """Seconds of CPU of these processes for a GB of downloads: the best of some rounds."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     _download(connection, path)
-    before = sum(map(cpu_s, pids))
-    sent = sum(_download(connection, path) for _ in range(MEASURED_MB // BIG_MB))
+    spent = []
+    for _ in range(ROUNDS):
+        before = sum(map(cpu_s, pids))
+        sent = sum(_download(connection, path) for _ in range(MEASURED_MB // BIG_MB))
+        spent.append((sum(map(cpu_s, pids)) - before) / (sent / 1e9))
     connection.close()
-    return (sum(map(cpu_s, pids)) - before) / (sent / 1e9)
+    return min(spent)
 
 
 def _download(connection: http.client.HTTPConnection, path: str) -> int:

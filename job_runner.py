@@ -31,6 +31,7 @@ from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
 from video.frames import read_clip
+from video.sandbox import ProgramKilled
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,9 @@ class _LoadReporter:
 
 
 def is_unusable(error: ServiceError) -> bool:
-    """True if the process that saw this error must not be used again (a lost CUDA context)."""
+    """True if the process that saw this error must end, as after a lost CUDA context."""
+    if isinstance(error, ProgramKilled):  # memory is short: all of ours is given back, too
+        return True
     return isinstance(error, GpuError) and bool(error.facts.get("sticky"))
 
 

@@ -143,18 +143,18 @@ class Torture:
         self.server.start()
 
     def _kill_child(self) -> None:
-        self._kill_below("child.py")
+        self._kill_below("child.py", "child")
 
     def _kill_ffmpeg(self) -> None:
-        self._kill_below("ffmpeg")
+        self._kill_below("-nostdin", "ffmpeg")  # at work, not asked for its version
 
-    def _kill_below(self, name: str) -> None:
+    def _kill_below(self, mark: str, kind: str) -> None:
         self._wait_a_little()
-        found = [pid for pid in descendants(self.server.pid) if name in command(pid)]
+        found = [pid for pid in descendants(self.server.pid) if mark in command(pid)]
         if found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._chance.choice(found), signal.SIGKILL)
-                self.kills[name] += 1
+                self.kills[kind] += 1
         if not self.server.answers():
             self.broken["server died with its child"] += 1
 
@@ -190,8 +190,11 @@ class Torture:
         found = records(self.server.jobs_dir)
         self._count("lost job", self.client.kept - set(found))
         self.ended.update(found[job_id].status.value for job_id in self.client.kept & set(found))
-        failed = [job for job in found.values() if job.status is JobStatus.ERROR]
-        odd = {job.job_id for job in failed if (job.error or {}).get("code") != "worker_crashed"}
+        codes = {
+            job.job_id: str((job.error or {}).get("code"))
+            for job in found.values() if job.status is JobStatus.ERROR
+        }  # fmt: skip
+        odd = {f"{job_id} {code}" for job_id, code in codes.items() if code != "worker_crashed"}
         self._count("job failed though nobody was to blame", odd)
         for job_id in found:
             self.client.delete(job_id)

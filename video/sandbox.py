@@ -57,6 +57,10 @@ class OutOfTime(Exception):
     """The program was killed by our clock, or by its limit of CPU time."""
 
 
+class ProgramKilled(InternalError):
+    """Somebody else killed it: the kernel, most likely, for want of memory."""
+
+
 def launch(
     args: Sequence[str], *, limits: Limits = DECODE, **popen: Any
 ) -> subprocess.Popen[bytes]:
@@ -90,13 +94,19 @@ class Caged:
     """A running program: read its `stdout`, then `finish()`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], wall_s: float, chunks: Iterable[bytes] | None
+        self,
+        process: subprocess.Popen[bytes],
+        wall_s: float,
+        cpu_s: float,
+        chunks: Iterable[bytes] | None,
     ) -> None:
         assert process.stdout is not None and process.stderr is not None
         self.pid = process.pid
         self.stdout: IO[bytes] = process.stdout
         self._process = process
         self._wall_s = wall_s
+        self._cpu_s = cpu_s
+        self._cut_short = False
         self._late = threading.Event()
         self._feed_error: Exception | None = None
         self._errors = bytearray()
@@ -114,15 +124,18 @@ class Caged:
         """All of stdout up to `most` bytes; a program that says more is killed."""
         found = self.stdout.read(most + 1)
         if len(found) > most:
+            self._cut_short = True
             self._process.kill()
         return found[:most]
 
     def finish(self) -> tuple[int, str]:
         """Wait; exit status (negative: the signal) and the first 64 KB of stderr.
 
-        Raises OutOfTime, and what the chunks for stdin raised. Output that was not read is lost.
+        Raises OutOfTime, ProgramKilled, and what the chunks for stdin raised. Output that was not
+        read is lost.
         """
         self.stdout.close()
+        used_s = _cpu_s_at_its_end(self.pid)
         status = self._process.wait()
         self._drain.join()
         if self._feeder is not None:
@@ -133,6 +146,10 @@ class Caged:
         # ffmpeg catches SIGXCPU, says so and leaves in good order
         if self._late.is_set() or status == -signal.SIGXCPU or "received signal 24" in said:
             raise OutOfTime(f"{self._wall_s:g} s")
+        if status == -signal.SIGKILL and not self._cut_short:
+            if used_s >= self._cpu_s:  # a second after the signal that it may catch
+                raise OutOfTime(f"{self._cpu_s:g} s of CPU")
+            raise ProgramKilled("A program of this server was killed; memory may be short.")
         return status, said
 
     def close(self) -> None:
@@ -166,6 +183,16 @@ class Caged:
             self._feed_error = exc
 
 
+def _cpu_s_at_its_end(pid: int) -> float:
+    """Wait for a process without reaping it; the CPU seconds it took, infinite if not known."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, AttributeError):  # neither waitid nor /proc is everywhere
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
 @contextlib.contextmanager
 def running(
     args: Sequence[str],
@@ -189,7 +216,7 @@ def running(
         stderr=subprocess.PIPE,
         pass_fds=tuple(pass_fds),
     )
-    caged = Caged(process, wall_s, None if from_file else stdin)
+    caged = Caged(process, wall_s, limits.cpu_s, None if from_file else stdin)
     try:
         yield caged
     finally:

@@ -14,6 +14,7 @@ from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults
 from tests.faults.processes import command, is_alive
 from tests.faults.server import Server
+from tests.video.clips import numbered
 from tests.waiting import wait_until
 
 OBEYS_SEED = "tests.pipelines:ObeysSeed"
@@ -66,6 +67,31 @@ def test_a_job_that_ruins_its_child_ends_and_the_next_is_unharmed(
 
 
 @pytest.mark.slow
+def test_a_killed_decoder_costs_one_attempt_and_the_video_is_not_blamed(
+    fork_server: MakeServer, tmp_path: Path
+) -> None:
+    server = fork_server(OBEYS_SEED).start()
+    clip = numbered(tmp_path / "long.mp4", 120, size=(640, 480))  # some time to decode
+    killed: list[int] = []
+
+    def kill_one() -> bool:
+        for pid in server.below():
+            running = "attempt 1 starts" in server.said()
+            if running and "-nostdin" in command(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                return True
+        return False
+
+    job_id = server.submit(clip, max_frames=31)
+    wait_until(kill_one)
+    assert server.wait_for(job_id)["status"] == "finished"
+    assert "attempt 1 lost" in server.said() or "no preview" in server.said() or not killed
+    assert_the_next_job_is_unharmed(server, clip)
+
+
+@pytest.mark.slow
 def test_a_child_killed_while_idle_is_replaced(fork_server: MakeServer, clip: Path) -> None:
     server = fork_server().start()
     server.wait_for(server.submit(clip))
@@ -94,7 +120,7 @@ def test_a_stopped_ffmpeg_ends_with_its_job(fork_server: MakeServer, clip: Path)
 
     def stop_one() -> bool:
         for pid in server.below():
-            if "ffmpeg" in command(pid) and server.job(job_id)["status"] == "running":
+            if "-nostdin" in command(pid) and server.job(job_id)["status"] == "running":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
                     stopped.add(pid)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from errors import InternalError
-from video.sandbox import Limits, OutOfTime, ffmpeg_path, launch, running
+from video.sandbox import Caged, Limits, OutOfTime, ProgramKilled, ffmpeg_path, launch, running
 
 ROOT = Path(__file__).resolve().parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits and PDEATHSIG are Linux's")
@@ -97,6 +97,31 @@ def test_the_clock_ends_a_program_that_hangs() -> None:
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
     assert time.monotonic() - began < 10
+
+
+@LINUX
+def test_a_program_that_somebody_killed_is_told_from_one_that_failed() -> None:
+    with running(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
+        os.kill(ffmpeg.pid, signal.SIGKILL)
+        with pytest.raises(ProgramKilled):
+            ffmpeg.finish()
+
+
+@LINUX
+def test_the_kernels_own_kill_for_too_much_cpu_is_out_of_time() -> None:
+    stubborn = "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
+    process = launch(
+        [sys.executable, "-c", stubborn],
+        limits=Limits(cpu_s=1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    caged = Caged(process, wall_s=60, cpu_s=1, chunks=None)
+    try:
+        with pytest.raises(OutOfTime, match="of CPU"):
+            caged.finish()
+    finally:
+        caged.close()
 
 
 def test_a_program_that_says_too_much_is_cut_short() -> None:

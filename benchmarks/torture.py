@@ -1,5 +1,5 @@
 """Kills servers and children at random under load, and counts what breaks: `python -m
-benchmarks.torture 1000 [seed]`.
+benchmarks.torture 1000 [seed]`. Ctrl-C ends it early, in good order.
 
 One JOBS_DIR, one server after another on it, a client that sends, cancels and deletes all the
 while. After each death of the server the files are read as they lie; every now and then everything
@@ -102,23 +102,28 @@ class Torture:
         self.broken: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+        self.enough = threading.Event()
         self._chance = chance
 
     def run(self, count: int) -> None:
         """So many kills."""
         self.server.start()
         self.client.start()
-        while (done := self.kills.total()) < count:
-            kind = self._chance.choices(("server", "step", "child", "ffmpeg"), (45, 15, 30, 10))[0]
-            getattr(self, f"_kill_{kind}")()
-            if self.kills.total() > done and self.kills.total() % REST_EVERY == 0:
-                self.rest()
-                self.client.resting.clear()
-                say(f"{self.kills.total()} kills, broken: {dict(self.broken)}")
+        while self.kills.total() < count and not self.enough.is_set():
+            self._kill_once()
         self.rest()
         if self.server.stop() != 0:
             self.broken["bad exit"] += 1
         self._look_at_the_dead()
+
+    def _kill_once(self) -> None:
+        done = self.kills.total()
+        kind = self._chance.choices(("server", "step", "child", "ffmpeg"), (45, 15, 30, 10))[0]
+        getattr(self, f"_kill_{kind}")()
+        if self.kills.total() // REST_EVERY > done // REST_EVERY:
+            self.rest()
+            self.client.resting.clear()
+            say(f"{self.kills.total()} kills, broken: {dict(self.broken)}")
 
     # --- kinds of death
 
@@ -170,6 +175,9 @@ class Torture:
         except AssertionError:
             self.broken["orphans"] += 1
             say(f"orphans: {[command(pid) for pid in self.server.orphans()]}")
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # adopted, and dead by now
+                pass
         was_resting = self.client.resting.is_set()
         self.client.rest()  # its books are in order once its last request has failed
         found = records(self.server.jobs_dir)
@@ -231,6 +239,8 @@ def main(arguments: list[str]) -> int:
         server = ForkedServer(nursery, Path(folder))
         client = Client(f"http://127.0.0.1:{server.port}", clip, chance)
         torture = Torture(server, client, chance)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: torture.enough.set())
         began = time.monotonic()
         try:
             torture.run(count)

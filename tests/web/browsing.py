@@ -79,8 +79,14 @@ class Tab:
     @property
     def percent(self) -> int:
         """The big figure; -1 while there is none."""
-        figure = self.page.locator("#live-figure.is-percent")
-        return int(figure.inner_text()) if figure.count() else -1
+        return self.glance()[0]
+
+    def glance(self) -> tuple[int, str]:
+        """The big figure and the title, both of the same moment."""
+        figure, title = self.evaluate(
+            "() => [document.querySelector('#live-figure.is-percent')?.innerText, document.title]"
+        )
+        return int(figure) if figure else -1, title
 
     def wait_for_status(self, status: str, timeout_s: float = 30) -> None:
         """Until the job on the page has this status."""

@@ -68,8 +68,9 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     seen, titles, saw_anchor = [], set(), False
     tab.page.wait_for_selector("#live:not([hidden])")
     while tab.page.get_attribute("#job", "data-status") in ("queued", "running"):
-        seen.append(tab.percent)
-        titles.add(tab.page.title())
+        percent, title = tab.glance()
+        seen.append(percent)
+        titles.add(title)
         saw_anchor = saw_anchor or bool(tab.evaluate("() => actionmesh.scene?.drawn > 0"))
         tab.page.wait_for_timeout(150)
     tab.wait_for_status("finished")

@@ -14,7 +14,7 @@ from tests.servers import ProcessServer, process_server
 
 
 def pytest_configure() -> None:
-    """A run in the background ignores SIGINT, and so would the programs that our tests interrupt."""
+    """A run in the background ignores SIGINT; so would the programs that our tests interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -7,6 +7,7 @@ other backgrounds, whose truth is that alpha. The tests use the same functions.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -92,26 +93,38 @@ def as_clip(frames: NDArray[np.uint8], fps: float = 12.0) -> Clip:
     return Clip(frames, fps, SourceFacts(width, height, count, fps, tuple(range(count))))
 
 
-def load_samples(media: Path) -> list[Sample]:
-    """All test clips: alpha, its ping-pong of 31 frames, and every background."""
-    samples = []
+def sample_names(media: Path) -> list[str]:
+    """Of each subject: with alpha, its ping-pong of 31 frames, and before every background."""
+    names = []
     for archive in sorted((media / "clips").glob("*_alpha.zip")):
         subject = archive.stem.removesuffix("_alpha")
-        with zipfile.ZipFile(archive) as file:
-            names = sorted(name for name in file.namelist() if name.endswith(".png"))
-            raw = [np.frombuffer(file.read(name), np.uint8) for name in names]
-        rgba = np.stack(
-            [cv2.cvtColor(cv2.imdecode(r, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA) for r in raw]
-        )
-        truth = rgba[..., 3] > 127
-        samples.append(Sample(f"{subject} alpha", as_clip(rgba), truth))
-        order = [*range(16), *range(14, -1, -1)]
-        samples.append(Sample(f"{subject} alpha 31", as_clip(rgba[order]), truth[order]))
+        names += [f"{subject} alpha", f"{subject} alpha 31"]
         for video in sorted(archive.parent.glob(f"{subject}_*.mp4")):
-            frames = _read_video(video)
-            background = video.stem.removeprefix(f"{subject}_")
-            samples.append(Sample(f"{subject} {background}", as_clip(frames), truth[: len(frames)]))
-    return samples
+            names.append(f"{subject} {video.stem.removeprefix(f'{subject}_')}")
+    return names
+
+
+def load_sample(media: Path, name: str) -> Sample:
+    """One clip by the name that `sample_names` gives it."""
+    subject, background, *more = name.split()
+    rgba = _read_archive(media / "clips" / f"{subject}_alpha.zip")
+    truth = rgba[..., 3] > 127
+    if background == "alpha":
+        order = [*range(16), *range(14, -1, -1)] if more else list(range(16))
+        return Sample(name, as_clip(rgba[order]), truth[order])
+    frames = _read_video(media / "clips" / f"{subject}_{background}.mp4")
+    return Sample(name, as_clip(frames), truth[: len(frames)])
+
+
+def _read_archive(path: Path) -> NDArray[np.uint8]:
+    """The PNG frames of a zip as RGBA, in the order of their names."""
+    frames = []
+    with zipfile.ZipFile(path) as file:
+        for name in sorted(name for name in file.namelist() if name.endswith(".png")):
+            encoded = np.frombuffer(file.read(name), np.uint8)
+            decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+            frames.append(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
+    return np.stack(frames)
 
 
 def _read_video(path: Path) -> NDArray[np.uint8]:
@@ -134,7 +147,10 @@ def measure(mesh: MeshSequence, sample: Sample) -> Figures:
     xy = mesh.vertices[:, :, :2].astype(np.float64) * (1, -1)
     scale, shift = _register(xy, mesh.faces, sample.truth)
     pixels = xy * scale + shift
-    overlaps = [_iou(p, mesh.faces, m) for p, m in zip(pixels, sample.truth, strict=True)]
+    overlaps = [
+        _iou(_draw(p, mesh.faces, mask.shape), mask)
+        for p, mask in zip(pixels, sample.truth, strict=True)
+    ]
     areas = np.stack([_doubled_areas(vertices, mesh.faces) for vertices in mesh.vertices])
     facing = np.stack([_doubled_areas_seen(p, mesh.faces) for p in pixels]) / scale**2
     usual = np.sign(np.median(facing / areas, axis=0))
@@ -165,34 +181,43 @@ def _register(
     mesh_low, mesh_high = xy.min(axis=(0, 1)), xy.max(axis=(0, 1))
     scale = float((high - low).max() / (mesh_high - mesh_low)[(high - low).argmax()])
     shift = (low + high) / 2 - scale * (mesh_low + mesh_high) / 2
-    best = np.array([scale, *shift])
-    step = np.array([0.01 * scale, 1.5, 1.5])
-    few = range(0, len(truth), 4)
+    few = range(0, len(truth), 3)
+    drawn = [_draw(xy[t] * scale + shift, faces, truth[t].shape) for t in few]
+    middle = (low + high) / 2
 
-    def score(guess: NDArray[np.float64]) -> float:
-        return float(np.mean([_iou(xy[t] * guess[0] + guess[1:], faces, truth[t]) for t in few]))
+    def score(nudge: NDArray[np.float64]) -> float:
+        """Overlap after growing by nudge[0] about the middle and moving by the rest."""
+        grow = np.column_stack([nudge[0] * np.eye(2), (1 - nudge[0]) * middle + nudge[1:]])
+        masks = [
+            cv2.warpAffine(mask.astype(np.uint8), grow, mask.shape[::-1]) > 0 for mask in drawn
+        ]
+        return float(np.mean([_iou(mask, truth[t]) for mask, t in zip(masks, few, strict=True)]))
 
+    best, step = np.array([1.0, 0.0, 0.0]), np.array([0.04, 16.0, 16.0])
     top = score(best)
-    for _ in range(4):
-        for axis in range(3):
-            for sign in (-1, 1):
-                guess = best.copy()
-                guess[axis] += sign * step[axis]
-                if (value := score(guess)) > top:
-                    best, top = guess, value
+    for _ in range(8):
+        for change in (*np.eye(3), *-np.eye(3)) * step * 2:
+            guess = best + change
+            if (value := score(guess)) > top:
+                best, top = guess, value
         step /= 2
-    return float(best[0]), best[1:]
+    return scale * float(best[0]), best[0] * shift + (1 - best[0]) * middle + best[1:]
 
 
-def _iou(pixels: NDArray[np.float64], faces: NDArray[np.int32], mask: NDArray[np.bool_]) -> float:
-    """Of the triangles that face the viewer, drawn one by one, and the mask."""
+def _draw(
+    pixels: NDArray[np.float64], faces: NDArray[np.int32], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """The triangles that face the viewer, one by one, to a sixteenth of a pixel."""
     corners = pixels[faces]
-    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    front = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0
-    drawn = np.zeros(mask.shape, np.uint8)
+    front = _doubled_areas_seen(pixels, faces) < 0
+    drawn = np.zeros(shape, np.uint8)
     for corner in np.round(corners[front] * 2**_SUBPIXEL_BITS).astype(np.int32):
         cv2.fillConvexPoly(drawn, corner, 1, shift=_SUBPIXEL_BITS)
-    mesh = drawn > 0
+    out: NDArray[np.bool_] = drawn > 0
+    return out
+
+
+def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
@@ -208,9 +233,10 @@ def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: Sample
     errors = []
     for frame, mask, where in zip(sample.clip.frames, sample.truth, pixels, strict=True):
         inside = _look_up(mask.astype(np.float32), where[front]) > 0.99
-        found = _look_up(np.ascontiguousarray(frame[..., :3]), where[front])
-        errors.append(np.abs(found[inside].astype(float) - expected[front][inside]).mean())
-    return float(np.nanmean(errors))
+        if inside.any():
+            found = _look_up(np.ascontiguousarray(frame[..., :3]), where[front])
+            errors.append(float(np.abs(found - expected[front])[inside].mean()))
+    return float(np.mean(errors)) if errors else float("nan")
 
 
 def _look_up(image: NDArray[np.generic], where: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -253,18 +279,55 @@ def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
     return mesh, notes, time.process_time() - start
 
 
-def _row(sample: Sample, mode: Mode) -> str:
-    """One line of the table. Peak RSS is this process's, so one process per row."""
-    mesh, notes, cpu_s = run_one(sample, mode)
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    f = Figures(**asdict(measure(mesh, sample)))
-    stages = " ".join(f"{name} {seconds:.1f}" for name, seconds in notes.stages.items())
-    return (
-        f"| {sample.name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
-        f"| {100 * f.turned:.2f} | {f.degenerate} | {'yes' if f.watertight else 'NO'} "
-        f"| {f.volume:.3f} | {f.jitter:.2f} | {f.vertices} | {f.texture_kb:.0f} "
-        f"| {cpu_s:.1f} | {rss_mb:.0f} | {stages} |"
+@dataclass(frozen=True)
+class Report:
+    """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it."""
+
+    figures: Figures
+    cpu_s: float
+    rss_mb: float
+    stages: dict[str, float]
+    notices: list[str]
+
+    def row(self, name: str, mode: Mode) -> str:
+        """One line of the table."""
+        f = self.figures
+        stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.stages.items())
+        return (
+            f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
+            f"| {100 * f.turned:.2f} | {f.degenerate} | {'yes' if f.watertight else 'NO'} "
+            f"| {f.volume:.3f} | {f.jitter:.2f} | {f.vertices} | {f.texture_kb:.0f} "
+            f"| {self.cpu_s:.1f} | {self.rss_mb:.0f} | {stages} |"
+        )
+
+
+def report_alone(name: str, mode: Mode) -> Report:
+    """Run one clip in a process of its own, on one core: only so are time and memory its own."""
+    one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [sys.executable, "-m", "benchmarks.silhouette", "--report", name, mode]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, **one_core},
+        stdout=subprocess.PIPE,
+        check=True,
     )
+    record = json.loads(done.stdout)
+    return Report(**{**record, "figures": Figures(**record["figures"])})
+
+
+def _report(name: str, mode: Mode) -> Report:
+    cv2.setNumThreads(1)
+    wanted = load_sample(_media(), name)
+    mesh, notes, cpu_s = run_one(wanted, mode)
+    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Report(measure(mesh, wanted), cpu_s, rss_mb, notes.stages, notes.notices)
+
+
+def _media() -> Path:
+    if not os.environ.get("TEST_MEDIA"):
+        sys.exit("TEST_MEDIA is not set: the folder that holds clips/")
+    return Path(os.environ["TEST_MEDIA"])
 
 
 HEADER = """\
@@ -274,22 +337,17 @@ HEADER = """\
 
 
 def main(words: list[str]) -> None:
-    """Print the table, one process per row, on one core."""
-    media = os.environ.get("TEST_MEDIA")
-    if not media:
-        sys.exit("TEST_MEDIA is not set: the folder that holds clips/")
-    if len(words) == 3 and words[0] == "--row":
-        cv2.setNumThreads(1)
-        wanted = next(s for s in load_samples(Path(media)) if s.name == words[1])
-        print(_row(wanted, next(mode for mode in MODES if mode == words[2])))
+    """Print the table, one process per row."""
+    if len(words) == 3 and words[0] == "--report":
+        mode = next(mode for mode in MODES if mode == words[2])
+        print(json.dumps(asdict(_report(words[1], mode))))
         return
+    names = sample_names(_media())
     print(HEADER)
-    one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    for sample in load_samples(Path(media)):
+    for name in names:
         for mode in MODES:
-            if all(word in f"{sample.name} {mode}".split() for word in words):
-                row = [sys.executable, "-m", "benchmarks.silhouette", "--row", sample.name, mode]
-                subprocess.run(row, check=True, env={**os.environ, **one_core})
+            if all(word in f"{name} {mode}".split() for word in words):
+                print(report_alone(name, mode).row(name, mode), flush=True)
 
 
 if __name__ == "__main__":

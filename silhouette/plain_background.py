@@ -171,16 +171,15 @@ def _with_evidence(mask: Mask, strong: Mask) -> Mask:
 
 
 def _peel(subject: Mask, departure: Field) -> Mask:
-    """Take off at most three pixels of rim that are more backdrop than subject.
+    """Take off the rim's pixels that are more backdrop than subject, one pixel deep.
 
-    A mixed pixel departs by alpha times what the pure subject next to it departs by.
+    A mixed pixel departs by alpha times what the pure subject next to it departs by. Going deeper
+    loses bright rims before bright walls (measured: 0.5 IoU points at three pixels).
     """
     pure = cv2.dilate(np.where(subject, departure, 0).astype(np.float32), np.ones((9, 9), np.uint8))
-    mixed = departure < 0.5 * pure
-    for _ in range(3):
-        core = cv2.erode(subject.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        subject = core | (subject & ~mixed)
-    return subject
+    core = cv2.erode(subject.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    out: Mask = core | (subject & (departure >= 0.5 * pure))
+    return out
 
 
 def _open(mask: Mask) -> Mask:

@@ -14,7 +14,7 @@ from meshes.sequence import Texture
 from silhouette.outline import Field, Points
 
 _JPEG_QUALITY = 88
-_RIM_PX = 2
+_RIM_PX = 3
 
 
 def paint(image: NDArray[np.uint8], alpha: Field, points: Points) -> Texture:

@@ -1,0 +1,81 @@
+"""Real clips against the bars of the product: shape, colour, soundness, time and memory.
+
+They need TEST_MEDIA; each clip runs alone in its own process on one core, as the benchmark does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.silhouette import Report, report_alone, sample_names
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not os.environ.get("TEST_MEDIA"), reason="TEST_MEDIA is not set"),
+]
+
+_MEDIA = Path(os.environ.get("TEST_MEDIA") or "/nowhere")
+_NAMES = sample_names(_MEDIA)
+_MOST_RSS_MB = 700
+
+
+def _assert_sound(report: Report, turned: float) -> None:
+    assert report.figures.watertight
+    assert report.figures.volume > 0
+    assert report.figures.degenerate == 0
+    assert report.figures.turned <= turned
+    assert report.figures.photo <= 35
+    assert report.figures.texture_kb <= 512
+    assert report.rss_mb <= _MOST_RSS_MB
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" alpha")])
+def test_16_frames_with_alpha(name: str) -> None:
+    report = report_alone(name, "default")
+    _assert_sound(report, 0.0015)
+    assert report.figures.iou_mean >= 0.97
+    assert report.figures.iou_worst >= 0.93
+    assert report.cpu_s <= 10
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" 31")])
+def test_31_frames_with_alpha(name: str) -> None:
+    report = report_alone(name, "default")
+    _assert_sound(report, 0.0015)
+    assert report.figures.iou_mean >= 0.97
+    assert report.figures.iou_worst >= 0.90
+    assert report.cpu_s <= 16
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in _NAMES if name.split()[-1] in ("white", "green", "shadow")]
+)
+def test_plain_backgrounds(name: str) -> None:
+    report = report_alone(name, "default")
+    _assert_sound(report, 0.0015)
+    assert report.figures.iou_mean >= 0.95
+    assert report.notices == []
+    assert report.cpu_s <= 10
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith("busymove")])
+def test_busy_backgrounds(name: str) -> None:
+    report = report_alone(name, "default")
+    _assert_sound(report, 0.015)
+    assert report.figures.iou_mean >= 0.70
+    assert "low_confidence_segmentation" in report.notices
+    assert report.cpu_s <= 14
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" alpha")])
+def test_faster_modes_are_cheaper_and_still_fit(name: str) -> None:
+    default, fast, least = (report_alone(name, m) for m in ("default", "fast", "fast_low_ram"))
+    for report in (fast, least):
+        _assert_sound(report, 0.0015)
+        assert report.figures.iou_mean >= 0.93
+    assert fast.cpu_s < 0.8 * default.cpu_s
+    assert least.cpu_s < fast.cpu_s

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench lock clean
+.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.pace import slowness
 from meshes.sequence import MeshSequence
 from presets import MODES, Mode
 from silhouette.inflation import is_closed, volume
@@ -281,10 +282,14 @@ def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
 
 @dataclass(frozen=True)
 class Report:
-    """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it."""
+    """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it.
+
+    `slowness` is the machine's at that time, see benchmarks/pace.py.
+    """
 
     figures: Figures
     cpu_s: float
+    slowness: float
     rss_mb: float
     stages: dict[str, float]
     notices: list[str]
@@ -297,7 +302,7 @@ class Report:
             f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
             f"| {100 * f.turned:.2f} | {f.degenerate} | {'yes' if f.watertight else 'NO'} "
             f"| {f.volume:.3f} | {f.jitter:.2f} | {f.vertices} | {f.texture_kb:.0f} "
-            f"| {self.cpu_s:.1f} | {self.rss_mb:.0f} | {stages} |"
+            f"| {self.cpu_s:.1f} | {self.slowness:.1f} | {self.rss_mb:.0f} | {stages} |"
         )
 
 
@@ -319,9 +324,11 @@ def report_alone(name: str, mode: Mode) -> Report:
 def _report(name: str, mode: Mode) -> Report:
     cv2.setNumThreads(1)
     wanted = load_sample(_media(), name)
+    before = slowness()
     mesh, notes, cpu_s = run_one(wanted, mode)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Report(measure(mesh, wanted), cpu_s, rss_mb, notes.stages, notes.notices)
+    pace = (before + slowness()) / 2
+    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, notes.stages, notes.notices)
 
 
 def _media() -> Path:
@@ -332,8 +339,8 @@ def _media() -> Path:
 
 HEADER = """\
 | clip | mode | IoU mean | IoU worst | photo | turned % | degenerate | watertight | volume \
-| jitter | vertices | texture kB | CPU s | RSS MB | CPU by stage |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+| jitter | vertices | texture kB | CPU s | slowness | RSS MB | CPU by stage |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def main(words: list[str]) -> None:

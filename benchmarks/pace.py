@@ -1,0 +1,41 @@
+"""How slow this machine is at the moment: CPU seconds of a fixed piece of work against its usual.
+
+CPU time of the same work varies threefold between machines, and on one that others share. A bar in
+seconds is meant for a machine of the usual pace; the tests stretch it by `slowness`, measured in
+the same process, just before and after.
+"""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+from scipy.sparse import diags
+from scipy.sparse.linalg import splu
+
+USUAL_S = 0.125
+"""What `fixed_work` took on one core of an AMD EPYC, of a machine with little else to do."""
+
+
+def slowness() -> float:
+    """1 at the usual pace or faster, 2 where the same work takes twice the CPU time."""
+    start = time.process_time()
+    fixed_work()
+    return max(1.0, (time.process_time() - start) / USUAL_S)
+
+
+def fixed_work() -> None:
+    """Optical flow and sparse factorisations, as the silhouette pipeline mostly does."""
+    chance = np.random.default_rng(1)
+    picture = cv2.resize(chance.integers(0, 255, (48, 48), np.uint8), (384, 384))
+    moved = np.roll(picture, 5, axis=1)
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    side = 50
+    rungs = [np.full(side**2 - abs(k), w) for k, w in ((0, 4.1), (1, -1), (-1, -1))]
+    far = [np.full(side**2 - side, -1.0)] * 2
+    system = diags([*rungs, *far], [0, 1, -1, side, -side], format="csc")
+    for _ in range(4):
+        flow.calc(picture, moved, None)
+        for _ in range(3):
+            splu(system).solve(chance.random((side**2, 2)))

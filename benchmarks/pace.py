@@ -30,7 +30,7 @@ def fixed_work() -> None:
     chance = np.random.default_rng(1)
     picture = cv2.resize(chance.integers(0, 255, (48, 48), np.uint8), (384, 384))
     moved = np.roll(picture, 5, axis=1)
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     side = 50
     rungs = [np.full(side**2 - abs(k), w) for k, w in ((0, 4.1), (1, -1), (-1, -1))]
     far = [np.full(side**2 - side, -1.0)] * 2

@@ -44,7 +44,6 @@ class JobsFolder:
         self._quarantine = root / ".quarantine"
         self._expired = root / ".expired"
         self._webhooks = root / ".webhooks"
-        self._webhooks = root / ".webhooks"
         self._lock_descriptor: int | None = None
         self._sequence = 0
         self._reserved = 0

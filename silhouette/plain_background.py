@@ -92,7 +92,9 @@ def cut_from_backdrop(image: NDArray[np.uint8], backdrop: Backdrop) -> Mask:
 
     chroma = np.hypot(away[..., 1], away[..., 2])
     darker = (away[..., 0] < 0) & (away[..., 0] > -0.40 * backdrop.colour[..., 0])
-    shadow = (chroma < 5) & darker & (texture < 1.2)
+    soft = (chroma < 5) & (texture < 1.2)
+    colourless = (chroma < 1.5) & (texture < 3.0)  # its rim may be steep, where fur has some hue
+    shadow = darker & (soft | colourless)
     background = _reaching_border((departure < max(5.0, 3 * backdrop.spread)) | shadow)
     exact = (departure < max(2.5, 1.7 * backdrop.spread)) & (texture < 1.2) & ~background
     background |= _see_through(exact, departure, 0.6 * strong)

@@ -1,0 +1,30 @@
+"""Where the subject is, held to the masks that the figures were drawn with."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from silhouette.plain_background import cut_from_backdrop, fit_backdrop
+from tests.silhouette.figures import Frames, before, plain, walker
+
+
+def _shadowed(wall: Frames, rim_px: float) -> Frames:
+    """A contact shadow under the walker's feet, a third darker, with a rim of `rim_px` pixels."""
+    side = len(wall)
+    shade = np.zeros((side, side), np.float32)
+    feet, reach = (side // 2, round(0.85 * side)), (side // 3, side // 20)
+    cv2.ellipse(shade, feet, reach, 0, 0, 360, 1.0, -1)
+    shade = cv2.GaussianBlur(shade, (0, 0), rim_px)
+    out: Frames = (wall * (1 - 0.35 * shade[..., None])).astype(np.uint8)
+    return out
+
+
+@pytest.mark.parametrize("rim_px", [5.0, 8.0, 14.0])
+def test_a_shadow_is_background_however_steep_its_rim(rim_px: float) -> None:
+    frames, masks = walker(count=1, side=512)
+    picture = before(frames, masks, _shadowed(plain(512, (186, 186, 184)), rim_px))[0]
+    found = cut_from_backdrop(picture, fit_backdrop(picture))
+    overlap = np.count_nonzero(found & masks[0]) / np.count_nonzero(found | masks[0])
+    assert overlap > 0.97

@@ -122,8 +122,7 @@ class Job:
     def _to(self, status: JobStatus, **changes: Any) -> Job:
         if status not in _LEGAL[self.status]:
             raise AlreadyFinished(
-                f"This job is {self.status.value}; it cannot become {status.value}.",
-                job_status=self.status.value,
+                f"This job has ended: it is {self.status.value}.", job_status=self.status.value
             )
         return self.changed(status=status, **changes)
 

@@ -95,8 +95,7 @@ async def cancel_job(job_id: str, request: Request) -> Response:
     job = await service.find(job_id)
     if job.waiting_for_input:
         service.fetcher.cancel(job_id)
-    if job.status is not JobStatus.CANCELLED:  # asking twice is no mistake
-        job = await asyncio.to_thread(service.worker.cancel, job_id)
+    job = await asyncio.to_thread(service.worker.cancel, job_id)
     body = {"job_id": job_id, "status": job.status.value}
     if job.status is JobStatus.RUNNING:
         return JsonReply({**body, "cancel_requested": True}, 202)

@@ -254,7 +254,8 @@ def test_a_queued_job_is_cancelled_at_once(serve: Serve, gate: WaitsForPermissio
         assert response.status_code == 200
         assert response.json() == {"job_id": queued, "status": "cancelled"}
         keys_are_documented(client.get(f"/jobs/{queued}").json())
-        assert client.post(f"/jobs/{queued}/cancel").status_code == 200
+        again = refused(client.post(f"/jobs/{queued}/cancel"), 409, "already_finished")
+        assert again["job_status"] == "cancelled"
         assert client.get(f"/jobs/{running}").json()["status"] == "running"
 
 

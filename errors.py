@@ -20,6 +20,7 @@ Cancelled                        not an error: a job that was asked to stop, on 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -358,6 +359,13 @@ class InternalError(ServerFault):
 
 class Cancelled(Exception):
     """Raised inside a job at the first progress report after it was cancelled."""
+
+
+def from_os_error(exc: OSError) -> ServerFault:
+    """A full disk has a name of its own; anything else of the disk is ours to look at."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("The disk of the server is full.")
+    return InternalError("The server could not read or write its files.")
 
 
 _RESERVED = {"code", "message", "hint", "retryable", "self"}

@@ -56,8 +56,11 @@ class Estimates:
         """Seconds until the last job of `ahead` is finished, where `slots` run side by side.
 
         Each job goes to the slot that is free first. None (a job that is gone) makes it unknown.
+        Of more running jobs than slots, those count that have the longest way to go: the others are
+        past the part that takes a slot.
         """
-        free_in = [self.remaining_s(job) or 0.0 for job in running if job is not None][:slots]
+        remaining = sorted(self.remaining_s(job) or 0.0 for job in running if job is not None)
+        free_in = remaining[-slots:]
         free_in += [0.0] * (slots - len(free_in))
         heapq.heapify(free_in)
         done_s = 0.0

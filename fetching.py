@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from errors import JobNotFound, ServiceError
+from errors import JobNotFound, ServiceError, from_os_error
 from executors.base import Progress
 from intake.inspect import inspect
 from intake.names import shown_name
@@ -24,7 +24,7 @@ from job_store import JobStore
 from jobs import InputFacts, Job, JobStatus
 from logs import bound_to_job
 from settings import Settings
-from worker import Worker, from_os_error
+from worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -7,23 +7,25 @@ there. Full means refused before a body is read.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from errors import Draining, QueueFull
 
 
 class JobQueue:
-    """Job ids in order, with places reserved for those whose bodies are still arriving."""
+    """Job ids in order; `on_change` is called when there is something to take, or never will be."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_change: Callable[[], None] = lambda: None) -> None:
         self.limit = limit
         self._ids: list[str] = []
         self._reserved = 0
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._on_change = on_change
 
     def reserve(self) -> None:
         """Hold a place; raises QueueFull or Draining. Give it up with `release` or `submit`."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise Draining("The server is stopping and takes no new jobs.")
             waiting = len(self._ids) + self._reserved
@@ -35,25 +37,24 @@ class JobQueue:
 
     def release(self) -> None:
         """Give a reserved place up."""
-        with self._changed:
+        with self._lock:
             self._reserved -= 1
 
     def submit(self, job_id: str, *, reserved: bool = True, first: bool = False) -> None:
         """Append (or put first) a job; uses up the reservation that was made for it."""
-        with self._changed:
+        with self._lock:
             self._reserved -= reserved
             self._ids.insert(0, job_id) if first else self._ids.append(job_id)
-            self._changed.notify()
+        self._on_change()
 
-    def take(self, timeout_s: float) -> str | None:
-        """The next job, or None after the time is over or once the queue is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ids or self._closed, timeout_s)
+    def take(self) -> str | None:
+        """The next job; None if none waits, and once the queue is closed."""
+        with self._lock:
             return self._ids.pop(0) if self._ids and not self._closed else None
 
     def remove(self, job_id: str) -> bool:
         """Take a waiting job out; False if it is not waiting (any more)."""
-        with self._changed:
+        with self._lock:
             if job_id not in self._ids:
                 return False
             self._ids.remove(job_id)
@@ -72,6 +73,6 @@ class JobQueue:
 
     def close(self) -> None:
         """No more jobs in or out."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+        self._on_change()

@@ -104,6 +104,8 @@ def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
         idle_unload_s=settings.idle_unload_seconds,
         log_format=settings.log_format,
         memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
+        # not on a cluster: an actor is given its next job when the last one's files have gone
+        separate_files=choice.name == "actionmesh" and not settings.ray_address,
     )
     if not settings.ray_address:
         return LocalExecutor(options)

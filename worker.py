@@ -1,34 +1,22 @@
-"""The loop: ONE background thread that takes one job after another from the queue.
+"""The loop: ONE background thread takes jobs from the queue and goes on with what is under way.
 
-`run_next` does one attempt at one job, start to end; the thread only repeats it. An executor that
-runs N jobs at once gets N such threads, which share the queue and nothing else. Where the attempt
-runs is the executor's business, what is written the store's. Accepting a job means: reserve a place
-(before its body is read), then submit it.
+`turn` does what can be done now and waits for news; the thread only repeats it. How one attempt
+goes and ends stands in attempts.py. Accepting a job means: reserve a place (before its body is
+read), then submit it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-import durable
-from errors import (
-    AlreadyFinished,
-    Cancelled,
-    DiskFull,
-    InternalError,
-    JobNotFound,
-    ServerFault,
-    ServiceError,
-    WorkerCrashed,
-)
-from estimates import Estimates
-from executors.base import Executor, JobFailed, Result, Task, WorkerLost
+from attempts import MAX_ATTEMPTS, Attempts, Steps
+from errors import AlreadyFinished, InternalError, JobNotFound
+from executors.base import LOOK_EVERY_S, Executor
 from job_queue import JobQueue
 from job_store import JobStore
 from jobs import Job, JobStatus
@@ -36,42 +24,45 @@ from logs import bound_to_job
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
-"""A job that takes its process down this often is given up."""
-DISK_PAUSE_S = 2.0
-"""How long the thread waits before it tries again to write what the disk did not take."""
-IDLE_S = 1.0
-"""How long the thread waits for a job before it looks whether the executor may rest."""
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """An attempt that has begun; whoever sets `cancelled` wakes the executor."""
+
+    job_id: str
+    cancelled: threading.Event
+    steps: Steps
 
 
 class Worker:
-    """Runs jobs until stopped. All public methods may be called from any thread."""
+    """Runs jobs until stopped. All public methods but `turn` may be called from any thread."""
 
     def __init__(
         self, store: JobStore, executor: Executor, *, max_queue: int = 32, keep_input: bool = True
     ) -> None:
         self.store = store
-        self._keep_input = keep_input
         self.executor = executor
-        self.queue = JobQueue(max_queue)
-        self.estimates = Estimates()
+        self.queue = JobQueue(max_queue, executor.wake)
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
-        self._running: dict[str, threading.Event] = {}  # job id -> set it to cancel
-        self._running_lock = threading.Lock()
+        self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._begin, name="worker", daemon=True)]
+        self._attempts = Attempts(store, executor, self._stopping, keep_input=keep_input)
+        self.estimates = self._attempts.estimates
+        self._under_way: dict[str, _UnderWay] = {}
+        self._lock = threading.Lock()  # of what is under way
+        self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
 
     # --- life
 
     def start(self) -> None:
         """Begin to recover what the last server left, and to take jobs."""
-        self._threads[0].start()
+        self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """False if a thread died: then only a restart helps."""
-        return all(thread.is_alive() for thread in self._threads)
+        """False if the thread died: then only a restart helps."""
+        return self._thread.is_alive()
 
     @property
     def is_draining(self) -> bool:
@@ -79,40 +70,25 @@ class Worker:
         return self._stopping.is_set()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Take no more jobs; a running one may end within the grace, else it is given back."""
-        self.queue.close()
+        """Take no more jobs; running ones may end within the grace, else they are given back."""
         self._stopping.set()
-        deadline = time.monotonic() + grace_s
-        while self._running and time.monotonic() < deadline and self._threads[0].is_alive():
-            time.sleep(0.05)
+        self.queue.close()
+        if self._under_way:
+            self._thread.join(grace_s)
         self.executor.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(10.0)
+        if self._thread.is_alive():
+            self._thread.join(10.0)
 
-    def _begin(self) -> None:
-        """The first thread: it starts the others, if there are to be any, and outlives them."""
+    def _live(self) -> None:
         try:
             self._recover()
             self.executor.start()
-            for k in range(1, self.executor.capacity):
-                thread = threading.Thread(target=self._repeat, name=f"worker-{k}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
-            self._repeat()
+            while self._under_way or not self._stopping.is_set():
+                self.turn()
         except Exception:
-            log.exception("the worker could not begin")
+            log.exception("the worker thread died")
         finally:
-            for thread in self._threads[1:]:
-                thread.join()
             self.executor.close()
-
-    def _repeat(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                self.run_next(IDLE_S)
-        except Exception:
-            log.exception("a worker thread died")
 
     def _recover(self) -> None:
         waiting_for_input = []
@@ -120,7 +96,7 @@ class Worker:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
-                self._record(job.job_id, partial(self._give_up, job))
+                self._attempts.record(job.job_id, partial(self._attempts.give_up, job))
             else:
                 self.queue.submit(job.job_id, reserved=False)
         if not self._keep_input:  # the last server may have died before it came to that
@@ -129,176 +105,56 @@ class Worker:
         self.recovered.set()
         self.after_recovery(waiting_for_input)
 
-    # --- one job
+    # --- the loop
 
-    def run_next(self, timeout_s: float) -> bool:
-        """One attempt at the next job. False if there was none in time."""
-        job_id = self.queue.take(timeout_s)
+    def turn(self, timeout_s: float = LOOK_EVERY_S) -> bool:
+        """Go on with what is under way, begin the next job if there is room, wait for news.
+
+        There is nothing to wait for if one ended or began. True if one began.
+        """
+        going_on = [self._go_on(attempt) for attempt in list(self._under_way.values())]
+        began = self.executor.has_room and self._begin()
+        self.executor.wait(timeout_s if all(going_on) and not began else 0.0)
+        return began
+
+    def _begin(self) -> bool:
+        job_id = self.queue.take()
         if job_id is None:
-            self.executor.rest()
             return False
-        cancelled, again = threading.Event(), False
-        with self._running_lock:
-            self._running[job_id] = cancelled
+        cancelled = threading.Event()
+        attempt = _UnderWay(job_id, cancelled, self._attempts.steps(job_id, cancelled))
+        with self._lock:
+            self._under_way[job_id] = attempt
+        self._go_on(attempt)
+        return True
+
+    def _go_on(self, attempt: _UnderWay) -> bool:
+        """False if it has ended."""
+        job_id, again = attempt.job_id, False
         with bound_to_job(job_id):
             try:
-                again = self._attempt(job_id, cancelled)
+                next(attempt.steps)
+                return True
+            except StopIteration as end:
+                again = end.value
             except JobNotFound:
                 log.info("deleted while it ran")
             except Exception:
                 log.exception("a bug of ours ended the job")
-                self._fail_on(job_id, InternalError("Something went wrong on the server."))
-            finally:
-                with self._running_lock:
-                    del self._running[job_id]
-            if again:  # not earlier: another thread may take it at once
-                self._try_again(job_id, cancelled)
-        return True
+                error = InternalError("Something went wrong on the server.")
+                self._attempts.fail_on(job_id, error)
+            with self._lock:
+                del self._under_way[job_id]
+            if again:
+                self._try_again(job_id, attempt.cancelled)
+        return False
 
     def _try_again(self, job_id: str, cancelled: threading.Event) -> None:
         if cancelled.is_set():  # asked for after the attempt was lost
             with contextlib.suppress(AlreadyFinished, JobNotFound):
-                self._record(job_id, partial(self.store.cancel, job_id))
+                self._attempts.record(job_id, partial(self.store.cancel, job_id))
         else:
             self.queue.submit(job_id, reserved=False, first=True)
-
-    def _attempt(self, job_id: str, cancelled: threading.Event) -> bool:
-        """True if the job should be tried again."""
-        job = self.store.peek(job_id)
-        if job is None or job.status is not JobStatus.QUEUED:
-            return False  # deleted or cancelled between the queue and here
-        try:
-            job = self.store.start(job_id)
-        except FileNotFoundError:
-            self.store.forget(job_id)
-            raise JobNotFound("The job's folder is gone.") from None
-        except OSError as exc:
-            self._wait_for_disk(exc)
-            return True
-        durable.reach("run:started")
-        log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
-        began = time.monotonic()
-        try:
-            result = self.executor.run(
-                self._task(job), lambda progress: self.store.report(job_id, progress), cancelled
-            )
-            durable.reach("run:done")
-            if cancelled.is_set():
-                raise Cancelled  # asked for before the end: the promise counts more than the work
-            self._finish(job, result, time.monotonic() - began)
-        except Cancelled:
-            self._record(job_id, partial(self.store.cancel, job_id))
-            log.info("cancelled")
-        except JobFailed as failure:
-            self._record(job_id, partial(self.store.fail, job_id, failure.error))
-            level = logging.ERROR if isinstance(failure.error, ServerFault) else logging.INFO
-            log.log(level, "failed: %s: %s", failure.error.code, failure.error.message)
-        except WorkerLost as lost:
-            return self._after_loss(job_id, job.attempts, str(lost), cancelled)
-        except OSError as exc:
-            log.exception("the job's files could not be promoted")
-            self._fail_on(job_id, from_os_error(exc))
-        finally:
-            self._clear(job_id)
-        return False
-
-    def _task(self, job: Job) -> Task:
-        assert job.input is not None
-        o = job.options
-        return Task(
-            job_id=job.job_id,
-            attempt=job.attempts,
-            folder=self.store.folder.of(job.job_id),
-            container=job.input.container,
-            mode=o.mode,
-            seed=o.seed,
-            start=o.start,
-            fps=o.fps,
-            max_frames=o.max_frames,
-            blender_export=o.blender_export,
-            formats=o.formats,
-            mesh=o.mesh,
-        )
-
-    # --- how an attempt ends
-
-    def _finish(self, job: Job, result: Result, took_s: float) -> None:
-        self.store.promote(job.job_id, job.attempts, result)
-        durable.reach("finish:promoted")
-        self._record(job.job_id, partial(self.store.finish, job.job_id, result))
-        self.estimates.learn(job.options.mode, took_s)
-        log.info(
-            "finished in %.1f s: %d files, peak memory %.0f MB",
-            took_s,
-            len(result.files),
-            result.peak_rss_mb,
-        )
-
-    def _after_loss(
-        self, job_id: str, attempts: int, reason: str, cancelled: threading.Event
-    ) -> bool:
-        """The child is gone without an answer: who wanted that? True to try again."""
-        if cancelled.is_set():
-            self._record(job_id, partial(self.store.cancel, job_id))
-            log.info("cancelled: %s", reason)
-        elif self._stopping.is_set():
-            self._record(job_id, partial(self.store.give_back, job_id, counted=False), last=False)
-            log.info("given back: the server is stopping")
-        elif attempts < MAX_ATTEMPTS:
-            log.error("attempt %d lost: %s", attempts, reason)
-            self._record(job_id, partial(self.store.give_back, job_id, counted=True), last=False)
-            return True
-        else:
-            log.error("attempt %d lost, the last: %s", attempts, reason)
-            self._record(job_id, partial(self._give_up, self.store.get(job_id)))
-        return False
-
-    def _give_up(self, job: Job) -> None:
-        self.store.fail(
-            job.job_id,
-            WorkerCrashed(
-                f"The process that ran this job ended without an answer, {job.attempts} times.",
-                attempts=job.attempts,
-            ),
-        )
-
-    def _fail_on(self, job_id: str, error: ServiceError) -> None:
-        try:
-            self._record(job_id, partial(self.store.fail, job_id, error))
-        except ServiceError:
-            log.exception("the failure could not be recorded")
-
-    def _record(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
-        """Write how an attempt ended; what it left goes first, for the disk may lack just that.
-
-        What goes first cannot be left behind by a crash, either: nobody looks at ended jobs again.
-        While the disk takes nothing, the queue waits. A server that stops meanwhile leaves the job
-        as it stands on disk, for the next one to try.
-        """
-        self.store.folder.remove_attempts(job_id)
-        if last:
-            self.store.folder.remove_checkpoint(job_id)
-        while True:
-            try:
-                write()
-                return
-            except FileNotFoundError:
-                self.store.forget(job_id)
-                raise JobNotFound("The job's folder is gone.") from None
-            except OSError as exc:
-                if not self._wait_for_disk(exc):
-                    return
-
-    def _wait_for_disk(self, exc: OSError) -> bool:
-        """False if the server stops meanwhile."""
-        log.error("a job's state cannot be written (%s); next try soon", exc.strerror)
-        return not self._stopping.wait(DISK_PAUSE_S)
-
-    def _clear(self, job_id: str) -> None:
-        """Once a job has ended, its input may not be kept."""
-        job = self.store.peek(job_id)
-        if job is not None and job.status.is_terminal and not self._keep_input:
-            self.store.folder.remove_input(job_id)
 
     # --- cancel, delete, estimates
 
@@ -312,12 +168,13 @@ class Worker:
             except OSError:
                 self.queue.submit(job_id, reserved=False, first=True)
                 raise
-            self._clear(job_id)
+            self._attempts.clear(job_id)
             return job
-        with self._running_lock:
-            if job_id in self._running:
+        with self._lock:
+            if job_id in self._under_way:
                 job = self.store.request_cancel(job_id)
-                self._running[job_id].set()
+                self._under_way[job_id].cancelled.set()
+                self.executor.wake()
                 return job
         # neither waiting nor running: it ended this moment, or its video is still being fetched
         return self.store.cancel(job_id)
@@ -340,13 +197,6 @@ class Worker:
         if position is None:
             return None
         ahead = [self.store.peek(waiting) for waiting in self.queue.ids()[: position + 1]]
-        with self._running_lock:
-            running = [self.store.peek(running) for running in self._running]
+        with self._lock:
+            running = [self.store.peek(running) for running in self._under_way]
         return self.estimates.queue_s(running, ahead, self.executor.capacity)
-
-
-def from_os_error(exc: OSError) -> ServerFault:
-    """A full disk has a name of its own; anything else of the disk is ours to look at."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("The disk of the server is full.")
-    return InternalError("The server could not read or write its files.")

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from api.service import Service
-from errors import Draining, InsufficientStorage, QueueFull, ServiceError
+from errors import Draining, InsufficientStorage, QueueFull, ServiceError, from_os_error
 from job_store import Staging
 from jobs import InputFacts, Job, JobOptions, JobStatus
-from worker import from_os_error
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
-from errors import BadHost, InternalError, OriginNotAllowed, ServiceError, Unauthorized
+from errors import (
+    BadHost,
+    InternalError,
+    OriginNotAllowed,
+    ServiceError,
+    Unauthorized,
+    from_os_error,
+)
 from settings import Settings
-from worker import from_os_error
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from runpod.serverless.utils import rp_upload
 import logs
 from api.options import OPTION_NAMES, check_names, parse_options
 from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost
+from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
@@ -130,6 +130,7 @@ class Handler:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             cancelled.set()
+            self._executor.wake()
             await asyncio.wait([running])  # the next job must find the child free
             running.exception()
             raise
@@ -140,7 +141,8 @@ class Handler:
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                result = self._executor.run(replace(task, attempt=attempt), report, cancelled)
+                again = replace(task, attempt=attempt)
+                result = run_to_end(self._executor, again, report, cancelled)
                 return replace(result, extra={**result.extra, "attempt": attempt})
             except WorkerLost as lost:
                 reason = str(lost)

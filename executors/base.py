@@ -1,13 +1,13 @@
 """What an executor is, and everything that may cross the boundary to the process that runs a job.
 
-Tasks go in, progress and one outcome come out; bulk data lies as files in the job's folder. Every
-class here is a plain frozen dataclass with a JSON form. Which executor runs is not decided here.
+Tasks go in, progress and one outcome come out; bulk data lies as files in the job's folder. What
+crosses is a plain frozen dataclass with a JSON form. Which executor runs is not decided here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +41,11 @@ class Task:
     def workspace(self) -> Path:
         """Where this attempt writes; promoted by the parent with one rename."""
         return self.folder / f"attempt-{self.attempt}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the meshes lie once they are made, for this attempt's files or the next one's."""
+        return self.folder / "checkpoint"
 
     def as_record(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -122,13 +127,23 @@ class JobFailed(Exception):
         self.error = error
 
 
-class Executor(Protocol):
-    """Runs `capacity` tasks at a time, each asked for by a worker thread of its own.
+UnderWay = Generator[Progress | None, None, Result]
+"""An attempt under way. Each `next` does what can be done without waiting and yields a progress, or
+None: then nothing more can be done until the executor's `wait` returns. Its value is the result."""
 
-    `capacity` holds once `start` has returned. The properties are for GET /ready, from memory.
+
+class Executor(Protocol):
+    """Runs attempts side by side. One thread starts it, drives all of them and waits for them.
+
+    `capacity` is how many jobs are made at a time; it holds once `start` has returned. `wake` and
+    `close` may be called from any thread; the properties too, they are answered from memory.
     """
 
     capacity: int
+
+    @property
+    def has_room(self) -> bool:
+        """True if one more attempt may begin now."""
 
     @property
     def is_ready(self) -> bool:
@@ -149,13 +164,44 @@ class Executor(Protocol):
     def start(self) -> None:
         """Bring the first process up, so that the first job need not wait for it."""
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
-        """Block until the task ends. Raises JobFailed, WorkerLost, Cancelled or TimedOut."""
+    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        """An attempt; begins with its first `next`. Raises JobFailed, WorkerLost or Cancelled.
 
-    def rest(self) -> None:
-        """Called while there is nothing to do: memory may be given back."""
+        Who sets `cancelled` calls `wake`. Closing the generator gives the attempt up.
+        """
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until an attempt may go on, `wake` was called, or the time is over.
+
+        What has nothing to do is looked after here: memory may be given back.
+        """
+
+    def wake(self) -> None:
+        """Make `wait` return, now or the next time it is called."""
 
     def close(self) -> None:
-        """End every process; a run under way raises WorkerLost. Idempotent, from any thread."""
+        """End every process; attempts under way raise WorkerLost. Idempotent."""
+
+
+LOOK_EVERY_S = 0.5
+"""How often deadlines are looked at while nothing else happens."""
+
+
+def run_to_end(
+    executor: Executor,
+    task: Task,
+    on_progress: Callable[[Progress], None],
+    cancelled: threading.Event,
+) -> Result:
+    """Block until the task ends: for those who have one at a time. Raises what `run` raises."""
+    attempt = executor.run(task, cancelled)
+    while True:
+        try:
+            progress = next(attempt)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if progress is None:
+            executor.wait(LOOK_EVERY_S)
+        else:
+            on_progress(progress)

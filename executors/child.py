@@ -1,12 +1,15 @@
 """The child's main: one process that loads the pipeline once and runs one task after another.
 
+Without a pipeline it makes no meshes: it writes the files of those that another child has made.
+
 Started by path by executors/local.py, never imported. JSON lines come in on stdin and go out on
 what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends when
 stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to decide.
 
-in:   {"do": "run", "task": Task}   {"do": "cancel"}
+in:   {"do": "run", "task": Task}, or only half of it: "make", "write"   {"do": "cancel"}
 out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
-      {"is": "progress", ...}   {"is": "finished", "result"}   {"is": "failed", "error"}
+      {"is": "progress", ...}   {"is": "made"} (the checkpoint is on disk)
+      {"is": "finished", "result"}   {"is": "failed", "error"}
       {"is": "cancelled"}   {"is": "broken", "error"} (the pipeline cannot be loaded; it exits)
 """
 
@@ -23,7 +26,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from executors.base import Task
+    from job_runner import Recipe
+
+log = logging.getLogger("child")
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -56,28 +65,28 @@ class Protocol:
                 self.cancelled.set()
             else:
                 self.cancelled.clear()
-                self.tasks.put(message["task"])
+                self.tasks.put(message)
         # The parent is gone, or wants us gone. Not sys.exit: the main thread may be deep in C code.
         os._exit(0)
 
 
 def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
-    """Load the pipeline, then run tasks until the parent goes."""
-    from errors import Cancelled, InternalError, ServiceError
+    """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
+    from errors import ServiceError
     from executors.base import Task
-    from job_runner import Recipe, is_unusable
+    from job_runner import Recipe
     from logs import bound_to_job, configure
     from pipeline import build_pipeline
 
     configure(log_format)
-    if pipeline_name == "silhouette":
+    if pipeline_name in ("silhouette", ""):
         os.nice(10)  # on the CPU the API comes first
     if memory_mb:
         _limit_memory(memory_mb)
-    log = logging.getLogger("child")
     protocol = _open_protocol()
     try:
-        recipe = Recipe(build_pipeline(pipeline_name), protocol.send, protocol.cancelled)
+        pipeline = build_pipeline(pipeline_name) if pipeline_name else None
+        recipe = Recipe(pipeline, protocol.send, protocol.cancelled)
         recipe.load()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")
@@ -85,25 +94,44 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
         return 1
     protocol.send("ready", pid=os.getpid())
     while True:
-        task = Task.from_record(protocol.tasks.get())
+        message = protocol.tasks.get()
+        task = Task.from_record(message["task"])
         with bound_to_job(task.job_id):
-            try:
-                protocol.send("finished", result=recipe.run(task).as_record())
-            except Cancelled:
-                protocol.send("cancelled")
-            except ServiceError as error:
-                if is_unusable(error):
-                    log.exception("the GPU cannot be used any more by this process")
-                    return EXIT_UNUSABLE
-                log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
-                protocol.send("failed", error=error.as_record())
-            except MemoryError:
-                log.exception("out of memory: this process ends, and gives all of it back")
+            if not _answer(protocol, recipe, message["do"], task):
                 return EXIT_UNUSABLE
-            except Exception:
-                log.exception("a bug of ours ended the job")
-                unknown = InternalError("Something went wrong on the server.")
-                protocol.send("failed", error=unknown.as_record())
+
+
+def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
+    """Do it and say how it ended; False if this process is of no more use."""
+    from errors import Cancelled, InternalError, ServiceError
+    from job_runner import CheckpointLost, is_unusable
+
+    try:
+        if do == "make":
+            recipe.make(task)
+            protocol.send("made")
+        else:
+            result = recipe.write(task) if do == "write" else recipe.run(task)
+            protocol.send("finished", result=result.as_record())
+    except Cancelled:
+        protocol.send("cancelled")
+    except ServiceError as error:
+        if is_unusable(error):
+            log.exception("the GPU cannot be used any more by this process")
+            return False
+        log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
+        protocol.send("failed", error=error.as_record())
+    except MemoryError:
+        log.exception("out of memory: this process ends, and gives all of it back")
+        return False
+    except CheckpointLost:
+        log.exception("the next attempt makes the meshes anew")
+        return False
+    except Exception:
+        log.exception("a bug of ours ended the job")
+        unknown = InternalError("Something went wrong on the server.")
+        protocol.send("failed", error=unknown.as_record())
+    return True
 
 
 def _open_protocol() -> Protocol:

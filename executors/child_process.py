@@ -10,12 +10,10 @@ import json
 import logging
 import os
 import resource
-import selectors
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,6 @@ from executors.base import WorkerLost
 
 log = logging.getLogger(__name__)
 
-READ_GRACE_S = 10.0
-"""A child that does not read what it is sent for so long is lost."""
 MAX_LINE_BYTES = 1 << 20
 """Longer lines are no protocol of ours."""
 STOP_S = 2.0
@@ -46,8 +42,10 @@ _PASSED_ON = (
 class ChildOptions:
     """How children are started.
 
-    `job_timeout_s` bounds one attempt. Loading comes before it, and may be silent for as long.
-    `memory_mb` bounds what a child may write to (0: nothing does).
+    Without a name for its `pipeline` a child only writes files. `job_timeout_s` bounds one attempt.
+    Loading comes before it, and may be silent for as long. `memory_mb` bounds what a child may
+    write to (0: nothing does). With `separate_files` a second child writes the files, so that the
+    GPU of the first need not wait for them.
     """
 
     pipeline: str
@@ -55,6 +53,7 @@ class ChildOptions:
     idle_unload_s: float = 0.0
     log_format: str = "text"
     memory_mb: int = 0
+    separate_files: bool = False
     extra_environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -82,14 +81,13 @@ class ChildProcess:
         )  # fmt: skip
         self.pid = self._process.pid
         assert self._process.stdout and self._process.stdin
-        os.set_blocking(self._process.stdout.fileno(), False)
+        self.output = self._process.stdout.fileno()
+        os.set_blocking(self.output, False)
         os.set_blocking(self._process.stdin.fileno(), False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
         self._unread = b""
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
-        log.info("child %d starts: pipeline %s", self.pid, options.pipeline)
+        log.info("child %d starts: %s", self.pid, options.pipeline or "it writes files")
 
     @property
     def is_alive(self) -> bool:
@@ -100,28 +98,22 @@ class ChildProcess:
         """One line to the child. Raises WorkerLost if it does not read, or is gone."""
         assert self._process.stdin
         line = json.dumps(message).encode() + b"\n"
-        deadline = time.monotonic() + READ_GRACE_S
-        while line:
-            try:
-                line = line[os.write(self._process.stdin.fileno(), line) :]
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WorkerLost("the child does not read") from None
-                time.sleep(0.1)
-            except (OSError, ValueError) as exc:
-                raise WorkerLost("the child is gone") from exc
-
-    def events(self, timeout_s: float) -> Iterator[dict[str, Any]]:
-        """What has arrived, waiting at most `timeout_s`. Raises WorkerLost when the pipe ends."""
-        if not self._selector.select(timeout_s):
-            return
-        assert self._process.stdout
         try:
-            read = os.read(self._process.stdout.fileno(), 1 << 16)
-        except BlockingIOError:
-            return
+            while line:
+                line = line[os.write(self._process.stdin.fileno(), line) :]
+        except BlockingIOError:  # it has left some 64 KB unread
+            raise WorkerLost("the child does not read") from None
         except (OSError, ValueError) as exc:
             raise WorkerLost("the child is gone") from exc
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What has arrived on `output`, without waiting. Raises WorkerLost when the pipe ends."""
+        if self._ended is not None:
+            raise WorkerLost("the child is gone")
+        try:
+            read = os.read(self.output, 1 << 16)
+        except BlockingIOError:
+            return
         if not read:
             raise WorkerLost("the child ended")
         *lines, self._unread = (self._unread + read).split(b"\n")
@@ -147,7 +139,6 @@ class ChildProcess:
             code = self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             code = None
-        self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from errors import Cancelled, ServiceError
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost
+from executors.base import JobFailed, Progress, Result, Task, UnderWay, WorkerLost
 from executors.child_process import ChildOptions
-from executors.local import CANCEL_GRACE_S
 from executors.ray_actor import RayActor
 from executors.ray_seat import TICK_S, Seat
+from executors.resident import CANCEL_GRACE_S
 
 log = logging.getLogger(__name__)
 
-WAKE_EVERY_S = 0.1
-"""How often a running job looks for its cancel."""
 ANSWER_S = 1.5
 """An actor may take so long to tell that a cancel was obeyed or enforced; then it is killed."""
 SILENT_S = 60.0
@@ -58,13 +56,19 @@ class RayExecutor:
         extra = {**shared, **dict(options.extra_environment)}
         self._options = replace(options, extra_environment=tuple(extra.items()))
         self._seats: list[Seat] = []
-        self._changed = threading.Condition()
+        self._seats_lock = threading.Lock()
+        self._woken = threading.Event()
         self._closed = threading.Event()
         self._ray_lock = threading.RLock()  # no call may meet a Ray that was shut down
         self._connected = False
         self._watcher = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     # --- what GET /ready asks
+
+    @property
+    def has_room(self) -> bool:
+        """True if an actor is free that answers."""
+        return any(seat.is_free for seat in self._seats)
 
     @property
     def is_ready(self) -> bool:
@@ -101,16 +105,19 @@ class RayExecutor:
             self._make_seats()
             self._watcher.start()
 
-    def rest(self) -> None:
-        """The actors look after their own idle children."""
+    def wait(self, timeout_s: float) -> None:
+        """Until an actor says something; the actors look after their own idle children."""
+        self._woken.wait(timeout_s)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """From any thread."""
+        self._woken.set()
 
     def close(self) -> None:
         """Leave the cluster; the actors end with the connection, and runs under way are lost."""
-        with self._changed:
-            self._closed.set()
-            self._changed.notify_all()
-        for seat in self._seats:
-            seat.woken.set()
+        self._closed.set()
+        self.wake()
         with self._ray_lock:
             if self._connected:
                 import ray
@@ -181,58 +188,53 @@ class RayExecutor:
 
     # --- one run
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
+    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """See executors.base.Executor. Waits while no actor is up: that is no attempt's fault."""
-        seat, lost = self._take_seat(task, cancelled), False
+        seat, lost = (yield from self._take_seat(task, cancelled)), True
         try:
             task.workspace.mkdir(mode=0o700)
-            outcome = self._outcome(seat, task, on_progress, cancelled)
-            return _conclude(outcome, task, on_progress)
+            outcome = yield from self._outcome(seat, task, cancelled)
+            lost = outcome["is"] == "lost"
+            return (yield from _conclude(outcome, task))
         except WorkerLost as exc:
-            lost = True
             if cancelled.is_set():
                 raise Cancelled from exc
             raise
         finally:
-            with self._changed:
+            with self._seats_lock:
                 seat.release(lost=lost)
-                self._changed.notify_all()
+            self.wake()
 
-    def _take_seat(self, task: Task, cancelled: threading.Event) -> Seat:
-        with self._changed:
-            while True:
-                if self._closed.is_set():
-                    raise WorkerLost("the server is stopping")
-                if cancelled.is_set():
-                    raise Cancelled
+    def _take_seat(
+        self, task: Task, cancelled: threading.Event
+    ) -> Generator[Progress | None, None, Seat]:
+        while True:
+            if self._closed.is_set():
+                raise WorkerLost("the server is stopping")
+            if cancelled.is_set():
+                raise Cancelled
+            with self._seats_lock:
                 for seat in self._seats:
                     if seat.is_free:
                         seat.take((task.job_id, task.attempt))
                         return seat
-                self._changed.wait(WAKE_EVERY_S)
+            yield None
 
     def _outcome(
-        self,
-        seat: Seat,
-        task: Task,
-        on_progress: Callable[[Progress], None],
-        cancelled: threading.Event,
-    ) -> dict[str, Any]:
+        self, seat: Seat, task: Task, cancelled: threading.Event
+    ) -> Generator[Progress | None, None, dict[str, Any]]:
         """What RayActor.run returned. Raises WorkerLost where it did not."""
         future = self._call(seat, "run", task.as_record(), _inputs(task))
-        future.add_done_callback(lambda _: seat.woken.set())
+        future.add_done_callback(lambda _: self.wake())
         give_up: float | None = None
         while not future.done():
-            seat.woken.wait(WAKE_EVERY_S)
-            seat.woken.clear()
+            yield None
             if self._closed.is_set():
                 raise WorkerLost("the server is stopping")
-            with self._changed:
+            with self._seats_lock:
                 news, anchor = seat.news()
             if news is not None:
-                _show(task, news, anchor, on_progress)
+                yield _shown(task, news, anchor)
             now = time.monotonic()
             if cancelled.is_set() and give_up is None:
                 give_up = now + CANCEL_GRACE_S + ANSWER_S
@@ -290,9 +292,9 @@ class RayExecutor:
     def _hear(self, seat: Seat, asked_at: float, future: Future[Any]) -> None:
         """In a thread of Ray's."""
         seen = None if future.exception() else future.result()
-        with self._changed:
+        with self._seats_lock:
             seat.hear(asked_at, seen)
-            self._changed.notify_all()
+        self.wake()
 
 
 def _inputs(task: Task) -> dict[str, bytes]:
@@ -304,25 +306,18 @@ def _inputs(task: Task) -> dict[str, bytes]:
     }
 
 
-def _show(
-    task: Task,
-    record: Mapping[str, Any],
-    anchor: bytes | None,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    """Pass the progress on; the anchor mesh is promised only once it is here."""
+def _shown(task: Task, record: Mapping[str, Any], anchor: bytes | None) -> Progress:
+    """The progress as it may be passed on: the anchor mesh is promised only once it is here."""
     path = task.workspace / "anchor.glb"
     if anchor is not None:
         part = path.with_name("anchor.glb.part")
         part.write_bytes(anchor)
         os.replace(part, path)
     progress = Progress(**record)
-    on_progress(replace(progress, preview_mesh=progress.preview_mesh and path.exists()))
+    return replace(progress, preview_mesh=progress.preview_mesh and path.exists())
 
 
-def _conclude(
-    outcome: Mapping[str, Any], task: Task, on_progress: Callable[[Progress], None]
-) -> Result:
+def _conclude(outcome: Mapping[str, Any], task: Task) -> UnderWay:
     """Turn the actor's record into what the worker knows; write the files of a finished task."""
     if outcome["is"] == "lost":
         raise WorkerLost(str(outcome["reason"]))
@@ -339,5 +334,5 @@ def _conclude(
             output.flush()
             os.fsync(output.fileno())
     if told := outcome.get("progress"):
-        _show(task, told, None, on_progress)
+        yield _shown(task, told, None)
     return result

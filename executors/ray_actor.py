@@ -20,7 +20,7 @@ from typing import Any
 
 import logs
 from errors import Cancelled, InternalError, ServiceError
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost
+from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to_end
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 
@@ -112,6 +112,7 @@ class RayActor:
         errand = self._errand
         if errand is not None and errand.key == key:
             errand.cancelled.set()
+            self._local.wake()
 
     # --- the thread that owns the child
 
@@ -121,7 +122,7 @@ class RayActor:
             try:
                 errand = self._errands.get(timeout=REST_EVERY_S)
             except queue.Empty:
-                self._local.rest()
+                self._local.wait(0.0)
                 continue
             with logs.bound_to_job(errand.task.job_id):
                 errand.outcome = self._outcome(errand)
@@ -132,7 +133,7 @@ class RayActor:
             errand.progress = progress
 
         try:
-            result = self._local.run(errand.task, note, errand.cancelled)
+            result = run_to_end(self._local, errand.task, note, errand.cancelled)
             files = _read(result, errand.task.workspace)
             return {"is": "finished", "result": result.as_record(), "files": files}
         except Cancelled:

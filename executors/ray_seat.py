@@ -1,11 +1,10 @@
 """One actor as the server sees it: what it runs, whether it answers, what it told last.
 
-Keeps what executors/ray.py hears, and calls nothing; guarded by the condition of the executor.
+Keeps what executors/ray.py hears, and calls nothing; guarded by a lock of the executor.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -26,7 +25,6 @@ class Seat:
         self.answers = False
         self.stray: Key | None = None
         self.seen: dict[str, Any] = {}
-        self.woken = threading.Event()
         self.heard_at = 0.0
         self.asked_at: float | None = None  # None: no question is open
         self._heard_of_at = 0.0
@@ -47,7 +45,6 @@ class Seat:
     def take(self, key: Key) -> None:
         """It is given this attempt."""
         self.key, self._news, self._anchor = key, None, None
-        self.woken.clear()
         self._since = self.heard_at = time.monotonic()
 
     def release(self, *, lost: bool) -> None:
@@ -67,7 +64,6 @@ class Seat:
             if key == self.key and "progress" in seen:
                 self._news = seen["progress"]
                 self._anchor = seen.get("anchor") or self._anchor
-                self.woken.set()
 
     def news(self) -> tuple[dict[str, Any] | None, bytes | None]:
         """The latest progress, once, and the anchor mesh, once."""

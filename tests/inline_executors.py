@@ -1,4 +1,4 @@
-"""Executors that run a task in the caller's thread: a second, real implementation of the seam.
+"""Executors that run a task in the worker's thread: a second, real implementation of the seam.
 
 For tests of the worker and the API that need an outcome at once, not a mesh.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
 
 from errors import Cancelled, NoSubjectFound
-from executors.base import JobFailed, OutputFile, Progress, Result, Task, WorkerLost
+from executors.base import JobFailed, OutputFile, Progress, Result, Task, UnderWay, WorkerLost
 
 NAMES = ("animated_mesh.glb", "mesh_000.glb", "mesh_001.glb", "meshes.zip", "preview.mp4",
          "poster.webp", "source.mp4")  # fmt: skip
@@ -27,23 +26,42 @@ class FinishesAtOnce:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self._under_way = 0
+        self._woken = threading.Event()
+
+    @property
+    def has_room(self) -> bool:
+        """As much as `capacity` allows."""
+        return self._under_way < self.capacity
 
     def start(self) -> None:
         """Nothing to start."""
 
-    def rest(self) -> None:
-        """Nothing to give back."""
+    def wait(self, timeout_s: float) -> None:
+        """Until somebody calls, or the time is over."""
+        self._woken.wait(timeout_s)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """From any thread."""
+        self._woken.set()
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
+    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        """`attempt`, counted."""
+        self._under_way += 1
+        try:
+            return (yield from self.attempt(task, cancelled))
+        finally:
+            self._under_way -= 1
+
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """One file per usual name; its content says which."""
         self.tasks.append(task)
         task.workspace.mkdir()
-        on_progress(Progress("motion", 1, 2, 0.5, "Half way"))
+        yield Progress("motion", 1, 2, 0.5, "Half way")
         files = []
         for name in NAMES:
             content = f"{name} of attempt {task.attempt}\n".encode() * 40
@@ -64,25 +82,22 @@ class LosesWorkers(FinishesAtOnce):
         super().__init__()
         self.times = times
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """Half an attempt stays behind, as after a real crash."""
         if len(self.tasks) < self.times:
             self.tasks.append(task)
             task.workspace.mkdir()
             (task.workspace / "half").write_bytes(b"x")
             raise WorkerLost("the child ended")
-        return super().run(task, on_progress, cancelled)
+        return (yield from super().attempt(task, cancelled))
 
 
 class FindsNoSubject(FinishesAtOnce):
     """Every video is at fault."""
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
-        """Raises at once."""
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        """Says so once it has looked."""
+        yield Progress("extracting", 1, 1, 0.1)
         raise JobFailed(NoSubjectFound("No subject was found in frame 0.", frame=0))
 
 
@@ -95,19 +110,23 @@ class WaitsForPermission(FinishesAtOnce):
         self.permission = threading.Event()
         self.closed = threading.Event()
 
-    def run(
-        self, task: Task, on_progress: Callable[[Progress], None], cancelled: threading.Event
-    ) -> Result:
-        """Looks for cancel and close a hundred times a second."""
-        on_progress(Progress("shape", 1, 4, 0.25, "Waiting"))
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        """Looks for the permission whenever the worker does."""
+        yield Progress("shape", 1, 4, 0.25, "Waiting")
         self.started.set()
-        while not self.permission.wait(0.01):
+        while not self.permission.is_set():
             if cancelled.is_set():
                 raise Cancelled
             if self.closed.is_set():
                 raise WorkerLost("closed")
-        return super().run(task, on_progress, cancelled)
+            yield None
+        return (yield from super().attempt(task, cancelled))
+
+    def wait(self, timeout_s: float) -> None:
+        """A hundred times a second: nobody calls when the permission comes."""
+        super().wait(min(timeout_s, 0.01))
 
     def close(self) -> None:
-        """A run under way is lost."""
+        """Attempts under way are lost."""
         self.closed.set()
+        self.wake()

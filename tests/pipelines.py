@@ -243,6 +243,19 @@ class SpecksSlowly(Specks):
     step_s = 0.12
 
 
+class StampsItsBeginning(SpecksSlowly):
+    """Notes beside JOBS_DIR when it begins, each time it does."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """A line of seconds since 1970."""
+        folder = reporter._task.folder
+        with open(folder.parent.parent / f"{folder.name}.began", "a") as stamps:
+            stamps.write(f"{time.time()}\n")
+        return super().animate(clip, mode, seed, reporter)
+
+
 class SendsAnEndlessLine(Bends):
     """As junk does, but never comes to an end of it."""
 

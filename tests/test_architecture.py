@@ -37,8 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "job_store": {"jobs", "jobs_folder", "durable", "executors", "errors"},
     # the half of job_runner that writes: it knows every format, and no pipeline's inside
     "job_files": {"executors", "pipeline", "video", "meshes", "errors"},
+    "job_reporter": {"executors", "meshes", "errors"},
     "job_runner": {
-        "job_files", "executors", "pipeline", "video", "meshes", "errors", "presets", "logs",
+        "job_files", "job_reporter", "executors", "pipeline", "video", "meshes", "errors",
     },
     "executors": {"executors", "job_runner", "pipeline", "errors", "logs"},
     "retention": {"job_store", "jobs", "settings", "errors", "logs"},
@@ -47,9 +48,8 @@ ALLOWED: dict[str, set[str]] = {
         "job_store", "jobs", "executors", "worker", "intake", "settings", "errors", "logs",
     },
     "job_queue": {"errors"},
-    "worker": {
-        "job_queue", "job_store", "jobs", "durable", "estimates", "executors", "errors", "logs",
-    },
+    "attempts": {"job_store", "jobs", "durable", "estimates", "executors", "errors"},
+    "worker": {"attempts", "job_queue", "job_store", "jobs", "executors", "errors", "logs"},
     "api": {
         "api", "job_store", "jobs", "worker", "fetching", "intake", "pipeline", "executors",
         "webhooks", "retention",

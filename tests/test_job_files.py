@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from errors import Cancelled
-from executors.base import Progress, Result, Task
+from executors.base import Progress, Result, Task, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from job_runner import Recipe
 from pipeline import build_pipeline
@@ -131,11 +131,11 @@ def test_a_cancel_during_blender_is_answered_and_ends_it(
 
     try:
         with pytest.raises(Cancelled):
-            executor.run(replace(task, blender_export=True), note, cancelled)
+            run_to_end(executor, replace(task, blender_export=True), note, cancelled)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
-        child = executor._child
+        child = executor.maker.child
         assert child is not None and child.is_alive  # it answered, and can do the next job
     finally:
         executor.close()
@@ -153,7 +153,7 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
     try:
-        result = executor.run(task, lambda _: None, threading.Event())
+        result = run_to_end(executor, task, lambda _: None, threading.Event())
     finally:
         executor.close()
     _, names, notices = _facts(result)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from attempts import MAX_ATTEMPTS
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
-from executors.base import Executor, Result, Task
+from executors.base import Executor, Progress, Task, UnderWay
 from job_queue import JobQueue
 from job_store import JobStore
 from jobs import Job, JobStatus
@@ -23,7 +24,7 @@ from tests.inline_executors import (
 )
 from tests.jobs_made import accept
 from tests.waiting import wait_until
-from worker import MAX_ATTEMPTS, Worker
+from worker import Worker
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def status(store: JobStore, job_id: str) -> JobStatus:
 def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
-    assert worker.run_next(0)
+    assert worker.turn(0)
     job = store.get(job_id)
     assert job.status is JobStatus.FINISHED and job.attempts == 1
     outputs = {path.name for path in store.folder.outputs(job_id).iterdir()}
@@ -60,7 +61,7 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
 
 
 def test_an_empty_queue_is_no_job(store: JobStore) -> None:
-    assert not Worker(store, FinishesAtOnce()).run_next(0)
+    assert not Worker(store, FinishesAtOnce()).turn(0)
 
 
 def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> None:
@@ -68,7 +69,7 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
     worker = Worker(store, executor)
     first, second = submitted(store, worker), submitted(store, worker)
     for _ in range(3):
-        worker.run_next(0)
+        worker.turn(0)
     assert [task.job_id for task in executor.tasks] == [first, first, second]
     assert store.get(first).attempts == 2
     assert status(store, first) is status(store, second) is JobStatus.FINISHED
@@ -79,11 +80,11 @@ def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
     worker = Worker(store, LosesWorkers(99))
     job_id = submitted(store, worker)
     for _ in range(MAX_ATTEMPTS):
-        assert worker.run_next(0)
+        assert worker.turn(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "worker_crashed"
     assert job.error["facts"] == {"attempts": MAX_ATTEMPTS}
-    assert not worker.run_next(0)
+    assert not worker.turn(0)
 
 
 def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
@@ -101,7 +102,7 @@ def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
     shutil.rmtree(store.folder.of(first))
-    assert worker.run_next(0) and worker.run_next(0)
+    assert worker.turn(0) and worker.turn(0)
     assert status(store, second) is JobStatus.FINISHED
     with pytest.raises(JobNotFound):
         store.get(first)
@@ -110,7 +111,7 @@ def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
 def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
     worker = Worker(store, FindsNoSubject())
     job_id = submitted(store, worker)
-    worker.run_next(0)
+    worker.turn(0)
     job = store.get(job_id)
     assert job.status is JobStatus.ERROR
     assert job.error is not None and job.error["code"] == "no_subject_found"
@@ -120,12 +121,13 @@ def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
     store: JobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     class HasABug(FinishesAtOnce):
-        def run(self, *_: Any) -> Result:
+        def attempt(self, *_: Any) -> UnderWay:
+            yield Progress("motion", 1, 2, 0.5)
             raise RuntimeError("secret")
 
     worker = Worker(store, HasABug())
     job_id = submitted(store, worker)
-    assert worker.run_next(0)
+    assert worker.turn(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "internal_error"
     assert "secret" not in str(job.error) and "secret" in caplog.text
@@ -135,7 +137,7 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.cancel(job_id).status is JobStatus.CANCELLED
-    assert not worker.run_next(0)
+    assert not worker.turn(0)
     with pytest.raises(AlreadyFinished):
         worker.cancel(job_id)
 
@@ -182,7 +184,7 @@ def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool
     worker = Worker(store, FinishesAtOnce(), keep_input=keep)
     finished, cancelled = submitted(store, worker), submitted(store, worker)
     worker.cancel(cancelled)
-    worker.run_next(0)
+    worker.turn(0)
     for job_id in (finished, cancelled):
         assert (store.folder.of(job_id) / "input").exists() is keep
 
@@ -217,7 +219,7 @@ def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
 ) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
-    worker.run_next(0)
+    worker.turn(0)
     assert (store.folder.of(job_id) / "input").exists()
     Worker(store, FinishesAtOnce(), keep_input=False)._recover()
     assert not (store.folder.of(job_id) / "input").exists()
@@ -235,7 +237,7 @@ def test_places_are_reserved_before_bodies_arrive() -> None:
     queue.reserve()
     queue.submit("b")
     assert queue.position("a") == 0 and queue.position("b") == 1
-    assert queue.take(0) == "a" and queue.position("b") == 0
+    assert queue.take() == "a" and queue.position("b") == 0
 
 
 def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
@@ -266,22 +268,16 @@ def _worker_threads() -> int:
     return sum(thread.name.startswith("worker") for thread in threading.enumerate())
 
 
-def test_a_capacity_of_one_takes_one_thread(running: tuple[Worker, WaitsForPermission]) -> None:
-    worker, _ = running
-    assert worker.recovered.wait(5)
-    assert len(worker._threads) == _worker_threads() == 1
-
-
 def test_two_slots_run_two_jobs_and_the_third_waits(
     store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
 ) -> None:
     worker, executor = two_slots
     jobs = [submitted(store, worker) for _ in range(3)]
-    wait_until(lambda: len(worker._running) == 2)
+    wait_until(lambda: len(worker._under_way) == 2)
     assert [status(store, job_id) for job_id in jobs] == [
         JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.QUEUED,
     ]  # fmt: skip
-    assert worker.is_alive and _worker_threads() == 2
+    assert worker.is_alive and _worker_threads() == 1  # one thread drives both
     executor.permission.set()
     wait_until(lambda: all(status(store, job_id) is JobStatus.FINISHED for job_id in jobs))
 
@@ -291,7 +287,7 @@ def test_a_cancel_reaches_its_own_job_of_two(
 ) -> None:
     worker, executor = two_slots
     first, second, third = (submitted(store, worker) for _ in range(3))
-    wait_until(lambda: len(worker._running) == 2)
+    wait_until(lambda: len(worker._under_way) == 2)
     worker.cancel(second)
     wait_until(lambda: status(store, second) is JobStatus.CANCELLED)
     wait_until(lambda: status(store, third) is JobStatus.RUNNING)
@@ -308,7 +304,7 @@ def test_a_stop_gives_the_attempts_of_both_slots_back(
 ) -> None:
     worker, _ = two_slots
     jobs = [submitted(store, worker) for _ in range(2)]
-    wait_until(lambda: len(worker._running) == 2)
+    wait_until(lambda: len(worker._under_way) == 2)
     worker.stop(grace_s=0.1)
     assert [store.get(job_id).attempts for job_id in jobs] == [0, 0]
     assert not worker.is_alive and _worker_threads() == 0
@@ -319,7 +315,7 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 ) -> None:
     worker, executor = two_slots
     job_id = submitted(store, worker)
-    wait_until(lambda: len(worker._running) == 1)
+    wait_until(lambda: len(worker._under_way) == 1)
     threading.Timer(1.5, executor.permission.set).start()
     worker.stop(grace_s=5.0)
     assert status(store, job_id) is JobStatus.FINISHED
@@ -327,9 +323,9 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 
 def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: JobStore) -> None:
     class IsCancelledMeanwhile(LosesWorkers):
-        def run(self, task: Task, *rest: Any) -> Result:
+        def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
             store.listeners.append(cancel_once)
-            return super().run(task, *rest)
+            return (yield from super().attempt(task, cancelled))
 
     def cancel_once(job: Job) -> None:
         if job.status is JobStatus.QUEUED:
@@ -338,8 +334,45 @@ def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: Job
 
     worker = Worker(store, IsCancelledMeanwhile(1))
     job_id = submitted(store, worker)
-    assert worker.run_next(0) and not worker.run_next(0)
+    assert worker.turn(0) and not worker.turn(0)
     assert status(store, job_id) is JobStatus.CANCELLED
+
+
+class WaitsForACall(WaitsForPermission):
+    """Would sleep for ever if nobody called it."""
+
+    def wait(self, timeout_s: float) -> None:
+        """No time is ever over, except where there is something to do at once."""
+        self._woken.wait(30.0 if timeout_s else 0.0)
+        self._woken.clear()
+
+
+def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> None:
+    executor = WaitsForACall()
+    worker = Worker(store, executor)
+    worker.start()
+    assert worker.recovered.wait(5)
+    first = submitted(store, worker)
+    assert executor.started.wait(5)
+    worker.cancel(first)
+    wait_until(lambda: status(store, first) is JobStatus.CANCELLED, 5.0)
+    executor.started.clear()
+    submitted(store, worker)
+    assert executor.started.wait(5)
+    worker.stop(grace_s=0.1)
+    assert not worker.is_alive
+
+
+def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:
+    worker = Worker(store, FinishesAtOnce())
+    worker.estimates.learn("default", 30.0)
+    written, made, waiting = (submitted(store, worker) for _ in range(3))
+    for job_id, fraction in ((written, 0.9), (made, 0.1)):
+        store.start(job_id)
+        store.report(job_id, Progress("motion", 1, 1, fraction))
+    jobs = [store.get(job_id) for job_id in (written, made)]
+    in_s = worker.estimates.queue_s(jobs, [store.get(waiting)], 1)
+    assert in_s == pytest.approx(0.9 * 30.0 + 30.0, abs=1.0)
 
 
 def test_two_slots_halve_the_time_in_the_queue(store: JobStore) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import api.events
-from executors.base import Progress
+from executors.base import Progress, Task, UnderWay
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
@@ -81,14 +81,15 @@ def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
 class ReportsOften(WaitsForPermission):
     """A hundred reports in a second."""
 
-    def run(self, task: Any, on_progress: Any, cancelled: Any) -> Any:
-        """Then it finishes."""
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        """Then it finishes; between two reports the worker waits."""
         self.started.set()
-        self.permission.wait(10)
+        while not self.permission.is_set():
+            yield None
         for k in range(100):
-            on_progress(Progress("motion", k, 100, k / 100))
-            time.sleep(0.01)
-        return super().run(task, on_progress, cancelled)
+            yield Progress("motion", k, 100, k / 100)
+            yield None
+        return (yield from super().attempt(task, cancelled))
 
 
 def test_at_most_four_events_a_second(serve: Serve) -> None:

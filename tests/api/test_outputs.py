@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.base import Progress
+from executors.base import Progress, Task, UnderWay
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
@@ -158,16 +159,17 @@ def test_a_link_is_not_followed(serve: Serve, tmp_path: Path) -> None:
 class ShowsItsAnchor(WaitsForPermission):
     """Writes the anchor mesh, then waits."""
 
-    def run(self, task: Any, on_progress: Any, cancelled: Any) -> Any:
+    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """Says so in its progress, as job_runner does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
-        on_progress(Progress("shape", 1, 1, 0.4, "The shape is there", preview_mesh=True))
+        yield Progress("shape", 1, 1, 0.4, "The shape is there", preview_mesh=True)
         self.started.set()
-        self.permission.wait(30)
+        while not self.permission.is_set():
+            yield None
         (task.workspace / "anchor.glb").unlink()
         task.workspace.rmdir()
-        return super().run(task, on_progress, cancelled)
+        return (yield from super().attempt(task, cancelled))
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
 class Stumbles(FinishesAtOnce):
     """Raises where nothing catches, so that the worker's thread ends."""
 
-    def rest(self) -> None:
-        """At the first quiet second."""
+    def wait(self, timeout_s: float) -> None:
+        """At the first quiet moment."""
         raise RuntimeError("a bug in an executor")
 
 

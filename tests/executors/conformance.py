@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from errors import Cancelled
-from executors.base import Executor, JobFailed, Progress, Result, Task, WorkerLost
+from executors.base import Executor, JobFailed, Progress, Result, Task, WorkerLost, run_to_end
 
 
 class ExecutorConformance:
@@ -37,7 +37,7 @@ class ExecutorConformance:
         """Run the task and close the executor, whatever happens."""
         seen: list[Progress] = []
         try:
-            return executor.run(task, seen.append, cancelled or threading.Event()), seen
+            return run_to_end(executor, task, seen.append, cancelled or threading.Event()), seen
         finally:
             executor.close()
 
@@ -60,7 +60,7 @@ class ExecutorConformance:
         try:
             for attempt in (1, 2):
                 again = Task.from_record({**task.as_record(), "attempt": attempt})
-                result = executor.run(again, lambda _: None, threading.Event())
+                result = run_to_end(executor, again, lambda _: None, threading.Event())
                 assert result.mesh["timesteps"] == 16
         finally:
             executor.close()
@@ -93,9 +93,22 @@ class ExecutorConformance:
         executor = self.executor("IsKilledOnce")
         try:
             with pytest.raises(WorkerLost):
-                executor.run(task, lambda _: None, threading.Event())
+                run_to_end(executor, task, lambda _: None, threading.Event())
             again = Task.from_record({**task.as_record(), "attempt": 2})
-            assert executor.run(again, lambda _: None, threading.Event()).files
+            assert run_to_end(executor, again, lambda _: None, threading.Event()).files
+        finally:
+            executor.close()
+
+    def test_who_waits_is_woken_by_a_call(self) -> None:
+        executor = self.executor("Bends")
+        try:
+            began = time.monotonic()
+            executor.wake()
+            executor.wait(30.0)
+            threading.Timer(0.2, executor.wake).start()
+            while time.monotonic() - began < 0.2:  # a child that begins may say something, too
+                executor.wait(30.0)
+            assert time.monotonic() - began < 5.0
         finally:
             executor.close()
 
@@ -113,7 +126,7 @@ class ExecutorConformance:
 
         try:
             with pytest.raises(Cancelled):
-                executor.run(task, cancel_once_it_moves, cancelled)
+                run_to_end(executor, task, cancel_once_it_moves, cancelled)
             assert time.monotonic() - asked[0] < 5.0
         finally:
             executor.close()
@@ -124,8 +137,12 @@ class ExecutorConformance:
         executor = self.executor("Hangs")
         try:
             with pytest.raises(Cancelled):
-                executor.run(task, lambda p: cancelled.set() if p.stage == "motion" else None,
-                             cancelled)  # fmt: skip
+                run_to_end(
+                    executor,
+                    task,
+                    lambda p: cancelled.set() if p.stage == "motion" else None,
+                    cancelled,
+                )
         finally:
             executor.close()
 
@@ -144,5 +161,5 @@ class ExecutorConformance:
                 threading.Thread(target=executor.close).start()
 
         with pytest.raises(WorkerLost):
-            executor.run(task, close_once_it_moves, threading.Event())
+            run_to_end(executor, task, close_once_it_moves, threading.Event())
         executor.close()

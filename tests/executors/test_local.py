@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executors.base import Executor, JobFailed, Task, WorkerLost
+from executors.base import Executor, JobFailed, Task, WorkerLost, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
@@ -33,11 +33,11 @@ class TestLocalExecutor(ExecutorConformance):
     def test_the_child_stays_the_same_between_tasks(self, task: Task) -> None:
         executor = local("Bends")
         try:
-            executor.run(task, lambda _: None, threading.Event())
-            first = executor._child
+            run_to_end(executor, task, lambda _: None, threading.Event())
+            first = executor.maker.child
             again = Task.from_record({**task.as_record(), "attempt": 2})
-            executor.run(again, lambda _: None, threading.Event())
-            assert executor._child is first
+            run_to_end(executor, again, lambda _: None, threading.Event())
+            assert executor.maker.child is first
         finally:
             executor.close()
 
@@ -46,13 +46,13 @@ class TestLocalExecutor(ExecutorConformance):
         stopped = threading.Event()
 
         def stop_it(_: object) -> None:
-            if not stopped.is_set() and executor._child is not None:
-                os.kill(executor._child.pid, signal.SIGSTOP)
+            if not stopped.is_set() and executor.maker.child is not None:
+                os.kill(executor.maker.child.pid, signal.SIGSTOP)
                 stopped.set()
 
         try:
             with pytest.raises(Exception, match="timed_out"):
-                executor.run(task, stop_it, threading.Event())
+                run_to_end(executor, task, stop_it, threading.Event())
             assert stopped.is_set()
         finally:
             executor.close()
@@ -61,8 +61,8 @@ class TestLocalExecutor(ExecutorConformance):
         executor = local("HangsWhileLoading", job_timeout_s=2.0)
         try:
             with pytest.raises(JobFailed, match="timed_out"):
-                executor.run(task, lambda _: None, threading.Event())
-            assert executor._child is None
+                run_to_end(executor, task, lambda _: None, threading.Event())
+            assert executor.maker.child is None
         finally:
             executor.close()
 
@@ -71,7 +71,7 @@ class TestLocalExecutor(ExecutorConformance):
         executor = LocalExecutor(ChildOptions("tests.pipelines:EatsMemory", memory_mb=1024))
         try:
             with pytest.raises(WorkerLost, match="exit code 70"):
-                executor.run(task, lambda _: None, threading.Event())
+                run_to_end(executor, task, lambda _: None, threading.Event())
         finally:
             executor.close()
 
@@ -80,8 +80,8 @@ class TestLocalExecutor(ExecutorConformance):
         executor = local("Bends")
         try:
             executor.start()
-            assert executor._child is not None
-            score = Path(f"/proc/{executor._child.pid}/oom_score_adj")
+            assert executor.maker.child is not None
+            score = Path(f"/proc/{executor.maker.child.pid}/oom_score_adj")
             wait_until(lambda: score.read_text().strip() == "500")
         finally:
             executor.close()
@@ -89,13 +89,13 @@ class TestLocalExecutor(ExecutorConformance):
     def test_an_idle_child_gives_its_memory_back(self, task: Task) -> None:
         executor = local("Bends", idle_unload_s=0.2)
         try:
-            executor.run(task, lambda _: None, threading.Event())
-            pid = executor._child.pid if executor._child else 0
+            run_to_end(executor, task, lambda _: None, threading.Event())
+            pid = executor.maker.child.pid if executor.maker.child else 0
             time.sleep(0.3)
-            executor.rest()
+            executor.wait(0.0)
             assert executor.is_resting and not _alive(pid)
             again = Task.from_record({**task.as_record(), "attempt": 2})
-            assert executor.run(again, lambda _: None, threading.Event()).files
+            assert run_to_end(executor, again, lambda _: None, threading.Event()).files
         finally:
             executor.close()
 
@@ -107,8 +107,8 @@ class TestLocalExecutor(ExecutorConformance):
         executor = local("SleepsLong")
         try:
             executor.start()
-            assert executor._child is not None
-            environment = Path(f"/proc/{executor._child.pid}/environ")
+            assert executor.maker.child is not None
+            environment = Path(f"/proc/{executor.maker.child.pid}/environ")
             wait_until(lambda: b"OMP_NUM_THREADS" in environment.read_bytes())
             content = environment.read_bytes()
             assert b"API_KEY" not in content and b"PROXY" not in content
@@ -121,12 +121,12 @@ class TestLocalExecutor(ExecutorConformance):
 
         local_ = local("Exits")
         with pytest.raises(WorkerLost):
-            local_.run(task, lambda _: None, threading.Event())
+            run_to_end(local_, task, lambda _: None, threading.Event())
         before = descriptors()
         for attempt in (2, 3, 4):
             again = Task.from_record({**task.as_record(), "attempt": attempt})
             with pytest.raises(WorkerLost):
-                local_.run(again, lambda _: None, threading.Event())
+                run_to_end(local_, again, lambda _: None, threading.Event())
         local_.close()
         assert descriptors() <= before
 
@@ -136,7 +136,7 @@ def test_the_child_dies_with_a_killed_parent_even_when_stopped(tmp_path: Path) -
     code = (
         "import time; from executors.local import *;"
         "e = LocalExecutor(ChildOptions('tests.pipelines:Bends')); e.start();"
-        "print(e._child.pid, flush=True); time.sleep(60)"
+        "print(e.maker.child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import pytest
 
 from client import Client
 from examples.ray_cluster import LocalCluster, local_cluster
-from executors.base import Executor, Progress, Result, Task, WorkerLost
+from executors.base import Executor, Progress, Result, Task, WorkerLost, run_to_end
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
@@ -86,7 +86,7 @@ class Attempt:
                 self.moves.set()
 
         try:
-            self.ended = self._executor.run(self._task, note, threading.Event())
+            self.ended = run_to_end(self._executor, self._task, note, threading.Event())
         except WorkerLost as exc:
             self.ended = exc
 
@@ -127,7 +127,7 @@ def test_what_is_killed_loses_the_attempt_and_the_next_one_finishes(
             cluster.kill_node_of(pid)
         assert isinstance(attempt.result(), WorkerLost)
         record_property("noticed_s", round(time.monotonic() - killed, 1))
-        result = executor.run(again(task), lambda _: None, threading.Event())
+        result = run_to_end(executor, again(task), lambda _: None, threading.Event())
         took = time.monotonic() - killed
         record_property("recovered_s", round(took - sum(result.timings.values()), 1))
         assert result.files
@@ -183,14 +183,14 @@ def test_the_way_over_the_cluster_costs_little(
     """What `run` takes beside the job's own stages; the best of three is the least disturbed."""
 
     def beside(executor: Executor) -> float:
-        executor.run(task, lambda _: None, threading.Event())  # loads
+        run_to_end(executor, task, lambda _: None, threading.Event())  # loads
         took, last = [], task
         for _ in range(3):
             last = again(last)
             # or it would count the stages of the attempt before as its own
             shutil.rmtree(task.folder / "checkpoint", ignore_errors=True)
             began = time.monotonic()
-            result = executor.run(last, lambda _: None, threading.Event())
+            result = run_to_end(executor, last, lambda _: None, threading.Event())
             took.append(time.monotonic() - began - sum(result.timings.values()))
         executor.close()
         return min(took)

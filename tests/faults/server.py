@@ -39,6 +39,8 @@ class Refused(Exception):
 class Server:
     """One JOBS_DIR and the server that has it now; `start` and `kill` as often as you like."""
 
+    program: tuple[str, ...] = ("main.py",)
+
     def __init__(self, folder: Path, pipeline: str = SPECKS, **settings: object) -> None:
         self.jobs_dir = Path(str(settings.pop("JOBS_DIR", folder / "jobs")))
         self.log = folder / "server.log"
@@ -85,7 +87,7 @@ class Server:
     def _launch(self, environment: dict[str, str]) -> None:
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "main.py")],
+                [sys.executable, *self.program],
                 cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

@@ -1,0 +1,133 @@
+"""How far a job is, told by the child to its parent: the pipeline's Reporter, for job_runner.py.
+
+Knows which part of a job's time each stage takes, about; keeps the notices and the timings for the
+finished job. What is told, and when a job is done, others decide.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from errors import Cancelled
+from executors.base import Progress, Task
+from meshes.gltf import animated_glb
+from meshes.normals import vertex_normals
+from meshes.sequence import MeshSequence
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 0.1
+"""Progress within a stage is told at most this often."""
+
+# How a job's time divides, about: what comes before, inside and after the pipeline.
+_SHARES = {
+    "silhouette": {"extracting": 0.06, "pipeline": 0.62, "exporting": 0.08, "rendering": 0.24},
+    "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
+}
+
+
+Send = Callable[..., None]
+Spans = Mapping[str, tuple[float, float]]
+
+
+class JobReporter:
+    """pipeline.Reporter for one task: progress to the parent, notices kept, stages timed."""
+
+    def __init__(self, task: Task, spans: Spans, send: Send, cancelled: threading.Event) -> None:
+        self.notices: list[dict[str, str]] = []
+        self.timings: dict[str, float] = {}
+        self._task = task
+        self._send = send
+        self._cancelled = cancelled
+        self._spans = spans
+        self._fraction = min(low for low, _ in spans.values())
+        self._stage = ""
+        self._stage_began = time.monotonic()
+        self._sent_at = 0.0
+        self._has_anchor = (task.workspace / "anchor.glb").exists()
+
+    def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+        """Tell the parent; raises Cancelled if the job is to stop."""
+        if self._cancelled.is_set():
+            raise Cancelled
+        now = time.monotonic()
+        is_new = stage != self._stage
+        if is_new:
+            self._end_stage(now)
+            self._stage, self._message = stage, message
+        low, high = self._spans.get(stage, (self._fraction, self._fraction))
+        fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
+        self._fraction = max(self._fraction, fraction)
+        if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
+            self._sent_at = now
+            progress = Progress(
+                stage, step, steps, self._fraction, message or self._message, self._has_anchor
+            )
+            self._send("progress", **progress.as_record())
+
+    def notice(self, code: str, message: str) -> None:
+        """Kept for the finished job; each code once."""
+        if all(notice["code"] != code for notice in self.notices):
+            self.notices.append({"code": code, "message": message})
+
+    def anchor(self, mesh: MeshSequence) -> None:
+        """Write anchor.glb, to be looked at while the job goes on."""
+        normals = vertex_normals(mesh)
+        part = self._task.workspace / "anchor.glb.part"
+        part.write_bytes(animated_glb(mesh, normals))
+        os.replace(part, part.with_name("anchor.glb"))
+        self._has_anchor = True
+
+    def end(self) -> None:
+        """The last stage is over."""
+        self._end_stage(time.monotonic())
+        self._stage = ""
+
+    def _end_stage(self, now: float) -> None:
+        if self._stage:
+            took = now - self._stage_began
+            self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
+        self._stage_began = now
+
+
+class LoadReporter:
+    """pipeline.Reporter while no job is there: only the bytes of a download are told."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+        """`step` and `steps` are bytes while weights are downloaded."""
+        if stage == "downloading":
+            self._send("loading", done_bytes=step, total_bytes=steps)
+        elif message:
+            log.info("%s", message)
+
+    def notice(self, code: str, message: str) -> None:
+        """Goes to the log."""
+        log.warning("%s: %s", code, message)
+
+    def anchor(self, mesh: MeshSequence) -> None:
+        """No job runs, so there is nobody to show it to."""
+        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
+
+
+def spans_of(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Each stage's part of the way from 0 to 1, in order; `shares` as `Pipeline.shares`.
+
+    Without shares the meshes are made, and only what comes after them has a way to go.
+    """
+    around = _SHARES.get(pipeline, _SHARES["silhouette"])
+    after = ("exporting", "rendering")
+    parts = {"extracting": around["extracting"]} if shares else {}
+    parts |= {stage: around["pipeline"] * share for stage, share in shares.items()}
+    parts |= {stage: around[stage] for stage in after}
+    spans, low = {}, 0.0 if shares else 1.0 - sum(around[stage] for stage in after)
+    for stage, share in parts.items():
+        spans[stage] = (low, min(1.0, low + share))
+        low += share
+    return spans

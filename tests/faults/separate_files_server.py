@@ -1,0 +1,28 @@
+"""`main.py` as it runs beside a GPU, with a second child that writes the files; for tests without.
+
+`python -m tests.faults.separate_files_server`, with the settings of main.py.
+"""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+
+import logs
+from executors.local import ChildOptions, LocalExecutor
+from main import create_app
+from settings import Settings
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = Settings.from_environment(os.environ)
+    logs.configure(settings.log_format)
+    executor = LocalExecutor(ChildOptions(settings.pipeline, separate_files=True))
+    app = create_app(settings, executor)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+
+
+if __name__ == "__main__":
+    main()

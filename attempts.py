@@ -50,6 +50,25 @@ class Attempts:
         self._stopping = stopping
         self._keep_input = keep_input
 
+    def task(self, job: Job) -> Task:
+        """What the executor is told of a job that has its input."""
+        assert job.input is not None
+        o = job.options
+        return Task(
+            job_id=job.job_id,
+            attempt=job.attempts,
+            folder=self._store.folder.of(job.job_id),
+            container=job.input.container,
+            mode=o.mode,
+            seed=o.seed,
+            start=o.start,
+            fps=o.fps,
+            max_frames=o.max_frames,
+            blender_export=o.blender_export,
+            formats=o.formats,
+            mesh=o.mesh,
+        )
+
     def steps(self, job_id: str, cancelled: threading.Event) -> Steps:
         """One attempt at this job. Raises JobNotFound, and what is a bug of ours."""
         job = self._store.peek(job_id)
@@ -89,7 +108,7 @@ class Attempts:
         return False
 
     def _run(self, job: Job, cancelled: threading.Event) -> Generator[None, None, Result]:
-        with closing(self._executor.run(self._task(job), cancelled)) as attempt:
+        with closing(self._executor.run(self.task(job), cancelled)) as attempt:
             while True:
                 try:
                     progress = next(attempt)
@@ -100,24 +119,6 @@ class Attempts:
                     yield
                 else:
                     self._store.report(job.job_id, progress)
-
-    def _task(self, job: Job) -> Task:
-        assert job.input is not None
-        o = job.options
-        return Task(
-            job_id=job.job_id,
-            attempt=job.attempts,
-            folder=self._store.folder.of(job.job_id),
-            container=job.input.container,
-            mode=o.mode,
-            seed=o.seed,
-            start=o.start,
-            fps=o.fps,
-            max_frames=o.max_frames,
-            blender_export=o.blender_export,
-            formats=o.formats,
-            mesh=o.mesh,
-        )
 
     # --- how an attempt ends
 

@@ -19,7 +19,8 @@ import resource
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +34,15 @@ from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
 from video.frames import read_clip
+from video.sampling import Notice
 from video.sandbox import ProgramKilled
 
 log = logging.getLogger(__name__)
+
+ANSWER_S = 0.1
+"""How soon a job that waits for its frames answers a cancel."""
+
+Read = tuple[Clip, tuple[Notice, ...]]
 
 
 class CheckpointLost(Exception):
@@ -49,10 +56,17 @@ class Recipe:
     Cancelled, or a bug.
     """
 
-    def __init__(self, pipeline: Pipeline | None, send: Send, cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline | None,
+        send: Send,
+        cancelled: threading.Event,
+        ahead: ReadAhead | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._send = send
         self._cancelled = cancelled
+        self._ahead = ahead or ReadAhead()
 
     def load(self) -> None:
         """Load the pipeline; raises what `Pipeline.load` raises."""
@@ -90,12 +104,12 @@ class Recipe:
         reporter = JobReporter(task, spans, self._send, self._cancelled)
         with _full_disks_named():
             task.workspace.mkdir(mode=0o700)
-            return *make_meshes(task, self._pipeline, reporter), reporter
+            clip = self._ahead.take(task, reporter) or _read_frames(task, reporter)
+            return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
 
 
-def make_meshes(task: Task, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, MeshSequence]:
-    """The frames and their animated mesh: from the last attempt's checkpoint if there is one."""
-    clip = _read_frames(task, reporter)
+def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter) -> MeshSequence:
+    """The animated mesh of these frames: from the last attempt's checkpoint if there is one."""
     try:
         meshes, made = _load_checkpoint(task)
     except ValueError:
@@ -105,19 +119,53 @@ def make_meshes(task: Task, pipeline: Pipeline, reporter: JobReporter) -> tuple[
     else:
         _remember(made, reporter)
         log.info("the meshes of an earlier attempt are used")
-    return clip, meshes
+    return meshes
+
+
+class ReadAhead:
+    """The frames of the job that is likely to be next, read by a thread while a GPU is busy."""
+
+    def __init__(self) -> None:
+        # one thread for good: ffmpeg dies with the thread that started it
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._reading: dict[str, Future[Read]] = {}
+
+    def begin(self, task: Task) -> None:
+        """Read them; keep, of those before, the last: it may be about to begin. From any thread."""
+        last = list(self._reading.items())[-1:]
+        reading = self._thread.submit(_read_clip, task, lambda *_: None)
+        self._reading = dict([*last, (task.job_id, reading)])
+
+    def take(self, task: Task, reporter: JobReporter) -> Clip | None:
+        """The frames, once; None unless they are this task's and all there."""
+        future = self._reading.pop(task.job_id, None)
+        if future is None:
+            return None
+        while not future.done():
+            reporter.progress("extracting", 0, 1, "Reading the frames")
+            wait([future], ANSWER_S)
+        return _noticed(future.result(), reporter) if future.exception() is None else None
 
 
 def _read_frames(task: Task, reporter: JobReporter) -> Clip:
     reporter.progress("extracting", 0, 1, "Reading the frames")
-    clip, notices = read_clip(
+    read = _read_clip(task, lambda step, steps: reporter.progress("extracting", step, steps))
+    return _noticed(read, reporter)
+
+
+def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
+    return read_clip(
         task.folder / "input",
         task.container,  # type: ignore[arg-type]
         start=task.start,
         fps=task.fps,
         max_frames=task.max_frames,
-        on_progress=lambda step, steps: reporter.progress("extracting", step, steps),
+        on_progress=on_progress,
     )
+
+
+def _noticed(read: Read, reporter: JobReporter) -> Clip:
+    clip, notices = read
     for code, message in notices:
         reporter.notice(code, message)
     return clip

@@ -49,6 +49,7 @@ class Worker:
         self._stopping = threading.Event()
         self._attempts = Attempts(store, executor, self._stopping, keep_input=keep_input)
         self.estimates = self._attempts.estimates
+        self._expected: str | None = None
         self._under_way: dict[str, _UnderWay] = {}
         self._lock = threading.Lock()  # of what is under way
         self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
@@ -114,6 +115,7 @@ class Worker:
         """
         going_on = [self._go_on(attempt) for attempt in list(self._under_way.values())]
         began = self.executor.has_room and self._begin()
+        self._look_ahead()
         self.executor.wait(timeout_s if all(going_on) and not began else 0.0)
         return began
 
@@ -127,6 +129,15 @@ class Worker:
             self._under_way[job_id] = attempt
         self._go_on(attempt)
         return True
+
+    def _look_ahead(self) -> None:
+        """Tell the executor, once, which job waits at the head of the queue."""
+        job_id = self.queue.first()
+        if job_id != self._expected:
+            self._expected = job_id
+            job = self.store.peek(job_id) if job_id else None
+            if job is not None and not self.executor.has_room:
+                self.executor.expect(self._attempts.task(job))
 
     def _go_on(self, attempt: _UnderWay) -> bool:
         """False if it has ended."""

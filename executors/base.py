@@ -170,6 +170,9 @@ class Executor(Protocol):
         Who sets `cancelled` calls `wake`. Closing the generator gives the attempt up.
         """
 
+    def expect(self, task: Task) -> None:
+        """This one is likely to be next: what needs no GPU may be done ahead. Promises nothing."""
+
     def wait(self, timeout_s: float) -> None:
         """Block until an attempt may go on, `wake` was called, or the time is over.
 

@@ -7,6 +7,7 @@ what was stdout; anything that libraries print goes to stderr, for the parent's 
 stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to decide.
 
 in:   {"do": "run", "task": Task}, or only half of it: "make", "write"   {"do": "cancel"}
+      {"do": "read", "task": Task} (it is likely to be made next)
 out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
       {"is": "progress", ...}   {"is": "made"} (the checkpoint is on disk)
       {"is": "finished", "result"}   {"is": "failed", "error"}
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executors.base import Task
     from job_runner import Recipe
 
@@ -43,9 +46,12 @@ EXIT_UNUSABLE = 70
 class Protocol:
     """The two pipes. `send` may be called from any thread."""
 
-    def __init__(self, incoming: IO[str], outgoing: IO[str]) -> None:
+    def __init__(
+        self, incoming: IO[str], outgoing: IO[str], read_ahead: Callable[[Task], None]
+    ) -> None:
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
+        self._read_ahead = read_ahead
         self._incoming = incoming
         self._outgoing = outgoing
         self._sending = threading.Lock()
@@ -59,10 +65,14 @@ class Protocol:
             self._outgoing.flush()
 
     def _listen(self) -> None:
+        from executors.base import Task
+
         for line in self._incoming:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self.cancelled.set()
+            elif message["do"] == "read":
+                self._read_ahead(Task.from_record(message["task"]))
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
@@ -74,7 +84,7 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
     """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
     from errors import ServiceError
     from executors.base import Task
-    from job_runner import Recipe
+    from job_runner import ReadAhead, Recipe
     from logs import bound_to_job, configure
     from pipeline import build_pipeline
 
@@ -83,10 +93,11 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
         os.nice(10)  # on the CPU the API comes first
     if memory_mb:
         _limit_memory(memory_mb)
-    protocol = _open_protocol()
+    ahead = ReadAhead()
+    protocol = _open_protocol(ahead.begin)
     try:
         pipeline = build_pipeline(pipeline_name) if pipeline_name else None
-        recipe = Recipe(pipeline, protocol.send, protocol.cancelled)
+        recipe = Recipe(pipeline, protocol.send, protocol.cancelled, ahead)
         recipe.load()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")
@@ -134,7 +145,7 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
     return True
 
 
-def _open_protocol() -> Protocol:
+def _open_protocol(read_ahead: Callable[[Task], None]) -> Protocol:
     """Keep stdout for the protocol; from here on, whatever prints goes to stderr."""
     outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -142,7 +153,7 @@ def _open_protocol() -> Protocol:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    return Protocol(incoming, outgoing)
+    return Protocol(incoming, outgoing, read_ahead)
 
 
 def _limit_memory(megabytes: int) -> None:

@@ -86,6 +86,11 @@ class LocalExecutor:
         assert result is not None, "only what was to `make` ends without one"
         return result
 
+    def expect(self, task: Task) -> None:
+        """Let the maker read the frames while its GPU is busy; without one no core is to spare."""
+        if self.writer is not None and not task.checkpoint.is_dir():
+            self.maker.read_ahead(task)
+
     def wait(self, timeout_s: float) -> None:
         """Until a child says something; idle children are listened to."""
         self._selector.select(timeout_s)

@@ -105,6 +105,9 @@ class RayExecutor:
             self._make_seats()
             self._watcher.start()
 
+    def expect(self, task: Task) -> None:
+        """Nothing: which actor will have it is not known."""
+
     def wait(self, timeout_s: float) -> None:
         """Until an actor says something; the actors look after their own idle children."""
         self._woken.wait(timeout_s)

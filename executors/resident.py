@@ -7,6 +7,7 @@ ties a child's life to the thread that made it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import threading
@@ -116,6 +117,12 @@ class Resident:
             child.kill()
             if threading.get_ident() == self._thread:
                 self._drop(child)
+
+    def read_ahead(self, task: Task) -> None:
+        """Have a busy child read this task's frames beside what it does."""
+        if self.is_busy and self.child is not None:
+            with contextlib.suppress(WorkerLost):  # the conversation finds that out
+                self.child.send({"do": "read", "task": task.as_record()})
 
     # --- one conversation
 

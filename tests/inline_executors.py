@@ -26,6 +26,7 @@ class FinishesAtOnce:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.expected: list[str] = []
         self._under_way = 0
         self._woken = threading.Event()
 
@@ -36,6 +37,10 @@ class FinishesAtOnce:
 
     def start(self) -> None:
         """Nothing to start."""
+
+    def expect(self, task: Task) -> None:
+        """Nothing is done ahead; it is only noted."""
+        self.expected.append(task.job_id)
 
     def wait(self, timeout_s: float) -> None:
         """Until somebody calls, or the time is over."""

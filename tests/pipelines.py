@@ -243,8 +243,10 @@ class SpecksSlowly(Specks):
     step_s = 0.12
 
 
-class StampsItsBeginning(SpecksSlowly):
+class StampsItsBeginning(Specks):
     """Notes beside JOBS_DIR when it begins, each time it does."""
+
+    step_s = 0.05
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
@@ -254,6 +256,12 @@ class StampsItsBeginning(SpecksSlowly):
         with open(folder.parent.parent / f"{folder.name}.began", "a") as stamps:
             stamps.write(f"{time.time()}\n")
         return super().animate(clip, mode, seed, reporter)
+
+
+class StampsItsBeginningSlowly(StampsItsBeginning):
+    """And takes about four seconds."""
+
+    step_s = 0.25
 
 
 class SendsAnEndlessLine(Bends):

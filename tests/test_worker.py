@@ -363,6 +363,19 @@ def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> 
     assert not worker.is_alive
 
 
+def test_the_executor_is_told_which_job_is_next(
+    store: JobStore, running: tuple[Worker, WaitsForPermission]
+) -> None:
+    worker, executor = running
+    first, second, third = (submitted(store, worker) for _ in range(3))
+    wait_until(lambda: executor.expected == [second])
+    worker.cancel(second)
+    wait_until(lambda: executor.expected == [second, third])
+    worker.cancel(first)
+    wait_until(lambda: status(store, third) is JobStatus.RUNNING)
+    assert executor.expected == [second, third]
+
+
 def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     worker.estimates.learn("default", 30.0)

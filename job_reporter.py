@@ -57,7 +57,7 @@ class JobReporter:
         now = time.monotonic()
         is_new = stage != self._stage
         if is_new:
-            self._end_stage(now)
+            self.count_until(now)
             self._stage, self._message = stage, message
         low, high = self._spans.get(stage, (self._fraction, self._fraction))
         fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
@@ -82,12 +82,8 @@ class JobReporter:
         os.replace(part, part.with_name("anchor.glb"))
         self._has_anchor = True
 
-    def end(self) -> None:
-        """The last stage is over."""
-        self._end_stage(time.monotonic())
-        self._stage = ""
-
-    def _end_stage(self, now: float) -> None:
+    def count_until(self, now: float) -> None:
+        """`timings` as of now (seconds of the monotonic clock); the stage under way goes on."""
         if self._stage:
             took = now - self._stage_began
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took

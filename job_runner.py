@@ -19,6 +19,7 @@ import resource
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -204,7 +205,7 @@ def _save_checkpoint(
     part = task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
-    reporter.end()
+    reporter.count_until(time.monotonic())
     made = {
         "pipeline": pipeline,
         "notices": reporter.notices,
@@ -234,7 +235,7 @@ def _remember(made: Mapping[str, Any], reporter: JobReporter) -> None:
 
 
 def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
-    reporter.end()
+    reporter.count_until(time.monotonic())
     return Result(
         files=tuple(_output_file(path) for path in sorted(task.workspace.iterdir())),
         mesh={

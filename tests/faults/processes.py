@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,12 +27,16 @@ def adopt_orphans() -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def descendants(pid: int) -> set[int]:
-    """Every living process below `pid`; those that only wait to be reaped do not count."""
+def descendants(pid: int, besides: Collection[int] = ()) -> set[int]:
+    """Every living process below `pid`; those that only wait to be reaped do not count, nor do
+    those of `besides` with all that is below them.
+    """
     found: set[int] = set()
     waiting = [pid]
     while waiting:
         for child in _children(waiting.pop()):
+            if child in besides:
+                continue
             waiting.append(child)
             if is_alive(child):
                 found.add(child)

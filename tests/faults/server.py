@@ -143,7 +143,7 @@ class Server:
 
     def orphans(self) -> set[int]:
         """Processes that outlived a server. Needs `adopt_orphans`."""
-        return descendants(os.getpid()) - self._others - {self.pid} - self.below()
+        return descendants(os.getpid(), besides={*self._others, self.pid})
 
     def child(self) -> int:
         """The process that runs jobs; waits for it."""

@@ -171,7 +171,7 @@ class Torture:
     def _look_at_the_dead(self) -> None:
         """Between two servers: every promise must lie on the disk."""
         try:
-            wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()), 2.0)
+            wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()), 10.0)
         except AssertionError:
             self.broken["orphans"] += 1
             say(f"orphans: {[command(pid) for pid in self.server.orphans()]}")

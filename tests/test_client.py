@@ -251,7 +251,7 @@ def test_waiting_gives_up_on_a_server_that_stays_away(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(ServerUnreachable):
         patient_for_a_second.wait("j1")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_the_end_of_the_time_to_wait_tells_the_job(unruly: UnrulyServer) -> None:
@@ -268,7 +268,7 @@ def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyS
         request.send_response(200)
         request.send_header("Content-Type", "text/event-stream")
         request.end_headers()
-        time_is_over.wait(20)
+        time_is_over.wait(60)
         request.close_connection = True
 
     unruly.on("GET /jobs/j1/events", say_nothing)
@@ -277,7 +277,7 @@ def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyS
     with pytest.raises(WaitTimeout):
         Client(unruly.url).wait("j1", timeout=0.5)
     time_is_over.set()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_failed_job_tells_why(unruly: UnrulyServer) -> None:

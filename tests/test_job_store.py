@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.pace import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from executors.base import Progress
 from job_store import JobStore
@@ -293,7 +294,8 @@ def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> No
     again.open()
     again.recover()
     assert len(again.ended()) == 2001
-    assert (time.process_time() - began) / 2000 < 0.5e-3
+    took_s = time.process_time() - began
+    assert took_s / 2000 < 0.5e-3 * slowness()
     again.close()
 
 

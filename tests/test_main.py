@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.pace import slowness
 from tests.servers import ROOT, ProcessServer, free_port, wait_for_health
 
 Start = Callable[..., ProcessServer]
@@ -32,7 +33,7 @@ def run_main(environment: dict[str, str], *command: str) -> subprocess.Completed
 
 
 def test_the_program_answers(server: ProcessServer) -> None:
-    response = httpx.get(f"{server.url}/health")
+    response = httpx.get(f"{server.url}/health", timeout=60)
     assert response.json() == {"status": "healthy", "gpu_available": False}
     assert "server" not in response.headers
     assert server.jobs_dir.stat().st_mode & 0o777 == 0o700
@@ -104,8 +105,8 @@ def test_it_stops_when_told_to_and_leaves_no_process(
     with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))):
         began = time.monotonic()
         running.process.send_signal(number)
-        assert running.process.wait(15) == 0
-        assert time.monotonic() - began < 12
+        assert running.process.wait(100) == 0
+        assert time.monotonic() - began < 12 * slowness(time.monotonic)
     assert "Traceback" not in running.log.read_text()
     with pytest.raises(ProcessLookupError):
         os.killpg(running.process.pid, 0)

@@ -180,6 +180,7 @@ def test_killed_in_the_middle_of_a_delivery_the_server_delivers_again(
             f"{server.url}/jobs",
             files={"file": clip.read_bytes()},
             data={"webhook_url": receiver.url},
+            timeout=60,
         )
         assert accepted.status_code == 202, accepted.text
         wait_until(lambda: receiver.got, timeout_s=60)
@@ -187,7 +188,7 @@ def test_killed_in_the_middle_of_a_delivery_the_server_delivers_again(
         server.process.wait()
     receiver.hold.set()
     with process_server(tmp_path, **environment):
-        wait_until(lambda: len(receiver.got) >= 2, timeout_s=30)
+        wait_until(lambda: len(receiver.got) >= 2, timeout_s=60)
     assert {headers["webhook-id"] for headers, _ in receiver.got} == {
         f"{accepted.json()['job_id']}.error"
     }

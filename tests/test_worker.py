@@ -158,7 +158,7 @@ def test_a_running_job_is_cancelled_and_the_next_unharmed(
 ) -> None:
     worker, executor = running
     first, second = submitted(store, worker), submitted(store, worker)
-    assert executor.started.wait(5)
+    assert executor.started.wait(60)
     assert worker.cancel(first).cancel_requested
     wait_until(lambda: status(store, first) is JobStatus.CANCELLED)
     executor.permission.set()
@@ -170,7 +170,7 @@ def test_a_running_job_can_be_deleted(
 ) -> None:
     worker, executor = running
     first, second = submitted(store, worker), submitted(store, worker)
-    assert executor.started.wait(5)
+    assert executor.started.wait(60)
     worker.delete(first)
     with pytest.raises(JobNotFound):
         store.get(first)
@@ -194,7 +194,7 @@ def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
     worker = Worker(store, executor)
     worker.start()
     job_id = submitted(store, worker)
-    assert executor.started.wait(5)
+    assert executor.started.wait(60)
     worker.stop(grace_s=0.1)
     job = store.get(job_id)
     assert job.status is JobStatus.QUEUED and job.attempts == 0
@@ -208,7 +208,7 @@ def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
     worker = Worker(store, executor)
     worker.start()
     job_id = submitted(store, worker)
-    assert executor.started.wait(5)
+    assert executor.started.wait(60)
     threading.Timer(0.2, executor.permission.set).start()
     worker.stop(grace_s=5.0)
     assert status(store, job_id) is JobStatus.FINISHED

@@ -62,7 +62,7 @@ def submit(client: httpx.Client, **fields: str) -> str:
 
 def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
     """The job's body once it has ended."""
-    body: dict[str, Any] = client.get(f"/jobs/{job_id}", params={"wait": 20}).json()
+    body: dict[str, Any] = client.get(f"/jobs/{job_id}", params={"wait": 50}).json()
     assert body["status"] in ("finished", "error", "cancelled"), body
     return body
 

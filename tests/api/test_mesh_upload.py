@@ -22,7 +22,9 @@ GLB = struct.pack("<4sII", b"glTF", 2, 20) + struct.pack("<I4s", 0, b"JSON")
 def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
     files = {"file": ("c.mp4", CLIP), "mesh": ("m.glb", mesh)}
-    return httpx.post(f"{url}/jobs", files=files, data={"mode": "default"}, headers=headers)
+    return httpx.post(
+        f"{url}/jobs", files=files, data={"mode": "default"}, headers=headers, timeout=60
+    )
 
 
 @pytest.fixture
@@ -37,13 +39,13 @@ def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Settings) -> None:
     executor = FinishesAtOnce()
     with thread_server(tmp_path / "jobs", executor, actionmesh) as server:
-        assert httpx.get(f"{server.url}/info").json()["features"]["mesh_input"] is True
+        assert httpx.get(f"{server.url}/info", timeout=60).json()["features"]["mesh_input"] is True
         first = post(server.url, GLB)
         assert first.status_code == 202, first.text
         store = server.service.store
         job_id = first.json()["job_id"]
         wait_until(lambda: store.get(job_id).status is JobStatus.FINISHED)
-        again = httpx.post(f"{server.url}/jobs/{job_id}/retry", json={"seed": 7})
+        again = httpx.post(f"{server.url}/jobs/{job_id}/retry", json={"seed": 7}, timeout=60)
         assert again.status_code == 202, again.text
         wait_until(lambda: len(executor.tasks) == 2)
         for task in executor.tasks:

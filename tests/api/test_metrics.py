@@ -19,7 +19,7 @@ def numbers(client: httpx.Client) -> dict[str, float]:
 
 
 def test_jobs_are_counted_once_by_outcome(serve: Serve) -> None:
-    with httpx.Client(base_url=serve().url) as client:
+    with httpx.Client(base_url=serve().url, timeout=60) as client:
         for mode in ("fast", "fast", "default"):
             job_id = ended(client, submit(client, mode=mode))["job_id"]
         client.delete(f"/jobs/{job_id}")
@@ -32,9 +32,9 @@ def test_jobs_are_counted_once_by_outcome(serve: Serve) -> None:
 
 
 def test_failures_and_what_is_under_way(serve: Serve, gate: WaitsForPermission) -> None:
-    with httpx.Client(base_url=serve(gate).url) as client:
+    with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         client.post(f"/jobs/{ids[1]}/cancel")
         found = numbers(client)
         assert found['actionmesh_jobs_under_way{status="running"}'] == 1
@@ -44,12 +44,12 @@ def test_failures_and_what_is_under_way(serve: Serve, gate: WaitsForPermission) 
 
 
 def test_two_apps_count_apart(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(FindsNoSubject()).url) as client:
+    with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         ended(client, submit(client))
         assert numbers(client)['actionmesh_jobs_total{mode="default",status="error"}'] == 1
 
 
 def test_with_keys_the_numbers_are_locked(serve: Serve) -> None:
     url = serve(api_keys=("key",)).url
-    assert httpx.get(f"{url}/metrics").status_code == 401
-    assert httpx.get(f"{url}/metrics", headers={"X-API-Key": "key"}).status_code == 200
+    assert httpx.get(f"{url}/metrics", timeout=60).status_code == 401
+    assert httpx.get(f"{url}/metrics", headers={"X-API-Key": "key"}, timeout=60).status_code == 200

@@ -27,7 +27,7 @@ TAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
 @pytest.fixture(scope="module")
 def job(quick: ThreadServer) -> dict[str, Any]:
     """A finished job."""
-    with httpx.Client(base_url=quick.url) as client:
+    with httpx.Client(base_url=quick.url, timeout=60) as client:
         return ended(client, submit(client))
 
 
@@ -142,7 +142,7 @@ def test_other_names_are_404(client: httpx.Client, job: dict[str, Any], name: st
 
 def test_a_link_is_not_followed(serve: Serve, tmp_path: Path) -> None:
     server = serve()
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         job_id = ended(client, submit(client))["job_id"]
         secret = tmp_path / "secret"
         secret.write_text("secret")
@@ -180,9 +180,9 @@ def shows() -> Iterator[ShowsItsAnchor]:
 
 
 def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsItsAnchor) -> None:
-    with httpx.Client(base_url=serve(shows).url) as client:
+    with httpx.Client(base_url=serve(shows).url, timeout=60) as client:
         job_id = submit(client)
-        assert shows.started.wait(10)
+        assert shows.started.wait(60)
         preview = client.get(f"/jobs/{job_id}").json()["preview_mesh"]
         assert preview == f"/outputs/{job_id}/anchor.glb"
         response = client.get(preview)
@@ -196,7 +196,7 @@ def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsIt
 
 
 def test_a_failed_job_has_no_files(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(FindsNoSubject()).url) as client:
+    with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         job_id = ended(client, submit(client))["job_id"]
         refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
 
@@ -209,7 +209,7 @@ def test_a_download_outlives_its_job(quick: ThreadServer, client: httpx.Client) 
 
 
 def test_a_proxy_can_send_the_files(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(accel_prefix="/protected").url) as client:
+    with httpx.Client(base_url=serve(accel_prefix="/protected").url, timeout=60) as client:
         job_id = ended(client, submit(client))["job_id"]
         response = client.get(f"/outputs/{job_id}/meshes.zip")
     assert response.headers["x-accel-redirect"] == f"/protected/{job_id}/outputs/meshes.zip"

@@ -21,7 +21,7 @@ from tests.servers import ThreadServer, quick_settings, thread_server
 def test_a_retry_is_a_new_job_from_the_stored_video(serve: Serve) -> None:
     executor = FinishesAtOnce()
     server = serve(executor)
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         old = ended(client, submit(client, seed="5"))
         response = client.post(f"/jobs/{old['job_id']}/retry", json={"mode": "fast", "fps": 20})
         assert response.status_code == 202
@@ -38,7 +38,7 @@ def test_a_retry_is_a_new_job_from_the_stored_video(serve: Serve) -> None:
 
 
 def test_a_retry_needs_no_body(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(FindsNoSubject()).url) as client:
+    with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         old = ended(client, submit(client))
         assert old["status"] == "error"
         response = client.post(f"/jobs/{old['job_id']}/retry")
@@ -72,7 +72,7 @@ def test_a_wrong_retry_is_refused(
 
 
 def test_a_job_under_way_cannot_be_retried(serve: Serve, gate: WaitsForPermission) -> None:
-    with httpx.Client(base_url=serve(gate).url) as client:
+    with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         job_id = submit(client)
         refused(client.post(f"/jobs/{job_id}/retry"), 409, "job_not_finished")
 
@@ -109,7 +109,7 @@ def jobs_of(server: ThreadServer) -> int:
 
 def test_the_same_request_again_is_the_same_job(serve: Serve) -> None:
     server = serve()
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         first = keyed(client, "one")
         ended(client, first.json()["job_id"])
         again = keyed(client, "one")
@@ -143,9 +143,9 @@ def test_a_failed_request_leaves_its_key_free(client: httpx.Client) -> None:
 def test_a_full_queue_still_answers_a_repeated_request(
     serve: Serve, gate: WaitsForPermission
 ) -> None:
-    with httpx.Client(base_url=serve(gate, max_queue=1).url) as client:
+    with httpx.Client(base_url=serve(gate, max_queue=1).url, timeout=60) as client:
         submit(client)
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         first = keyed(client, "k")
         refused(keyed(client, "other"), 503, "queue_full")
         assert keyed(client, "k").json() == first.json()
@@ -158,19 +158,21 @@ def test_a_request_in_progress_is_409(client: httpx.Client, quick: ThreadServer)
     def slowly() -> Any:
         yield body[:100]
         head_sent.set()
-        go_on.wait(20)
+        go_on.wait(60)
         yield body[100:]
 
     replies: list[httpx.Response] = []
     headers = {**MULTIPART, "Idempotency-Key": "slow"}
 
     def send_slowly() -> None:
-        replies.append(httpx.post(f"{quick.url}/jobs", content=slowly(), headers=headers))
+        replies.append(
+            httpx.post(f"{quick.url}/jobs", content=slowly(), headers=headers, timeout=60)
+        )
 
     helper = threading.Thread(target=send_slowly)
     helper.start()
     try:
-        assert head_sent.wait(10)
+        assert head_sent.wait(60)
         while not quick.service.keys_in_progress:
             pass
         response = keyed(client, "slow")
@@ -178,7 +180,7 @@ def test_a_request_in_progress_is_409(client: httpx.Client, quick: ThreadServer)
         assert int(response.headers["retry-after"]) >= 1
     finally:
         go_on.set()
-        helper.join(20)
+        helper.join(60)
     assert replies[0].status_code == 202
     assert quick.service.keys_in_progress == set()
 
@@ -191,17 +193,17 @@ def test_a_wrong_key_is_refused(client: httpx.Client, key: str) -> None:
 def test_a_key_outlives_a_restart_and_not_its_job(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path / "jobs")
     with thread_server(settings.jobs_dir, FinishesAtOnce(), settings) as server:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             job_id = keyed(client, "kept").json()["job_id"]
             ended(client, job_id)
     gate = WaitsForPermission()
     with thread_server(settings.jobs_dir, gate, settings) as server:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             assert keyed(client, "kept").json()["job_id"] == job_id
             live = keyed(client, "live").json()["job_id"]
             gate.closed.set()
     with thread_server(settings.jobs_dir, FinishesAtOnce(), settings) as server:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             assert keyed(client, "live").json()["job_id"] == live
             client.delete(f"/jobs/{job_id}")
             assert keyed(client, "kept").json()["job_id"] != job_id

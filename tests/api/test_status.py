@@ -36,7 +36,7 @@ class Stumbles(FinishesAtOnce):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_worker_is_unhealthy(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(Stumbles()).url) as client:
+    with httpx.Client(base_url=serve(Stumbles()).url, timeout=60) as client:
         wait_until(lambda: client.get("/health").status_code == 503)
         assert client.get("/health").json() == {"status": "unhealthy", "gpu_available": False}
 
@@ -48,9 +48,9 @@ def test_ready(client: httpx.Client) -> None:
 
 
 def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) -> None:
-    with httpx.Client(base_url=serve(gate, max_upload_size=12345).url) as client:
+    with httpx.Client(base_url=serve(gate, max_upload_size=12345).url, timeout=60) as client:
         submit(client)
-        assert gate.started.wait(10)
+        assert gate.started.wait(60)
         submit(client)
         body = client.get("/info").json()
     Info.model_validate(body, strict=True)
@@ -63,7 +63,7 @@ def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) 
 
 
 def test_info_learns_how_long_jobs_take(serve: Serve) -> None:
-    with httpx.Client(base_url=serve().url) as client:
+    with httpx.Client(base_url=serve().url, timeout=60) as client:
         ended(client, submit(client, mode="fast"))
         modes = {
             mode["id"]: mode["typical_seconds"] for mode in client.get("/info").json()["modes"]

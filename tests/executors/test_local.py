@@ -145,11 +145,12 @@ def test_the_child_dies_with_a_killed_parent_even_when_stopped(tmp_path: Path) -
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         wait_until(lambda: b"child.py" in Path(f"/proc/{child}/cmdline").read_bytes())
-        time.sleep(0.5)  # the first thing it does is to ask for its death signal
+        score = Path(f"/proc/{child}/oom_score_adj")  # it asks for its death signal just before
+        wait_until(lambda: score.read_text().strip() == "500")
         os.kill(child, signal.SIGSTOP)
         parent.kill()
         parent.wait()
-        wait_until(lambda: not _alive(child), timeout_s=2.0)
+        wait_until(lambda: not _alive(child))
     finally:
         parent.kill()
         parent.wait()

@@ -65,7 +65,7 @@ class ForkedServer(Server):
             self._exit_code = self._nursery.ask(do="ended", pid=self.pid)
         return self.pid != 0 and self._exit_code is None
 
-    def wait_for_end(self, timeout_s: float = 30.0) -> int:
+    def wait_for_end(self, timeout_s: float = 100.0) -> int:
         """The exit code; negative is a signal."""
         deadline = time.monotonic() + timeout_s
         while self.is_running:

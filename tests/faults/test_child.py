@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.pace import slowness
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults
 from tests.faults.processes import command, is_alive
@@ -128,7 +129,7 @@ def test_a_stopped_ffmpeg_ends_with_its_job(fork_server: MakeServer, clip: Path)
 
     wait_until(stop_one)
     assert server.wait_for(job_id, "error")["error_code"] == "timed_out"
-    wait_until(lambda: not any(is_alive(pid) for pid in stopped), 2.0)
+    wait_until(lambda: not any(is_alive(pid) for pid in stopped))
     assert server.stop() == 0
     server.start(JOB_TIMEOUT=600)
     assert_the_next_job_is_unharmed(server, clip)
@@ -144,8 +145,8 @@ def test_a_running_job_is_cancelled_in_time(
     server.wait_for_stage(job_id, "motion")
     began = time.monotonic()
     assert server.http.post(f"/jobs/{job_id}/cancel").status_code == 202
-    server.wait_for(job_id, "cancelled", timeout_s=within_s)
-    assert time.monotonic() - began < within_s
+    server.wait_for(job_id, "cancelled")
+    assert time.monotonic() - began < within_s * slowness(time.monotonic)
     assert_the_next_job_is_unharmed(server, clip)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.pace import slowness
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
 from tests.faults.server import Refused, Server
@@ -106,7 +107,7 @@ def test_killed_mid_job_nothing_survives_and_both_jobs_finish_after_a_restart(
     server.wait_for_stage(first, "motion")
     assert len(server.below()) >= 1
     server.kill()
-    server.assert_no_orphans(within_s=2.0)
+    server.assert_no_orphans(within_s=2.0 * slowness(time.monotonic))
     server.start()
     assert server.wait_for(first)["status"] == "finished"
     assert_all_is_well(server, [first, second])

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from benchmarks.load import finished_jobs
+from benchmarks.pace import slowness
 from benchmarks.probe import poll_together
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults
@@ -48,7 +49,8 @@ def test_the_first_answer_costs_little_however_many_jobs_there_are(make_server: 
     server = make_server()
     finished_jobs(server.jobs_dir, 20_000)
     server.start()
-    assert cpu_s(server.pid) < 2.0  # of work until then; a busy machine takes longer
+    took_s = cpu_s(server.pid)  # until then
+    assert took_s < 2.0 * slowness()
 
 
 def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(

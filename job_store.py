@@ -342,10 +342,13 @@ class JobStore:
             if expired:
                 self.folder.mark_expired(job_id)
                 durable.reach("expire:marked")
-            self.folder.trash(job_id)
-            self.forget(job_id)
-            if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
-                del self._by_key[job.idempotency["key"]]
+            try:
+                self.folder.trash(job_id)
+            finally:
+                if not self.folder.of(job_id).exists():  # gone, if perhaps not yet for good
+                    self.forget(job_id)
+                    if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
+                        del self._by_key[job.idempotency["key"]]
         self._tell(job)
 
     def _tell(self, job: Job) -> None:

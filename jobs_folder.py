@@ -197,7 +197,11 @@ class JobsFolder:
         durable.reach("promote:recorded")
         if outputs.exists():
             durable.move(outputs, self._trash / f"{job_id}-{uuid4().hex}")
-        durable.move(workspace, outputs)
+        try:
+            durable.move(workspace, outputs)
+        except OSError:  # perhaps renamed, but not for sure: the attempt has failed
+            _remove(outputs)
+            raise
         durable.reach("promote:renamed")
 
     def promoted_result(self, job_id: str) -> Result | None:
@@ -214,8 +218,10 @@ class JobsFolder:
 
     def take_back(self, job_id: str) -> None:
         """Undo a commit whose last fsync failed: nobody was promised this job."""
-        with contextlib.suppress(OSError):
+        try:
             os.rename(self.of(job_id), self._trash / f"{job_id}-{uuid4().hex}")
+        except OSError:
+            _remove(self.of(job_id))  # which takes no room
 
     # --- setting aside
 

@@ -1,0 +1,92 @@
+"""A real server whose n-th call to the disk fails, for every n in the life of a job.
+
+From the request's first byte to the deletion: whatever fails, the client gets an answer that holds,
+the job ends, the next one is unharmed, and a restart finds nothing amiss.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import httpx
+import pytest
+
+import main
+import worker
+from job_store import JobStore
+from tests.api.bodies import ended, send, submit
+from tests.faults.failing_calls import failing_calls
+from tests.faults.inspection import faults, records
+from tests.inline_executors import FinishesAtOnce
+from tests.servers import ThreadServer, thread_server
+from tests.waiting import wait_until
+
+MOST_CALLS = 200
+
+
+def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
+    """The id of what was promised ("" if nothing was), and whether it was said to be deleted."""
+    reply = send(client)
+    assert reply.status_code in (202, 500, 507), reply.text
+    if reply.status_code != 202:
+        assert reply.json()["code"] in ("internal_error", "insufficient_storage"), reply.text
+        return "", False
+    job_id = str(reply.json()["job_id"])
+    job = ended(client, job_id)
+    assert job["status"] == "finished" or job["error_code"] in ("disk_full", "internal_error"), job
+    again = client.post(f"/jobs/{job_id}/retry", json={"seed": 7})
+    if again.status_code == 202:
+        ended(client, again.json()["job_id"])
+    return job_id, client.delete(f"/jobs/{job_id}").status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("error", "times"), [(errno.EIO, 1), (errno.ENOSPC, 3)], ids=["EIO once", "ENOSPC thrice"]
+)
+def test_whichever_call_fails_every_answer_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int
+) -> None:
+    monkeypatch.setattr(worker, "DISK_PAUSE_S", 0.02)
+    monkeypatch.setattr(main, "SWEEP_EVERY_S", 0.1)
+    jobs_dir = tmp_path / "jobs"
+    with thread_server(jobs_dir, FinishesAtOnce()) as server:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            submit(client)  # the first one ever writes more
+            for first in range(MOST_CALLS):
+                with failing_calls(jobs_dir, first, times, error) as calls:
+                    job_id, deleted = a_job_comes_and_goes(client)
+                if not calls.failed:
+                    break
+                assert_its_answers_hold(server, client, job_id, deleted, calls.failed)
+            else:
+                pytest.fail("a job's life has more calls than that")
+    assert first > 20
+    store = JobStore(jobs_dir)
+    store.open()
+    assert store.recover() == []
+    store.close()
+    assert faults(jobs_dir) == []
+
+
+def assert_its_answers_hold(
+    server: ThreadServer, client: httpx.Client, job_id: str, deleted: bool, failed: list[str]
+) -> None:
+    """On the disk, in memory, and for the next job."""
+    try:
+        wait_until(lambda: faults(server.jobs_dir) == [])
+    except AssertionError:
+        pytest.fail(f"{faults(server.jobs_dir)} after {failed}")
+    assert server.service.worker.queue._reserved == 0, failed
+    on_disk = set(records(server.jobs_dir))
+    listed = {job["job_id"] for job in client.get("/jobs?limit=100").json()["jobs"]}
+    assert listed == on_disk, failed
+    assert not (deleted and job_id in on_disk), failed
+    if job_id:
+        found = client.get(f"/jobs/{job_id}").status_code
+        assert found == (200 if job_id in on_disk else 404), failed
+    assert ended(client, submit(client))["status"] == "finished", failed
+    for left in listed:
+        assert client.delete(f"/jobs/{left}").status_code == 200, failed

@@ -182,7 +182,8 @@ def too_large(width: int, height: int) -> VideoUnreadable:
 def unreadable(said: str) -> VideoUnreadable:
     """What ffmpeg's complaint means, in our own words: its text may quote the file."""
     log.info("ffmpeg read no frame: %s", said[-300:])
-    if "matches no streams" in said:
+    # a file whose index is cut off shows no stream, or one of which nothing is known
+    if "matches no streams" in said and re.search(r"Stream #0.*: (Audio|Subtitle|Video)", said):
         return VideoUnreadable(
             "There is no video in the file.", hint="Send a clip that holds a video."
         )

@@ -55,7 +55,11 @@ class FramesZip:
             _check_entries(entries)
             entries.sort(key=lambda entry: _natural(entry.filename))
             kinds = [_kind(self._read(entry, 16)) for entry in entries]
-            if None in kinds or not kinds:
+            if not kinds:
+                raise VideoUnreadable(
+                    "The zip holds no files.", hint="Put PNG, JPEG or WebP frames into the zip."
+                )
+            if None in kinds:
                 raise VideoUnreadable(
                     f"{kinds.count(None)} of the {len(kinds)} files in the zip are not pictures.",
                     hint="Put PNG, JPEG or WebP frames into the zip, and nothing else.",
@@ -189,7 +193,7 @@ def _too_many(entries: int) -> VideoUnreadable:
 
 def _is_frame(entry: zipfile.ZipInfo) -> bool:
     """Not a folder, nor what file managers leave behind."""
-    path = PurePosixPath(entry.filename)
+    path = PurePosixPath(entry.filename.replace("\\", "/"))  # as some Windows programs write
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
     return not (entry.is_dir() or hidden or path.name.lower() in _NOT_FRAMES)
 

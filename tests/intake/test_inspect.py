@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from errors import UserFault, VideoTooShort
+from errors import UserFault, VideoTooShort, VideoUnreadable
 from intake.inspect import InputFacts, inspect
-from tests.video.clips import H264, numbered
+from tests.video.clips import H264, ffmpeg, numbered
 
 MEDIA = os.environ.get("TEST_MEDIA", "")
 
@@ -86,6 +86,16 @@ def test_a_clip_cut_short_is_judged_by_what_is_left(tmp_path: Path) -> None:
     half.write_bytes(whole[: len(whole) // 5])
     with pytest.raises(VideoTooShort):
         inspect(half)
+
+
+def test_a_clip_whose_end_is_missing_is_called_damaged_and_a_song_is_not(tmp_path: Path) -> None:
+    whole = numbered(tmp_path / "whole.mp4", 20).read_bytes()  # what it holds stands at its end
+    (tmp_path / "cut").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(VideoUnreadable, match="damaged or incomplete"):
+        inspect(tmp_path / "cut")
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(tmp_path / "song.mp4"))
+    with pytest.raises(VideoUnreadable, match="no video"):
+        inspect(tmp_path / "song.mp4")
 
 
 ASK = """

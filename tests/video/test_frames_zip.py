@@ -93,7 +93,8 @@ def test_what_file_managers_leave_behind_is_no_frame(
     frames_png: list[bytes], tmp_path: Path
 ) -> None:
     files = {f"{index}.png": frames_png[index] for index in range(16)}
-    litter = {"__MACOSX/._0.png": b"x", ".DS_Store": b"x", "Thumbs.db": b"x", "folder/": b""}
+    litter = {"__MACOSX/._0.png": b"x", ".DS_Store": b"x", "Thumbs.db": b"x", "folder/": b"",
+              "clip\\.hidden.png": b"x"}  # fmt: skip
     found = probe(zipped(tmp_path / "clip.zip", {**litter, **files}), "zip")
     assert found.frames == 16
 
@@ -101,8 +102,9 @@ def test_what_file_managers_leave_behind_is_no_frame(
 def test_names_that_climb_out_are_only_names(frames_png: list[bytes], tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "down"
     folder.mkdir(parents=True)
-    files = {f"../../{index}.png": frames_png[index] for index in range(15)}
-    path = zipped(folder / "clip.zip", {**files, "/etc/15.png": frames_png[15]})
+    files = {f"../../{index}.png": frames_png[index] for index in range(14)}
+    files |= {"..\\..\\14.png": frames_png[14], "/etc/15.png": frames_png[15]}
+    path = zipped(folder / "clip.zip", files)
     assert probe(path, "zip").frames == 16
     assert sorted(item.name for item in tmp_path.rglob("*")) == ["clip.zip", "deep", "down"]
 
@@ -129,6 +131,11 @@ def refused(path: Path) -> VideoUnreadable:
         read_clip(path, "zip")
     assert str(path.parent) not in asked.value.message
     return asked.value
+
+
+@pytest.mark.parametrize("litter", [{}, {"folder/": b"", ".DS_Store": b"x"}])
+def test_a_zip_without_files_says_so(litter: dict[str, bytes], tmp_path: Path) -> None:
+    assert "no files" in refused(zipped(tmp_path / "clip.zip", litter)).message
 
 
 def test_frames_of_two_sizes_are_refused_with_both(frames_png: list[bytes], tmp_path: Path) -> None:

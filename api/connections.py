@@ -1,15 +1,20 @@
 """Patience with slow clients below HTTP: half a request, and bodies that nobody reads any more.
 
 uvicorn waits for ever for the rest of a request's head, and for the rest of a body that was
-already refused. This is its protocol with two deadlines. `python main.py` serves with it; behind
-`uvicorn main:app` a reverse proxy must do the same. Bodies being read are uploads.py's to time.
+already refused. This is its protocol with two deadlines, and with our own words for what is no
+HTTP. `python main.py` serves with it; behind `uvicorn main:app` a reverse proxy must do the same.
+Bodies being read are uploads.py's to time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.problems import problem
+from errors import MalformedRequest
 
 HEAD_S = 30.0
 """From the first byte of a connection or request until its head is complete."""
@@ -55,6 +60,18 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._in_message and self._deadline is None:
             self._arm(LEFTOVER_S)
+
+    def send_400_response(self, _msg: str) -> None:
+        """A problem document, as for every other mistake; the application never sees this one."""
+        request_id = os.urandom(16).hex()
+        reply = problem(
+            MalformedRequest("This is no valid HTTP/1.1 request."),
+            {"state": {"request_id": request_id}},
+            {"Connection": "close", "X-Request-ID": request_id},
+        )
+        headers = [name + b": " + value + b"\r\n" for name, value in reply.raw_headers]
+        self.transport.write(b"".join((STATUS_LINE[400], *headers, b"\r\n", reply.body)))
+        self.transport.close()
 
     def _arm(self, seconds: float) -> None:
         self._disarm()

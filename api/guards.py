@@ -120,7 +120,7 @@ class Guards:
     def _check_host(self, headers: Headers) -> ServiceError | None:
         if not self._hosts and not self._settings.bound_to_loopback:
             return None
-        found = _HOST.fullmatch(headers.get("host", ""))
+        found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two are none
         name = found[1].lower().rstrip(".") if found else ""
         if name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts:
             return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 
 from api.guards import SECURITY_HEADERS
 from tests.api.bodies import send, submit
 from tests.api.conftest import Serve
-from tests.api.test_submissions import refused
+from tests.api.test_submissions import answer_of, refused
 from tests.servers import ThreadServer
 
 EVIL = "https://evil.example"
@@ -68,6 +70,13 @@ def test_on_loopback_local_names_are_answered(client: httpx.Client, host: str) -
 )  # fmt: skip
 def test_on_loopback_other_names_are_not(client: httpx.Client, host: str) -> None:
     refused(client.get("/health", headers={"Host": host}), 400, "bad_host")
+
+
+def test_two_hosts_are_none(quick: ThreadServer) -> None:
+    with socket.create_connection(("127.0.0.1", int(quick.url.rpartition(":")[2])), 60) as peer:
+        peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+        answer = answer_of(peer)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"code":"bad_host"' in answer
 
 
 def test_allowed_hosts_are_answered_beside_the_local_ones(serve: Serve) -> None:

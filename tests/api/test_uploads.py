@@ -153,6 +153,28 @@ def test_any_json_value_is_answered(client: httpx.Client, value: object, name: s
     assert response.status_code in (400, 422), response.text
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # https to an http port
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"POST /jobs HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_gets_a_problem_document_too(quick: ThreadServer, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
+        peer.sendall(sent)
+        head, _, body = _read_to_end(peer).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in head
+    found = json.loads(body)
+    assert (found["code"], found["status"]) == ("malformed_request", 400)
+    assert f"x-request-id: {found['request_id']}".encode() in head
+
+
 # --- clients that go away, or fall asleep
 
 
@@ -164,8 +186,8 @@ def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
             peer.sendall(head.encode() + part("file", b"x" * 300_000, "x.mp4"))
             wait_until(lambda: staged(quick))
     wait_until(lambda: not staged(quick))
-    assert quick.service._receiving == 0
-    assert quick.service.worker.queue._reserved == 0
+    wait_until(lambda: quick.service._receiving == 0)
+    wait_until(lambda: quick.service.worker.queue._reserved == 0)
 
 
 def test_a_body_that_stops_is_given_up(

@@ -82,26 +82,38 @@ def memory(folder: Path) -> Iterator[Row]:
 
 
 def many(folder: Path) -> Iterator[Row]:
-    """A start with 20,000 finished jobs on disk."""
+    """Starts with 20,000 and with 100,000 finished jobs on disk."""
+    for count in (20_000, 100_000):
+        (folder / str(count)).mkdir()
+        yield from _many(folder / str(count), count)
+
+
+def _many(folder: Path, count: int) -> Iterator[Row]:
     with Server(folder) as server:
-        finished_jobs(server.jobs_dir, 20_000)
+        finished_jobs(server.jobs_dir, count)
         began = time.monotonic()
         server.start()
         answered_s, cpu = time.monotonic() - began, cpu_s(server.pid)
-        found = asyncio.run(poll_together(server.port, "/health", 1, 0.01, 4.0))
-        blocked = found.percentile_ms(100)
-        idle = asyncio.run(poll_together(server.port, "/health", 1, 0.01, 4.0)).percentile_ms(100)
+        blocked = 0.0
+        while server.http.get("/ready").json().get("reason") == "starting":
+            blocked = max(blocked, _longest_health_ms(server, 1.0))
+        read_s = time.monotonic() - began
+        idle = _longest_health_ms(server, 4.0)
         rss = rss_mb(server.pid)
         yield Row(
-            "20,000 finished jobs on disk: first /health",
+            f"{count:,} finished jobs on disk: first /health",
             f"{answered_s:.1f} s ({cpu:.1f} s CPU)", "2 s", min(answered_s, cpu) < 2,
         )  # fmt: skip
-        yield Row("- memory", f"{rss:.0f} MB", "150 MB", rss < 150)
+        yield Row("- memory, once they are read", f"{rss:.0f} MB", "150 MB", rss < 150)
         yield Row(
-            "- longest /health while they are read (then idle)",
+            f"- longest /health in the {read_s:.0f} s until they are read (then idle)",
             f"{blocked:.0f} ms ({idle:.0f} ms)", "100 ms or 3 x idle",
             blocked < max(100.0, 3 * idle),
         )  # fmt: skip
+
+
+def _longest_health_ms(server: Server, seconds: float) -> float:
+    return asyncio.run(poll_together(server.port, "/health", 1, 0.01, seconds)).percentile_ms(100)
 
 
 # --- polling

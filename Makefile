@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz ray-demo lock clean
+.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -44,6 +44,12 @@ torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count wha
 FILES ?= 10000
 fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads strangers' files
 	$(BIN)/python -m benchmarks.fuzz $(FILES)
+
+audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-gpu.lock
 
 ray-demo: $(VENV)/.runtime  ## four jobs on a Ray cluster of two nodes on this machine; one is killed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-ray.txt

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from logs import bound_to_job, configure
+from tests.api.bodies import submit
+from tests.servers import ProcessServer, free_port
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +52,30 @@ def test_urls_of_downloads_are_not_logged() -> None:
     configure("text", stream)
     logging.getLogger("httpx").info("GET https://host/clip?token=secret")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.slow
+def test_no_secret_of_anybody_reaches_the_log(start_server: Callable[..., ProcessServer]) -> None:
+    """The server's keys, those that are guessed, and the tokens in addresses that clients name."""
+    signing = "whsec_" + base64.b64encode(b"signing-secret").decode()
+    server = start_server(
+        API_KEY="open-sesame", WEBHOOK_SECRET=signing, PIPELINE="tests.pipelines:Specks",
+        ALLOW_PRIVATE_URLS="1",
+    )  # fmt: skip
+    nobody = f"http://127.0.0.1:{free_port()}"
+    key = {"X-API-Key": "open-sesame", "Cookie": "a=cookie-secret"}
+    with httpx.Client(base_url=server.url, timeout=60, headers=key) as client:
+        first = submit(client, webhook_url=f"{nobody}/hook?token=hook-secret")
+        assert client.get(f"/jobs/{first}?wait=50").json()["status"] == "finished"
+        sent = client.post("/jobs", json={"video_url": f"{nobody}/clip.mp4?token=url-secret"})
+        second = client.get(f"/jobs/{sent.json()['job_id']}?wait=50").json()
+        assert second["error_code"] == "url_fetch_failed"
+        wait_until(lambda: "webhook not delivered" in server.log.read_text())
+        client.get("/info?key=query-secret", headers={"Authorization": "Bearer guess-secret"})
+        client.post("/jobs?key=query-secret", headers={"X-API-Key": "guess-secret"})
+        client.post("/jobs", content=b"body-secret", headers={"Content-Type": "x/y"})
+    server.process.terminate()
+    assert server.process.wait(100) == 0
+    said = server.log.read_text()
+    assert "stopped" in said and "secret" not in said
+    assert "open-sesame" not in said and signing not in said

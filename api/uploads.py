@@ -187,15 +187,12 @@ def _urlencoded(body: bytes) -> dict[str, Any]:
         )
     except ValueError:  # also UnicodeDecodeError
         raise MalformedRequest("The form body cannot be parsed.") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise InvalidParameter("A field is given twice.")
-    return fields
+    return _once(pairs)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body.decode(), parse_constant=_refuse_constant)
+        found = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
         # a lone surrogate is legal JSON and no text: it could be stored but never shown
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -203,6 +200,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedRequest("The JSON body must be an object.")
     return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values for one field nobody knows which was meant."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidParameter("A field is given twice.")
+    return fields
 
 
 def _refuse_constant(name: str) -> None:

@@ -155,6 +155,7 @@ def test_a_wrong_field_is_named(
         (b'{"mode": ["fast"], "video_url": "http://a.test/"}', 422, "invalid_parameter"),
         (b'{"start": {}, "video_url": "http://a.test/"}', 422, "invalid_parameter"),
         (b'{"video_url": 7}', 422, "invalid_parameter"),
+        (b'{"seed": 1, "seed": 1}', 422, "invalid_parameter"),
         (b'{"file": "AAAA"}', 422, "invalid_parameter"),
         (b'{"video_url": "http://10.0.0.1/"}', 422, "url_not_allowed"),
         (b'{"video_url": "file:///etc/passwd"}', 422, "url_not_allowed"),

@@ -5,8 +5,8 @@ import { byId, el, fill, say } from './dom.js';
 import { showDownloads } from './downloads.js';
 import { counted, rate } from './format.js';
 import { forget, remember, rememberJob } from './history.js';
-import { clearLive, showLive, stageTimes } from './live.js';
-import { announceMesh, clearStage, showAnchor, showAnimation } from './theatre.js';
+import { clearLive, showLive, showStopping, stageTimes } from './live.js';
+import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from './theatre.js';
 import { watchJob } from './watch.js';
 
 const APP = 'ActionMesh';
@@ -14,11 +14,13 @@ const OVER = ['finished', 'error', 'cancelled'];
 
 let stopWatching = () => {};
 let current = null;
+let isStopping = false; // cancel was pressed: the job's anchor mesh may be gone any moment
 
 /** Show the job with this id; `clip` is what was sent, where this page has just sent it. */
 export function openJob(id, clip = null) {
   closeJob();
   current = id;
+  isStopping = false;
   say(byId('job-name'), clip?.file.name ?? 'Job');
   say(byId('job-facts'), '');
   for (const part of ['outcome', 'after', 'manage', 'manage-problem', 'silence']) byId(part).hidden = true;
@@ -52,8 +54,9 @@ function show(job) {
   say(byId('job-facts'), factsOf(job));
   document.title = titleOf(job, name);
   if (!OVER.includes(job.status)) {
-    showLive(job, () => cancel(job.job_id));
-    if (job.preview_mesh) showAnchor(job.preview_mesh);
+    isStopping ||= job.cancel_requested === true;
+    showLive(job, { isStopping, cancel: () => cancel(job.job_id) });
+    if (job.preview_mesh && !isStopping) showAnchor(job.preview_mesh);
     return;
   }
   clearLive();
@@ -81,7 +84,7 @@ function showFinished(job) {
 /** Failed or cancelled: what happened, and the way on as buttons. */
 function showEnded(job) {
   const failed = job.status === 'error';
-  announceMesh('');
+  clearStage();
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome,
@@ -143,15 +146,15 @@ async function retry(job, changes, button) {
 }
 
 async function cancel(id) {
-  const button = byId('cancel');
-  button.disabled = true;
-  say(button, 'Stopping at the next step');
+  isStopping = true;
+  showStopping(true);
+  forgoMesh();
   try {
     await ask(`jobs/${id}/cancel`, { method: 'POST' });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    button.disabled = false; // over already, or out of reach: the next state tells
-    say(button, 'Cancel');
+    isStopping = false; // over already, or out of reach: the next state tells
+    if (!byId('live').hidden) showStopping(false);
   }
 }
 
@@ -189,7 +192,7 @@ function setUpManaging(job) {
 
 function showGone(id, problem) {
   clearLive();
-  announceMesh('');
+  clearStage();
   if (problem.status === 404 || problem.status === 410) remember(id, { status: 'gone' });
   const outcome = byId('outcome');
   outcome.hidden = false;

@@ -34,8 +34,8 @@ export function clearLive() {
   fill(byId('live'));
 }
 
-/** Show a queued or running job; `cancel` is called by its button. */
-export function showLive(job, cancel) {
+/** Show a queued or running job; `cancel` is called by its button, unless the job is stopping. */
+export function showLive(job, { isStopping, cancel }) {
   const live = byId('live');
   if (!live.firstChild) build(live, cancel);
   live.hidden = false;
@@ -54,13 +54,17 @@ export function showLive(job, cancel) {
   if (percent === null) bar.removeAttribute('value');
   else bar.value = percent / 100;
   say(byId('live-line'), lineOf(job));
-  const stopping = job.cancel_requested === true;
-  byId('cancel').disabled = stopping;
-  say(byId('cancel'), stopping ? 'Stopping at the next step' : 'Cancel');
+  showStopping(isStopping);
   showStages(job);
   announce(job);
   timer ??= setInterval(tick, 1000);
   tick();
+}
+
+/** The cancel button, before and after it was pressed. */
+export function showStopping(isStopping) {
+  byId('cancel').disabled = isStopping;
+  say(byId('cancel'), isStopping ? 'Stopping at the next step' : 'Cancel');
 }
 
 /** The stages of an ended job with the server's own times; null if it tells none. */

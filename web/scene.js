@@ -32,12 +32,17 @@ export class Scene {
     this._observe();
   }
 
-  /** Show the GLB at `url` in place of what is shown. `onProgress` gets 0..1, or null if unknown. */
-  async load(url, onProgress = () => {}) {
-    const gltf = await new GLTFLoader().loadAsync(url, (event) => {
+  /**
+   * Show the GLB at `url` in place of what is shown, unless `signal` is aborted first: then it
+   * rejects. `onProgress` gets 0..1, or null if unknown.
+   */
+  async load(url, { signal, onProgress }) {
+    const manager = new THREE.LoadingManager();
+    signal.addEventListener('abort', () => manager.abort(), { once: true });
+    const gltf = await new GLTFLoader(manager).loadAsync(url, (event) => {
       onProgress(event.lengthComputable ? event.loaded / event.total : null);
     });
-    if (this._isClosed) return;
+    signal.throwIfAborted();
     const isFirst = !this._model;
     this._dropModel();
     this._model = gltf.scene;

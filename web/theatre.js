@@ -16,6 +16,7 @@ let scene = null;
 let playback = null;
 let shown = ''; // address of the mesh on stage
 let asked = ''; // the one that is on its way
+let loading = new AbortController();
 let ends = new AbortController();
 const look = { surface: 'texture', wireframe: false, grid: false, turntable: false };
 
@@ -26,6 +27,7 @@ globalThis.actionmesh = { get scene() { return scene; }, get playback() { return
 export function clearStage() {
   ends.abort();
   ends = new AbortController();
+  forgoMesh();
   playback?.close();
   scene?.close();
   scene = playback = null;
@@ -57,6 +59,12 @@ function dropSketch() {
   sketch.hidden = true;
   sketch.removeAttribute('src');
   sketch.load();
+}
+
+/** Ask no more for the mesh that is on its way. */
+export function forgoMesh() {
+  loading.abort();
+  asked = shown;
 }
 
 /** The shape before it moves. */
@@ -94,29 +102,35 @@ export async function showAnimation({ mesh, video, poster, preview, frames, fps 
 /** True once the mesh at `url` is the one on stage. */
 async function stage(url) {
   if (shown === url) return true;
+  forgoMesh();
   asked = url;
+  loading = new AbortController();
+  const { signal } = loading;
   const text = byId('scene-text');
   if (!shown) say(text, 'Loading the mesh');
   try {
     if (!scene) {
       const { Scene } = await import('./scene.js');
-      if (asked !== url) return false;
+      if (signal.aborted) return false;
       scene = new Scene(byId('scene'), beforeDraw);
       scene.setLook(look);
     }
-    await scene.load(url, (part) => {
-      if (part !== null && !shown) say(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+    await scene.load(url, {
+      signal,
+      onProgress: (part) => {
+        if (part !== null && !shown) say(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+      },
     });
   } catch (error) {
+    if (signal.aborted) return false;
     console.warn('The mesh cannot be shown:', error);
     const isLost = scene !== null || error instanceof TypeError; // else three.js found no WebGL
-    if (asked === url && !shown) {
+    if (!shown) {
       say(text, isLost ? 'The mesh did not arrive. Reload the page to try again.'
         : 'This browser cannot draw the mesh: it has no WebGL.');
     }
     return false;
   }
-  if (asked !== url) return false;
   shown = url;
   say(text, '');
   dropSketch();

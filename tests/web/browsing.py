@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,13 @@ class Tab:
         deadline = time.monotonic() + timeout_s
         while not self.page.evaluate(f"() => Boolean({expression})"):
             assert time.monotonic() < deadline, f"not within {timeout_s} s: {expression}"
+            self.page.wait_for_timeout(40)
+
+    def until_here(self, is_so: Callable[[], object], timeout_s: float = 30) -> None:
+        """Until it is true in this process, while the page goes on."""
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < deadline, f"not within {timeout_s} s"
             self.page.wait_for_timeout(40)
 
     def wait_for_another_job(self, job_id: str) -> None:

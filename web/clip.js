@@ -2,7 +2,7 @@
 // them. What the browser cannot know is said to be unknown: `timesAreExact`, `isPlayable`.
 
 import { frameTimes } from './container.js';
-import { usualRate } from './sampling.js';
+import { MIN_FRAMES, firstAt, sample, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
 const LONGEST_WAIT_MS = 4000;
@@ -11,7 +11,7 @@ const MOST_ESTIMATED_FRAMES = 20_000;
 export class Clip {
   constructor(file) {
     this.file = file;
-    this.isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
+    this.isZip = false;
     this.url = URL.createObjectURL(file);
     this.isOpen = false; // what follows is known once it is
     this.isPlayable = false;
@@ -26,8 +26,13 @@ export class Clip {
 
   /** Read what can be read; resolves once the facts are there. */
   async open() {
-    if (!this.isZip) await this._read();
+    await this._read();
     this.isOpen = true;
+  }
+
+  /** True if `thumb` has something to give. */
+  get hasPictures() {
+    return this.isPlayable;
   }
 
   /** Frames per second on average, or null. */
@@ -37,15 +42,36 @@ export class Clip {
     return usualRate((times.length - 1) / (times[times.length - 1] - times[0]), 0.002);
   }
 
-  /** A picture of the frame at position `index` of `times`, or null. One at a time, remembered. */
+  /** Seconds: no start behind it leaves enough frames. */
+  get latestStart() {
+    return this.times?.[this.times.length - MIN_FRAMES] ?? 0;
+  }
+
+  /**
+   * What the server will take under these options: the result of `sample`, with `used` counted from
+   * the clip's first frame. Null if nobody can tell here.
+   */
+  plan({ start, fps, maxFrames }) {
+    const { times } = this;
+    if (!times) return null;
+    const first = firstAt(times, start - 1e-5);
+    const found = sample(times.slice(first).map((time) => time - start), { fps, maxFrames });
+    return found.used ? { ...found, used: found.used.map((position) => first + position) } : found;
+  }
+
+  /** Where a frame stands in the whole clip: as a `part` from 0 to 1, and in words. */
+  placeOf(index) {
+    const time = this.times[index];
+    return { part: time / this.times[this.times.length - 1], words: `${time.toFixed(2)} s` };
+  }
+
+  /** A picture of the frame at position `index` of all, or null. One at a time, remembered. */
   thumb(index, signal) {
     const known = this._thumbs.get(index);
     if (known) return Promise.resolve(known);
     this._turn = this._turn.then(async () => {
-      if (signal.aborted || !this.isPlayable) return null;
-      const next = this.times[index + 1] ?? this.times[index] + 1 / (this.fps ?? 24);
-      await this._seek((this.times[index] + next) / 2);
-      const picture = this._draw();
+      if (signal.aborted || !this.hasPictures) return null;
+      const picture = await this._picture(index);
       this._thumbs.set(index, picture);
       return picture;
     }).catch(() => null);
@@ -117,6 +143,12 @@ export class Clip {
     return rateOf(seen);
   }
 
+  async _picture(index) {
+    const next = this.times[index + 1] ?? this.times[index] + 1 / (this.fps ?? 24);
+    await this._seek((this.times[index] + next) / 2);
+    return this._draw(this._video, this._video.videoWidth, this._video.videoHeight);
+  }
+
   async _seek(time) {
     const video = this._video;
     const target = Math.min(time, Math.max(0, (this.duration ?? time) - 1e-3));
@@ -125,12 +157,11 @@ export class Clip {
     await happens(video, 'seeked');
   }
 
-  _draw() {
-    const video = this._video;
+  _draw(source, width, height) {
     const canvas = document.createElement('canvas');
-    canvas.height = Math.min(THUMB_HEIGHT_PX, video.videoHeight);
-    canvas.width = Math.max(1, Math.round((canvas.height * video.videoWidth) / video.videoHeight));
-    canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+    canvas.height = Math.min(THUMB_HEIGHT_PX, height);
+    canvas.width = Math.max(1, Math.round((canvas.height * width) / height));
+    canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height);
     return canvas;
   }
 }

@@ -2,13 +2,15 @@
 // upload is said before the upload.
 
 import { Problem, address, ask } from './api.js';
+import { setUpArrivals } from './arrivals.js';
 import { Clip } from './clip.js';
 import { byId, el, fill, say } from './dom.js';
-import { bytes, rate, seconds } from './format.js';
+import { bytes, counted, rate, seconds } from './format.js';
+import { FramesZip } from './frames_zip.js';
 import { remember } from './history.js';
 import { chosenMode, forecast, limitOf, showModes } from './modes.js';
 import { MIN_FRAMES } from './sampling.js';
-import { plan, showStrip } from './strip.js';
+import { showStrip } from './strip.js';
 import { upload } from './upload.js';
 
 const EXAMPLE = 'example.mp4';
@@ -25,8 +27,11 @@ export function setUpCompose(onChosen, onSent) {
   tellChosen = onChosen;
   const file = byId('file');
   file.addEventListener('change', () => file.files[0] && choose(file.files[0]));
-  setUpDropping();
-  document.addEventListener('paste', onPaste);
+  setUpArrivals(byId('drop'), {
+    isWelcome: () => !byId('compose').hidden && !sending,
+    onFile: choose,
+    onUrl: (url) => info?.features.video_url && chooseUrl(url),
+  });
   byId('url-form').addEventListener('submit', (event) => {
     event.preventDefault();
     chooseUrl(byId('url').value.trim());
@@ -82,24 +87,23 @@ async function choose(file) {
   const mine = (opening += 1);
   clip?.close();
   videoUrl = null;
-  const opened = new Clip(file);
+  const isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
+  const opened = isZip ? new FramesZip(file) : new Clip(file);
   clip = opened;
   resetFields();
-  say(byId('strip-text'), '');
-  fill(byId('strip'));
-  fill(byId('notices'));
-  byId('span').hidden = true;
+  clearReel('');
   show(file.name, bytes(file.size));
   await opened.open();
   if (mine !== opening) return;
   const { duration, width, height, fps } = opened;
   const exact = opened.timesAreExact ? '' : 'about ';
   say(byId('clip-facts'), [
-    duration && seconds(duration), width && `${width} × ${height}`,
+    duration && seconds(duration), isZip && opened.count && counted(opened.count, 'picture'),
+    width && `${width} × ${height}`,
     fps && `${exact}${rate(fps)} frames per second`, bytes(file.size),
   ].filter(Boolean).join(', '));
-  const last = opened.times?.[opened.times.length - MIN_FRAMES] ?? 0;
-  byId('start-slider').max = String(Math.max(0, Math.floor(last * 100) / 100));
+  const last = Math.floor(opened.latestStart * 100) / 100;
+  byId('start-slider').max = String(last);
   byId('start-slider').disabled = !(last > 0);
   refresh();
 }
@@ -110,7 +114,9 @@ function chooseUrl(url) {
   clip = null;
   videoUrl = url;
   resetFields();
-  show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server fetches it; its frames show once the job runs.');
+  clearReel('Its frames cannot be shown before the server has it. Start, rate and count apply all the same.');
+  byId('start-slider').disabled = true;
+  show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server fetches it once you send it');
   refresh();
 }
 
@@ -142,6 +148,14 @@ function show(name, facts) {
   tellChosen();
 }
 
+/** No frames, and `words` in their place. */
+function clearReel(words) {
+  fill(byId('strip'));
+  fill(byId('notices'));
+  byId('span').hidden = true;
+  say(byId('strip-text'), words);
+}
+
 function resetFields() {
   for (const id of ['start', 'start-slider']) byId(id).value = '0';
   byId('fps').value = '';
@@ -151,8 +165,7 @@ function resetFields() {
 /** Redraw whatever follows from the clip and the fields. */
 function refresh() {
   if (clip ? !clip.isOpen : !videoUrl) return;
-  const planned = clip ? plan(clip, samplingFields()) : null;
-  byId('strip').parentElement.hidden = !clip;
+  const planned = clip?.plan(samplingFields()) ?? null;
   if (clip) showStrip(clip, planned);
   const notices = clip ? noticesOn(planned) : [];
   fill(byId('notices'), ...notices.map(({ text }) => el('li', {}, text)));
@@ -179,7 +192,7 @@ function noticesOn(planned) {
   }
   if (planned?.tooShort !== undefined) {
     const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
-      : samplingFields().start > 0 ? 'Start earlier.' : 'Send a longer clip.';
+      : samplingFields().start > 0 ? 'Start earlier.' : clip.isZip ? 'Put more pictures into the zip.' : 'Send a longer clip.';
     // without exact times the server may count differently, and has the last word
     notices.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
       + `frames; ${MIN_FRAMES} are needed. ${cure}` });
@@ -258,32 +271,4 @@ function complain(place, problem) {
   const note = byId(place);
   note.hidden = problem === null;
   if (problem) fill(note, el('strong', {}, problem.message), problem.hint ? ` ${problem.hint}` : '');
-}
-
-function setUpDropping() {
-  const drop = byId('drop');
-  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
-  addEventListener('dragover', (event) => {
-    if (!carriesFile(event)) return;
-    event.preventDefault();
-    drop.classList.add('is-over');
-  });
-  addEventListener('dragleave', (event) => {
-    if (!event.relatedTarget) drop.classList.remove('is-over');
-  });
-  addEventListener('drop', (event) => {
-    drop.classList.remove('is-over');
-    if (!carriesFile(event)) return;
-    event.preventDefault(); // a file that misses the area must not replace the page
-    const file = event.dataTransfer.files[0];
-    if (file && !byId('compose').hidden && !sending) choose(file);
-  });
-}
-
-function onPaste(event) {
-  if (byId('compose').hidden || sending || event.target.closest?.('input')) return;
-  const file = event.clipboardData?.files[0];
-  const text = event.clipboardData?.getData('text').trim() ?? '';
-  if (file) choose(file);
-  else if (/^https?:\/\/\S+$/.test(text) && info?.features.video_url) chooseUrl(text);
 }

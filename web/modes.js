@@ -17,6 +17,8 @@ const WORDS = {
   },
 };
 
+const SILHOUETTE = 'real motion and outline from your video, on the CPU, with a depth that is inflated, not seen.';
+
 /** Fill the cards; the mode that the server takes by default is chosen. */
 export function showModes(info) {
   fill(byId('mode-cards'), ...info.modes.map((mode) => card(mode, info.pipeline.name)));
@@ -36,10 +38,12 @@ export function showServer(info) {
     + `or a zip of ${limits.min_frames} to ${limits.max_frames} pictures`);
   say(byId('licence'), `${model.license}. ${model.notice}`);
   const note = byId('pipeline-note');
-  note.hidden = pipeline.name === 'actionmesh';
-  fill(note, el('strong', {}, gpu ? 'The GPU is not in use. ' : 'No GPU here. '),
-    `${reasonOf(info)} The silhouette pipeline runs in its place: real motion and outline from `
-    + 'your video, on the CPU, with a depth that is inflated, not seen.');
+  const isReal = pipeline.name === 'actionmesh';
+  const lead = gpu ? 'The GPU is not in use.' : 'No GPU here.';
+  note.hidden = isReal;
+  fill(note, el('strong', {}, `${lead} `),
+    `${reasonOf(info)} The silhouette pipeline runs in its place: ${SILHOUETTE}`);
+  say(byId('mode-note'), isReal ? `ActionMesh on ${gpu?.name ?? 'this machine'}.` : `${lead} Silhouette runs: ${SILHOUETTE}`);
 }
 
 /** The largest upload, in the unit in which it is a round number. */

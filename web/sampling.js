@@ -4,7 +4,7 @@
 export const MIN_FRAMES = 16;
 export const MAX_FRAMES = 31;
 export const SLOWEST_FPS = 8;
-const FALLBACK_FPS = 12;
+export const FALLBACK_FPS = 12;
 const FASTEST_FPS = 100_000; // beyond it, times are noise
 
 const KNOWN_RATES = [
@@ -35,6 +35,17 @@ export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
   const spread = (seen[seen.length - 1] - seen[0]) / (wanted - 1);
   const step = Math.max(usual, Math.min(spread, 1 / SLOWEST_FPS));
   return chosen(nearest(seen, step, wanted), 1 / step, Math.ceil(step * rate), count, null);
+}
+
+/** The same for pictures without times. */
+export function sampleUntimed(count, { fps = null, maxFrames = MAX_FRAMES } = {}) {
+  return count < MIN_FRAMES ? { tooShort: count } : atFallback(count, fps, maxFrames);
+}
+
+/** As Python rounds: 2.5 to 2, 3.5 to 4. */
+export function roundHalfEven(value) {
+  const below = Math.floor(value);
+  return value - below === 0.5 ? below + (below % 2) : Math.round(value);
 }
 
 /** Frames per second, on average; null if the times do not tell. */

@@ -2,31 +2,18 @@
 
 import { byId, el, fill, say } from './dom.js';
 import { counted, ordinal, rate, seconds } from './format.js';
-import { MIN_FRAMES, firstAt, sample } from './sampling.js';
+import { MIN_FRAMES } from './sampling.js';
 
 let drawing = new AbortController();
 
-/**
- * What the server will take of `clip` under these options: the result of `sample`, with `used`
- * counted from the clip's first frame, `from` and `to` in seconds. Null if nobody can tell here.
- */
-export function plan(clip, { start, fps, maxFrames }) {
-  if (!clip.times) return null;
-  const first = firstAt(clip.times, start - 1e-5);
-  const found = sample(clip.times.slice(first).map((time) => time - start), { fps, maxFrames });
-  if (!found.used) return found;
-  const used = found.used.map((position) => first + position);
-  return { ...found, used, from: clip.times[used[0]], to: clip.times[used[used.length - 1]] };
-}
-
-/** Show the strip for a plan of `plan`, or the reason why there is none. */
+/** Show the strip for a plan of the clip's, or the reason why there is none. */
 export function showStrip(clip, planned) {
   drawing.abort();
   drawing = new AbortController();
   const strip = byId('strip');
   const used = planned?.used ?? [];
-  strip.hidden = used.length === 0 || !clip.isPlayable;
-  fill(strip, ...used.map((index) => el('li', { title: `${clip.times[index].toFixed(2)} s` })));
+  strip.hidden = used.length === 0 || !clip.hasPictures;
+  fill(strip, ...used.map((index) => el('li', { title: clip.placeOf(index).words })));
   showSpan(clip, planned);
   say(byId('strip-text'), describe(clip, planned));
   if (strip.hidden) return;
@@ -48,18 +35,18 @@ async function drawAll(clip, used, places, signal) {
 /** The bar under the strip: which part of the whole clip is used. */
 function showSpan(clip, planned) {
   const span = byId('span');
-  const last = clip.times?.[clip.times.length - 1];
-  span.hidden = !planned?.used || !last;
+  span.hidden = !planned?.used;
   if (span.hidden) return;
-  span.style.setProperty('--from', String(planned.from / last));
-  span.style.setProperty('--to', String(planned.to / last));
-  say(byId('span-from'), `${planned.from.toFixed(2)} s`);
-  say(byId('span-to'), `${planned.to.toFixed(2)} s`);
+  const [from, to] = [planned.used[0], planned.used[planned.used.length - 1]].map((index) => clip.placeOf(index));
+  span.style.setProperty('--from', String(from.part));
+  span.style.setProperty('--to', String(to.part));
+  say(byId('span-from'), from.words);
+  say(byId('span-to'), to.words);
 }
 
 /** One line on the frames used, honest about what the browser only guesses. */
 function describe(clip, planned) {
-  if (clip.isZip) return 'A zip of frames: the server takes them in the order of their names.';
+  if (clip.isZip && !planned) return 'This browser cannot look into this zip. The server may, and says so at once.';
   if (!clip.isPlayable && !planned) {
     return 'This browser cannot show this clip. The server may still read it, and says so at once.';
   }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 CLIP = Path(__file__).resolve().parents[2] / "examples" / "dancing_sprout.mp4"
+SIZES = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # WebGL without a GPU, and none of the calls home that would fail on a closed network

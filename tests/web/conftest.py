@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import imageio_ffmpeg
 import pytest
 
-from tests.servers import ProcessServer
+from tests.servers import ProcessServer, process_server
 from tests.web.browsing import Tab, chromium, new_tab
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def tab_at(browser: Browser) -> Iterator[NewTab]:
             return opened.enter_context(new_tab(browser, server.url, **options))
 
         yield open_tab
+
+
+@pytest.fixture(scope="module")
+def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
+    """A server whose jobs take a while and cost little."""
+    folder = tmp_path_factory.mktemp("sleepy")
+    with process_server(folder, PIPELINE="tests.pipelines:Sleeps") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

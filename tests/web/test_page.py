@@ -10,13 +10,12 @@ import httpx
 import pytest
 
 from tests.servers import ProcessServer
-from tests.web.browsing import CLIP, Tab
+from tests.web.browsing import CLIP, SIZES, Tab
 from tests.web.conftest import NewTab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 JOB_S = 150
-SIZES = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
 
 # frame of the mesh from its morph weights, and of the video, at the moment of a drawing
 BOTH_FRAMES = """() => new Promise((resolve) => requestAnimationFrame(() => {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,6 @@ LOST = (
 )
 # a job that fails by itself may do so while its anchor mesh is being asked for
 GONE = ("status of 404", "status of 409", "mesh cannot be shown")
-
-
-@pytest.fixture(scope="module")
-def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
-    """A server whose jobs take a while and cost little."""
-    folder = tmp_path_factory.mktemp("sleepy")
-    with process_server(folder, PIPELINE="tests.pipelines:Sleeps") as running:
-        yield running
 
 
 def test_a_reload_and_another_device_come_back_to_the_job(
@@ -161,39 +153,6 @@ def test_out_of_memory_offers_the_mode_that_needs_less(
     assert httpx.get(f"{server.url}/jobs/{tab.job_id}").json()["mode"] == "fast_low_ram"
 
 
-def test_a_clip_that_is_too_short_is_not_even_sent(
-    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
-) -> None:
-    tab = tab_at(sleepy)
-    tab.open()
-    tab.choose(make_clip("short.mp4", "testsrc2", 24, 0.4))
-    tab.page.wait_for_selector("#notices li")
-    assert "10 frames; 16 are needed" in tab.page.inner_text("#notices")
-    assert tab.page.is_disabled("#submit")
-
-
-def test_start_and_rate_move_the_strip(
-    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
-) -> None:
-    tab = tab_at(sleepy)
-    tab.open()
-    tab.choose(make_clip("long.mp4", "testsrc2", 30, 6))
-    assert "every 3rd frame" in tab.page.inner_text("#strip-text")
-    assert "The last" in tab.page.inner_text("#notices")
-    tab.page.fill("#start", "2")
-    assert tab.page.inner_text("#span-from") == "2.00 s"
-    tab.page.fill("#fps", "15")
-    assert "15 per second" in tab.page.inner_text("#strip-text")
-    tab.page.select_option("#max-frames", "16")
-    assert tab.page.locator("#strip li").count() == 16
-    tab.page.click("#submit")
-    tab.until("location.hash.startsWith('#job=')")
-    job = httpx.get(f"{sleepy.url}/jobs/{tab.job_id}").json()
-    assert (job["options"]["start"], job["options"]["fps"]) == (2.0, 15.0)
-    assert (job["input"]["used_frames"], job["input"]["fps"]) == (16, 15.0)
-    tab.page.click("#cancel")
-
-
 def test_a_large_upload_is_refused_before_and_cancelled_midway(
     start_server: Callable[..., ProcessServer], tab_at: NewTab, tmp_path: Path
 ) -> None:
@@ -269,28 +228,3 @@ def test_a_server_with_a_key_asks_for_it_once(
     tab.page.reload()
     tab.wait_for_status("finished")
     assert tab.page.is_hidden("#key-dialog")
-
-
-def test_pasting_an_address_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
-    tab = tab_at(sleepy)
-    tab.open()
-    tab.until("document.querySelector('#engine').textContent")
-    tab.evaluate("""() => {
-      const carried = new DataTransfer();
-      carried.setData('text', 'https://example.com/films/cat.mp4?token=1');
-      document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: carried }));
-    }""")
-    assert tab.page.inner_text("#clip-name") == "example.com/films/cat.mp4"
-
-
-def test_dropping_a_file_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
-    tab = tab_at(sleepy)
-    tab.open()
-    tab.evaluate("""async () => {
-      const carried = new DataTransfer();
-      const clip = await (await fetch('example.mp4')).blob();
-      carried.items.add(new File([clip], 'dropped.mp4', { type: 'video/mp4' }));
-      dispatchEvent(new DragEvent('drop', { dataTransfer: carried, cancelable: true }));
-    }""")
-    tab.until("document.querySelectorAll('#strip canvas').length === 31")
-    assert tab.page.inner_text("#clip-name") == "dropped.mp4"

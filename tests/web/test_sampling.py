@@ -1,8 +1,9 @@
-"""The strip shows what the server takes: web/sampling.js against video/sampling.py, in Chromium."""
+"""The strip shows what the server takes: the page's rules against those of video/, in Chromium."""
 
 from __future__ import annotations
 
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from errors import VideoTooShort
 from tests.servers import ProcessServer
 from tests.web.conftest import NewTab
+from video.frames_zip import FramesZip
 from video.probe import probe
-from video.sampling import sample
+from video.sampling import FALLBACK_FPS, sample
 
 MANY = """async (cases) => {
   const { sample } = await import('/sampling.js');
@@ -22,6 +24,16 @@ MANY = """async (cases) => {
 TIMES = """async () => {
   const { frameTimes } = await import('/container.js');
   return frameTimes(document.querySelector('#file').files[0]);
+}"""
+ENTRIES = """async () => {
+  const { frameEntries } = await import('/frames_zip.js');
+  return (await frameEntries(document.querySelector('#file').files[0])).map(({ name }) => name);
+}"""
+PLANS = """async (wishes) => {
+  const { FramesZip } = await import('/frames_zip.js');
+  const zip = new FramesZip(document.querySelector('#file').files[0]);
+  await zip.open();
+  return wishes.map(([start, fps, maxFrames]) => zip.plan({ start, fps, maxFrames }));
 }"""
 
 
@@ -105,3 +117,34 @@ def test_a_recording_without_an_index_is_estimated_and_says_so(
     tab.until("document.querySelector('#strip').children.length > 0")
     assert "about" in tab.page.inner_text("#strip-text")
     assert 16 <= tab.page.locator("#strip li").count() <= 31
+
+
+def test_both_take_the_same_pictures_of_a_zip(
+    server: ProcessServer, tab_at: NewTab, tmp_path: Path
+) -> None:
+    """The same names in the same order, and the same ones of them under the same options."""
+    dice = random.Random(8)
+    words = ["a", "B", "b", "f_", "10", "2", "02", "007", ".", "/", " ", "é"]
+    names = {"".join(dice.choices(words, k=dice.randint(1, 6))) + ".png" for _ in range(120)}
+    names |= {"Thumbs.db", "__MACOSX/x.png", "folder/", "deep/folder/y.png"}
+    path = tmp_path / "frames.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in dice.sample(sorted(names), len(names)):
+            zipped.writestr(name, b"\x89PNG\r\n\x1a\n" if not name.endswith("/") else b"")
+    tab = tab_at(server)
+    tab.open()
+    tab.page.set_input_files("#file", path)
+    with FramesZip(path) as theirs:
+        ordered = [picture.entry.filename for picture in theirs.pictures]
+    assert tab.evaluate(ENTRIES) == ordered
+    starts = [0, 0.3, 0.5, 1.25, 2.5, 7, 100]
+    wishes = [(start, fps, most) for start in starts for fps in (None, 5, 24) for most in (31, 16)]
+    for (start, fps, most), seen in zip(wishes, tab.evaluate(PLANS, wishes), strict=True):
+        first = round(min(start * (fps or FALLBACK_FPS), len(ordered)))
+        try:
+            ours = sample(None, len(ordered) - first, fps=fps, max_frames=most)
+        except VideoTooShort as refusal:
+            assert seen["tooShort"] == refusal.facts["frames"]
+            continue
+        assert seen["used"] == [first + pick for pick in ours.used], (start, fps, most)
+        assert seen["fps"] == ours.fps

@@ -1,0 +1,153 @@
+// A zip of frames as the browser sees it: the same face as a Clip, its pictures taken from the zip
+// itself. Which entries are frames, and in which order, are the rules of video/frames_zip.py; a test
+// holds the two together. Of a zip that it does not fully understand it tells nothing.
+
+import { Clip } from './clip.js';
+import { FALLBACK_FPS, MIN_FRAMES, roundHalfEven, sampleUntimed } from './sampling.js';
+
+const END_BYTES = 22;
+const LONGEST_COMMENT_BYTES = 65_535;
+const LARGEST_DIRECTORY_BYTES = 1 << 20;
+const LARGEST_PICTURE_BYTES = 64 << 20;
+const STORED = 0;
+const DEFLATED = 8;
+const NOT_FRAMES = ['thumbs.db', 'desktop.ini'];
+
+export class FramesZip extends Clip {
+  constructor(file) {
+    super(file);
+    this.isZip = true;
+    this.entries = null; // in the order in which the server takes them, or null
+  }
+
+  get count() {
+    return this.entries?.length ?? null;
+  }
+
+  get hasPictures() {
+    return this.width > 0;
+  }
+
+  get latestStart() {
+    return Math.max(0, (this.count ?? 0) - MIN_FRAMES) / FALLBACK_FPS;
+  }
+
+  /** Pictures carry no times: `start` counts at the rate at which they will play. */
+  plan({ start, fps, maxFrames }) {
+    if (!this.entries) return null;
+    const first = roundHalfEven(Math.min(start * (fps ?? FALLBACK_FPS), this.count));
+    const found = sampleUntimed(this.count - first, { fps, maxFrames });
+    return found.used ? { ...found, used: found.used.map((position) => first + position) } : found;
+  }
+
+  placeOf(index) {
+    const { name } = this.entries[index];
+    return { part: index / Math.max(1, this.count - 1), words: name.slice(name.lastIndexOf('/') + 1) };
+  }
+
+  async _read() {
+    this.entries = await frameEntries(this.file);
+    this.timesAreExact = this.entries !== null;
+    if (!this.count) return;
+    const picture = await this._picture(0, (bitmap) => [bitmap.width, bitmap.height]).catch(() => [0, 0]);
+    [this.width, this.height] = picture;
+  }
+
+  async _picture(index, take = (bitmap) => this._draw(bitmap, bitmap.width, bitmap.height)) {
+    const bitmap = await createImageBitmap(await contentOf(this.file, this.entries[index]));
+    try {
+      return take(bitmap);
+    } finally {
+      bitmap.close();
+    }
+  }
+}
+
+/** The entries that are frames, in natural order; null if the zip is odd, broken or too large. */
+export async function frameEntries(file) {
+  try {
+    const entries = (await readDirectory(file)).filter(isFrame);
+    if (entries.some((entry) => !isPlain(entry))) return null;
+    return entries.map((entry) => ({ ...entry, key: naturalKey(entry.name) })).sort(naturally);
+  } catch {
+    return null; // cut off: as good as unknown
+  }
+}
+
+/** The central directory, as far as it is needed (APPNOTE.TXT, 4.3.12 and 4.3.16). */
+async function readDirectory(file) {
+  const tailAt = Math.max(0, file.size - END_BYTES - LONGEST_COMMENT_BYTES);
+  const tail = new DataView(await file.slice(tailAt).arrayBuffer());
+  const at = findEnd(tail);
+  const [size, offset] = [tail.getUint32(at + 12, true), tail.getUint32(at + 16, true)];
+  if (size > LARGEST_DIRECTORY_BYTES || offset === 0xffffffff) throw new RangeError('too large');
+  const directoryAt = tailAt + at - size;
+  const before = directoryAt - offset; // what stands before the zip itself, as in an installer
+  const view = new DataView(await file.slice(directoryAt, directoryAt + size).arrayBuffer());
+  const entries = [];
+  for (let row = 0; row < size; ) {
+    if (view.getUint32(row, true) !== 0x02014b50) throw new RangeError('no entry');
+    const nameLength = view.getUint16(row + 28, true);
+    const flags = view.getUint16(row + 8, true);
+    entries.push({
+      name: nameOf(new Uint8Array(view.buffer, row + 46, nameLength), flags),
+      isEncrypted: (flags & 1) === 1,
+      method: view.getUint16(row + 10, true),
+      packedBytes: view.getUint32(row + 20, true),
+      bytes: view.getUint32(row + 24, true),
+      at: before + view.getUint32(row + 42, true),
+    });
+    row += 46 + nameLength + view.getUint16(row + 30, true) + view.getUint16(row + 32, true);
+  }
+  return entries;
+}
+
+function findEnd(tail) {
+  for (let at = tail.byteLength - END_BYTES; at >= 0; at -= 1) {
+    if (tail.getUint32(at, true) === 0x06054b50) return at;
+  }
+  throw new RangeError('no end');
+}
+
+function nameOf(letters, flags) {
+  const isUtf8 = (flags & 0x800) !== 0;
+  if (!isUtf8 && letters.some((letter) => letter > 0x7f)) throw new RangeError('an old code page');
+  return new TextDecoder('utf-8', { fatal: true }).decode(letters);
+}
+
+/** Not a folder, nor what file managers leave behind. */
+function isFrame({ name }) {
+  const parts = name.split('/');
+  const isHidden = parts.some((part) => /^(\.|__MACOSX)/.test(part) && part !== '.' && part !== '..');
+  return !(name.endsWith('/') || isHidden || NOT_FRAMES.includes(parts.pop().toLowerCase()));
+}
+
+function isPlain({ isEncrypted, method, bytes }) {
+  return !isEncrypted && [STORED, DEFLATED].includes(method) && bytes <= LARGEST_PICTURE_BYTES;
+}
+
+/** frame_2 before frame_10; equal but for zeros or case: by the name itself. */
+function naturalKey(name) {
+  return (name.match(/[0-9]+|[^0-9]+/g) ?? []).map((part) => (
+    /^[0-9]/.test(part) ? BigInt(part) : part.toLowerCase()));
+}
+
+function naturally(one, other) {
+  for (const [k, part] of one.key.entries()) {
+    const rival = other.key[k];
+    if (rival === undefined) return 1;
+    if (typeof part !== typeof rival) return typeof part === 'bigint' ? -1 : 1;
+    if (part !== rival) return part < rival ? -1 : 1;
+  }
+  if (one.key.length < other.key.length) return -1;
+  return one.name < other.name ? -1 : 1;
+}
+
+async function contentOf(file, { at, method, packedBytes }) {
+  const head = new DataView(await file.slice(at, at + 30).arrayBuffer());
+  const from = at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
+  const packed = file.slice(from, from + packedBytes);
+  if (method === STORED) return packed;
+  const unpacked = packed.stream().pipeThrough(new DecompressionStream('deflate-raw'));
+  return new Response(unpacked).blob();
+}

@@ -1,0 +1,130 @@
+"""Every state of the page as a picture: `python -m tests.web.pictures FOLDER`.
+
+Takes a real clip through a real server in a real browser and stops the job's process where a state
+has to hold still. PNGs named state-size-scheme, each as tall as its page; to be looked at, and for
+docs/images. No test: nobody but an eye can say whether it is good.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from tests.faults.server import Server
+from tests.web.browsing import CLIP, SIZES, Tab, chromium, new_tab
+
+SCHEMES = ("light", "dark")
+
+
+def main(folder: Path) -> None:
+    """Fill the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as made,
+        Server(Path(made), "silhouette") as server,
+        chromium() as browser,
+    ):
+        server.start()
+        url = f"http://127.0.0.1:{server.port}"
+        with new_tab(browser, url, reduced_motion="reduce") as tab:
+            take = Camera(tab, folder)
+            choose(tab, take)
+            upload(tab, take, server, Path(made))
+            run(tab, take, server)
+            fail(tab, take, Path(made))
+            tab.open()
+            tab.page.wait_for_selector("#history-list img")
+            take("again")
+
+
+class Camera:
+    """Photographs a tab at every size and in both schemes."""
+
+    def __init__(self, tab: Tab, folder: Path) -> None:
+        self._tab = tab
+        self._folder = folder
+
+    def __call__(self, state: str) -> None:
+        for size, (width, height) in SIZES.items():
+            self._tab.page.set_viewport_size({"width": width, "height": height})
+            for scheme in SCHEMES:
+                self._tab.page.emulate_media(color_scheme=scheme)
+                path = self._folder / f"{state}-{size}-{scheme}.png"
+                self._tab.page.screenshot(path=path, full_page=True, timeout=90_000)
+
+
+def choose(tab: Tab, take: Camera) -> None:
+    """Nothing yet, and then a clip."""
+    tab.open()
+    tab.page.wait_for_selector("#pipeline-note:not([hidden])")
+    take("empty")
+    tab.page.click("#example")
+    tab.until("document.querySelectorAll('#strip canvas').length === 31")
+    take("chosen")
+
+
+def upload(tab: Tab, take: Camera, server: Server, folder: Path) -> None:
+    """Half sent to a server that is then held; cancelled."""
+    large = folder / "dancing_sprout.mp4"
+    large.write_bytes(CLIP.read_bytes())
+    os.truncate(large, 20_000_000)
+    tab.open()
+    tab.choose(large)
+    tab.until("document.querySelectorAll('#strip canvas').length === 31")
+    line = tab.context.new_cdp_session(tab.page)
+    line.send("Network.enable")
+    speed = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    line.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": 2_000_000})
+    tab.page.click("#submit")
+    tab.until("document.querySelector('#upload-bar').value > 0.4", 60)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        take("uploading")
+        tab.page.click("#upload-cancel")
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    line.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": -1})
+
+
+def run(tab: Tab, take: Camera, server: Server) -> None:
+    """One job runs and another waits, both held; then the first is let go until it is finished."""
+    first = tab.send(mode="default")
+    tab.until("parseInt(document.querySelector('#live-figure')?.textContent) >= 40", 300)
+    tab.until("actionmesh.scene?.drawn > 0", 60)
+    child = server.child()
+    os.kill(child, signal.SIGSTOP)
+    try:
+        take("running")
+        second = tab.send(mode="fast")
+        tab.page.wait_for_selector("#live:not([hidden])")
+        take("queued")
+    finally:
+        os.kill(child, signal.SIGCONT)
+    server.http.post(f"/jobs/{second}/cancel")
+    tab.open(f"#job={first}")
+    tab.wait_for_status("finished", 300)
+    tab.page.wait_for_selector("#transport:not([hidden])", timeout=90_000)
+    tab.evaluate("() => actionmesh.playback.show(7)")
+    tab.until("!document.querySelector('#source').seeking && actionmesh.scene.drawn > 1")
+    take("finished")
+
+
+def fail(tab: Tab, take: Camera, folder: Path) -> None:
+    """Nothing to be seen on a grey clip."""
+    clip = folder / "empty_room.mp4"
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi"]
+    grey = "color=gray:s=320x240:r=24:d=1.5"
+    subprocess.run([*ffmpeg, "-i", grey, "-pix_fmt", "yuv420p", str(clip)], check=True)
+    tab.send(clip)
+    tab.wait_for_status("error", 150)
+    take("error")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

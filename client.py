@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Client of ActionMesh Worker in one file: Python 3.10 or newer, nothing to install.
+"""Client of ActionMesh Worker in one file: Python 3.8 or newer, nothing to install.
 
     from client import Client
 
@@ -37,16 +37,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+if TYPE_CHECKING:  # Python 3.8 cannot write these down at run time
+    PathLike = str | os.PathLike[str]
+    State = dict[str, Any]
+    """A job as GET /jobs/{id} tells it: job_id, status, progress, outputs, files, error, ..."""
+    States = list[State]
+    Paths = list[Path]
+    Tell = Callable[[State], None]
 T = TypeVar("T")
-PathLike = str | os.PathLike[str]
-State = dict[str, Any]
-"""A job as GET /jobs/{id} tells it: job_id, status, progress, outputs, files, error, ..."""
-States = list[State]
-Paths = list[Path]
-Tell = Callable[[State], None]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = ("finished", "error", "cancelled")
@@ -255,7 +256,7 @@ class Client:
     def list(self, status: str = "", limit: int = 20) -> States:
         """The newest jobs, up to 100; `status` is one or several with commas between."""
         query = urlencode({"limit": limit, **({"status": status} if status else {})})
-        return States(self._call("GET", f"/jobs?{query}")["jobs"])
+        return [*self._call("GET", f"/jobs?{query}")["jobs"]]
 
     def info(self) -> State:
         """What the server runs, its modes and limits."""

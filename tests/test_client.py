@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,12 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-def call(*arguments: str, url: str = "") -> subprocess.CompletedProcess[str]:
+def call(
+    *arguments: str, url: str = "", python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """The command line on a bare interpreter: no site packages, no environment."""
     return subprocess.run(
-        [*BARE_PYTHON, *arguments, *(["--url", url] if url else [])],
+        [python, *BARE_PYTHON[1:], *arguments, *(["--url", url] if url else [])],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"]},
@@ -461,6 +463,43 @@ def test_a_certificate_that_nobody_signed_is_refused_at_once(tmp_path: Path) -> 
 
 
 # --- the worker itself
+
+
+def other_pythons() -> list[str]:
+    """The oldest and the newest CPython that this machine has, by version: pyenv's and PATH's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    named = filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 20)))
+    kept = map(str, pyenv.glob("versions/3.*/bin/python3"))
+    found: dict[tuple[int, ...], str] = {}
+    for python in (*kept, *named):
+        told = subprocess.run(
+            [python, "-ISc", "import sys; print(*sys.version_info[:3])"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        if told.returncode == 0:  # else a shim without a version behind it
+            version = tuple(map(int, told.stdout.split()))
+            found.setdefault(version, python)
+    versions = sorted(version for version in found if version >= (3, 8))
+    return [found[version] for version in dict.fromkeys([*versions[:1], *versions[-1:]])]
+
+
+@pytest.mark.slow
+def test_the_oldest_and_the_newest_python_can_run_it(
+    start_server: Callable[..., ProcessServer], tmp_path: Path
+) -> None:
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("there is no other Python here")
+    server = start_server(PIPELINE="tests.pipelines:Specks")
+    for k, python in enumerate(pythons):
+        out = tmp_path / f"out-{k}"
+        ran = call("run", str(CLIP), "--out", str(out), url=server.url, python=python)
+        assert ran.returncode == 0, f"{python}: {ran.stderr}"
+        assert {"animated_mesh.glb", "meshes.zip"} <= {path.name for path in out.iterdir()}, python
+        refused = call("run", str(CLIP), "--mode", "fsat", url=server.url, python=python)
+        assert refused.returncode == 2 and "fsat" in refused.stderr, f"{python}: {refused.stderr}"
+        listed = call("ls", url=server.url, python=python)
+        assert listed.returncode == 0 and "finished" in listed.stdout, f"{python}: {listed.stderr}"
 
 
 @pytest.mark.slow

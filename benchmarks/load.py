@@ -27,6 +27,7 @@ from benchmarks.probe import (
     Latencies,
     allow_many_connections,
     open_connections,
+    poll_beside_streams,
     poll_together,
 )
 from job_store import JobStore
@@ -148,12 +149,36 @@ def _poll(server: Server, job_id: str, pollers: int, every_s: float, seconds: fl
     return asyncio.run(poll_together(server.port, f"/jobs/{job_id}", pollers, every_s, seconds))
 
 
+def streams(folder: Path) -> Iterator[Row]:
+    """As `polling`, with 64 clients that follow the running job by events; idle is without them."""
+    with Server(folder, "silhouette") as server:
+        server.start()
+        job_id = server.submit(EXAMPLE)
+        server.wait_for(job_id, timeout_s=300)
+        idle = _poll(server, job_id, 100, 1.0, 8.0)
+        before = cpu_s(server.pid)
+        with _job_running(server) as running:
+            busy, followers = asyncio.run(
+                poll_beside_streams(server.port, f"/jobs/{running}", 64, 100, 1.0, 8.0)
+            )
+        cpu = cpu_s(server.pid) - before
+        p99, idle_p99 = busy.percentile_ms(99), idle.percentile_ms(99)
+        errors = idle.errors + busy.errors + followers.broken
+        yield Row(
+            "GET /jobs/{id} p99 while a job runs, 64 event streams and 100 pollers, 100 a second",
+            f"{p99:.0f} ms (idle {idle_p99:.0f} ms), {followers.events} events, "
+            f"{cpu:.1f} s CPU in 8 s, {errors} errors",
+            "100 ms or 3 x idle, 0 errors",
+            p99 <= max(100.0, 3 * idle_p99) and not errors,
+        )
+
+
 @contextmanager
-def _job_running(server: Server) -> Iterator[None]:
+def _job_running(server: Server) -> Iterator[str]:
     """A job that takes its core for as long as the block lasts; two, lest the first one ends."""
     jobs = [server.submit(EXAMPLE), server.submit(EXAMPLE)]
     server.wait_for(jobs[0], "running")
-    yield
+    yield jobs[0]
     for job_id in reversed(jobs):
         server.http.delete(f"/jobs/{job_id}")
 
@@ -352,7 +377,8 @@ def _wait_until_ready(server: Server) -> None:
 
 
 PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "memory": memory, "many": many, "polling": polling, "uploads": uploads, "slow": slow,
+    "memory": memory, "many": many, "polling": polling, "streams": streams, "uploads": uploads,
+    "slow": slow,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -106,6 +106,43 @@ async def poll_together(
     return found
 
 
+@dataclass
+class Followers:
+    """What the event streams of a run got."""
+
+    events: int = 0
+    broken: int = 0
+
+
+async def poll_beside_streams(
+    port: int, path: str, streams: int, pollers: int, every_s: float, seconds: float
+) -> tuple[Latencies, Followers]:
+    """`poll_together` while so many clients follow `path`/events, all of them from the start."""
+    followers = Followers()
+    begun = [asyncio.Event() for _ in range(streams)]
+    tasks = [asyncio.create_task(_follow(port, f"{path}/events", followers, one)) for one in begun]
+    await asyncio.gather(*(asyncio.wait_for(one.wait(), 30.0) for one in begun))
+    found = await poll_together(port, path, pollers, every_s, seconds)
+    followers.broken = sum(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return found, followers
+
+
+async def _follow(port: int, path: str, into: Followers, begun: asyncio.Event) -> None:
+    """Read one stream to its end, which should not come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        async for line in reader:
+            if line.startswith(b"event: "):
+                into.events += 1
+                begun.set()
+    finally:
+        writer.close()
+
+
 def allow_many_connections() -> None:
     """As many descriptors as the system lets us have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

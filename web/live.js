@@ -95,7 +95,7 @@ function lineOf(job) {
   if (job.status === 'queued') {
     if (job.progress?.stage === 'fetching') return 'The server fetches the video';
     const ahead = job.queue_position ?? 0;
-    return ahead ? `${ahead} ${ahead === 1 ? 'job waits' : 'jobs wait'} before this one` : 'Next in line';
+    return ahead ? `${ahead} ${ahead === 1 ? 'job waits' : 'jobs wait'} before this one` : 'It starts as soon as the job before it is done';
   }
   const { stage, message } = job.progress ?? {};
   if (job.attempt > 1) return `${STAGES[stage] ?? stage} (attempt ${job.attempt})`;

@@ -139,6 +139,27 @@ def test_the_tools_change_what_is_seen(
         before = after
 
 
+def test_what_nobody_sees_is_not_drawn(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    tab = tab_at(server, viewport={"width": 900, "height": 400})
+    tab.open(f"#job={finished}")
+    _wait_for_stage(tab)
+    tab.until("actionmesh.playback.isPlaying")
+    drawn = "() => actionmesh.scene.drawn"
+
+    def rests() -> bool:
+        before = tab.evaluate(drawn)
+        tab.page.wait_for_timeout(500)
+        return bool(tab.evaluate(drawn) == before)
+
+    tab.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+    tab.until_here(rests)
+    assert tab.evaluate("() => actionmesh.playback.isPlaying")
+    tab.evaluate("() => scrollTo(0, 0)")
+    tab.until_here(lambda: not rests())
+
+
 def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
     tab = tab_at(server, reduced_motion="reduce")
     keys = tab.page.keyboard

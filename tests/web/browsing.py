@@ -93,6 +93,11 @@ class Tab:
         """Until the job on the page has this status."""
         self.page.wait_for_selector(f"#job[data-status={status}]", timeout=timeout_s * 1000)
 
+    def wait_for_stage(self) -> None:
+        """Until mesh and transport are there."""
+        self.page.wait_for_selector("#transport:not([hidden])", timeout=60_000)
+        self.until("actionmesh.scene.drawn > 0", 60)
+
     def until(self, expression: str, timeout_s: float = 30) -> None:
         """Until it is true in the page. (Playwright's own way needs eval: our CSP forbids it.)"""
         deadline = time.monotonic() + timeout_s
@@ -116,6 +121,10 @@ class Tab:
         box = self.page.locator(selector).bounding_box()
         assert box is not None
         return bytes(self.page.screenshot(clip=box, timeout=90_000))
+
+    def until_other_than(self, before: bytes, selector: str) -> None:
+        """Until the element no longer looks as in the picture `before`."""
+        self.until_here(lambda: self.picture(selector) != before)
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """Run a function of the page's language in the page."""

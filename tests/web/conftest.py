@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import imageio_ffmpeg
 import pytest
 
 from tests.servers import ProcessServer, process_server
-from tests.web.browsing import Tab, chromium, new_tab
+from tests.web.browsing import CLIP, Tab, chromium, new_tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -36,6 +37,21 @@ def tab_at(browser: Browser) -> Iterator[NewTab]:
             return opened.enter_context(new_tab(browser, server.url, **options))
 
         yield open_tab
+
+
+@pytest.fixture(scope="session")
+def finished(server: ProcessServer) -> str:
+    """The id of a job that the silhouette pipeline has finished."""
+    with open(CLIP, "rb") as clip:
+        sent = httpx.post(
+            f"{server.url}/jobs", files={"file": clip}, data={"mode": "fast_low_ram"}, timeout=30
+        )
+    job_id = str(sent.json()["job_id"])
+    for _ in range(5):
+        job = httpx.get(f"{server.url}/jobs/{job_id}?wait=30", timeout=60).json()
+        if job["status"] == "finished":
+            return job_id
+    raise AssertionError(job)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,153 @@
+"""The viewer of a finished job: mesh and video in step, its tools, its keys, and its rest."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.servers import ProcessServer
+from tests.web.browsing import Tab
+from tests.web.conftest import NewTab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+# frame of the mesh from its morph weights, and of the video, at the moment of a drawing
+BOTH_FRAMES = """() => new Promise((resolve) => requestAnimationFrame(() => {
+  const { scene, playback } = globalThis.actionmesh;
+  const video = document.querySelector('#source');
+  const weights = scene.weights;
+  resolve({
+    mesh: weights.reduce((sum, weight, k) => sum + weight * (k + 1), 0),
+    video: Math.floor(video.currentTime * playback.fps + 1e-6),
+    shown: playback.frame, total: weights.reduce((sum, weight) => sum + weight, 0),
+  });
+}))"""
+
+
+def _rests(tab: Tab) -> bool:
+    """True if nothing is drawn for half a second."""
+    drawn = "() => actionmesh.scene.drawn"
+    before = tab.evaluate(drawn)
+    tab.page.wait_for_timeout(500)
+    return bool(tab.evaluate(drawn) == before)
+
+
+def test_the_mesh_moves_in_step_with_the_video(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    tab = tab_at(server, viewport={"width": 900, "height": 700})
+    tab.open(f"#job={finished}")
+    tab.wait_for_stage()
+    frames: list[dict[str, float]] = []
+
+    def moves() -> bool:
+        frames.append(tab.evaluate(BOTH_FRAMES))
+        return len(frames) >= 12 and len({round(frame["mesh"], 3) for frame in frames}) >= 4
+
+    tab.until_here(moves)
+    before = tab.picture("#scene")
+    tab.until_other_than(before, "#scene")
+    for frame in frames:  # the last frame has no next one: the mesh waits there for the loop
+        apart = abs(frame["mesh"] - frame["video"])
+        assert min(apart, 31 - apart) <= 1.0001, frame
+        assert 0 <= frame["total"] <= 1.0001, frame
+
+    def stands_at(frame: int) -> bool:
+        return bool(abs(tab.evaluate(BOTH_FRAMES)["mesh"] - frame) < 1e-3)
+
+    tab.page.click("#play")
+    for wanted in (0, 7, 30, 18, 19, 3):
+        tab.evaluate(
+            """(frame) => { const scrubber = document.querySelector('#scrubber');
+            scrubber.value = frame; scrubber.dispatchEvent(new Event('input')); }""",
+            wanted,
+        )
+        tab.until("!document.querySelector('#source').seeking")
+        tab.until_here(partial(stands_at, wanted))
+        frame = tab.evaluate(BOTH_FRAMES)
+        assert frame["shown"] == wanted and abs(frame["video"] - wanted) <= 1, frame
+
+
+def test_the_tools_change_what_is_seen(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    small = {"width": 900, "height": 700}
+    tab = tab_at(server, reduced_motion="reduce", viewport=small)
+    tab.open(f"#job={finished}")
+    tab.wait_for_stage()
+    assert tab.page.get_attribute("#play", "aria-label") == "Play", "less motion was asked for"
+    tab.until_here(lambda: _rests(tab))
+    for choose in ("text=Normals", "text=Clay", "#wireframe", "#grid"):
+        before = tab.picture("#scene")
+        tab.page.click(choose)
+        tab.until_other_than(before, "#scene")
+        tab.until_here(lambda: _rests(tab))
+    tab.page.click("#turntable")
+    before = tab.picture("#scene")
+    tab.until_other_than(before, "#scene")
+
+
+def test_the_stage_can_fill_the_screen(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    tab = tab_at(server)
+    tab.open(f"#job={finished}")
+    tab.wait_for_stage()
+    tab.page.click("#full-screen")
+    tab.until("document.fullscreenElement?.id === 'theatre'")
+    tab.page.keyboard.press("f")
+    tab.until("!document.fullscreenElement")
+
+
+def test_what_nobody_sees_is_not_drawn(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    tab = tab_at(server, viewport={"width": 900, "height": 400})
+    tab.open(f"#job={finished}")
+    tab.wait_for_stage()
+    tab.until("actionmesh.playback.isPlaying")
+    tab.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+    tab.until_here(lambda: _rests(tab))
+    assert tab.evaluate("() => actionmesh.playback.isPlaying")
+    tab.evaluate("() => scrollTo(0, 0)")
+    tab.until_here(lambda: not _rests(tab))
+
+
+def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
+    tab = tab_at(server, reduced_motion="reduce")
+    keys = tab.page.keyboard
+    tab.open(f"#job={finished}")
+    tab.wait_for_stage()
+    shown = "() => actionmesh.playback.frame"
+    for key, frame in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0),
+                       ("ArrowLeft", 30), ("Home", 0), ("End", 30)]:  # fmt: skip
+        keys.press(key)
+        assert tab.evaluate(shown) == frame, key
+    keys.press(" ")
+    tab.until("actionmesh.playback.isPlaying")
+    keys.press(" ")
+    tab.until("!actionmesh.playback.isPlaying")
+    keys.press("w")
+    assert tab.page.get_attribute("#wireframe", "aria-pressed") == "true"
+    tab.open()
+    tab.until("document.querySelector('#engine').textContent")
+    for _ in range(12):
+        keys.press("Tab")
+        if tab.evaluate("() => document.activeElement.id") == "example":
+            break
+    keys.press("Enter")
+    tab.page.wait_for_selector("#chosen:not([hidden])")
+    tab.until("!document.querySelector('#example').disabled")
+    for _ in range(30):
+        keys.press("Tab")
+        if tab.evaluate("() => document.activeElement.id") == "submit":
+            break
+    keys.press("Enter")
+    tab.page.wait_for_selector("#live:not([hidden])")
+    for _ in range(12):
+        keys.press("Tab")
+        if tab.evaluate("() => document.activeElement.id") == "cancel":
+            break
+    keys.press("Enter")
+    tab.wait_for_status("cancelled")

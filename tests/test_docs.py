@@ -48,11 +48,12 @@ def test_every_mode_is_explained(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "deploy.md", "docs/api.md", "docs/scale.md", "THIRD_PARTY.md"]
+    "page",
+    ["README.md", "deploy.md", "docs/api.md", "docs/page.md", "docs/scale.md", "THIRD_PARTY.md"],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"""(?:\]\(|src(?:set)?=")([^)"#]+)[)"]""", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), target
 

@@ -1,25 +1,32 @@
 """Every state of the page as a picture: `python -m tests.web.pictures FOLDER`.
 
 Takes a real clip through a real server in a real browser and stops the job's process where a state
-has to hold still. PNGs named state-size-scheme, each as tall as its page; to be looked at, and for
-docs/images. No test: nobody but an eye can say whether it is good.
+has to hold still. PNGs named state-size-scheme, as tall as their page; as WebP, under the names of
+docs/images, the few that docs/page.md shows. No test: nobody but an eye can say whether it is good.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import imageio_ffmpeg
-
 from tests.faults.server import Server
+from tests.video.clips import ffmpeg
 from tests.web.browsing import CLIP, SIZES, Tab, chromium, new_tab
 
 SCHEMES = ("light", "dark")
+IN_LIGHT = ("empty", "chosen", "uploading", "running", "finished", "error")
+SHOWN = {
+    **{state: f"{state}-laptop-light" for state in IN_LIGHT},
+    "queued": "queued-laptop-dark",
+    "finished-dark": "finished-laptop-dark",
+    "finished-phone-dark": "finished-phone-dark",
+    "finished-wide-dark": "finished-wide-dark",
+}
+"""Name in docs/images -> picture."""
 
 
 def main(folder: Path) -> None:
@@ -41,6 +48,9 @@ def main(folder: Path) -> None:
             tab.open()
             tab.page.wait_for_selector("#history-list img")
             take("again")
+    for name, picture in SHOWN.items():
+        png, webp = folder / f"{picture}.png", folder / f"{name}.webp"
+        ffmpeg("-i", str(png), "-quality", "80", str(webp))
 
 
 class Camera:
@@ -118,9 +128,7 @@ def run(tab: Tab, take: Camera, server: Server) -> None:
 def fail(tab: Tab, take: Camera, folder: Path) -> None:
     """Nothing to be seen on a grey clip."""
     clip = folder / "empty_room.mp4"
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi"]
-    grey = "color=gray:s=320x240:r=24:d=1.5"
-    subprocess.run([*ffmpeg, "-i", grey, "-pix_fmt", "yuv420p", str(clip)], check=True)
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=320x240:r=24:d=1.5", "-pix_fmt", "yuv420p", str(clip))
     tab.send(clip)
     tab.wait_for_status("error", 150)
     take("error")

@@ -55,12 +55,16 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Output:
-    """A file to send. `etag` is the quoted sha256; None for one that may still change."""
+    """A file to send. `etag` is the quoted sha256; None for one that may still change.
+
+    `moves_to` is where a running job's file goes shortly before the job is finished.
+    """
 
     path: Path
     name: str
     etag: str | None
     shown_as: str
+    moves_to: Path | None = None
 
 
 @router.get("/outputs/{job_id}/meshes.zip", summary="All per-frame meshes", responses=_FILE_REPLIES)
@@ -92,7 +96,7 @@ def _find(service: Service, job: Job, name: str) -> Output:
     if job.status is JobStatus.RUNNING and name == ANCHOR:
         if job.progress is not None and job.progress.preview_mesh:
             path = folder.of(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
-            return Output(path, name, None, name)
+            return Output(path, name, None, name, folder.outputs(job.job_id) / ANCHOR)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise JobNotFinished(
             f"This job is {job.status.value}; its files exist once it is finished.",
@@ -146,7 +150,7 @@ class FileReply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises OutputNotFound before anything is sent, if the file is gone."""
-        descriptor = await asyncio.to_thread(_opened, self._output.path)
+        descriptor = await asyncio.to_thread(_opened, self._output)
         try:
             size = os.fstat(descriptor).st_size
             wanted = self._range(Headers(scope=scope), size)
@@ -203,10 +207,16 @@ class FileReply(Response):
         return range(first, last + 1)
 
 
-def _opened(path: Path) -> int:
+def _opened(output: Output) -> int:
     """A descriptor of a regular file, links not followed."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            descriptor = os.open(output.path, flags)
+        except FileNotFoundError:
+            if output.moves_to is None:
+                raise
+            descriptor = os.open(output.moves_to, flags)
     except OSError as exc:
         raise OutputNotFound("This file is not there (any more).") from exc
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -180,7 +180,8 @@ def shows() -> Iterator[ShowsItsAnchor]:
 
 
 def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsItsAnchor) -> None:
-    with httpx.Client(base_url=serve(shows).url, timeout=60) as client:
+    server = serve(shows)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         job_id = submit(client)
         assert shows.started.wait(60)
         preview = client.get(f"/jobs/{job_id}").json()["preview_mesh"]
@@ -190,6 +191,10 @@ def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsIt
         assert response.headers["cache-control"] == "no-store"
         body = refused(client.get(f"/outputs/{job_id}/{NAME}"), 409, "job_not_finished")
         assert body["job_status"] == "running"
+        folder = server.jobs_dir / job_id  # as between the promotion and the word "finished"
+        (folder / "attempt-1").rename(folder / "outputs")
+        assert client.get(preview).content == b"anchor"
+        (folder / "outputs").rename(folder / "attempt-1")
         shows.permission.set()
         ended(client, job_id)
         refused(client.get(preview), 404, "file_not_found")

@@ -57,13 +57,14 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
 class Output:
     """A file to send. `etag` is the quoted sha256; None for one that may still change.
 
-    `moves_to` is where a running job's file goes shortly before the job is finished.
+    `saved_as` is the name to save it under, where that of its address would not do; `moves_to` is
+    where a running job's file goes shortly before the job is finished.
     """
 
     path: Path
     name: str
     etag: str | None
-    shown_as: str
+    saved_as: str | None = None
     moves_to: Path | None = None
 
 
@@ -96,7 +97,7 @@ def _find(service: Service, job: Job, name: str) -> Output:
     if job.status is JobStatus.RUNNING and name == ANCHOR:
         if job.progress is not None and job.progress.preview_mesh:
             path = folder.of(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
-            return Output(path, name, None, name, folder.outputs(job.job_id) / ANCHOR)
+            return Output(path, name, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise JobNotFinished(
             f"This job is {job.status.value}; its files exist once it is finished.",
@@ -104,10 +105,9 @@ def _find(service: Service, job: Job, name: str) -> Output:
         )
     for file in job.result.files:
         if file.name == name:
-            shown_as = f"meshes_{job.job_id[:8]}.zip" if name == ARCHIVE else name
-            return Output(
-                folder.outputs(job.job_id) / file.name, name, f'"{file.sha256}"', shown_as
-            )
+            saved_as = f"meshes_{job.job_id[:8]}.zip" if name == ARCHIVE else None
+            path = folder.outputs(job.job_id) / file.name
+            return Output(path, name, f'"{file.sha256}"', saved_as)
     raise OutputNotFound("This job has no file of that name.", hint="See `files` of the job.")
 
 
@@ -117,9 +117,10 @@ def _tags(headers: Headers) -> list[str]:
 
 
 def _headers(output: Output) -> dict[str, str]:
-    kind = "attachment" if output.name == ARCHIVE else "inline"
+    # a name here would overrule the one that a link gives, as the page's links do
+    saved = output.saved_as
     headers = {
-        "Content-Disposition": f'{kind}; filename="{output.shown_as}"',
+        "Content-Disposition": f'attachment; filename="{saved}"' if saved else "inline",
         "Accept-Ranges": "bytes",
         "Cache-Control": "no-store",
     }

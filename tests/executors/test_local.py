@@ -26,6 +26,18 @@ def local(pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0
     )
 
 
+def load(executor: LocalExecutor) -> None:
+    """Start the children and wait until they are ready: a busy machine takes seconds for that."""
+    executor.start()
+
+    def are_ready() -> bool:
+        executor.wait(0.05)
+        writer = executor.writer
+        return executor.is_ready and (writer is None or writer.is_ready)
+
+    wait_until(are_ready, 60.0)
+
+
 class TestLocalExecutor(ExecutorConformance):
     def executor(self, pipeline: str, *, job_timeout_s: float = 60.0) -> Executor:
         return local(pipeline, job_timeout_s)
@@ -51,6 +63,7 @@ class TestLocalExecutor(ExecutorConformance):
                 stopped.set()
 
         try:
+            load(executor)
             with pytest.raises(Exception, match="timed_out"):
                 run_to_end(executor, task, stop_it, threading.Event())
             assert stopped.is_set()

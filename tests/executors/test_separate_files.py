@@ -24,6 +24,7 @@ from executors.local import ChildOptions, LocalExecutor
 from tests.api.bodies import ended, frames_zip, send, submit
 from tests.executors.conformance import ExecutorConformance
 from tests.executors.held_up import HeldUp
+from tests.executors.test_local import load
 from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
@@ -137,8 +138,9 @@ def test_a_clip_that_cannot_be_read_ahead_fails_in_its_own_turn(task: Task) -> N
 
 
 def test_the_deadline_holds_for_the_writing_too(task: Task, held_up: HeldUp) -> None:
-    executor = separate("Specks", job_timeout_s=3.0, blender=held_up.program)
+    executor = separate("Specks", job_timeout_s=10.0, blender=held_up.program)
     try:
+        load(executor)
         with pytest.raises(JobFailed, match="timed_out"):
             run_to_end(executor, task, lambda _: None, threading.Event())
         assert held_up.count() == 1 and executor.is_ready

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).resolve().parents[2] / "examples" / "dancing_sprout.mp4"
 SIZES = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
 
+PATIENCE_S = 60.0
+"""How long a condition is waited for: two cores may have much else to do."""
+
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # WebGL without a GPU, and none of the calls home that would fail on a closed network
 _FLAGS = [
@@ -89,23 +92,23 @@ class Tab:
         )
         return int(figure) if figure else -1, title
 
-    def wait_for_status(self, status: str, timeout_s: float = 30) -> None:
+    def wait_for_status(self, status: str, timeout_s: float = PATIENCE_S) -> None:
         """Until the job on the page has this status."""
         self.page.wait_for_selector(f"#job[data-status={status}]", timeout=timeout_s * 1000)
 
     def wait_for_stage(self) -> None:
         """Until mesh and transport are there."""
-        self.page.wait_for_selector("#transport:not([hidden])", timeout=60_000)
-        self.until("actionmesh.scene.drawn > 0", 60)
+        self.page.wait_for_selector("#transport:not([hidden])")
+        self.until("actionmesh.scene.drawn > 0")
 
-    def until(self, expression: str, timeout_s: float = 30) -> None:
+    def until(self, expression: str, timeout_s: float = PATIENCE_S) -> None:
         """Until it is true in the page. (Playwright's own way needs eval: our CSP forbids it.)"""
         deadline = time.monotonic() + timeout_s
         while not self.page.evaluate(f"() => Boolean({expression})"):
             assert time.monotonic() < deadline, f"not within {timeout_s} s: {expression}"
             self.page.wait_for_timeout(40)
 
-    def until_here(self, is_so: Callable[[], object], timeout_s: float = 30) -> None:
+    def until_here(self, is_so: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Until it is true in this process, while the page goes on."""
         deadline = time.monotonic() + timeout_s
         while not is_so():
@@ -135,6 +138,7 @@ class Tab:
 def new_tab(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
     """A fresh profile with one tab. What went wrong in it fails the test."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    context.set_default_timeout(PATIENCE_S * 1000)
     tab = Tab(context.new_page(), context, url.rstrip("/"))
     _listen(tab)
     try:

@@ -40,8 +40,7 @@ def test_a_reload_and_another_device_come_back_to_the_job(
     job_id = tab.send()
     tab.page.wait_for_selector("#live-figure.is-percent")
     tab.page.reload()
-    tab.page.wait_for_selector("#live-figure.is-percent")
-    assert tab.page.inner_text("#job-name") == CLIP.name
+    tab.until(f"document.querySelector('#job-name').textContent === '{CLIP.name}'")
     other = tab_at(sleepy)
     other.open(f"#job={job_id}")
     tab.wait_for_status("finished", JOB_S)
@@ -120,7 +119,7 @@ def test_a_killed_server_loses_no_job(tmp_path: Path, tab_at: NewTab) -> None:
         tab.page.wait_for_selector("#silence:not([hidden])")
         assert tab.page.is_visible("#live-figure"), "what was known is still shown"
     with process_server(tmp_path, **again):
-        tab.page.wait_for_selector("#silence", state="hidden", timeout=30_000)
+        tab.page.wait_for_selector("#silence", state="hidden", timeout=60_000)
         tab.wait_for_status("finished", JOB_S)
         tab.page.wait_for_selector("#transport:not([hidden])")
 

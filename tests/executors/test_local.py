@@ -54,7 +54,7 @@ class TestLocalExecutor(ExecutorConformance):
             executor.close()
 
     def test_a_stopped_child_is_killed_at_the_deadline(self, task: Task) -> None:
-        executor = local("SleepsLong", job_timeout_s=2.0)
+        executor = local("SleepsLong", job_timeout_s=6.0)
         stopped = threading.Event()
 
         def stop_it(_: object) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+import attempts
 import main
-import worker
 from job_store import JobStore
 from tests.api.bodies import ended, send, submit
 from tests.faults.failing_calls import failing_calls
@@ -49,7 +49,7 @@ def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
 def test_whichever_call_fails_every_answer_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int
 ) -> None:
-    monkeypatch.setattr(worker, "DISK_PAUSE_S", 0.02)
+    monkeypatch.setattr(attempts, "DISK_PAUSE_S", 0.02)
     monkeypatch.setattr(main, "SWEEP_EVERY_S", 0.1)
     jobs_dir = tmp_path / "jobs"
     with thread_server(jobs_dir, FinishesAtOnce()) as server:

@@ -30,10 +30,11 @@ class LocalCluster:
         return str(self._cluster.address)
 
     def add_node(self, cpus: int) -> None:
-        """One more raylet."""
+        """One more raylet; returns once the cluster counts it, and no dead one any more."""
         self.nodes.append(
             self._cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, num_gpus=0)
         )
+        self._cluster.wait_for_nodes()
 
     def kill_node_of(self, pid: int) -> None:
         """As if the machine that runs this process were unplugged."""

@@ -19,6 +19,7 @@ PARTS = {
     "silhouette": "The CPU pipeline",
     "export": "Files of a job",
     "decode": "Reading a clip",
+    "page": "The page",
     "load": "What the API bears",
 }
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from errors import GpuError, GpuOutOfMemory, NoSubjectFound, WeightsUnavailable
 from meshes.sequence import MeshSequence
+from tests.meshes.creature import creature
 
 
 class Bends:
@@ -48,6 +49,16 @@ class Bends:
     def step(self, k: int) -> None:
         """What happens between two timesteps."""
         time.sleep(self.step_s)
+
+
+class Dense(Bends):
+    """An animal of 40,000 faces: as many as a mesh of ActionMesh may have."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """It walks for as long as the clip lasts."""
+        return creature(len(clip), rings=142, fps=clip.fps)
 
 
 class Sleeps(Bends):

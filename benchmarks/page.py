@@ -1,0 +1,64 @@
+"""Measures the page in a real Chromium: `python -m benchmarks.page`.
+
+How much the first load transfers and how soon the page can be used, and how often the viewer draws
+31 timesteps of 40,000 faces while they play. Without a GPU the browser draws on the CPU, with one
+core for all of it: a floor, and by far the larger part of what is measured.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from client import Client
+from tests.servers import process_server
+from tests.web.browsing import CLIP, Tab, chromium, new_tab
+
+PLAYED_MS = 4000
+
+_FIRST_LOAD = """() => {
+  const [page] = performance.getEntriesByType('navigation');
+  const entries = [page, ...performance.getEntriesByType('resource')];
+  return { bytes: entries.reduce((sum, entry) => sum + entry.transferSize, 0),
+    interactive_ms: page.domInteractive, complete_ms: page.loadEventEnd };
+}"""
+
+
+def main() -> None:
+    """Measure and print."""
+    with (
+        tempfile.TemporaryDirectory(prefix="page_") as folder,
+        process_server(Path(folder), PIPELINE="tests.pipelines:Dense") as server,
+        chromium() as browser,
+    ):
+        client = Client(server.url)
+        job = client.wait(client.submit(CLIP))
+        shape = f"{job['mesh']['timesteps']} timesteps of {job['mesh']['faces']:,} faces"
+        print("| what | found |\n|---|---|")
+        with new_tab(browser, server.url) as tab:
+            tab.open()
+            tab.page.wait_for_selector("#mode-cards input", state="attached")
+            ready_ms = tab.evaluate("() => performance.now()")
+            load = tab.evaluate(_FIRST_LOAD)
+        print(f"| first load, transferred | {load['bytes'] / 1000:.0f} KB |")
+        print(f"| - can be used after | {load['interactive_ms']:.0f} ms |")
+        print(f"| - with all that /info tells, after | {ready_ms:.0f} ms |")
+        for size in ((1280, 800), (390, 844)):
+            viewport = {"width": size[0], "height": size[1]}
+            with new_tab(browser, server.url, viewport=viewport) as tab:
+                tab.open(f"#job={job['job_id']}")
+                tab.wait_for_stage()
+                print(f"| {shape}, window of {size[0]} x {size[1]} | {_rate(tab):.0f} a second |")
+
+
+def _rate(tab: Tab) -> float:
+    """Drawings while the mesh plays, by the page's own count and clock."""
+    look = "() => [actionmesh.scene.drawn, performance.now()]"
+    drawn, began = tab.evaluate(look)
+    tab.page.wait_for_timeout(PLAYED_MS)
+    after, ended = tab.evaluate(look)
+    return float((after - drawn) * 1000 / (ended - began))
+
+
+if __name__ == "__main__":
+    main()

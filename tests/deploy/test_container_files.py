@@ -144,7 +144,7 @@ def test_the_entry_point_without_a_user_to_become_stays_who_it_is(tmp_path: Path
 
 
 def test_compose_parses_and_its_nginx_reads_what_the_worker_writes() -> None:
-    yaml = pytest.importorskip("yaml", reason="PyYAML comes with schemathesis: requirements-dev.txt")
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with requirements-dev.txt")
     compose: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
     worker, nginx = compose["services"]["worker"], compose["services"]["nginx"]
     assert worker["build"]["target"] == "gpu" and "./jobs:/app/jobs" in worker["volumes"]

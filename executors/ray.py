@@ -250,6 +250,9 @@ class RayExecutor:
         if error is not None:
             name = type(error).__name__
             log.warning("actor %d is lost: %s: %s", seat.number, name, error)
+            with self._seats_lock:
+                for other in self._seats:  # or the next attempt is lost on the same dead node
+                    other.doubt()
             raise WorkerLost(f"actor {seat.number} is lost: {name}")
         outcome: dict[str, Any] = future.result()
         return outcome

@@ -27,6 +27,7 @@ class Seat:
         self.seen: dict[str, Any] = {}
         self.heard_at = 0.0
         self.asked_at: float | None = None  # None: no question is open
+        self._is_doubted = False
         self._heard_of_at = 0.0
         self._since = 0.0
         self._news: dict[str, Any] | None = None
@@ -35,11 +36,15 @@ class Seat:
     @property
     def is_free(self) -> bool:
         """True if it may be given a task."""
-        return self.key is None and self.answers and self.stray is None
+        return self.key is None and self._is_trusted and self.stray is None
+
+    @property
+    def _is_trusted(self) -> bool:
+        return self.answers and not self._is_doubted
 
     def is_due(self, now: float) -> bool:
         """True if it should be asked how it stands."""
-        wait_s = LOOK_EVERY_S if self.answers else TICK_S
+        wait_s = LOOK_EVERY_S if self._is_trusted else TICK_S
         return self.asked_at is None and now - self._heard_of_at >= wait_s
 
     def take(self, key: Key) -> None:
@@ -52,13 +57,18 @@ class Seat:
         self.key, self.answers = None, not lost
         self._since = time.monotonic()
 
+    def doubt(self) -> None:
+        """Another actor is lost, maybe with its node: this one must answer before its next task."""
+        self._is_doubted, self._since = True, time.monotonic()
+
     def hear(self, asked_at: float, seen: dict[str, Any] | None) -> None:
         """An answer, or None where the actor is away. Answers to old questions do not count."""
         self.asked_at, self._heard_of_at = None, time.monotonic()
         if seen is None:
             self.answers = False
         elif asked_at >= self._since:
-            self.answers, self.seen, self.heard_at = True, seen, self._heard_of_at
+            self.answers, self._is_doubted = True, False
+            self.seen, self.heard_at = seen, self._heard_of_at
             key = tuple(seen["key"]) if seen["key"] else None
             self.stray = key if key != self.key else None
             if key == self.key and "progress" in seen:

@@ -1,12 +1,12 @@
 """What keeps light away in the preview: nooks of the mesh, and the mesh above its floor.
 
-Both are measured with rays that are the same at every timestep and then smoothed: nothing is
-random, so nothing flickers. `scene` is an embreex scene; the raytracer builds and owns it.
+Both are measured along lines that are the same at every timestep and then smoothed: nothing is
+random, so nothing flickers. What the lines meet is asked of the renderer, through Obstacles.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -23,6 +23,21 @@ _DOME_REACH = 0.7
 _DOME_PLACES = 5_000
 """Rays start at no more places than that; the others take what their neighbours found."""
 _FLOOR_CELLS = 112
+
+
+class Obstacles(Protocol):
+    """The mesh at one timestep, as what is in the way."""
+
+    def blocked(
+        self, origins: NDArray[np.float32], directions: NDArray[np.float32], reach: float
+    ) -> NDArray[np.bool_]:
+        """Which rays from origins `(N, 3)` along unit directions `(N, 3)` meet it in reach."""
+
+    def heights(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far above each point it begins, `(Z, X)`; infinite where nothing is above.
+
+        `grid` `(Z, X, 3)` is regular and level: x grows along a row, z from row to row.
+        """
 
 
 class Dome:
@@ -42,7 +57,10 @@ class Dome:
         self._near = _neighbours(places[sequence.faces], count)
 
     def openness(
-        self, scene: Any, vertices: NDArray[np.float32], normals: NDArray[np.float32]
+        self,
+        obstacles: Obstacles,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Values `(V,)` in [0, 1]: 1 sees the whole sky on its side."""
         outward, directions = normals[self._vertices_asked], _sphere(_DOME_RAYS)
@@ -50,15 +68,14 @@ class Dome:
         # rays start just above the surface, or they would hit the triangle they start from
         above = vertices[self._vertices_asked] + outward * np.float32(0.004 * self._radius)
         origin, direction = np.nonzero(weight > 0.1)
-        hit = scene.run(
+        blocked = obstacles.blocked(
             above.take(origin, axis=0),
             directions.take(direction, axis=0),
-            dists=np.full(len(origin), _DOME_REACH * self._radius, np.float32),
-            query="OCCLUDED",
+            _DOME_REACH * self._radius,
         )
         sent = weight[origin, direction]
         light = np.zeros((self._near.shape[0], 2), np.float32)
-        for column, part in enumerate((sent * (hit < 0), sent)):
+        for column, part in enumerate((sent * ~blocked, sent)):
             light[self._asked, column] = np.bincount(origin, part, len(self._asked))
         # neighbours share what they found: places without rays get some, and the grain goes
         for _ in range(3):
@@ -88,9 +105,9 @@ class Floor:
         span = high[[0, 2]] - low[[0, 2]] + np.float32(1.4 * radius)
         self._cell = float(span.max()) / _FLOOR_CELLS
         grid = (np.mgrid[:_FLOOR_CELLS, :_FLOOR_CELLS].astype(np.float32) + 0.5) * self._cell
-        self._origins = np.full((_FLOOR_CELLS**2, 3), self._height, np.float32)
-        self._origins[:, 0] = grid[1].ravel() + self._corner[0]
-        self._origins[:, 2] = grid[0].ravel() + self._corner[1]
+        self._grid = np.full((_FLOOR_CELLS, _FLOOR_CELLS, 3), self._height, np.float32)
+        self._grid[..., 0] = grid[1] + self._corner[0]
+        self._grid[..., 2] = grid[0] + self._corner[1]
 
     def cells(self, camera: Camera, rays: NDArray[np.float32]) -> NDArray[np.float32]:
         """Where rays `(S, S, 3)` meet the floor, in cells; far outside for those that do not."""
@@ -101,16 +118,12 @@ class Floor:
         places = camera.eye[[0, 2]] + rays[..., ::2] * steps[..., None]
         return np.asarray((places - self._corner) / self._cell - 0.5, np.float32).clip(-1e4, 1e4)
 
-    def shadow(self, scene: Any) -> NDArray[np.float32]:
+    def shadow(self, obstacles: Obstacles) -> NDArray[np.float32]:
         """How bright the floor is, `(cells, cells)`: 1 is free.
 
-        Rays straight up tell how high above each cell the subject is. Near parts give a narrow and
-        dark shadow, far ones a wide and faint one.
+        What is near above a cell gives a narrow and dark shadow, what is far a wide and faint one.
         """
-        up = np.broadcast_to(np.array([0, 1, 0], np.float32), self._origins.shape)
-        hit = scene.run(self._origins, up, output=True)
-        height = np.where(hit["primID"] >= 0, hit["tfar"], np.inf) / self._radius
-        height = height.reshape(_FLOOR_CELLS, _FLOOR_CELLS).astype(np.float32)
+        height = obstacles.heights(self._grid) / np.float32(self._radius)
         bright = np.ones_like(height)
         for fade, blur, depth in ((0.07, 0.035, 0.38), (0.35, 0.10, 0.30), (1.2, 0.22, 0.22)):
             dark = cv2.GaussianBlur(

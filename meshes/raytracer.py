@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
-from meshes.backdrop import Picture, backdrop
+from meshes.backdrop import Picture
 from meshes.camera import Camera
-from meshes.occlusion import Dome, Floor
 from meshes.sequence import MeshSequence
-from meshes.shading import CLAY, facing_normals, shade, to_srgb
+from meshes.shading import CLAY, facing_normals, lights_of, shade, to_srgb
+from meshes.studio import Panel, Studio
 from meshes.texture import decode_texture, sample, srgb_to_linear
 
 _LARGEST_TEXTURE_PX = 1024
@@ -28,20 +27,6 @@ _VISIBLE_JUMP = 24
 """Of 255: neighbours that differ by more get eight rays each."""
 # eight points in a pixel, no two in one row or column
 _SUBPIXELS = (np.array([[1, 5], [3, 1], [5, 7], [7, 3], [2, 2], [6, 6], [0, 4], [4, 0]]) + 0.5) / 8
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """What of a picture does not change with time.
-
-    `rays` float32 `(S, S, 3)` go through the pixels' middles; `floor_cells` `(S, S, 2)` are the
-    places on the floor's grid that they meet.
-    """
-
-    camera: Camera
-    backdrop: NDArray[np.float32]
-    rays: NDArray[np.float32]
-    floor_cells: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -63,37 +48,25 @@ class RayTracer:
     """
 
     def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
-        low, high = (f(axis=(0, 1)) for f in (sequence.vertices.min, sequence.vertices.max))
-        self._radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+        self._studio = Studio(sequence, cameras)
         self._faces = sequence.faces
-        self._floor = Floor(low, high, self._radius)
         self._albedo = _Albedo(sequence)
-        self._dome = Dome(sequence, self._radius)
-        self._panels = [self._panel(camera) for camera in cameras]
 
     def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
         """One picture a camera of the mesh with these vertices and normals `(V, 3)`."""
         scene = EmbreeScene()
         TriangleMesh(scene, vertices, self._faces)
-        openness = self._dome.openness(scene, vertices, normals)
+        obstacles = _Obstacles(scene)
+        openness = self._studio.dome.openness(obstacles, vertices, normals)
         values = np.column_stack([normals, openness, self._albedo.values])
         timestep = _Timestep(scene, vertices, values)
-        shadow = self._floor.shadow(scene)
-        return [self._draw(panel, timestep, shadow) for panel in self._panels]
+        shadow = self._studio.floor.shadow(obstacles)
+        return [self._draw(panel, timestep, shadow) for panel in self._studio.panels]
 
-    def _panel(self, camera: Camera) -> _Panel:
-        size = camera.size_px
-        y, x = np.mgrid[:size, :size].astype(np.float32) + np.float32(0.5)
-        rays = camera.directions(np.stack([x, y], -1).reshape(-1, 2)).reshape(size, size, 3)
-        return _Panel(camera, backdrop(size), rays, self._floor.cells(camera, rays))
-
-    def _draw(self, panel: _Panel, timestep: _Timestep, shadow: NDArray[np.float32]) -> Picture:
+    def _draw(self, panel: Panel, timestep: _Timestep, shadow: NDArray[np.float32]) -> Picture:
         """Backdrop and shadow, then the pixels that the mesh may touch, then smooth edges."""
         camera = panel.camera
-        picture = panel.backdrop.copy()
-        picture *= cv2.remap(
-            shadow, panel.floor_cells, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )[..., None]
+        picture = panel.with_shadow(shadow)
         window = _window(camera, timestep.vertices)
         part = picture[window]
         rays = panel.rays[window]
@@ -135,10 +108,32 @@ class RayTracer:
         corners = self._faces.take(hit["primID"].take(seen), axis=0)
         values = _blend(timestep.values, corners, hit["u"].take(seen), hit["v"].take(seen))
         front = facing_normals(values[:, :3], hit["Ng"].take(seen, axis=0), rays)
-        linear = shade(self._albedo.at(values[:, 4:]), front, rays, values[:, 3], camera.axes)
+        albedo, lights = self._albedo.at(values[:, 4:]), lights_of(camera.axes)
+        linear = shade(albedo, front, rays, values[:, 3], lights)
         colors = np.zeros((len(cover), 3), np.float32)
         colors[seen] = to_srgb(linear)
         return colors, cover
+
+
+class _Obstacles:
+    """See occlusion.Obstacles: rays through an embreex scene."""
+
+    def __init__(self, scene: Any) -> None:
+        self._scene = scene
+
+    def blocked(
+        self, origins: NDArray[np.float32], directions: NDArray[np.float32], reach: float
+    ) -> NDArray[np.bool_]:
+        reaches = np.full(len(origins), reach, np.float32)
+        hit = self._scene.run(origins, directions, dists=reaches, query="OCCLUDED")
+        return np.asarray(hit >= 0)
+
+    def heights(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        origins = grid.reshape(-1, 3)
+        up = np.broadcast_to(np.array([0, 1, 0], np.float32), origins.shape)
+        hit = self._scene.run(origins, up, output=True)
+        heights = np.where(hit["primID"] >= 0, hit["tfar"], np.float32(np.inf))
+        return np.asarray(heights.reshape(grid.shape[:2]), np.float32)
 
 
 def _blend(

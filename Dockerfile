@@ -6,7 +6,7 @@
 #   RMBG_REVISION, ...           commits of the weights, as in deploy.md's settings
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
 #   DISO=                        leave diso out (it is CC BY-NC)
-#   PYTORCH3D=1                  also build pytorch3d (half an hour, and not needed)
+#   PYTORCH3D=1                  also build pytorch3d: previews are drawn on the GPU (half an hour)
 #   PREFETCH=1                   bake the weights in. NEVER PUBLISH SUCH AN IMAGE: see THIRD_PARTY.md
 # ActionMesh, RMBG and diso are noncommercial.
 
@@ -46,7 +46,7 @@ RUN if [ -n "$DISO" ]; then \
     fi
 RUN if [ "$PYTORCH3D" = 1 ]; then \
       /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
-        iopath portalocker "git+https://github.com/facebookresearch/pytorch3d@V0.7.8"; \
+        iopath portalocker "git+https://github.com/facebookresearch/pytorch3d@v0.7.9"; \
     fi
 ARG ACTIONMESH_COMMIT=66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce
 RUN git clone https://github.com/facebookresearch/actionmesh /src/actionmesh_repo \

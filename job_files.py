@@ -7,11 +7,12 @@ the meshes; job_runner.py calls it.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from meshes.blender import BlenderFailed, export_with_blender
 from meshes.encoding import PreviewFailed
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
-from meshes.preview import write_preview, write_source_video
+from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from meshes.usd import UsdFailed, write_usdz
-from pipeline import Reporter
+from pipeline import Reporter, find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
 
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 BLENDER = Limits(memory_mb=16_384, cpu_s=900, file_mb=2048, open_files=1024)
 """It maps far more memory than it uses, and reads its own scripts and fonts."""
+
+DRAWS_IN_GB = 2.0
+"""GPU memory that must be free for the preview to be drawn there; the pipeline's comes first."""
 
 Normals = NDArray[np.float32]
 
@@ -131,17 +135,48 @@ def _write_videos(
     out: Path = task.workspace
     reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
     encode = partial(launch, limits=ENCODE)
+    draw = partial(
+        write_preview,
+        meshes,
+        normals,
+        clip.frames,
+        out / "preview.mp4",
+        out / "poster.webp",
+        launch=encode,
+        on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
+    )
     try:
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
-        write_preview(
-            meshes,
-            normals,
-            clip.frames,
-            out / "preview.mp4",
-            out / "poster.webp",
-            launch=encode,
-            on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
-        )
+        make_renderer = renderer_on_gpu()
+        try:
+            draw(make_renderer=make_renderer)
+        except PreviewFailed:
+            if make_renderer is None:
+                raise
+            log.warning("the GPU drew no preview; the CPU does", exc_info=True)
+            draw()
     except (PreviewFailed, InternalError) as failure:
         log.exception("no preview: %s", getattr(failure, "log", ""))
         reporter.notice("preview_unavailable", "The preview failed; the meshes are fine.")
+
+
+def renderer_on_gpu() -> MakeRenderer | None:
+    """PyTorch3D's, where it imports with CUDA and the GPU has room; None leaves it to Embree."""
+    if importlib.util.find_spec("pytorch3d") is None:
+        return None
+    gpu = find_gpu()
+    if gpu is None or gpu.free_gb < DRAWS_IN_GB:
+        return None
+    return _rasterizer()
+
+
+@cache
+def _rasterizer() -> MakeRenderer | None:
+    try:
+        import torch
+
+        from meshes.rasterizer import Rasterizer
+    except (ImportError, OSError):  # built for another torch or CUDA
+        log.warning("PyTorch3D is installed but cannot be imported", exc_info=True)
+        return None
+    return Rasterizer if torch.cuda.is_available() else None

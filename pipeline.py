@@ -61,10 +61,11 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA GPU, as NVML tells it. Memory in GB of 1e9 bytes."""
+    """The first CUDA GPU, as NVML tells it. Memory in GB of 1e9 bytes; free is what was then."""
 
     name: str
     memory_gb: float
+    free_gb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def find_gpu() -> Gpu | None:
             handle = pynvml.nvmlDeviceGetHandleByIndex(0)
             name = pynvml.nvmlDeviceGetName(handle)
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            return Gpu(str(name), round(int(memory.total) / 1e9, 1))
+            total, free = (round(int(size) / 1e9, 1) for size in (memory.total, memory.free))
+            return Gpu(str(name), total, free)
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:

@@ -1,9 +1,9 @@
 """Jobs on this machine: one resident child for all of a job, or a second one for its files.
 
 With a GPU (`separate_files`) the maker's next job begins as soon as the meshes of the last are on
-disk: the writer, which loads no pipeline and no torch, makes the files from the checkpoint. What
-ends one child leaves the other and its job alone. Without a GPU both halves want the same cores,
-and one child does them one after the other.
+disk: the writer makes the files from the checkpoint. It loads no pipeline, and torch only where
+PyTorch3D is there to draw the preview. What ends one child leaves the other and its job alone.
+Without a GPU both halves want the same cores, and one child does them one after the other.
 """
 
 from __future__ import annotations

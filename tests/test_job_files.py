@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -18,11 +19,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+import job_files
 from errors import Cancelled
 from executors.base import Progress, Result, Task, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from job_runner import Recipe
-from pipeline import build_pipeline
+from meshes.encoding import PreviewFailed
+from pipeline import Gpu, build_pipeline
 from tests.api.bodies import frames_zip, send
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
@@ -158,6 +161,37 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
         executor.close()
     _, names, notices = _facts(result)
     assert names >= PROMISED - {"preview.mp4"} and notices == {"preview_unavailable"}
+
+
+def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Fails:
+        def __init__(self, *_: object) -> None:
+            asked.append(self)
+
+        def render(self, *_: object) -> list[np.ndarray]:
+            raise PreviewFailed("the GPU could not draw the preview")
+
+    monkeypatch.setattr(job_files, "renderer_on_gpu", lambda: Fails)
+    _, names, notices = run(task)
+    assert asked and names >= PROMISED and not notices
+
+
+@pytest.mark.parametrize("gpu", [None, Gpu("small", 12.0, 0.5), Gpu("a large one", 80.0, 60.0)])
+def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
+    gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "pytorch3d"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('built for another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith(("pytorch3d", "meshes.raste"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(job_files, "find_gpu", lambda: gpu)
+    assert job_files.renderer_on_gpu() is None
 
 
 def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:

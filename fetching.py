@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -50,11 +51,19 @@ class Fetcher:
         self._tasks[job_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
 
-    def cancel(self, job_id: str) -> None:
-        """Stop a download that nobody waits for any more."""
+    @asynccontextmanager
+    async def stopped(self, job_id: str) -> AsyncIterator[None]:
+        """Nothing is downloaded for this job any more, unless what is done meanwhile fails."""
         task = self._tasks.get(job_id)
         if task is not None:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        try:
+            yield
+        except OSError:
+            if task is not None:
+                self.begin(job_id, reserved=False)
+            raise
 
     async def close(self) -> None:
         """Stop all downloads; their jobs stay queued and are fetched after a restart."""
@@ -127,10 +136,10 @@ class Fetcher:
         if job is not None and job.status is JobStatus.QUEUED:
             self._store.fail(job_id, error)
 
-    def _reporter(self, job_id: str) -> Callable[[int, int | None], None]:
+    def _reporter(self, job_id: str) -> Callable[[int, int | None], Awaitable[None]]:
         last = 0.0
 
-        def report(done_bytes: int, total_bytes: int | None) -> None:
+        async def report(done_bytes: int, total_bytes: int | None) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= REPORT_EVERY_S:
@@ -138,6 +147,6 @@ class Fetcher:
                 fraction = done_bytes / total_bytes if total_bytes else 0.0
                 message = f"Fetching the video ({done_bytes / 1e6:.1f} MB)"
                 progress = Progress("fetching", done_bytes, total_bytes or 0, fraction, message)
-                self._store.report(job_id, progress)
+                await asyncio.to_thread(self._store.report, job_id, progress)
 
         return report

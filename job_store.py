@@ -236,11 +236,14 @@ class JobStore:
         self, statuses: frozenset[JobStatus], limit: int, before: int | None
     ) -> tuple[list[str], int | None]:
         """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
-        known: list[Job | Entry] = [*self._live.values(), *self._ended.values()]
+        known: dict[str, Job | Entry] = {
+            **self._live,
+            **self._ended,
+        }  # one that ends now is in both
         found = sorted(
             (
                 (job.sequence, job.job_id)
-                for job in known
+                for job in known.values()
                 if job.status in statuses and (before is None or job.sequence < before)
             ),
             reverse=True,
@@ -337,7 +340,11 @@ class JobStore:
 
     def _remove(self, job_id: str, *, expired: bool) -> None:
         with self._lock:
-            job = self.get(job_id)
+            try:
+                job = self.get(job_id)
+            except (JobNotFound, JobExpired):
+                self.forget(job_id)
+                raise
             durable.reach("delete:asked")
             if expired:
                 self.folder.mark_expired(job_id)

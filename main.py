@@ -165,6 +165,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _resume(loop: asyncio.AbstractEventLoop, service: Service, waiting: list[Job]) -> None:
     """What the last server left to the loop: downloads and deliveries. In the worker's thread."""
+    service.metrics.recovered()
+    loop.call_soon_threadsafe(service.recovered.set)
     for job in waiting:
         loop.call_soon_threadsafe(
             functools.partial(service.fetcher.begin, job.job_id, reserved=False)

@@ -1,7 +1,8 @@
 """What may be deleted, and when: trash, jobs whose time is over, the oldest ones over the quota.
 
 Never a job that is queued or running. `sweep` blocks (it reads and removes files): for a thread.
-A clock that has jumped says nothing about age, so a sweep after a jump of a day deletes nothing.
+A clock that has jumped says nothing about age: after a jump of a day nothing is deleted for an
+hour, in which a wrong clock is noticed or set right.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 60.0
 JUMP = timedelta(days=1)
+DISTRUST_S = 3600.0
+"""How long nothing is deleted after a jump, unless the clock jumps back."""
 REMEMBER_EXPIRED = timedelta(days=30)
 """How long an expired id answers 410 rather than 404."""
 
@@ -40,12 +43,14 @@ class Retention:
         self._clock = clock
         self._monotonic = monotonic
         self._last = (clock(), monotonic())
+        self._off = timedelta()  # by how much the clock has jumped since it was last trusted
+        self._trusted_at = monotonic()
 
     def sweep(self) -> list[str]:
         """Delete what may go; returns the ids of the jobs that expired."""
         self._store.folder.empty_trash()
         now = self._clock()
-        if self._clock_jumped(now):
+        if not self._is_trusted(now):
             return []
         expired = []
         for entry in self._due(now):
@@ -61,14 +66,18 @@ class Retention:
         self._store.folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
         return expired
 
-    def _clock_jumped(self, now: datetime) -> bool:
-        wall, monotonic = self._last
-        self._last = (now, self._monotonic())
-        jump = (now - wall) - timedelta(seconds=self._last[1] - monotonic)
+    def _is_trusted(self, now: datetime) -> bool:
+        """False after a jump, until it is undone or its time is over."""
+        (wall, before), at = self._last, self._monotonic()
+        self._last = (now, at)
+        jump = (now - wall) - timedelta(seconds=at - before)
         if abs(jump) > JUMP:
-            log.error("the clock jumped by %s: nothing is deleted in this sweep", jump)
-            return True
-        return False
+            log.error("the clock jumped by %s: nothing is deleted for %.0f s", jump, DISTRUST_S)
+            self._off += jump
+            self._trusted_at = at + DISTRUST_S
+        if at >= self._trusted_at or abs(self._off) <= JUMP:
+            self._off = timedelta()
+        return not self._off
 
     def _due(self, now: datetime) -> list[Entry]:
         oldest_first = sorted(self._store.ended(), key=lambda entry: entry.finished_at)

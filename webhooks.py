@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
+import contextlib
 import hashlib
 import hmac
 import logging
-import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 
@@ -66,7 +68,7 @@ class Webhooks:
             try:
                 job = await asyncio.to_thread(self._store.get, job_id)
             except (JobNotFound, JobExpired):
-                self._store.folder.unmark_webhook(job_id)
+                await asyncio.to_thread(self._store.folder.unmark_webhook, job_id)
                 continue
             self._begin(job)
 
@@ -89,8 +91,6 @@ class Webhooks:
     def _begin(self, job: Job) -> None:
         if not (job.options.webhook_url and job.status.is_terminal) or job.job_id in self._tasks:
             return
-        if not self._store.folder.has_webhook_mark(job.job_id):
-            return  # delivered already; the job has only been read or deleted since
         task = asyncio.get_running_loop().create_task(self._deliver(job))
         self._tasks[job.job_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.job_id, None))
@@ -99,6 +99,9 @@ class Webhooks:
 
     async def _deliver(self, job: Job) -> None:
         assert job.options.webhook_url
+        folder = self._store.folder
+        if not await asyncio.to_thread(folder.has_webhook_mark, job.job_id):
+            return  # delivered already; the job has only been read or deleted since
         with bound_to_job(job.job_id):
             body = self._body(job)
             for wait_s in (0.0, *self._retry_after_s):
@@ -110,7 +113,7 @@ class Webhooks:
                     break
             else:
                 log.warning("webhook given up after %d tries", len(self._retry_after_s) + 1)
-            self._store.folder.unmark_webhook(job.job_id)
+            await asyncio.to_thread(folder.unmark_webhook, job.job_id)
 
     async def _try(self, job: Job, url: str, body: bytes) -> int | None:
         """The receiver's status; None if there was none."""
@@ -134,16 +137,16 @@ class Webhooks:
             return None
 
 
-async def _status_of(request: object) -> int:
+async def _status_of(request: AbstractAsyncContextManager[httpx.Response]) -> int:
     """Only the status counts; a receiver's body is never read."""
-    async with request as response:  # type: ignore[attr-defined]
-        return int(response.status_code)
+    async with request as response:
+        return response.status_code
 
 
 def signed_headers(secret: str, webhook_id: str, now: float, body: bytes) -> dict[str, str]:
     """The three Standard Webhooks headers; without a secret the signature is left out.
 
-    A secret that starts with `whsec_` holds base64, any other is used as it is.
+    A secret of `whsec_` and base64 stands for those bytes, any other for its own.
     """
     headers = {
         "content-type": "application/json",
@@ -152,10 +155,14 @@ def signed_headers(secret: str, webhook_id: str, now: float, body: bytes) -> dic
         "webhook-timestamp": str(int(now)),
     }
     if secret:
-        key = secret.encode()
-        if re.fullmatch(r"whsec_[A-Za-z0-9+/=]+", secret):
-            key = base64.b64decode(secret[len("whsec_") :])
         signed = f"{webhook_id}.{int(now)}.".encode() + body
-        digest = hmac.new(key, signed, hashlib.sha256).digest()
+        digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
         headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
     return headers
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith("whsec_"):
+        with contextlib.suppress(binascii.Error):
+            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    return secret.encode()

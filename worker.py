@@ -65,11 +65,6 @@ class Worker:
         """False if the thread died: then only a restart helps."""
         return self._thread.is_alive()
 
-    @property
-    def is_draining(self) -> bool:
-        """True once `stop` was called."""
-        return self._stopping.is_set()
-
     def stop(self, grace_s: float = 5.0) -> None:
         """Take no more jobs; running ones may end within the grace, else they are given back."""
         self._stopping.set()
@@ -188,7 +183,10 @@ class Worker:
                 self.executor.wake()
                 return job
         # neither waiting nor running: it ended this moment, or its video is still being fetched
-        return self.store.cancel(job_id)
+        job = self.store.cancel(job_id)
+        self.store.folder.remove_checkpoint(job_id)
+        self._attempts.clear(job_id)
+        return job
 
     def delete(self, job_id: str) -> None:
         """Cancel if need be, then forget the job and its files. Raises JobNotFound."""

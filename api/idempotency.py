@@ -29,7 +29,7 @@ from jobs import Job
 
 HEADER = "Idempotency-Key"
 RECOVERY_S = 30.0
-"""A key may belong to a job that the last server left: so long is its scan waited for."""
+"""How long a request waits for the scan at the start, which may find the job of its key."""
 _KEY = re.compile(r"[!-~]{1,255}")
 
 
@@ -70,11 +70,17 @@ async def claimed(service: Service, headers: Headers) -> AsyncIterator[Claim]:
         )
     service.keys_in_progress.add(key)
     try:
-        if not await asyncio.to_thread(service.worker.recovered.wait, RECOVERY_S):
-            raise IdempotencyInProgress("The server is still starting.", retry_after=5)
+        await _recovered(service)
         yield Claim(key, await _found(service, key))
     finally:
         service.keys_in_progress.discard(key)
+
+
+async def _recovered(service: Service) -> None:
+    try:
+        await asyncio.wait_for(service.recovered.wait(), RECOVERY_S)
+    except asyncio.TimeoutError:
+        raise IdempotencyInProgress("The server is still starting.", retry_after=5) from None
 
 
 async def _found(service: Service, key: str) -> Job | None:

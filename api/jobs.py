@@ -92,10 +92,9 @@ async def list_jobs(
 async def cancel_job(job_id: str, request: Request) -> Response:
     """A queued job is cancelled at once (200), a running one at its next step (202)."""
     service = service_of(request)
-    job = await service.find(job_id)
-    if job.waiting_for_input:
-        service.fetcher.cancel(job_id)
-    job = await asyncio.to_thread(service.worker.cancel, job_id)
+    await service.find(job_id)
+    async with service.fetcher.stopped(job_id):
+        job = await asyncio.to_thread(service.worker.cancel, job_id)
     body = {"job_id": job_id, "status": job.status.value}
     if job.status is JobStatus.RUNNING:
         return JsonReply({**body, "cancel_requested": True}, 202)
@@ -110,10 +109,9 @@ async def cancel_job(job_id: str, request: Request) -> Response:
 async def delete_job(job_id: str, request: Request) -> Response:
     """In any state; a job that runs is cancelled first. Downloads under way go on."""
     service = service_of(request)
-    job = await service.find(job_id)
-    if job.waiting_for_input:
-        service.fetcher.cancel(job_id)
-    await asyncio.to_thread(service.worker.delete, job_id)
+    await service.find(job_id)
+    async with service.fetcher.stopped(job_id):
+        await asyncio.to_thread(service.worker.delete, job_id)
     service.sweep_soon.set()
     return JsonReply({"status": "deleted", "job_id": job_id})
 

@@ -57,6 +57,11 @@ class Metrics:
             "actionmesh_disk_free_bytes", "Room on the disk of JOBS_DIR.", registry=self._registry
         )
 
+    def recovered(self) -> None:
+        """The jobs that the last server left are under way, too."""
+        with self._lock:
+            self._under_way |= {job.job_id for job in self._store.live()}
+
     def changed(self, job: Job) -> None:
         """One of the store's listeners, in whichever thread made the change."""
         with self._lock:

@@ -99,16 +99,27 @@ def _find(service: Service, job: Job, name: str) -> Output:
             path = folder.of(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
             return Output(path, name, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
     if job.status is not JobStatus.FINISHED or job.result is None:
-        raise JobNotFinished(
-            f"This job is {job.status.value}; its files exist once it is finished.",
-            job_status=job.status.value,
-        )
+        raise _no_files(job)
     for file in job.result.files:
         if file.name == name:
             saved_as = f"meshes_{job.job_id[:8]}.zip" if name == ARCHIVE else None
             path = folder.outputs(job.job_id) / file.name
             return Output(path, name, f'"{file.sha256}"', saved_as)
     raise OutputNotFound("This job has no file of that name.", hint="See `files` of the job.")
+
+
+def _no_files(job: Job) -> JobNotFinished:
+    if job.status.is_terminal:
+        how = "was cancelled" if job.status is JobStatus.CANCELLED else "failed"
+        return JobNotFinished(
+            f"This job {how}, so it has no files.",
+            hint="POST /jobs/{id}/retry makes a new job of the same input.",
+            job_status=job.status.value,
+        )
+    return JobNotFinished(
+        f"This job is {job.status.value}; its files exist once it is finished.",
+        job_status=job.status.value,
+    )
 
 
 def _tags(headers: Headers) -> list[str]:

@@ -50,6 +50,7 @@ class Service:
         self.metrics = Metrics(store)
         self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
         self.draining = False
+        self.recovered = asyncio.Event()  # what the last server left is known
         self.sweep_soon = asyncio.Event()
         self.keys_in_progress: set[str] = set()
         self._store_is_open = False

@@ -8,6 +8,7 @@ Without a GPU both halves want the same cores, and one child does them one after
 
 from __future__ import annotations
 
+import logging
 import selectors
 import threading
 import time
@@ -19,6 +20,8 @@ from executors.base import Progress, Task, UnderWay, WorkerLost
 from executors.bell import Bell
 from executors.child_process import ChildOptions
 from executors.resident import Deadline, Resident
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ChildOptions", "LocalExecutor"]
 
@@ -68,7 +71,10 @@ class LocalExecutor:
     def start(self) -> None:
         """Start the children and let them load while nothing waits for them."""
         for resident in self._residents():
-            resident.start()
+            try:
+                resident.start()
+            except WorkerLost as lost:  # the first attempt tries again
+                log.warning("no child is started ahead: %s", lost)
 
     def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """See executors.base.Executor."""

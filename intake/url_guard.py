@@ -28,7 +28,7 @@ MAX_URL_CHARACTERS = 4096
 TOTAL_S = 120.0
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-OnProgress = Callable[[int, "int | None"], None]
+OnProgress = Callable[[int, "int | None"], Awaitable[None]]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -262,7 +262,7 @@ async def _save(
                 raise _too_large(limit)
             await asyncio.to_thread(_write, file, chunk)
             if on_progress is not None:
-                on_progress(received, total)
+                await on_progress(received, total)
     return received
 
 

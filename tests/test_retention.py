@@ -98,7 +98,32 @@ def test_a_clock_that_jumped_deletes_nothing(store: JobStore, clock: Clock, days
     job_id = finished(store)
     clock.now += timedelta(days=days)
     assert keeper.sweep() == []
+    clock.passes(minutes=1)
+    assert keeper.sweep() == []
     assert store.get(job_id)
+
+
+def test_a_clock_that_was_set_for_good_is_trusted_after_an_hour(
+    store: JobStore, clock: Clock
+) -> None:
+    keeper = retention(store, clock, job_ttl_hours=1)
+    job_id = finished(store)
+    clock.now += timedelta(days=400)
+    assert keeper.sweep() == []
+    clock.passes(minutes=59)
+    assert keeper.sweep() == []
+    clock.passes(minutes=2)
+    assert keeper.sweep() == [job_id]
+
+
+def test_a_jump_that_is_undone_is_forgotten(store: JobStore, clock: Clock) -> None:
+    keeper = retention(store, clock, job_ttl_hours=1)
+    job_id = finished(store)
+    for days in (400, -400):
+        clock.passes(hours=1)
+        clock.now += timedelta(days=days)
+        swept = keeper.sweep()
+    assert swept == [job_id]
 
 
 def test_an_expired_id_is_forgotten_after_a_month(store: JobStore, clock: Clock) -> None:

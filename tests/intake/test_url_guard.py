@@ -192,7 +192,11 @@ def download(
 
 def test_a_clip_arrives_whole_and_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
-    size = download(give_clip, tmp_path / "clip", on_progress=lambda *now: told.append(now))
+
+    async def note(received: int, total: int | None) -> None:
+        told.append((received, total))
+
+    size = download(give_clip, tmp_path / "clip", on_progress=note)
     assert size == len(CLIP) and (tmp_path / "clip").read_bytes() == CLIP
     assert told[-1] == (len(CLIP), len(CLIP)) and told == sorted(told)
 

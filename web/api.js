@@ -50,14 +50,15 @@ export async function ask(path, { method = 'GET', json, signal, timeout = 20 } =
   for (;;) {
     const headers = { Accept: 'application/json', ...keyHeaders() };
     if (body !== undefined) headers['Content-Type'] = 'application/json';
-    const limit = AbortSignal.timeout(timeout * 1000);
-    const response = await reach(address(path), {
-      method, headers, body, cache: 'no-store',
-      signal: signal ? anySignal([signal, limit]) : limit,
-    }, signal);
-    if (response.status === 401 && (await askForKey())) continue;
-    if (!response.ok) throw problemFrom(response.status, await response.text());
-    return response.json();
+    const request = { method, headers, body, cache: 'no-store' };
+    const { status, text } = await exchange(address(path), request, timeout, signal);
+    if (status === 401 && (await askForKey())) continue;
+    if (status < 200 || status > 299) throw problemFrom(status, text);
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw unreachable(); // the page of something between us and the server
+    }
   }
 }
 
@@ -78,22 +79,23 @@ export function unreachable() {
   return new Problem(0, 'unreachable', 'The server cannot be reached.');
 }
 
-async function reach(url, request, signal) {
+/** One whole reply. Throws an AbortError once `signal` is aborted, else a Problem. */
+async function exchange(url, request, timeout, signal) {
+  const limit = new AbortController();
+  const end = () => limit.abort();
+  const timer = setTimeout(end, timeout * 1000);
+  signal?.addEventListener('abort', end);
+  if (signal?.aborted) end();
   try {
-    return await fetch(url, request);
+    const response = await fetch(url, { ...request, signal: limit.signal });
+    return { status: response.status, text: await response.text() };
   } catch (error) {
     if (signal?.aborted) throw error;
     throw unreachable();
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', end);
   }
-}
-
-function anySignal(signals) {
-  const both = new AbortController();
-  for (const signal of signals) {
-    if (signal.aborted) both.abort();
-    signal.addEventListener('abort', () => both.abort(), { once: true });
-  }
-  return both.signal;
 }
 
 function writeCookie(key) {

@@ -238,12 +238,11 @@ async function sendFile(sent) {
 }
 
 async function sendUrl() {
-  const { formats, ...fields } = optionFields();
-  const json = { video_url: videoUrl, ...fields, ...(formats ? { formats } : {}) };
+  const json = { video_url: videoUrl, ...optionFields() };
   return (await ask('jobs', { method: 'POST', json, signal: sending.signal })).job_id;
 }
 
-/** Only what differs from the server's defaults, as the API names it. */
+/** As the API names them; what is the server's default is left out, but for the mode. */
 function optionFields() {
   const { start, fps, maxFrames } = samplingFields();
   const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);

@@ -2,9 +2,10 @@
 // of an upload. The idempotency key makes it safe to send again what may have arrived.
 
 import { Problem, address, keyHeaders, problemFrom, unreachable } from './api.js';
+import { pause } from './pause.js';
 
 const TRIES = 3;
-const PAUSE_MS = 1500;
+const PAUSE_S = 1.5;
 
 /**
  * `fields` go into the form in order, a File among them. `onProgress(sent, total)` counts bytes.
@@ -18,7 +19,8 @@ export async function upload(fields, { onProgress, signal }) {
     } catch (error) {
       const mayPass = error instanceof Problem && error.status === 0;
       if (!mayPass || tried === TRIES || signal.aborted) throw error;
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * tried));
+      await pause(PAUSE_S * tried, signal);
+      signal.throwIfAborted();
     }
   }
 }
@@ -41,8 +43,7 @@ function send(fields, idempotencyKey, onProgress, signal) {
     request.onabort = () => reject(new DOMException('cancelled', 'AbortError'));
     request.onloadend = () => signal.removeEventListener('abort', abort);
     signal.addEventListener('abort', abort);
-    if (signal.aborted) abort();
-    else request.send(form);
+    request.send(form);
   });
 }
 

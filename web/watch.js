@@ -2,6 +2,7 @@
 // a request that fails is only ever a pause: the job is the server's, and it keeps it.
 
 import { Problem, address, ask } from './api.js';
+import { pause } from './pause.js';
 
 const OVER = ['finished', 'error', 'cancelled'];
 const SILENCE_S = 40;
@@ -64,8 +65,12 @@ function stream(id, onJob, signal) {
     const end = (isOver) => {
       clearTimeout(timer);
       events.close();
+      signal.removeEventListener('abort', abort);
+      window.removeEventListener('online', wakeUp);
       resolve({ isOver, events: seen });
     };
+    const abort = () => end(true);
+    const wakeUp = () => end(false);
     const listen = () => {
       clearTimeout(timer);
       timer = setTimeout(end, SILENCE_S * 1000, false);
@@ -77,21 +82,11 @@ function stream(id, onJob, signal) {
       onJob(job);
       if (OVER.includes(job.status)) end(true);
     };
-    for (const kind of ['message', 'progress', 'done']) events.addEventListener(kind, take);
+    for (const kind of ['progress', 'done']) events.addEventListener(kind, take);
     events.addEventListener('error', () => end(false));
-    signal.addEventListener('abort', () => end(true), { once: true });
+    signal.addEventListener('abort', abort);
     // a laptop that slept comes back with a stream that is dead and does not know it
-    window.addEventListener('online', () => end(false), { once: true, signal });
+    window.addEventListener('online', wakeUp);
     listen();
-  });
-}
-
-function pause(seconds, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
   });
 }

@@ -183,6 +183,24 @@ def test_a_large_upload_is_refused_before_and_cancelled_midway(
     assert httpx.get(f"{server.url}/jobs").json()["jobs"] == []
 
 
+def test_an_upload_that_is_tried_again_can_be_cancelled_meanwhile(
+    sleepy: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = tab_at(sleepy)
+    tab.expected = ("ERR_FAILED",)
+    tab.open()
+    tab.choose(CLIP)
+    tab.page.route("**/jobs", lambda route: route.abort())
+    with tab.page.expect_event("requestfailed"):
+        tab.page.click("#submit")
+    tab.page.click("#upload-cancel")
+    tab.page.wait_for_selector("#submit:visible")
+    assert tab.page.is_hidden("#submit-problem")
+    tab.page.unroute("**/jobs")
+    tab.page.click("#submit")
+    tab.wait_for_status("finished", JOB_S)
+
+
 def test_a_refusal_of_the_server_is_shown_with_its_hint(
     sleepy: ProcessServer, tab_at: NewTab, tmp_path: Path
 ) -> None:

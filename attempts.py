@@ -164,16 +164,16 @@ class Attempts:
         )
 
     def fail_on(self, job_id: str, error: ServiceError) -> None:
-        """The job fails where nobody would catch what comes next."""
+        """The job fails; what prevents even that is logged, not raised."""
         try:
             self.record(job_id, partial(self._store.fail, job_id, error))
         except ServiceError:
             log.exception("the failure could not be recorded")
 
     def record(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
-        """Write how an attempt ended; what it left goes first, for the disk may lack just that.
+        """Remove what the attempt left, then write how it ended.
 
-        What goes first cannot be left behind by a crash, either: nobody looks at ended jobs again.
+        In this order: the write may need the room, and nobody tidies up after a job that has ended.
         While the disk takes nothing, the queue waits. A server that stops meanwhile leaves the job
         as it stands on disk, for the next one to try.
         """

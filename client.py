@@ -441,6 +441,10 @@ class _Form:
             opening = f'{head % name}; filename="{shown}"\r\n{media}\r\n\r\n'
             self._parts += [opening.encode(), path, b"\r\n"]
         self._parts.append(f"--{boundary}--\r\n".encode())
+        for path in files.values():
+            open(
+                path, "rb"
+            ).close()  # what cannot be read is told at once, and is not the network's
         length = sum(p.stat().st_size if isinstance(p, Path) else len(p) for p in self._parts)
         self._report = _Share(tell, "uploading", 0, length)
         self.headers = {
@@ -677,8 +681,8 @@ def _make(client: Client, given: argparse.Namespace, terminal: Terminal) -> None
         facts = client.wait(job_id, given.timeout, terminal.progress)
         text = _sentence(facts)
     if given.command in ("run", "download"):
-        text = out or f"mesh_{job_id[:8]}"
-        paths = client.save(job_id, text, given.only, terminal.progress)
+        folder = text = out or f"mesh_{job_id[:8]}"
+        paths = client.save(job_id, folder, given.only, terminal.progress)
         facts = {"job_id": job_id, "status": "saved", "files": [str(path) for path in paths]}
     terminal.result(text, facts)
 

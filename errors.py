@@ -77,6 +77,7 @@ class UserFault(ServiceError):
     code = "malformed_request"
     title = "Malformed request"
     status = 400
+    default_hint = "See /docs for what a request may hold."
 
 
 class ServerFault(ServiceError):
@@ -146,12 +147,14 @@ class InvalidParameter(UserFault):
     """A field is unknown or its value is out of range."""
 
     code, title, status = "invalid_parameter", "Invalid parameter", 422
+    default_hint = "See /docs for every field and what it may be."
 
 
 class ModeUnavailable(UserFault):
     """The mode or option cannot run on this machine."""
 
     code, title, status = "mode_unavailable", "Not available on this machine", 422
+    default_hint = "GET /info tells what this machine can do."
 
 
 class IdempotencyInProgress(UserFault):
@@ -182,12 +185,14 @@ class MethodNotAllowed(UserFault):
     """The path exists, the method does not."""
 
     code, title, status = "method_not_allowed", "Method not allowed", 405
+    default_hint = "The Allow header names the methods of this address."
 
 
 class JobNotFound(UserFault):
     """No job has this id."""
 
     code, title, status = "job_not_found", "Job not found", 404
+    default_hint = "Check the id; a job that was deleted is gone for good."
 
 
 class JobExpired(UserFault):
@@ -201,6 +206,7 @@ class OutputNotFound(UserFault):
     """The job is known, the file is not in its list of outputs."""
 
     code, title, status = "file_not_found", "File not found", 404
+    default_hint = "GET /jobs/{id} lists the `files` of the job."
 
 
 class JobNotFinished(UserFault):
@@ -214,6 +220,7 @@ class AlreadyFinished(UserFault):
     """Nothing is left to cancel."""
 
     code, title, status = "already_finished", "Job already finished", 409
+    default_hint = "GET /jobs/{id} tells how it ended; DELETE /jobs/{id} removes it."
 
 
 class RangeNotSatisfiable(UserFault):
@@ -356,14 +363,28 @@ class WeightsUnavailable(ServerFault):
 class InternalError(ServerFault):
     """A bug of ours. The message says nothing; the log says all."""
 
+    def __init__(
+        self,
+        message: str = "Something went wrong on the server.",
+        *,
+        hint: str | None = None,
+        **facts: Fact,
+    ) -> None:
+        super().__init__(message, hint=hint, **facts)
+
 
 class Cancelled(Exception):
     """Raised inside a job at the first progress report after it was cancelled."""
 
 
+def is_disk_full(exc: OSError) -> bool:
+    """True if there was no room, on the disk or in a quota."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def from_os_error(exc: OSError) -> ServerFault:
     """A full disk has a name of its own; anything else of the disk is ours to look at."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(exc):
         return DiskFull("The disk of the server is full.")
     return InternalError("The server could not read or write its files.")
 

@@ -1,4 +1,4 @@
-"""How long jobs take here: the median of the last ones in each mode. A leaf; keeps nothing on disk.
+"""How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
 Before the first job of a mode has finished nothing is claimed: an unknown time is None, not a guess
 from another machine. While a job runs, its own pace says more than the others'.

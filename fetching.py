@@ -16,7 +16,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from errors import JobNotFound, ServiceError, from_os_error
+from errors import (
+    JobNotFound,
+    ServiceError,
+    UnsupportedMediaType,
+    UploadTooLarge,
+    UrlFetchFailed,
+    VideoUnreadable,
+    from_os_error,
+)
 from executors.base import Progress
 from intake.inspect import inspect
 from intake.names import shown_name
@@ -89,14 +97,16 @@ class Fetcher:
     async def _fetch(self, job: Job, part: Path, reserved: bool) -> bool:
         """True once the job is in the queue."""
         assert job.options.video_url
+        report = self._reporter(job.job_id)
         try:
+            await report(0, None)
             await fetch(
                 job.options.video_url,
                 part,
                 limit=self._settings.max_upload_size,
                 total_s=TOTAL_S,
                 allow_private=self._settings.allow_private_urls,
-                on_progress=self._reporter(job.job_id),
+                on_progress=report,
             )
             facts = await asyncio.to_thread(self._take_in, job, part)
             await asyncio.to_thread(
@@ -105,7 +115,7 @@ class Fetcher:
         except JobNotFound:
             return False  # deleted meanwhile
         except (ServiceError, OSError) as exc:
-            error = exc if isinstance(exc, ServiceError) else from_os_error(exc)
+            error = _as_the_jobs(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
             log.info("the video could not be fetched: %s", error.code)
             await asyncio.to_thread(self._fail, job.job_id, error)
             return False
@@ -117,17 +127,8 @@ class Fetcher:
         """Blocking: look into the file and put it in its place."""
         o = job.options
         seen = inspect(part, o.start, o.fps, o.max_frames)
-        facts = InputFacts(
-            filename=shown_name(unquote(urlsplit(o.video_url or "").path)),
-            bytes=part.stat().st_size,
-            container=seen.container,
-            width=seen.width,
-            height=seen.height,
-            source_fps=seen.source_fps,
-            source_frames=seen.source_frames,
-            used_frames=seen.used_frames,
-            fps=seen.fps,
-        )
+        name = shown_name(unquote(urlsplit(o.video_url or "").path))
+        facts = InputFacts.of(seen, name, part.stat().st_size)
         os.replace(part, part.with_name("input"))
         return facts
 
@@ -137,7 +138,7 @@ class Fetcher:
             self._store.fail(job_id, error)
 
     def _reporter(self, job_id: str) -> Callable[[int, int | None], Awaitable[None]]:
-        last = 0.0
+        last = -REPORT_EVERY_S
 
         async def report(done_bytes: int, total_bytes: int | None) -> None:
             nonlocal last
@@ -150,3 +151,12 @@ class Fetcher:
                 await asyncio.to_thread(self._store.report, job_id, progress)
 
         return report
+
+
+def _as_the_jobs(error: ServiceError) -> ServiceError:
+    """What refuses an upload at once is, for a job that was accepted, one of a job's errors."""
+    if isinstance(error, UploadTooLarge):
+        return UrlFetchFailed(error.message, hint=error.hint, **error.facts)
+    if isinstance(error, UnsupportedMediaType):
+        return VideoUnreadable(error.message, hint=error.hint, **error.facts)
+    return error

@@ -1,7 +1,7 @@
 """How far a job is, told by the child to its parent: the pipeline's Reporter, for job_runner.py.
 
 Knows which part of a job's time each stage takes, about; keeps the notices and the timings for the
-finished job. What is told, and when a job is done, others decide.
+finished job. Others decide what to report and when a job is done.
 """
 
 from __future__ import annotations

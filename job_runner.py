@@ -10,7 +10,6 @@ write the files while this one makes the next job's meshes.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -27,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from errors import DiskFull, GpuError, ServiceError
+from errors import DiskFull, GpuError, ServiceError, is_disk_full
 from executors.base import OutputFile, Result, Task
 from job_files import write_files
 from job_reporter import JobReporter, LoadReporter, Send, spans_of
@@ -115,7 +114,7 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
         meshes, made = _load_checkpoint(task)
     except ValueError:
         mesh = task.folder / "mesh.glb" if task.mesh else None
-        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)  # type: ignore[arg-type]
+        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
         _remember(made, reporter)
@@ -132,7 +131,7 @@ class ReadAhead:
         self._reading: dict[str, Future[Read]] = {}
 
     def begin(self, task: Task) -> None:
-        """Read them; keep, of those before, the last: it may be about to begin. From any thread."""
+        """Start to read; the last job's frames are kept too: it may be about to begin."""
         last = list(self._reading.items())[-1:]
         reading = self._thread.submit(_read_clip, task, lambda *_: None)
         self._reading = dict([*last, (task.job_id, reading)])
@@ -157,7 +156,7 @@ def _read_frames(task: Task, reporter: JobReporter) -> Clip:
 def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     return read_clip(
         task.folder / "input",
-        task.container,  # type: ignore[arg-type]
+        task.container,
         start=task.start,
         fps=task.fps,
         max_frames=task.max_frames,
@@ -186,7 +185,7 @@ def _full_disks_named() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(exc):
             raise DiskFull("The disk of the server is full.") from exc
         raise
 

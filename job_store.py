@@ -1,11 +1,11 @@
 """The memory: every job, as one JSON file in its own folder, with a light index in RAM.
 
 RAM holds the live jobs and a few words about each finished one; the disk is the truth after a
-restart. Reading never waits for a lock or, for live jobs, for the disk. Which job runs is the
-worker's business; which may be deleted, retention's.
+restart. Reading a job that is in RAM waits for nothing. Which job runs is the worker's business;
+which may be deleted, retention's.
 
-    JOBS_DIR/<job_id>/job.json  input  attempt-<n>/  outputs/
-    JOBS_DIR/.staging  .trash  .quarantine  .expired  .lock  .sequence
+    JOBS_DIR/<job_id>/job.json  input  mesh.glb  attempt-<n>/  checkpoint/  outputs/
+    JOBS_DIR/.staging  .trash  .quarantine  .expired  .webhooks  .lock  .sequence
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PROGRESS_EVERY_S = 1.0
 REMEMBERED_JOBS = 128
 """Finished jobs whose whole record stays in RAM."""
 RECOVERY_TRIES = 5
-"""So often, a second apart, is a job looked at that cannot be read or written at the start."""
+"""How often the start tries a job that cannot be read or written, a second apart."""
 
 _HEAD = re.compile(
     rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
@@ -144,7 +144,7 @@ class JobStore:
             return None
         self._remember_key(job)
         if job.status.is_terminal:
-            self._forget_live(job)
+            self._index_ended(job)
             return None
         self.folder.remove_attempts(job_id)
         if job.status is JobStatus.RUNNING:
@@ -316,7 +316,7 @@ class JobStore:
             durable.reach(f"changed:{job.status.value}")
             self._written_at[job_id] = time.monotonic()
             if job.status.is_terminal:
-                self._forget_live(job)
+                self._index_ended(job)
             else:
                 self._live[job_id] = job
         self._tell(job)
@@ -364,7 +364,7 @@ class JobStore:
 
     # --- memory
 
-    def _forget_live(self, job: Job) -> None:
+    def _index_ended(self, job: Job) -> None:
         """An ended job moves from the live ones to the index; its record stays among the recent."""
         assert job.finished_at is not None
         with self._lock:

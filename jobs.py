@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errors import AlreadyFinished, ServiceError
 from executors.base import Progress, Result
+
+if TYPE_CHECKING:
+    from intake.inspect import Inspected
+    from presets import Mode
+    from video.ffmpeg import Container
 
 SCHEMA = 1
 """Version of job.json. A file with a higher one was written by a newer server: left alone."""
@@ -54,7 +59,7 @@ _LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
 class JobOptions:
     """What the client asked for, defaults filled in. With `mesh`, one of its own is animated."""
 
-    mode: str
+    mode: Mode
     seed: int = 44
     start: float = 0.0
     fps: float | None = None
@@ -76,13 +81,18 @@ class InputFacts:
 
     filename: str
     bytes: int
-    container: str
+    container: Container
     width: int
     height: int
     source_fps: float | None
     source_frames: int
     used_frames: int
     fps: float
+
+    @classmethod
+    def of(cls, seen: Inspected, filename: str, size_bytes: int) -> InputFacts:
+        """What was found out about the file, and what the client said of it."""
+        return cls(filename=filename, bytes=size_bytes, **asdict(seen))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """JOBS_DIR on disk: its lock, its layout, and every path that is ever built from a job id.
 
-Used by job_store.py only, which decides what is kept; the files inside a job's folder are written
-by others. Nothing here follows a symbolic link that a stranger could have put there.
+Decides nothing: what is kept is job_store.py's to say, and the files inside a job's folder are
+written by others. Nothing here follows a symbolic link that a stranger could have put there.
 """
 
 from __future__ import annotations
@@ -242,10 +242,6 @@ class JobsFolder:
             durable.move(self.root / name, self._quarantine / f"{name}-{uuid4().hex[:8]}")
         except OSError as exc:
             log.error("%s could not be set aside: %s", name, exc.strerror)
-
-    def quarantined(self) -> int:
-        """How many folders are in quarantine."""
-        return sum(1 for _ in self._quarantine.iterdir())
 
     def mark_webhook(self, job_id: str) -> None:
         """Somebody is to be told when this job has ended. Durable before the job is."""

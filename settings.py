@@ -1,7 +1,7 @@
 """How this server is set: environment variables -> one frozen Settings, read once. A leaf.
 
 An empty value counts as unset; a wrong one raises SettingsError, whose message names the variable.
-The first five variables are the README's own; API.md and deploy.md list the rest.
+The first five variables are the README's own; docs/api.md and deploy.md list the rest.
 """
 
 from __future__ import annotations
@@ -120,10 +120,9 @@ def _at_least(low: float, kind: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
         raise ValueError(text)
-    return number
+    return int(text)
 
 
 def _ray_address(text: str) -> str:
@@ -151,7 +150,20 @@ def _pipeline(text: str) -> str:
 
 
 def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:  # a lone comma is no way to have no keys
+        raise ValueError(text)
+    return parts
+
+
+def _list_of(pattern: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        parts = _comma_list(text)
+        if not all(re.fullmatch(pattern, part) for part in parts):
+            raise ValueError(text)
+        return parts
+
+    return parse
 
 
 def _path(text: str) -> Path:

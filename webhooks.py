@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -163,6 +162,6 @@ def signed_headers(secret: str, webhook_id: str, now: float, body: bytes) -> dic
 
 def _key(secret: str) -> bytes:
     if secret.startswith("whsec_"):
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):
             return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     return secret.encode()

@@ -147,7 +147,7 @@ class Worker:
                 log.info("deleted while it ran")
             except Exception:
                 log.exception("a bug of ours ended the job")
-                error = InternalError("Something went wrong on the server.")
+                error = InternalError()
                 self._attempts.fail_on(job_id, error)
             with self._lock:
                 del self._under_way[job_id]

@@ -8,7 +8,6 @@ stops: after it the job survives anything.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from api.service import Service
-from errors import Draining, InsufficientStorage, QueueFull, ServiceError, from_os_error
+from errors import (
+    Draining,
+    InsufficientStorage,
+    QueueFull,
+    ServiceError,
+    from_os_error,
+    is_disk_full,
+)
 from job_store import Staging
 from jobs import InputFacts, Job, JobOptions, JobStatus
 
@@ -143,6 +149,6 @@ def _reserve(service: Service) -> None:
 
 
 def _storage_error(exc: OSError) -> ServiceError:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(exc):
         return InsufficientStorage("The server's disk is full.")
     return from_os_error(exc)

@@ -43,6 +43,15 @@ from errors import (
 
 _EVERYWHERE = (BadHost, Unauthorized, InternalError)
 
+_KEY = {"bearer": {"type": "http", "scheme": "bearer"},
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same request with the same key makes one job, however often it is sent.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+
 UPLOAD_ERRORS = (
     MalformedRequest, MissingInput, BothInputs, OriginNotAllowed, RequestTimeout,
     IdempotencyInProgress, IdempotencyKeyReused, UploadTooLarge, UnsupportedMediaType,
@@ -234,6 +243,8 @@ def complete(app: FastAPI) -> None:
             known["Problem"] = schemas.Problem.model_json_schema()
             for name in ("HTTPValidationError", "ValidationError"):
                 known.pop(name, None)
+            document["components"]["securitySchemes"] = _KEY
+            document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _drop_unused_422(operation["responses"])

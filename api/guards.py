@@ -208,7 +208,7 @@ def _ours(exc: Exception) -> ServiceError:
     """What a client may know of an exception that nobody foresaw."""
     if isinstance(exc, OSError):
         return from_os_error(exc)
-    return InternalError("Something went wrong on the server.")
+    return InternalError()
 
 
 def _request_id(headers: Headers) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.replies import as_json, utc
-from executors.base import Result
+from executors.base import Progress, Result
 from jobs import Job, JobStatus
 from retention import expires_at
 from settings import Settings
@@ -36,6 +36,10 @@ _PROMISED = ("animated_mesh", "preview_video")
 _OPTIONAL = {".fbx": "fbx", ".abc": "abc", ".usdz": "usdz", ".npz": "npz"}
 
 CACHED_BODIES = 128
+
+_NOT_YET = Progress("loading", 0, 0, 0.0)
+_INPUT = ("filename", "bytes", "width", "height", "source_fps", "source_frames", "used_frames",
+          "fps")  # fmt: skip
 
 
 class JobView:
@@ -138,13 +142,13 @@ class JobView:
         return about
 
     def _progress(self, job: Job) -> dict[str, Any]:
-        progress = job.progress
+        progress = job.progress or _NOT_YET
         return {
-            "percent": _percent(progress.fraction) if progress else 0.0,
-            "stage": progress.stage if progress else "loading",
-            "step": progress.step if progress else 0,
-            "steps": progress.steps if progress else 0,
-            "message": progress.message if progress else "",
+            "percent": _percent(progress.fraction),
+            "stage": progress.stage,
+            "step": progress.step,
+            "steps": progress.steps,
+            "message": progress.message,
             "eta_seconds": self._eta(job),
         }
 
@@ -214,18 +218,7 @@ def _without_query(url: str) -> str:
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
-    found = job.input
-    return {
-        "filename": found.filename if found else None,
-        "bytes": found.bytes if found else None,
-        "width": found.width if found else None,
-        "height": found.height if found else None,
-        "source_fps": found.source_fps if found else None,
-        "source_frames": found.source_frames if found else None,
-        "used_frames": found.used_frames if found else None,
-        "fps": found.fps if found else None,
-        "seed": job.options.seed,
-    }
+    return {**{name: getattr(job.input, name, None) for name in _INPUT}, "seed": job.options.seed}
 
 
 def _timings(job: Job, finished_at: datetime) -> dict[str, float]:

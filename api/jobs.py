@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.documents import CANCELLED, DELETED, JOB, JOB_LIST, answers
-from api.replies import JsonReply
+from api.replies import JsonReply, has_already
 from api.service import Service, service_of
 from api.watching import wait_until
 from errors import (
@@ -23,6 +23,7 @@ from errors import (
     JobExpired,
     JobNotFound,
     ListingDisabled,
+    OriginNotAllowed,
 )
 from jobs import Job, JobStatus
 
@@ -53,7 +54,7 @@ async def get_job(
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if not job.status.is_terminal:
         headers["Retry-After"] = service.poll_after(job)
-    if tag in _tags(request.headers.get("if-none-match", "")):
+    if has_already(request, tag):
         return Response(status_code=304, headers=headers)
     return JsonReply(body, headers=headers)
 
@@ -87,7 +88,7 @@ async def list_jobs(
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Stop a job",
-    responses={**CANCELLED, **answers(JobNotFound, JobExpired, AlreadyFinished)},
+    responses={**CANCELLED, **answers(OriginNotAllowed, JobNotFound, JobExpired, AlreadyFinished)},
 )
 async def cancel_job(job_id: str, request: Request) -> Response:
     """A queued job is cancelled at once (200), a running one at its next step (202)."""
@@ -104,7 +105,7 @@ async def cancel_job(job_id: str, request: Request) -> Response:
 @router.delete(
     "/jobs/{job_id}",
     summary="Forget a job and its files",
-    responses={**DELETED, **answers(JobNotFound, JobExpired)},
+    responses={**DELETED, **answers(OriginNotAllowed, JobNotFound, JobExpired)},
 )
 async def delete_job(job_id: str, request: Request) -> Response:
     """In any state; a job that runs is cancelled first. Downloads under way go on."""
@@ -130,10 +131,6 @@ async def _ended(service: Service, job_id: str, wait_s: float) -> Job:
                 return job
             if not await wait_until(changed, deadline):
                 return await service.find(job_id)
-
-
-def _tags(if_none_match: str) -> list[str]:
-    return [tag.strip() for tag in if_none_match.split(",")]
 
 
 def _statuses(text: str) -> frozenset[JobStatus]:

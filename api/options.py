@@ -22,12 +22,12 @@ from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES, Mode
 
 FORMATS = ("usdz", "npz")
 MAX_SEED = 2**32 - 1
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
-_WHOLE = re.compile(r"[+-]?\d{1,20}")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 
-#: so much GPU memory a mode needs here, in GB of 1e9 bytes: a little less than upstream publishes,
-#: for a card sold as 16 GB reports less
 _NEEDED_GB: dict[Mode, float] = {"default": 30.0, "fast": 15.0, "fast_low_ram": 0.0}
+"""GPU memory that a mode needs here, in GB of 1e9 bytes: a little less than upstream publishes, for
+a card sold as 16 GB reports less."""
 
 
 def default_mode(choice: PipelineChoice) -> Mode:
@@ -79,7 +79,7 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
 
 def _check_machine(options: JobOptions, choice: PipelineChoice) -> None:
     """Refuse what this machine cannot make, before anything is stored."""
-    mode: Mode = next(mode for mode in MODES if mode == options.mode)
+    mode = options.mode
     if not is_available(mode, choice):
         best = default_mode(choice)
         raise ModeUnavailable(
@@ -102,10 +102,10 @@ def _memory_gb(gpu: Gpu | None) -> float:
 
 def _invalid(name: str, value: object, need: str) -> InvalidParameter:
     shown = json.dumps(value, ensure_ascii=False, default=str)[:80]
-    hint = ""
+    hint = None
     if isinstance(value, str) and name == "mode":
         near = difflib.get_close_matches(value.lower(), MODES, 1, 0.5)
-        hint = f"Did you mean `{near[0]}`?" if near else ""
+        hint = f"Did you mean `{near[0]}`?" if near else None
     return InvalidParameter(f"{name} must be {need}, not {shown}.", hint=hint, field=name)
 
 

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from api.documents import answers
 from api.job_view import ANCHOR, ARCHIVE
 from api.problems import problem
+from api.replies import has_already
 from api.service import Service, service_of
 from errors import JobExpired, JobNotFinished, JobNotFound, OutputNotFound, RangeNotSatisfiable
 from jobs import Job, JobStatus
@@ -38,7 +39,7 @@ MEDIA_TYPES = {
     ".zip": "application/zip",
     ".usdz": "model/vnd.usdz+zip",
 }
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
+_RANGE = re.compile(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.ASCII)
 _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
@@ -84,7 +85,7 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
     service = service_of(request)
     job = await service.find(job_id)
     output = _find(service, job, name)
-    if output.etag is not None and output.etag in _tags(request.headers):
+    if output.etag is not None and has_already(request, output.etag):
         return Response(status_code=304, headers=_headers(output))
     if service.settings.accel_prefix and output.etag is not None:
         return _handed_over(service, job_id, output)
@@ -120,11 +121,6 @@ def _no_files(job: Job) -> JobNotFinished:
         f"This job is {job.status.value}; its files exist once it is finished.",
         job_status=job.status.value,
     )
-
-
-def _tags(headers: Headers) -> list[str]:
-    tags = [tag.strip() for tag in headers.get("if-none-match", "").split(",")]
-    return [tag[2:] if tag.startswith("W/") else tag for tag in tags]
 
 
 def _headers(output: Output) -> dict[str, str]:
@@ -207,16 +203,22 @@ class FileReply(Response):
         if "if-range" in headers and headers["if-range"] != self._output.etag:
             return whole
         if asked[1] == "":
-            first, last = max(0, size - int(asked[2])), size - 1
+            first, last = max(0, size - _position(asked[2])), size - 1
         else:
-            first = int(asked[1])
-            last = min(int(asked[2]), size - 1) if asked[2] else size - 1
-            if asked[2] and int(asked[2]) < first:
+            first = _position(asked[1])
+            last = min(_position(asked[2]), size - 1) if asked[2] else size - 1
+            if asked[2] and _position(asked[2]) < first:
                 return whole
         if first > last or first >= size:
             return None
         self.status_code = 206
         return range(first, last + 1)
+
+
+def _position(digits: str) -> int:
+    """Behind the end of any file if it has more digits than one could need."""
+    digits = digits.lstrip("0")
+    return int(digits or 0) if len(digits) <= 18 else 10**18
 
 
 def _opened(output: Output) -> int:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.documents import CLIENT, LINKS, answers
-from api.replies import JsonReply
+from api.replies import JsonReply, has_already
 from api.service import NAME, VERSION
 from errors import NotFound
 
@@ -57,7 +57,7 @@ class KeptFile:
         if changed_at != self._changed_at:
             self._read(changed_at)
         headers = {"ETag": self._tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-        if self._tag in request.headers.get("if-none-match", ""):
+        if has_already(request, self._tag):
             return Response(status_code=304, headers=headers)
         content = self._plain
         if self._packed is not None and "gzip" in request.headers.get("accept-encoding", ""):

@@ -86,7 +86,7 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
             return problem(MethodNotAllowed(message), request.scope, {"Allow": allowed})
         if error.status_code < 500:
             return problem(MalformedRequest("The request cannot be understood."), request.scope)
-        return problem(InternalError("Something went wrong on the server."), request.scope)
+        return problem(InternalError(), request.scope)
 
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(ServiceError, _on_service_error)

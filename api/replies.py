@@ -1,4 +1,4 @@
-"""How answers are written: JSON bytes, times and seconds. Knows no route and no job."""
+"""How answers are written: JSON bytes, ETags, times and seconds. Knows no route and no job."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 # made once: json.dumps with any option makes a new one for every call
@@ -28,6 +29,12 @@ class JsonReply(Response):
 def as_json(body: Any) -> bytes:
     """UTF-8 JSON. A lone surrogate becomes its own JSON escape instead of an error."""
     return _ENCODER.encode(body).encode(errors="backslashreplace")
+
+
+def has_already(request: Request, tag: str) -> bool:
+    """True if If-None-Match names this ETag, weak or strong (RFC 9110, 13.1.2)."""
+    named = request.headers.get("if-none-match", "").split(",")
+    return any(name.strip().removeprefix("W/") in (tag.removeprefix("W/"), "*") for name in named)
 
 
 def utc(time: datetime | None) -> str | None:

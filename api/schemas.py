@@ -48,7 +48,7 @@ class Ready(BaseModel):
 class PipelineInfo(BaseModel):
     """Which pipeline runs here, and why."""
 
-    name: Literal["actionmesh", "silhouette"]
+    name: str
     reason: str
 
 
@@ -126,6 +126,7 @@ class Options(BaseModel):
     blender_export: bool
     formats: list[str]
     video_url: str | None = None
+    mesh: bool | None = None
 
 
 class Input(BaseModel):

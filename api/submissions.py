@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.admission import Admission, NewJob, admission
-from api.documents import ACCEPTED, RETRY_ERRORS, UPLOAD_ERRORS, answers
+from api.documents import ACCEPTED, IDEMPOTENCY_KEY, RETRY_ERRORS, UPLOAD_ERRORS, answers
 from api.idempotency import claimed
 from api.multipart import Place, Received
 from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
@@ -49,7 +49,7 @@ UPLOAD_NAMES = ("file", "mesh", *OPTION_NAMES)
     status_code=202,
     summary="Send a video, get a job",
     responses={**ACCEPTED, **answers(*UPLOAD_ERRORS)},
-    openapi_extra={"requestBody": UPLOAD_BODY},
+    openapi_extra={"requestBody": UPLOAD_BODY, "parameters": [IDEMPOTENCY_KEY]},
 )
 async def create_job(request: Request) -> Response:
     """The reply comes once the video is on disk and readable; the mesh is made later.
@@ -89,7 +89,7 @@ async def create_job(request: Request) -> Response:
     status_code=202,
     summary="Run a job again",
     responses={**ACCEPTED, **answers(*RETRY_ERRORS)},
-    openapi_extra={"requestBody": RETRY_BODY},
+    openapi_extra={"requestBody": RETRY_BODY, "parameters": [IDEMPOTENCY_KEY]},
 )
 async def retry_job(job_id: str, request: Request) -> Response:
     """A new job from the stored video, with other options if the JSON body names some."""
@@ -176,17 +176,7 @@ async def _input_facts(
 def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
     """Blocking: sniff the container and decode as much as the job needs."""
     seen = inspect(path, options.start, options.fps, options.max_frames)
-    return InputFacts(
-        filename=filename or shown_name(""),
-        bytes=path.stat().st_size,
-        container=seen.container,
-        width=seen.width,
-        height=seen.height,
-        source_fps=seen.source_fps,
-        source_frames=seen.source_frames,
-        used_frames=seen.used_frames,
-        fps=seen.fps,
-    )
+    return InputFacts.of(seen, filename or shown_name(""), path.stat().st_size)
 
 
 def _stored_input(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from jobs import Job, JobStatus
+from jobs import Job
 
 _QUEUE = "the queue"
 
@@ -39,7 +39,7 @@ class Watching:
     def changed(self, job: Job) -> None:
         """One of the store's listeners: called after the change can be read."""
         self._tell(job.job_id)
-        if job.status is not JobStatus.RUNNING or job.progress is None:
+        if job.status.is_terminal or job.progress is None:
             self._tell(_QUEUE)  # not mere progress: those who wait in the queue may have moved up
 
     def _tell(self, name: str) -> None:

@@ -10,9 +10,13 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from errors import ServiceError
+
+if TYPE_CHECKING:
+    from presets import Mode
+    from video.ffmpeg import Container
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Task:
     job_id: str
     attempt: int
     folder: Path
-    container: str
-    mode: str
+    container: Container
+    mode: Mode
     seed: int
     start: float = 0.0
     fps: float | None = None

@@ -2,9 +2,10 @@
 
 Without a pipeline it makes no meshes: it writes the files of those that another child has made.
 
-Started by path by executors/local.py, never imported. JSON lines come in on stdin and go out on
-what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends when
-stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to decide.
+Started by path by executors/child_process.py, never imported. JSON lines come in on stdin and go
+out on what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends
+when stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to
+decide.
 
 in:   {"do": "run", "task": Task}, or only half of it: "make", "write"   {"do": "cancel"}
       {"do": "read", "task": Task} (it is likely to be made next)
@@ -128,7 +129,7 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
         protocol.send("cancelled")
     except ServiceError as error:
         if is_unusable(error):
-            log.exception("the GPU cannot be used any more by this process")
+            log.exception("this process is of no more use")
             return False
         log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
         protocol.send("failed", error=error.as_record())
@@ -139,9 +140,12 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
         log.exception("the next attempt makes the meshes anew")
         return False
     except Exception:
+        if not task.folder.exists():
+            log.info("the job was deleted while it ran")
+            protocol.send("cancelled")
+            return True
         log.exception("a bug of ours ended the job")
-        unknown = InternalError("Something went wrong on the server.")
-        protocol.send("failed", error=unknown.as_record())
+        protocol.send("failed", error=InternalError().as_record())
     return True
 
 

@@ -45,7 +45,7 @@ class LocalExecutor:
 
     @property
     def has_room(self) -> bool:
-        """True while the maker is free; of jobs that are made, one is written and one may wait."""
+        """True while the maker is free and no finished meshes wait for the writer."""
         return not self.maker.is_busy and not self._waits_for_writer
 
     @property

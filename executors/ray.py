@@ -193,7 +193,8 @@ class RayExecutor:
 
     def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
         """See executors.base.Executor. Waits while no actor is up: that is no attempt's fault."""
-        seat, lost = (yield from self._take_seat(task, cancelled)), True
+        seat = yield from self._take_seat(task, cancelled)
+        lost = True
         try:
             task.workspace.mkdir(mode=0o700)
             outcome = yield from self._outcome(seat, task, cancelled)

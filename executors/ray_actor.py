@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import logs
-from errors import Cancelled, InternalError, ServiceError
+from errors import Cancelled, InternalError
 from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to_end
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
@@ -145,8 +145,7 @@ class RayActor:
             return {"is": "lost", "reason": str(lost)}
         except Exception:
             log.exception("a bug of ours ended the job")
-            unknown: ServiceError = InternalError("Something went wrong on the server.")
-            return {"is": "failed", "error": unknown.as_record()}
+            return {"is": "failed", "error": InternalError().as_record()}
 
 
 def _read(result: Result, workspace: Path) -> dict[str, bytes]:

@@ -218,11 +218,11 @@ def _progress(event: dict[str, Any]) -> Progress:
     try:
         return Progress(**{key: value for key, value in event.items() if key != "is"})
     except TypeError:
-        raise WorkerLost("the child sent a progress that is none") from None
+        raise WorkerLost("the child sent a malformed progress") from None
 
 
 def _result(event: dict[str, Any]) -> Result:
     try:
         return Result.from_record(event["result"])
     except (KeyError, TypeError):
-        raise WorkerLost("the child sent a result that is none") from None
+        raise WorkerLost("the child sent a malformed result") from None

@@ -16,8 +16,8 @@ from video.probe import probe
 
 
 @dataclass(frozen=True)
-class InputFacts:
-    """What the client is told about its clip; `source_fps` is None for a zip.
+class Inspected:
+    """What is found out about a clip; `source_fps` is None for a zip.
 
     `fps` is the rate at which the `used_frames` will play.
     """
@@ -33,12 +33,12 @@ class InputFacts:
 
 def inspect(
     path: Path, start: float = 0.0, fps: float | None = None, max_frames: int = MAX_FRAMES
-) -> InputFacts:
+) -> Inspected:
     """Raises UnsupportedMediaType, VideoUnreadable, VideoTooShort."""
     with open(path, "rb") as file:
         container = sniff(file.read(HEAD_BYTES))
     found = probe(path, container, start, fps, max_frames)
-    return InputFacts(
+    return Inspected(
         container=container,
         width=found.width,
         height=found.height,

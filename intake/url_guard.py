@@ -9,7 +9,6 @@ carry no foreign text; addresses are never logged, for their queries may hold to
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from errors import DiskFull, UploadTooLarge, UrlFetchFailed, UrlNotAllowed
+from errors import DiskFull, UploadTooLarge, UrlFetchFailed, UrlNotAllowed, is_disk_full
 
 MAX_REDIRECTS = 3
 MAX_URL_CHARACTERS = 4096
@@ -270,7 +269,7 @@ def _write(file: Any, chunk: bytes) -> None:
     try:
         file.write(chunk)
     except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(exc):
             raise DiskFull("The disk filled up during the download.") from exc
         raise
 

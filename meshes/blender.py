@@ -115,7 +115,7 @@ def _check_output(path: Path, said: str) -> None:
         raise BlenderFailed(f"Blender made no {path.name}", _end(said))
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
-            raise BlenderFailed(f"Blender made a {path.name} that is none", _end(said))
+            raise BlenderFailed(f"what Blender wrote is no {path.name}", _end(said))
 
 
 def _run(

@@ -37,7 +37,7 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
     `normals` `(T, V, 3)` are those of meshes.normals. Timestep k stands at time code k; a second
     has fps of them. Axes stay as they are (+Y up), a unit is a metre; a picture is packed byte for
     byte. Raises UsdFailed, also where usd-core is missing, and ValueError on normals that do not
-    fit or a texture that is none; then no file is left.
+    fit or a texture that cannot be read; then no file is left.
     """
     shape = sequence.vertices.shape
     if normals.dtype != np.float32 or normals.shape != shape:

@@ -28,6 +28,7 @@ def test_an_empty_value_counts_as_unset() -> None:
         ("MAX_UPLOAD_SIZE", "100MB"), ("MAX_QUEUE", "0"), ("MIN_FREE_GB", "nan"),
         ("JOB_TIMEOUT", "inf"), ("KEEP_INPUT", "perhaps"), ("PIPELINE", "magic"),
         ("LOG_FORMAT", "xml"), ("ROOT_PATH", "mesh"), ("RAY_ADDRESS", "auto"),
+        ("API_KEY", ","), ("PORT", "8_000"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_variable_in_one_line(variable: str, value: str) -> None:

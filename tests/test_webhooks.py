@@ -116,6 +116,13 @@ def test_the_end_of_a_job_is_told_once_and_signed(store: JobStore, receiver: Rec
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
 
 
+@pytest.mark.parametrize("secret", ["plain", "whsec_abc", "whsec_nö"])
+def test_a_secret_that_holds_no_base64_signs_as_it_is(secret: str) -> None:
+    headers = signed_headers(secret, "id", 7.0, b"{}")
+    digest = hmac.new(secret.encode(), b"id.7.{}", hashlib.sha256).digest()
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
+
+
 def test_a_failing_receiver_is_tried_again_with_the_same_id(
     store: JobStore, receiver: Receiver
 ) -> None:

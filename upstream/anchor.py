@@ -143,5 +143,5 @@ def _call_triposg(pipe: Any, **options: Any) -> Any:
     if failure is not None and is_out_of_memory(failure):
         raise failure
     if not surfaces or len(surfaces[0].faces) == 0:
-        raise NoSubjectFound("No closed shape could be made of the subject in frame 1", frame=1)
+        raise NoSubjectFound("No closed shape could be made of the subject in frame 1.", frame=1)
     return surfaces[0]

@@ -76,7 +76,7 @@ def _refuse_empty(pictures: list[Any]) -> None:
         if not is_valid_alpha(np.array(picture.convert("RGBA").getchannel("A"))):
             raise NoSubjectFound(
                 f"No subject can be told from the background in frame {number} "
-                f"of the {len(pictures)} frames used",
+                f"of the {len(pictures)} frames used.",
                 frame=number,
                 frames=len(pictures),
             )

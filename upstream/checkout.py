@@ -131,14 +131,15 @@ def stand_in_for_diso() -> None:
 def _check(repo: Path, pinned: Pinned, any_checkout: bool) -> None:
     folder = repo / pinned.folder / pinned.package
     if not folder.is_dir():
-        raise WeightsUnavailable(f"The {pinned.package} code is not installed", hint=INSTALL_HINT)
+        raise WeightsUnavailable(f"The {pinned.package} code is not installed.", hint=INSTALL_HINT)
     found = tree_id(folder)
     if found == pinned.tree:
         return
     text = f"{pinned.package} is not the checkout of commit {pinned.commit[:12]}"
     if not any_checkout:
         raise WeightsUnavailable(
-            f"{text}: its files differ", hint=f"{INSTALL_HINT} ACTIONMESH_ANY_CHECKOUT=1 allows it."
+            f"{text}: its files differ.",
+            hint=f"{INSTALL_HINT} ACTIONMESH_ANY_CHECKOUT=1 allows it.",
         )
     log.warning("%s (tree %s); ACTIONMESH_ANY_CHECKOUT allows it", text, found[:12])
 

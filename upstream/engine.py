@@ -174,7 +174,7 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
         except Exception as exc:
             log.exception("weights for %s cannot be read", part)
             raise WeightsUnavailable(
-                f"The weights for {part} cannot be read: the files do not fit the model",
+                f"The weights for {part} cannot be read: the files do not fit the model.",
                 hint="Delete them from HF_HOME and run `make actionmesh` again.",
             ) from exc
     on_part(len(_PARTS), len(_PARTS))
@@ -217,7 +217,7 @@ def _check_names(model: Any, folder: Path) -> None:
     if len(lacking) > len(wanted) / 2:
         raise WeightsUnavailable(
             f"The weights in {folder.name} are of another model: {len(lacking)} of {len(wanted)} "
-            f"tensors are missing, such as {lacking[0]}",
+            f"tensors are missing, such as {lacking[0]}.",
             hint="Is ACTIONMESH_REVISION right? Delete them from HF_HOME; run `make actionmesh`.",
         )
     if lacking:

@@ -99,7 +99,7 @@ def give(upload: Upload) -> GivenMesh:
     mesh_processor.remove_duplicate_faces(mesh)
     mesh_processor.remove_unreferenced_vertices(mesh)
     if len(mesh.faces) == 0:
-        raise InvalidParameter("The mesh has no triangle with an area", parameter="mesh")
+        raise InvalidParameter("The mesh has no triangle with an area.", field="mesh")
     distance, index = cKDTree(mesh.vertices).query(placed)
     merged = (distance < _SAME_PLACE)[:, None]
     offset = np.where(merged, 0.0, placed - np.asarray(mesh.vertices)[index])

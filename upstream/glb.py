@@ -239,4 +239,4 @@ def _picture(document: _Document, index: int) -> tuple[bytes, str]:
 
 
 def _refused(why: str) -> InvalidParameter:
-    return InvalidParameter(f"The mesh {why}", hint=_HINT, parameter="mesh")
+    return InvalidParameter(f"The mesh {why}.", hint=_HINT, field="mesh")

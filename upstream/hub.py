@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from errors import WeightsUnavailable
+from errors import WeightsUnavailable, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _unavailable(request: Fetch, exc: Exception) -> WeightsUnavailable:
             f"{what}: no such repository or revision",
             hint=f"Take a commit id of https://huggingface.co/{request.repo_id}/commits/main",
         )
-    if isinstance(exc, OSError) and exc.errno == 28:
+    if isinstance(exc, OSError) and is_disk_full(exc):
         return WeightsUnavailable(what, hint="The disk of HF_HOME is full; about 15 GB are needed.")
     return WeightsUnavailable(
         what, hint="Give the server a way to huggingface.co, or copy a filled HF_HOME to it."

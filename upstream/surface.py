@@ -2,7 +2,7 @@
 
 diso needs nvcc to build and is non-commercial. TripoSG calls it once per job, with the grid, the
 winding and the units kept here (triposg/inference_utils.py, flash_extract_geometry, at the pinned
-commit). Knows arrays only; `checkout` registers it, `driver` reads `failure_of`.
+commit). Knows arrays only; `checkout` registers it, `anchor` asks why it failed.
 """
 
 from __future__ import annotations

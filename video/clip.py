@@ -58,8 +58,3 @@ class Clip:
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
-
-    @property
-    def has_alpha(self) -> bool:
-        """True if the frames carry a fourth channel (which may still be opaque everywhere)."""
-        return bool(self.frames.shape[3] == 4)

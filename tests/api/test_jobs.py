@@ -116,6 +116,8 @@ def test_an_unchanged_job_is_304(client: httpx.Client) -> None:
     again = client.get(f"/jobs/{job_id}", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]
+    strong = {"If-None-Match": first.headers["etag"].removeprefix("W/")}
+    assert client.get(f"/jobs/{job_id}", headers=strong).status_code == 304
     other = client.get(f"/jobs/{job_id}", headers={"If-None-Match": 'W/"0"'})
     assert other.status_code == 200
 

@@ -21,9 +21,7 @@ def _frames(folder: Path) -> list[Path]:
 
 def test_the_members_are_the_files_and_nothing_else(tmp_path: Path) -> None:
     files = _frames(tmp_path / "frames")
-    steps: list[tuple[int, int]] = []
-    write_archive(files, tmp_path / "meshes.zip", lambda *step: steps.append(step))
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    write_archive(files, tmp_path / "meshes.zip")
     with zipfile.ZipFile(tmp_path / "meshes.zip") as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["mesh_000.glb", "mesh_001.glb", "mesh_002.glb"]

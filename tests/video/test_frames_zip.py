@@ -85,7 +85,7 @@ def test_the_alpha_channel_is_kept(tmp_path: Path) -> None:
     )  # fmt: skip
     files = {f"{k}.png": (tmp_path / f"{k}.png").read_bytes() for k in range(1, 17)}
     clip, _ = read_clip(zipped(tmp_path / "clip.zip", files), "zip")
-    assert clip.has_alpha and np.unique(clip.frames[..., 3]).tolist() == [0, 255]
+    assert clip.frames.shape[3] == 4 and np.unique(clip.frames[..., 3]).tolist() == [0, 255]
     assert (clip.frames[:, :, :16, :3] == (200, 100, 50)).all()
 
 

@@ -106,7 +106,7 @@ def test_at_most_four_events_a_second(serve: Serve) -> None:
                 if len(steps) == 6:
                     often.permission.set()
             took_s = time.monotonic() - began
-    assert 6 <= len(steps) <= 4 * took_s + 2 and steps == sorted(steps)
+    assert 6 <= len(steps) <= 4 * took_s + 2 and steps[:6] == sorted(steps[:6])
 
 
 def test_silence_is_filled_with_heartbeats(

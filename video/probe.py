@@ -82,39 +82,42 @@ def probe(
         _check_packets(packets, start)
         # seeking in an AVI with B-frames lands anywhere: those before `start` are decoded as well
         seek = start if container != "avi" else 0.0
-        before = bisect_left(packets.times or (), start - 1e-5)
-        skip = 0 if seek == start else before
-        most = skip + (_enough(packets, before, fps) if whole else MAX_FRAMES if proof else 1)
+        at_start = bisect_left(packets.times or (), start - 1e-5)
+        early = 0 if seek == start else at_start
+        enough = _enough(packets, at_start, fps) if whole else MAX_FRAMES if proof else 1
         source = Input(file, container, _decoder(packets), seek)
-        decoded = listing(source, list_frames(most), wall_s=_WALL_S)
+        decoded = listing(source, list_frames(early + enough), wall_s=_WALL_S)
     _check_sides(decoded.width, decoded.height)
-    if whole:
-        first, times = before - skip, decoded.times
-        complete = decoded.rows < most
-        count = decoded.rows if complete else max(decoded.rows, packets.rows - first)
-    else:
-        followed = _follow(packets, decoded, most, before - skip)
-        if followed is None:
-            return probe(path, container, start, fps, max_frames, whole=True)
-        first, times = followed
-        count = len(times)
-    later = None if times is None else times[skip:]
-    found = sample(later, max(count - skip, 0), fps=fps, max_frames=max_frames)
+    look_ahead = _seen if whole else _foretold
+    ahead = look_ahead(packets, decoded, early + enough, at_start - early)
+    if ahead is None:
+        return probe(path, container, start, fps, max_frames, whole=True)
+    wanted = None if ahead.times is None else ahead.times[early:]
+    found = sample(wanted, max(ahead.count - early, 0), fps=fps, max_frames=max_frames)
     return Probe(
         width=decoded.width,
         height=decoded.height,
         aspect=decoded.aspect,
-        frames=first + count,
-        source_fps=None if times is None else source_rate(times),
-        used=tuple(first + skip + position for position in found.used),
+        frames=ahead.first + ahead.count,
+        source_fps=None if ahead.times is None else source_rate(ahead.times),
+        used=tuple(ahead.first + early + position for position in found.used),
         fps=found.fps,
         notices=found.notices,
-        picks=tuple(skip + position for position in found.used),
+        picks=tuple(early + position for position in found.used),
         seek=seek,
-        times=times,
+        times=ahead.times,
         may_have_alpha=_may_have_alpha(decoded),
         decoder=source.decoder,
     )
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """The frames from the first decoded one on: which of the clip's that is, how many, when."""
+
+    first: int
+    count: int
+    times: tuple[float, ...] | None
 
 
 def _check_packets(packets: Listing, start: float) -> None:
@@ -147,21 +150,25 @@ def _decoder(packets: Listing) -> str | None:
     return None
 
 
-def _follow(
-    packets: Listing, decoded: Listing, most: int, first: int
-) -> tuple[int, tuple[float, ...]] | None:
-    """Which packet the first decoded frame came from, and the times from there on.
+def _foretold(packets: Listing, decoded: Listing, most: int, first: int) -> _Ahead | None:
+    """What the packets tell, if they foretell each of the `most` frames that were to be decoded.
 
-    `first` is where it should be; a seek may differ by one. None unless the packets foretell every
-    one of the `most` frames that were to be decoded.
+    `first` is where the first decoded frame should be; a seek may differ by one.
     """
     if packets.times is None or decoded.times is None or decoded.rows < most:
         return None
     for index in (first, first + 1, first - 1):
         times = packets.times[max(index, 0) :]
         if len(times) >= most and agree(times, decoded.times):
-            return max(index, 0), times
+            return _Ahead(max(index, 0), len(times), times)
     return None
+
+
+def _seen(packets: Listing, decoded: Listing, most: int, first: int) -> _Ahead:
+    """What was decoded; the packets only tell how many more there may be."""
+    is_all = decoded.rows < most
+    count = decoded.rows if is_all else max(decoded.rows, packets.rows - first)
+    return _Ahead(first, count, decoded.times)
 
 
 def agree(planned: Sequence[float], found: Sequence[float]) -> bool:

@@ -14,13 +14,13 @@ from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.options import default_mode, is_available
 from api.replies import JsonReply
 from api.service import NAME, VERSION, Service, service_of
+from intake.container import FORMATS
 from jobs import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
 from settings import GB
 
 router = APIRouter(tags=["status"])
 
-UPLOAD_FORMATS = ["mp4", "mov", "avi", "webm", "zip"]
 _NOT_STORED = {"Cache-Control": "no-store"}
 _MODELS = {
     "actionmesh": {
@@ -96,7 +96,7 @@ async def info(request: Request) -> Response:
             "min_frames": MIN_FRAMES,
             "max_frames": MAX_FRAMES,
             "max_queue": settings.max_queue,
-            "formats": UPLOAD_FORMATS,
+            "formats": list(FORMATS),
         },
         "features": _features(service),
         "queue": {"queued": len(live) - running, "running": running},

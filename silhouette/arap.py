@@ -107,11 +107,6 @@ class Arap:
             place = self._back_substitute(factor, wanted + self._divergence @ (weights * ideal))
         return place.view(np.float64).reshape(-1, 2)
 
-    def mean_of_neighbours(self) -> sp.csr_array:
-        """Averaging operator `(N, N)`; a node without neighbours gets zero."""
-        degree = np.maximum(self.adjacency.sum(axis=1), 1)
-        return (sp.diags_array(1 / degree) @ self.adjacency).tocsr()
-
     def _similarities(self, span: Complex, moved: Complex, size: NDArray[np.float64]) -> Complex:
         """Per node the rotation, with part of the scale, that best carries rest edges to new ones.
 

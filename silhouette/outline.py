@@ -22,6 +22,9 @@ Points = NDArray[np.float64]
 
 _CONTOUR_STEP_PX = 2.0
 _SHORTEST_CONTOUR_PX = 14.0
+_NORMAL_PX = 12.0
+"""What a turn of the normal by one radian is worth, so that a leg's left edge is not drawn to the
+right edge of its neighbour."""
 _REMAP_COLUMNS = 32_000
 """cv2.remap refuses more than 32767 columns."""
 
@@ -105,11 +108,6 @@ class Outline:
     def tree(self) -> Any:
         """Nearest oriented contour points; built once, asked in every round of ICP."""
         return cKDTree(self.oriented(self.points, self.normals))
-
-
-_NORMAL_PX = 12.0
-"""What a turn of the normal by one radian is worth, so that a leg's left edge is not drawn to the
-right edge of its neighbour."""
 
 
 def _trace(distance: Field, slope: Field) -> Points:

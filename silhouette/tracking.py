@@ -21,6 +21,7 @@ from silhouette.arap import Arap, Pull, Rest
 from silhouette.footage import Flow, Footage, follow
 from silhouette.lattice import (
     Sheet,
+    averaging,
     cut_sheet,
     embed,
     rim_edges,
@@ -220,7 +221,7 @@ class Tracker:
             eased = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
             eased.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
             points = self.arap.solve(points, eased, rests, _STIFFNESS, 4, stiffer)
-        mean = self.arap.mean_of_neighbours()
+        mean = averaging(self.sheet.triangles, len(points))
         for _ in range(60):
             turned = self._turned(points)
             if not turned.any():

@@ -4,6 +4,9 @@
 const ROOT = new URL('.', document.baseURI);
 const KEY = 'actionmesh.key';
 
+/** The statuses after which nothing changes any more. */
+export const OVER = ['finished', 'error', 'cancelled'];
+
 let askForKey = async () => false;
 
 /** A refusal of the server, or its silence (`status` 0). `hint` may be empty. */

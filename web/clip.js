@@ -2,7 +2,7 @@
 // them. What the browser cannot know is said to be unknown: `timesAreExact`, `isPlayable`.
 
 import { frameTimes } from './container.js';
-import { MIN_FRAMES, firstAt, sample, usualRate } from './sampling.js';
+import { MIN_FRAMES, firstAt, sample, sourceRate, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
 const LONGEST_WAIT_MS = 4000;
@@ -37,9 +37,7 @@ export class Clip {
 
   /** Frames per second on average, or null. */
   get fps() {
-    const { times } = this;
-    if (!times || times.length < 2) return null;
-    return usualRate((times.length - 1) / (times[times.length - 1] - times[0]), 0.002);
+    return this.times ? sourceRate(this.times) : null;
   }
 
   /** Seconds: no start behind it leaves enough frames. */

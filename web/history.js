@@ -1,13 +1,12 @@
 // The jobs that were sent from this browser: kept in localStorage, listed under the drop area. The
 // server is asked about those that were not over yet; what it does not answer is kept.
 
-import { Problem, ask } from './api.js';
+import { OVER, Problem, ask } from './api.js';
 import { byId, el, fill } from './dom.js';
 import { ago } from './format.js';
 
 const PLACE = 'actionmesh.jobs';
 const MOST = 24;
-const OVER = ['finished', 'error', 'cancelled'];
 const WORDS = {
   queued: 'waiting', running: 'running', finished: 'finished', error: 'failed',
   cancelled: 'cancelled', gone: 'expired',

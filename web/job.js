@@ -1,6 +1,6 @@
 // One job on the page: follows it, and shows what its status calls for.
 
-import { Problem, ask } from './api.js';
+import { OVER, Problem, ask } from './api.js';
 import { byId, el, fill, say } from './dom.js';
 import { showDownloads } from './downloads.js';
 import { counted, rate } from './format.js';
@@ -10,7 +10,6 @@ import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from '
 import { watchJob } from './watch.js';
 
 const APP = 'ActionMesh';
-const OVER = ['finished', 'error', 'cancelled'];
 
 let stopWatching = () => {};
 let current = null;

@@ -52,9 +52,7 @@ export function roundHalfEven(value) {
 export function sourceRate(times) {
   if (times.length < 2) return null;
   if (times[times.length - 1] - times[0] < times.length / FASTEST_FPS) return null;
-  const rate = (times.length - 1) / (times[times.length - 1] - times[0]);
-  const known = nearestRate(rate);
-  return Math.abs(known - rate) <= 0.002 * known ? known : rate;
+  return usualRate((times.length - 1) / (times[times.length - 1] - times[0]), 0.002);
 }
 
 /** The usual rate nearest to a measured one, if it is within `slack` of it; else the rate. */

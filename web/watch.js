@@ -1,10 +1,9 @@
 // Follows one job until it is over. Server-sent events where they work, polling where they do not;
 // a request that fails is only ever a pause: the job is the server's, and it keeps it.
 
-import { Problem, address, ask } from './api.js';
+import { OVER, Problem, address, ask } from './api.js';
 import { pause } from './pause.js';
 
-const OVER = ['finished', 'error', 'cancelled'];
 const SILENCE_S = 40;
 const LONGEST_PAUSE_S = 5;
 const POLL_EVERY_S = 1;

@@ -101,7 +101,7 @@ class Attempts:
         except WorkerLost as lost:
             return self._after_loss(job_id, job.attempts, str(lost), cancelled)
         except OSError as exc:
-            log.exception("the job's files could not be promoted")
+            log.exception("the disk did not take the job's files")
             self.fail_on(job_id, from_os_error(exc))
         finally:
             self.clear(job_id)

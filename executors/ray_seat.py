@@ -17,7 +17,11 @@ TICK_S = 0.5
 
 
 class Seat:
-    """`actor` is Ray's handle; `key` the attempt it was given, None if none."""
+    """`actor` is Ray's handle; `key` the attempt it was given, None if none.
+
+    Times are those of the monotonic clock: `asked_at` of the open question, None if there is none;
+    `heard_at` of the last sign of life that counts, the start of an attempt included.
+    """
 
     def __init__(self, number: int, actor: Any) -> None:
         self.number, self.actor = number, actor
@@ -26,10 +30,10 @@ class Seat:
         self.stray: Key | None = None
         self.seen: dict[str, Any] = {}
         self.heard_at = 0.0
-        self.asked_at: float | None = None  # None: no question is open
+        self.asked_at: float | None = None
         self._is_doubted = False
-        self._heard_of_at = 0.0
-        self._since = 0.0
+        self._answered_at = 0.0  # the last question, however it ended
+        self._since = 0.0  # answers to questions before that do not count
         self._news: dict[str, Any] | None = None
         self._anchor: bytes | None = None
 
@@ -45,7 +49,7 @@ class Seat:
     def is_due(self, now: float) -> bool:
         """True if it should be asked how it stands."""
         wait_s = LOOK_EVERY_S if self._is_trusted else TICK_S
-        return self.asked_at is None and now - self._heard_of_at >= wait_s
+        return self.asked_at is None and now - self._answered_at >= wait_s
 
     def take(self, key: Key) -> None:
         """It is given this attempt."""
@@ -63,12 +67,12 @@ class Seat:
 
     def hear(self, asked_at: float, seen: dict[str, Any] | None) -> None:
         """An answer, or None where the actor is away. Answers to old questions do not count."""
-        self.asked_at, self._heard_of_at = None, time.monotonic()
+        self.asked_at, self._answered_at = None, time.monotonic()
         if seen is None:
             self.answers = False
         elif asked_at >= self._since:
             self.answers, self._is_doubted = True, False
-            self.seen, self.heard_at = seen, self._heard_of_at
+            self.seen, self.heard_at = seen, self._answered_at
             key = tuple(seen["key"]) if seen["key"] else None
             self.stray = key if key != self.key else None
             if key == self.key and "progress" in seen:

@@ -391,6 +391,11 @@ def test_wrong_usage_exits_with_2(arguments: list[str], unruly: UnrulyServer) ->
     assert call(*arguments, url=unruly.url).returncode == 2
 
 
+def test_a_folder_instead_of_a_file_is_told_at_once(unruly: UnrulyServer, tmp_path: Path) -> None:
+    called = call("submit", str(tmp_path), url=unruly.url)
+    assert called.returncode == 2 and "Is a directory" in called.stderr
+
+
 def test_an_unreachable_server_exits_with_3() -> None:
     result = call("info", url=f"http://127.0.0.1:{free_port()}")
     assert result.returncode == 3

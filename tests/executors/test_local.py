@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from executors.base import Executor, JobFailed, Task, WorkerLost, run_to_end
+from errors import Cancelled
+from executors.base import Executor, JobFailed, Progress, Task, WorkerLost, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
@@ -52,6 +54,27 @@ class TestLocalExecutor(ExecutorConformance):
             assert executor.maker.child is first
         finally:
             executor.close()
+
+    def test_a_job_that_is_deleted_while_it_runs_ends_and_its_child_lives(self, task: Task) -> None:
+        executor = local("Sleeps")
+
+        def delete(progress: Progress) -> None:
+            if progress.stage == "motion":
+                shutil.rmtree(task.folder, ignore_errors=True)
+
+        try:
+            with pytest.raises(Cancelled):
+                run_to_end(executor, task, delete, threading.Event())
+            child = executor.maker.child
+            assert child is not None and child.is_alive
+        finally:
+            executor.close()
+
+    def test_a_start_after_the_end_starts_nothing(self) -> None:
+        executor = local("Bends")
+        executor.close()
+        executor.start()
+        assert executor.maker.child is None
 
     def test_a_stopped_child_is_killed_at_the_deadline(self, task: Task) -> None:
         executor = local("SleepsLong", job_timeout_s=6.0)

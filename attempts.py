@@ -53,21 +53,8 @@ class Attempts:
     def task(self, job: Job) -> Task:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
-        o = job.options
-        return Task(
-            job_id=job.job_id,
-            attempt=job.attempts,
-            folder=self._store.folder.of(job.job_id),
-            container=job.input.container,
-            mode=o.mode,
-            seed=o.seed,
-            start=o.start,
-            fps=o.fps,
-            max_frames=o.max_frames,
-            blender_export=o.blender_export,
-            formats=o.formats,
-            mesh=o.mesh,
-        )
+        folder = self._store.folder.of(job.job_id)
+        return job.options.task(job.job_id, job.attempts, folder, job.input.container)
 
     def steps(self, job_id: str, cancelled: threading.Event) -> Steps:
         """One attempt at this job. Raises JobNotFound, and what is a bug of ours."""

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import AlreadyFinished, ServiceError
-from executors.base import Progress, Result
+from executors.base import Progress, Result, Task
 
 if TYPE_CHECKING:
     from intake.inspect import Inspected
@@ -69,6 +70,23 @@ class JobOptions:
     video_url: str | None = None
     webhook_url: str | None = None
     mesh: bool = False
+
+    def task(self, job_id: str, attempt: int, folder: Path, container: Container) -> Task:
+        """What an executor is told of a job with these options; `folder` is the job's own."""
+        return Task(
+            job_id=job_id,
+            attempt=attempt,
+            folder=folder,
+            container=container,
+            mode=self.mode,
+            seed=self.seed,
+            start=self.start,
+            fps=self.fps,
+            max_frames=self.max_frames,
+            blender_export=self.blender_export,
+            formats=self.formats,
+            mesh=self.mesh,
+        )
 
 
 @dataclass(frozen=True)

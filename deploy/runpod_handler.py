@@ -107,19 +107,7 @@ class Handler:
                 allow_private=self._settings.allow_private_urls,
             )
         facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
-        return Task(
-            job_id=folder.name,
-            attempt=1,
-            folder=folder,
-            container=facts.container,
-            mode=o.mode,
-            seed=o.seed,
-            start=o.start,
-            fps=o.fps,
-            max_frames=o.max_frames,
-            blender_export=o.blender_export,
-            formats=o.formats,
-        )
+        return o.task(folder.name, 1, folder, facts.container)
 
     async def _run(self, task: Task, tell: Tell) -> Result:
         """Raises JobFailed; a job that RunPod cancels is cancelled here too."""

@@ -85,7 +85,9 @@ def _is_alive(pid: int) -> bool:
         pytest.param("exit 3", "3", id="its script raised"),
         pytest.param("kill -SEGV $$", "-11", id="crashes"),
         pytest.param(
-            "echo junk > animated_mesh.fbx; echo junk > animated_mesh.abc", "none", id="junk"
+            "echo junk > animated_mesh.fbx; echo junk > animated_mesh.abc",
+            "is no animated_mesh.fbx",
+            id="junk",
         ),
         pytest.param(
             "ln -s /etc/passwd animated_mesh.fbx", "made no animated_mesh.fbx", id="a link"

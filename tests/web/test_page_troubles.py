@@ -21,7 +21,7 @@ from tests.web.conftest import NewTab
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 JOB_S = 90
-LOST = ("net::ERR_",)  # a broken connection has a dozen names
+LOST = ("net::ERR_", "mesh cannot be shown")  # a broken connection has a dozen names
 # a job that fails by itself may do so while its anchor mesh is being asked for
 GONE = ("status of 404", "status of 409", "mesh cannot be shown")
 

@@ -15,6 +15,11 @@ from tests.api.conftest import Serve
 from tests.servers import ThreadServer
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up, as one does whose job was cancelled."""
+
+
 class Host:
     """Gives `content` to everybody, once it may."""
 
@@ -35,7 +40,7 @@ class Host:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/walk.zip"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()

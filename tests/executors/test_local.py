@@ -19,6 +19,8 @@ from executors.local import ChildOptions, LocalExecutor
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def local(pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0) -> LocalExecutor:
     return LocalExecutor(

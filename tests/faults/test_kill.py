@@ -19,6 +19,8 @@ from tests.faults.inspection import faults, records
 from tests.faults.server import Refused, Server
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("accept:committed", "report:motion", "promote:renamed", "change:finished")
 # `write:<file>:before_rename#n` is the n-th write in the life of that server
 SLOW = (

@@ -13,6 +13,8 @@ from presets import Mode
 from silhouette.pipeline import SilhouettePipeline
 from tests.silhouette.figures import Frames, before, busy, plain, walker, with_alpha
 
+pytestmark = pytest.mark.slow
+
 
 def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, Notes]:
     notes = Notes()

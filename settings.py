@@ -156,16 +156,6 @@ def _comma_list(text: str) -> tuple[str, ...]:
     return parts
 
 
-def _list_of(pattern: str) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        parts = _comma_list(text)
-        if not all(re.fullmatch(pattern, part) for part in parts):
-            raise ValueError(text)
-        return parts
-
-    return parse
-
-
 def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 BIG_MB = 10
 MEASURED_MB = 300
-ROUNDS = 3
+ROUNDS = 12
 HIGHEST_RATIO = 0.5
 """Of our own CPU a GB; 0.19 to 0.33 were measured, by how often nginx is woken for a few
 kilobytes, and no more than 0.2 on the best of days."""

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import durable
 from errors import JobExpired, JobNotFound, ServiceError
 from executors.base import Progress, Result
-from jobs import SCHEMA, Job, JobStatus, utc_now
-from jobs_folder import JobsFolder, is_job_id
+from job import durable
+from job.folder import JobsFolder, is_job_id
+from job.state import SCHEMA, Job, JobStatus, utc_now
 
 log = logging.getLogger(__name__)
 

@@ -34,14 +34,14 @@ from api.guards import Guards
 from api.service import VERSION, Service
 from executors.base import Executor
 from executors.local import ChildOptions, LocalExecutor
-from fetching import Fetcher
+from job.folder import JobsFolderError
+from job.state import Job
 from job_store import JobStore
-from jobs import Job
-from jobs_folder import JobsFolderError
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
-from retention import SWEEP_EVERY_S, Retention
 from settings import Settings, SettingsError
-from worker import Worker
+from worker.fetching import Fetcher
+from worker.loop import Worker
+from worker.retention import SWEEP_EVERY_S, Retention
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from errors import (
     from_os_error,
     is_disk_full,
 )
+from job.state import InputFacts, Job, JobOptions, JobStatus
 from job_store import Staging
-from jobs import InputFacts, Job, JobOptions, JobStatus
 
 log = logging.getLogger(__name__)
 

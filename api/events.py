@@ -16,7 +16,7 @@ from api.documents import EVENTS, answers
 from api.service import Service, service_of
 from api.watching import wait_until
 from errors import JobExpired, JobNotFound
-from jobs import Job
+from job.state import Job
 
 router = APIRouter(tags=["jobs"])
 

@@ -25,7 +25,7 @@ from errors import (
     JobExpired,
     JobNotFound,
 )
-from jobs import Job
+from job.state import Job
 
 HEADER = "Idempotency-Key"
 RECOVERY_S = 30.0

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from api.replies import as_json, utc
 from executors.base import Progress, Result
-from jobs import Job, JobStatus
-from retention import expires_at
+from job.state import Job, JobStatus
 from settings import Settings
-from worker import Worker
+from worker.loop import Worker
+from worker.retention import expires_at
 
 ANCHOR = "anchor.glb"
 ARCHIVE = "meshes.zip"

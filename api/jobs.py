@@ -25,7 +25,7 @@ from errors import (
     ListingDisabled,
     OriginNotAllowed,
 )
-from jobs import Job, JobStatus
+from job.state import Job, JobStatus
 
 router = APIRouter(tags=["jobs"])
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from errors import InvalidParameter, ModeUnavailable
-from jobs import JobOptions
+from job.state import JobOptions
 from pipeline import Gpu, PipelineChoice
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES, Mode
 

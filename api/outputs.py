@@ -26,7 +26,7 @@ from api.problems import problem
 from api.replies import has_already
 from api.service import Service, service_of
 from errors import JobExpired, JobNotFinished, JobNotFound, OutputNotFound, RangeNotSatisfiable
-from jobs import Job, JobStatus
+from job.state import Job, JobStatus
 
 router = APIRouter(tags=["outputs"])
 

@@ -1,7 +1,7 @@
 """What every route needs, in one object: made by main.create_app, found at `app.state.service`.
 
-Holds the counters of what is being received. Decides nothing about jobs: worker.py and job_store.py
-do.
+Holds the counters of what is being received. Decides nothing about jobs: worker/loop.py and
+job_store.py do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from api.metrics import Metrics
 from api.replies import whole_seconds
 from api.watching import Watching
 from errors import InsufficientStorage, TooManyUploads
-from fetching import Fetcher
+from job.state import Job
 from job_store import JobStore
-from jobs import Job
 from pipeline import PipelineChoice
 from settings import GB, Settings
-from webhooks import Webhooks
-from worker import Worker
+from worker.fetching import Fetcher
+from worker.loop import Worker
+from worker.webhooks import Webhooks
 
 NAME = "actionmesh-worker"
 VERSION = "1.0.0"

@@ -15,7 +15,7 @@ from api.options import default_mode, is_available
 from api.replies import JsonReply
 from api.service import NAME, VERSION, Service, service_of
 from intake.container import FORMATS
-from jobs import JobStatus
+from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
 from settings import GB
 

@@ -36,8 +36,8 @@ from intake.glb import MAX_MESH_BYTES, check_glb
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
+from job.state import InputFacts, Job, JobOptions
 from job_store import Staging
-from jobs import InputFacts, Job, JobOptions
 
 router = APIRouter(tags=["jobs"])
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from jobs import Job
+from job.state import Job
 
 _QUEUE = "the queue"
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import httpx
 
-from jobs import JobStatus
-from jobs_folder import is_job_id
+from job.folder import is_job_id
+from job.state import JobStatus
 from tests.faults.inspection import faults, records
 from tests.faults.nursery import ForkedServer, Nursery
 from tests.faults.processes import adopt_orphans, command, descendants, is_alive

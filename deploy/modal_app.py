@@ -18,8 +18,9 @@ GPU = ["L40S", "A100-40GB"]
 UPSTREAM = "https://github.com/facebookresearch/actionmesh"
 COMMIT = "66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce"
 CODE = [
-    "*.py", "api/**", "executors/**", "intake/**", "meshes/**", "silhouette/**", "upstream/**",
-    "video/**", "web/**", "deploy/**", "LICENSE", "THIRD_PARTY.md",
+    "*.py", "api/**", "child/**", "executors/**", "intake/**", "job/**", "meshes/**",
+    "silhouette/**", "upstream/**", "video/**", "web/**", "worker/**", "deploy/**", "LICENSE",
+    "THIRD_PARTY.md",
 ]  # fmt: skip
 KEPT_WARM_S = 1200
 """Modal's longest. A job is no request to it: only polls and this keep the container alive."""

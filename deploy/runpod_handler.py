@@ -1,4 +1,4 @@
-"""RunPod serverless: one job of theirs is one Task for our LocalExecutor, run by job_runner.py.
+"""RunPod serverless: one job of theirs is one Task for our LocalExecutor, run by child/recipe.py.
 
 `python -m deploy.runpod_handler` is the start command of the endpoint; with `--rp_serve_api` it is
 RunPod's own local test server. There is no HTTP API, no queue and no JOBS_DIR of ours here: those
@@ -32,7 +32,7 @@ from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to
 from executors.local import ChildOptions, LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
-from jobs import JobOptions
+from job.state import JobOptions
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
 

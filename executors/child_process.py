@@ -27,7 +27,7 @@ MAX_LINE_BYTES = 1 << 20
 """Longer lines are no protocol of ours."""
 STOP_S = 2.0
 
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
 # What a child may know of our environment: no keys, no secrets, no proxies.
 _PASSED_ON = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV",

@@ -129,7 +129,7 @@ class Resident:
     def converse(
         self, do: str, task: Task, deadline: Deadline, cancelled: threading.Event
     ) -> Generator[Progress | None, None, Result | None]:
-        """Have the child `do` this (see child.py); the Result, unless that is to `make` only.
+        """Have the child `do` this (see child/main.py); the Result, unless that is to `make` only.
 
         Raises JobFailed (with TimedOut, once the deadline has passed), WorkerLost, Cancelled.
         """

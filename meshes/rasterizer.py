@@ -1,7 +1,7 @@
 """The preview's renderer on a CUDA GPU: PyTorch3D finds what each sample shows, torch lights it.
 
 The same studio, cameras and light as raytracer.py's, and very nearly the same pictures. Imported
-only where PyTorch3D is installed (job_files.py decides); nothing else of ours needs it.
+only where PyTorch3D is installed (child/exports.py decides); nothing else of ours needs it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from executors.base import OutputFile, Result
+from job.state import InputFacts, Job, JobOptions, JobStatus
 from job_store import JobStore
-from jobs import InputFacts, Job, JobOptions, JobStatus
 
 FACTS = InputFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
 

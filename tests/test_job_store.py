@@ -17,9 +17,9 @@ import pytest
 from benchmarks.pace import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from executors.base import Progress
+from job.folder import JobsFolderError
+from job.state import Job, JobStatus
 from job_store import JobStore
-from jobs import Job, JobStatus
-from jobs_folder import JobsFolderError
 from tests.jobs_made import accept, result, write_attempt
 
 ROOT = Path(__file__).resolve().parent.parent

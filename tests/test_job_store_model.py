@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-import durable
 from errors import AlreadyFinished, JobNotFound, NoSubjectFound
+from job import durable
+from job.state import Job, JobStatus
 from job_store import JobStore
-from jobs import Job, JobStatus
 from tests.jobs_made import accept, result, write_attempt
 
 Q, R = JobStatus.QUEUED, JobStatus.RUNNING
@@ -143,7 +143,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 
 class _failing:
-    """The n-th call of a function of durable.py raises ENOSPC."""
+    """The n-th call of a function of job/durable.py raises ENOSPC."""
 
     def __init__(self, name: str, nth: int) -> None:
         self.name, self.left, self.real = name, nth, getattr(durable, name)

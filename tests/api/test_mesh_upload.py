@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from intake.glb import MAX_MESH_BYTES
-from jobs import JobStatus
+from job.state import JobStatus
 from settings import Settings
 from tests.inline_executors import FinishesAtOnce
 from tests.servers import thread_server

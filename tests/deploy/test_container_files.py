@@ -66,7 +66,7 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
 def test_the_builder_gets_the_server_and_nothing_private() -> None:
     for source in ROOT.glob("*.py"):
         assert is_sent(source.name), source.name
-    for room in {*CRAFTS, "api", "executors", "web", "deploy"}:
+    for room in {*CRAFTS, "api", "child", "executors", "job", "web", "worker", "deploy"}:
         assert is_sent(f"{room}/__init__.py"), room
     for path in ("web/vendor/three.js", "examples/dancing_sprout.mp4", "requirements-gpu.lock"):
         assert is_sent(path), path

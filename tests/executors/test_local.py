@@ -182,7 +182,7 @@ def test_the_child_dies_with_a_killed_parent_even_when_stopped(tmp_path: Path) -
     try:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        wait_until(lambda: b"child.py" in Path(f"/proc/{child}/cmdline").read_bytes())
+        wait_until(lambda: b"child/main.py" in Path(f"/proc/{child}/cmdline").read_bytes())
         score = Path(f"/proc/{child}/oom_score_adj")  # it asks for its death signal just before
         wait_until(lambda: score.read_text().strip() == "500")
         os.kill(child, signal.SIGSTOP)

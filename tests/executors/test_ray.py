@@ -24,13 +24,13 @@ from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
 from executors.ray_seat import Seat
+from job.state import JobStatus
 from job_store import JobStore
-from jobs import JobStatus
 from tests.executors.conformance import ExecutorConformance
 from tests.jobs_made import accept
 from tests.servers import process_server
 from tests.waiting import wait_until
-from worker import Worker
+from worker.loop import Worker
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs import Job, JobStatus
-from jobs_folder import is_job_id
+from job.folder import is_job_id
+from job.state import Job, JobStatus
 
 _EMPTY = (".staging", ".trash", ".quarantine")
 

@@ -152,7 +152,7 @@ class Server:
         found: list[int] = []
 
         def look() -> bool:
-            found[:] = [pid for pid in self.below() if "executors/child.py" in command(pid)]
+            found[:] = [pid for pid in self.below() if "child/main.py" in command(pid)]
             return bool(found)
 
         wait_until(look)

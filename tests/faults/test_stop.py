@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.pace import slowness
-from jobs import JobStatus
+from job.state import JobStatus
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
 from tests.faults.server import Server

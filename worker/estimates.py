@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from statistics import median
 
-from jobs import Job, utc_now
+from job.state import Job, utc_now
 
 REMEMBERED = 20
 """So many jobs per mode count: enough for a median, few enough to follow a change of load."""

@@ -29,11 +29,11 @@ from executors.base import Progress
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
+from job.state import InputFacts, Job, JobStatus
 from job_store import JobStore
-from jobs import InputFacts, Job, JobStatus
 from logs import bound_to_job
 from settings import Settings
-from worker import Worker
+from worker.loop import Worker
 
 log = logging.getLogger(__name__)
 

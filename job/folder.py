@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import durable
 from executors.base import Result
+from job import durable
 
 log = logging.getLogger(__name__)
 

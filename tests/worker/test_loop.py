@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from attempts import MAX_ATTEMPTS
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
 from executors.base import Executor, Progress, Task, UnderWay
-from job_queue import JobQueue
+from job.state import Job, JobStatus
 from job_store import JobStore
-from jobs import Job, JobStatus
 from tests.inline_executors import (
     FindsNoSubject,
     FinishesAtOnce,
@@ -24,7 +22,9 @@ from tests.inline_executors import (
 )
 from tests.jobs_made import accept
 from tests.waiting import wait_until
-from worker import Worker
+from worker.attempt import MAX_ATTEMPTS
+from worker.loop import Worker
+from worker.queue import JobQueue
 
 
 @pytest.fixture

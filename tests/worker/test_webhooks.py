@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from job.state import Job, JobOptions
 from job_store import JobStore
-from jobs import Job, JobOptions
 from settings import Settings
 from tests.jobs_made import accept
 from tests.servers import process_server
 from tests.waiting import wait_until
-from webhooks import Webhooks, signed_headers
+from worker.webhooks import Webhooks, signed_headers
 
 SECRET = "whsec_" + base64.b64encode(b"a key of the test").decode()
 
@@ -180,7 +180,7 @@ def test_killed_in_the_middle_of_a_delivery_the_server_delivers_again(
     tmp_path: Path, receiver: Receiver
 ) -> None:
     environment = {"PIPELINE": "tests.pipelines:FindsNothing", "ALLOW_PRIVATE_URLS": "1"}
-    clip = Path(__file__).parents[1] / "examples" / "dancing_sprout.mp4"
+    clip = Path(__file__).parents[2] / "examples" / "dancing_sprout.mp4"
     receiver.hold.clear()
     with process_server(tmp_path, **environment) as server:
         accepted = httpx.post(

@@ -19,11 +19,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-import job_files
+from child import exports
+from child.recipe import Recipe
 from errors import Cancelled
 from executors.base import Progress, Result, Task, run_to_end
 from executors.local import ChildOptions, LocalExecutor
-from job_runner import Recipe
 from meshes.encoding import PreviewFailed
 from pipeline import Gpu, build_pipeline
 from tests.api.bodies import frames_zip, send
@@ -175,7 +175,7 @@ def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
         def render(self, *_: object) -> list[np.ndarray]:
             raise PreviewFailed("the GPU could not draw the preview")
 
-    monkeypatch.setattr(job_files, "renderer_on_gpu", lambda: Fails)
+    monkeypatch.setattr(exports, "renderer_on_gpu", lambda: Fails)
     _, names, notices = run(task)
     assert asked and names >= PROMISED and not notices
 
@@ -190,8 +190,8 @@ def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.startswith(("pytorch3d", "meshes.raste"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(job_files, "find_gpu", lambda: gpu)
-    assert job_files.renderer_on_gpu() is None
+    monkeypatch.setattr(exports, "find_gpu", lambda: gpu)
+    assert exports.renderer_on_gpu() is None
 
 
 def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far a job is, told by the child to its parent: the pipeline's Reporter, for job_runner.py.
+"""How far a job is, told by the child to its parent: the pipeline's Reporter, for child/recipe.py.
 
 Knows which part of a job's time each stage takes, about; keeps the notices and the timings for the
 finished job. Others decide what to report and when a job is done.

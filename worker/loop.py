@@ -1,7 +1,7 @@
 """The loop: ONE background thread takes jobs from the queue and goes on with what is under way.
 
 `turn` does what can be done now and waits for news; the thread only repeats it. How one attempt
-goes and ends stands in attempts.py. Accepting a job means: reserve a place (before its body is
+goes and ends stands in attempt.py. Accepting a job means: reserve a place (before its body is
 read), then submit it.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from attempts import MAX_ATTEMPTS, Attempts, Steps
 from errors import AlreadyFinished, InternalError, JobNotFound
 from executors.base import LOOK_EVERY_S, Executor
-from job_queue import JobQueue
+from job.state import Job, JobStatus
 from job_store import JobStore
-from jobs import Job, JobStatus
 from logs import bound_to_job
+from worker.attempt import MAX_ATTEMPTS, Attempts, Steps
+from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from child.recipe import Recipe
     from executors.base import Task
-    from job_runner import Recipe
 
 log = logging.getLogger("child")
 
@@ -83,9 +83,9 @@ class Protocol:
 
 def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
     """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
+    from child.recipe import ReadAhead, Recipe
     from errors import ServiceError
     from executors.base import Task
-    from job_runner import ReadAhead, Recipe
     from logs import bound_to_job, configure
     from pipeline import build_pipeline
 
@@ -115,8 +115,8 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
 
 def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
     """Do it and say how it ended; False if this process is of no more use."""
+    from child.recipe import CheckpointLost, is_unusable
     from errors import Cancelled, InternalError, ServiceError
-    from job_runner import CheckpointLost, is_unusable
 
     try:
         if do == "make":

@@ -21,8 +21,8 @@ import httpx
 
 from errors import JobExpired, JobNotFound, ServiceError
 from intake.url_guard import GuardedTransport, check_url
+from job.state import Job
 from job_store import JobStore
-from jobs import Job
 from logs import bound_to_job
 from settings import Settings
 

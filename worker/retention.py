@@ -13,8 +13,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from errors import ServiceError
+from job.state import utc_now
 from job_store import Entry, JobStore
-from jobs import utc_now
 from settings import GB, Settings
 
 log = logging.getLogger(__name__)

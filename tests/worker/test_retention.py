@@ -10,9 +10,9 @@ import pytest
 
 from errors import JobExpired
 from job_store import JobStore
-from retention import Retention
 from settings import Settings
 from tests.jobs_made import accept, result, write_attempt
+from worker.retention import Retention
 
 
 class Clock:

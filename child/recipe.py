@@ -1,6 +1,6 @@
 """The recipe of a job, run inside the child: make the meshes, then write the files.
 
-    input -> frames -> pipeline -> checkpoint/meshes.npz -> job_files.py: GLBs, zip, videos, poster
+    input -> frames -> pipeline -> checkpoint/meshes.npz -> exports.py: GLBs, zip, videos
 
 It knows no HTTP and no queue: a Task comes in, a Result goes out, and on the way there are progress
 and cancel. Everything is written under the attempt's own workspace; the checkpoint lies beside it,
@@ -26,10 +26,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from child.exports import write_files
+from child.reporter import JobReporter, LoadReporter, Send, spans_of
 from errors import DiskFull, GpuError, ServiceError, is_disk_full
 from executors.base import OutputFile, Result, Task
-from job_files import write_files
-from job_reporter import JobReporter, LoadReporter, Send, spans_of
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip

@@ -1,6 +1,6 @@
 """One attempt at one job, step by step: from its start on disk to how it ended.
 
-Where the attempt runs is the executor's business, what is written the store's. worker.py goes
+Where the attempt runs is the executor's business, what is written the store's. worker/loop.py goes
 through the steps of all attempts that are under way, in its one thread.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 
-import durable
 from errors import (
     Cancelled,
     JobNotFound,
@@ -22,10 +21,11 @@ from errors import (
     WorkerCrashed,
     from_os_error,
 )
-from estimates import Estimates
 from executors.base import Executor, JobFailed, Result, Task, WorkerLost
+from job import durable
+from job.state import Job, JobStatus
 from job_store import JobStore
-from jobs import Job, JobStatus
+from worker.estimates import Estimates
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 The GLBs and their zip are owed: what keeps them from being written fails the job. All others are
 extras: one that fails is a notice of the finished job, and a line in the log. Decides nothing about
-the meshes; job_runner.py calls it.
+the meshes; child/recipe.py calls it.
 """
 
 from __future__ import annotations

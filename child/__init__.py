@@ -1,0 +1,1 @@
+"""Inside the child process: the recipe of a job, its progress reports and its output files."""

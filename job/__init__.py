@@ -1,0 +1,1 @@
+"""What a job is, and its bytes on disk: options, statuses, the folder, durable writes. No HTTP."""

@@ -27,11 +27,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 import logs
-from api import docs_page, documents, events, outputs, page, problems, status, submissions
+from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
-from api.connections import PatientProtocol
-from api.guards import Guards
-from api.service import VERSION, Service
+from api.app_state import VERSION, Service
+from api.http_protocol import PatientProtocol
+from api.security import Guards
 from executors.base import Executor
 from executors.local import ChildOptions, LocalExecutor
 from job.folder import JobsFolderError
@@ -92,7 +92,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     for router in routers:
         app.include_router(router)
         _answer_head(app, router)
-    documents.complete(app)
+    openapi.complete(app)
     return app
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from api.service import Service
+from api.app_state import Service
 from errors import (
     Draining,
     InsufficientStorage,

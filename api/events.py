@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from api.documents import EVENTS, answers
-from api.service import Service, service_of
-from api.watching import wait_until
+from api.app_state import Service, service_of
+from api.notifier import wait_until
+from api.openapi import EVENTS, answers
 from errors import JobExpired, JobNotFound
 from job.state import Job
 

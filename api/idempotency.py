@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from api.service import Service
+from api.app_state import Service
 from errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from api.replies import as_json, utc
+from api.responses import as_json, utc
 from executors.base import Progress, Result
 from job.state import Job, JobStatus
 from settings import Settings

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import CANCELLED, DELETED, JOB, JOB_LIST, answers
-from api.replies import JsonReply, has_already
-from api.service import Service, service_of
-from api.watching import wait_until
+from api.app_state import Service, service_of
+from api.notifier import wait_until
+from api.openapi import CANCELLED, DELETED, JOB, JOB_LIST, answers
+from api.responses import JsonReply, has_already
 from errors import (
     AlreadyFinished,
     InvalidParameter,

@@ -1,7 +1,7 @@
 """One multipart body on its way in: small fields into memory, each file to its place.
 
 python-multipart's push parser calls back for each piece, which is counted and written at once: an
-upload needs neither memory nor a second copy. Reading the request is uploads.py's work.
+upload needs neither memory nor a second copy. Reading the request is request_body.py's work.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.documents import answers
+from api.app_state import Service, service_of
 from api.job_view import ANCHOR, ARCHIVE
+from api.openapi import answers
 from api.problems import problem
-from api.replies import has_already
-from api.service import Service, service_of
+from api.responses import has_already
 from errors import JobExpired, JobNotFinished, JobNotFound, OutputNotFound, RangeNotSatisfiable
 from job.state import Job, JobStatus
 

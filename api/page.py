@@ -13,9 +13,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.documents import CLIENT, LINKS, answers
-from api.replies import JsonReply, has_already
-from api.service import NAME, VERSION
+from api.app_state import NAME, VERSION
+from api.openapi import CLIENT, LINKS, answers
+from api.responses import JsonReply, has_already
 from errors import NotFound
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,6 @@
 """Every error as one RFC 9457 problem document: the last word on what a stranger may read.
 
-`install` registers the handlers; guards.py uses `problem` for what fails outside the routes. Only
+`install` registers the handlers; security.py uses `problem` for what fails outside the routes. Only
 messages of our own error tree reach a client; anything else is `internal_error` and a line in the
 log under the same request id.
 """
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from api.replies import as_json
+from api.responses import as_json
 from errors import (
     InternalError,
     InvalidParameter,

@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.documents import HEALTH, INFO, METRICS, READY, answers
+from api.app_state import NAME, VERSION, Service, service_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
+from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.options import default_mode, is_available
-from api.replies import JsonReply
-from api.service import NAME, VERSION, Service, service_of
+from api.responses import JsonReply
 from intake.container import FORMATS
 from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES

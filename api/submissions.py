@@ -16,14 +16,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.admission import Admission, NewJob, admission
-from api.documents import ACCEPTED, IDEMPOTENCY_KEY, RETRY_ERRORS, UPLOAD_ERRORS, answers
+from api.app_state import Service, service_of
 from api.idempotency import claimed
 from api.multipart import Place, Received
+from api.openapi import ACCEPTED, IDEMPOTENCY_KEY, RETRY_ERRORS, UPLOAD_ERRORS, answers
 from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
-from api.replies import JsonReply
 from api.request_bodies import RETRY_BODY, UPLOAD_BODY
-from api.service import Service, service_of
-from api.uploads import check_head, content_length, json_options, receive
+from api.request_body import check_head, content_length, json_options, receive
+from api.responses import JsonReply
 from errors import (
     BothInputs,
     JobExpired,

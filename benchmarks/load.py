@@ -33,7 +33,7 @@ from benchmarks.probe import (
 from job_store import JobStore
 from tests.faults.processes import cpu_s, rss_mb
 from tests.faults.server import ROOT, Server, free_port
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 from tests.video.clips import numbered
 
 EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"

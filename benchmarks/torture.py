@@ -24,7 +24,7 @@ import httpx
 from job.folder import is_job_id
 from job.state import JobStatus
 from tests.faults.inspection import faults, records
-from tests.faults.nursery import ForkedServer, Nursery
+from tests.faults.process_pool import ForkedServer, Nursery
 from tests.faults.processes import adopt_orphans, command, descendants, is_alive
 from tests.faults.test_kill import QUICK, SLOW
 from tests.video.clips import numbered

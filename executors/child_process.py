@@ -1,6 +1,6 @@
 """The child process as its parent sees it: how it is started, spoken to, listened to and ended.
 
-Knows the protocol's lines, not what they mean for a job: resident.py does. A child may say
+Knows the protocol's lines, not what they mean for a job: supervisor.py does. A child may say
 anything; what is no line of ours ends it.
 """
 

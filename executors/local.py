@@ -17,9 +17,9 @@ from dataclasses import replace
 
 from errors import Cancelled, ServiceError
 from executors.base import Progress, Task, UnderWay, WorkerLost
-from executors.bell import Bell
 from executors.child_process import ChildOptions
-from executors.resident import Deadline, Resident
+from executors.supervisor import Deadline, Resident
+from executors.wakeup import Bell
 
 log = logging.getLogger(__name__)
 

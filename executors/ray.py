@@ -23,8 +23,8 @@ from errors import Cancelled, ServiceError
 from executors.base import JobFailed, Progress, Result, Task, UnderWay, WorkerLost
 from executors.child_process import ChildOptions
 from executors.ray_actor import RayActor
-from executors.ray_seat import TICK_S, Seat
-from executors.resident import CANCEL_GRACE_S
+from executors.ray_slot import TICK_S, Seat
+from executors.supervisor import CANCEL_GRACE_S
 
 log = logging.getLogger(__name__)
 

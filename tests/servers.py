@@ -21,8 +21,8 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from api.connections import PatientProtocol
-from api.service import Service
+from api.app_state import Service
+from api.http_protocol import PatientProtocol
 from executors.base import Executor
 from main import create_app
 from settings import Settings

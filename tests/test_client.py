@@ -30,8 +30,7 @@ from client import (
     ServerUnreachable,
     WaitTimeout,
 )
-from tests.servers import ROOT, ProcessServer, free_port
-from tests.unruly_server import (
+from tests.misbehaving_server import (
     Request,
     UnrulyServer,
     content,
@@ -40,6 +39,7 @@ from tests.unruly_server import (
     reply,
     unruly_server,
 )
+from tests.servers import ROOT, ProcessServer, free_port
 
 CLIP = ROOT / "examples" / "dancing_sprout.mp4"
 BARE_PYTHON = [sys.executable, "-I", "-S", str(ROOT / "client.py")]

@@ -20,7 +20,7 @@ from executors.base import Progress
 from job.folder import JobsFolderError
 from job.state import Job, JobStatus
 from job_store import JobStore
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,7 +21,7 @@ from errors import AlreadyFinished, JobNotFound, NoSubjectFound
 from job import durable
 from job.state import Job, JobStatus
 from job_store import JobStore
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 
 Q, R = JobStatus.QUEUED, JobStatus.RUNNING
 

@@ -2,7 +2,7 @@
 // none for a new mesh, #job=<id> for a job, so that a reload or another device comes back to it.
 
 import { Problem, ask } from './api.js';
-import { setUpCompose, startOver, useInfo } from './compose.js';
+import { setUpCompose, startOver, useInfo } from './new_job.js';
 import { byId, say } from './dom.js';
 import { showHistory } from './history.js';
 import { closeJob, openJob } from './job.js';

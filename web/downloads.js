@@ -3,7 +3,7 @@
 import { address } from './api.js';
 import { byId, copyText, el, fill, say } from './dom.js';
 import { bytes, moment, number, rate, seconds } from './format.js';
-import { stageTimes } from './live.js';
+import { stageTimes } from './progress.js';
 
 // key in `outputs`, what it is called, what it is for
 const FILES = [

@@ -5,8 +5,8 @@ import { byId, el, fill, say } from './dom.js';
 import { showDownloads } from './downloads.js';
 import { counted, rate } from './format.js';
 import { forget, remember, rememberJob } from './history.js';
-import { clearLive, showLive, showStopping, stageTimes } from './live.js';
-import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from './theatre.js';
+import { clearLive, showLive, showStopping, stageTimes } from './progress.js';
+import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from './viewer.js';
 import { watchJob } from './watch.js';
 
 const APP = 'ActionMesh';

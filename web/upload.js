@@ -2,7 +2,7 @@
 // of an upload. The idempotency key makes it safe to send again what may have arrived.
 
 import { Problem, address, keyHeaders, problemFrom, unreachable } from './api.js';
-import { pause } from './pause.js';
+import { pause } from './sleep.js';
 
 const TRIES = 3;
 const PAUSE_S = 1.5;

@@ -2,7 +2,7 @@
 // a request that fails is only ever a pause: the job is the server's, and it keeps it.
 
 import { OVER, Problem, address, ask } from './api.js';
-import { pause } from './pause.js';
+import { pause } from './sleep.js';
 
 const SILENCE_S = 40;
 const LONGEST_PAUSE_S = 5;

@@ -19,7 +19,7 @@ from job_store import JobStore
 from tests.api.bodies import frames_zip, submit
 from tests.deploy.nginx import ACCEL_PREFIX, Nginx, nginx_before
 from tests.faults.processes import cpu_s
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 from tests.servers import ProcessServer, process_server
 
 pytestmark = pytest.mark.slow

@@ -23,11 +23,11 @@ from executors.base import Executor, Progress, Result, Task, WorkerLost, run_to_
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
-from executors.ray_seat import Seat
+from executors.ray_slot import Seat
 from job.state import JobStatus
 from job_store import JobStore
 from tests.executors.conformance import ExecutorConformance
-from tests.jobs_made import accept
+from tests.job_factory import accept
 from tests.servers import process_server
 from tests.waiting import wait_until
 from worker.loop import Worker

@@ -22,8 +22,8 @@ from errors import Cancelled
 from executors.base import Executor, JobFailed, Progress, Task, WorkerLost, run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from tests.api.bodies import ended, frames_zip, send, submit
+from tests.executors.blocking_blender import HeldUp
 from tests.executors.conformance import ExecutorConformance
-from tests.executors.held_up import HeldUp
 from tests.executors.test_local import load
 from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered

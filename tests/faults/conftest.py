@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.nursery import ForkedServer, Nursery
+from tests.faults.process_pool import ForkedServer, Nursery
 from tests.faults.processes import adopt_orphans
 from tests.faults.server import SPECKS, Server
 from tests.video.clips import numbered

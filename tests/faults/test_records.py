@@ -19,7 +19,7 @@ import pytest
 from job_store import JobStore
 from tests.faults.conftest import MakeServer
 from tests.faults.server import ROOT, free_port
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 from tests.waiting import wait_until
 
 

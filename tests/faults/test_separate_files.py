@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.executors.held_up import HeldUp
+from tests.executors.blocking_blender import HeldUp
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
 from tests.waiting import wait_until

@@ -23,7 +23,7 @@ from upstream.engine import Engine, build, read_models
 from upstream.speedups import Speedups
 from upstream.weights import Folders
 
-STANDIN = Path(__file__).parent / "standin"
+STANDIN = Path(__file__).parent / "fake_upstream"
 STAGES = ("background", "shape", "motion", "decoding")
 
 if importlib.util.find_spec("torch") is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-STANDIN = Path(__file__).parent / "standin"
+STANDIN = Path(__file__).parent / "fake_upstream"
 FILES = sorted(
     path.relative_to(STANDIN)
     for package in ("actionmesh", "triposg")

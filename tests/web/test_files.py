@@ -74,7 +74,7 @@ def test_the_first_load_is_light(server: ProcessServer) -> None:
                 waiting += [
                     f"/{name}" for name in re.findall(r"^import .*?'\./(.+?)';", text, re.M)
                 ]
-    assert "/theatre.js" in seen and "/scene.js" not in seen
+    assert "/viewer.js" in seen and "/scene.js" not in seen
     assert total <= 60_000  # the promise is 900 KB
 
 

@@ -20,7 +20,7 @@ from tests.inline_executors import (
     LosesWorkers,
     WaitsForPermission,
 )
-from tests.jobs_made import accept
+from tests.job_factory import accept
 from tests.waiting import wait_until
 from worker.attempt import MAX_ATTEMPTS
 from worker.loop import Worker

@@ -11,7 +11,7 @@ import pytest
 from errors import JobExpired
 from job_store import JobStore
 from settings import Settings
-from tests.jobs_made import accept, result, write_attempt
+from tests.job_factory import accept, result, write_attempt
 from worker.retention import Retention
 
 

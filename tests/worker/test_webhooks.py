@@ -18,7 +18,7 @@ import pytest
 from job.state import Job, JobOptions
 from job_store import JobStore
 from settings import Settings
-from tests.jobs_made import accept
+from tests.job_factory import accept
 from tests.servers import process_server
 from tests.waiting import wait_until
 from worker.webhooks import Webhooks, signed_headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from executors.ray_seat import Seat
+from executors.ray_slot import Seat
 
 IDLE: dict[str, Any] = {"key": None, "is_ready": True}
 

@@ -3,7 +3,7 @@
 uvicorn waits for ever for the rest of a request's head, and for the rest of a body that was
 already refused. This is its protocol with two deadlines, and with our own words for what is no
 HTTP. `python main.py` serves with it; behind `uvicorn main:app` a reverse proxy must do the same.
-Bodies being read are uploads.py's to time.
+Bodies being read are request_body.py's to time.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import api.connections
-import api.uploads
+import api.http_protocol
+import api.request_body
 from tests.api.bodies import BOUNDARY, MULTIPART, frames_zip, multipart, part
 from tests.api.conftest import Serve
 from tests.api.test_submissions import answer_of, refused, staged
@@ -193,7 +193,7 @@ def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
 def test_a_body_that_stops_is_given_up(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.uploads, "IDLE_S", 0.3)
+    monkeypatch.setattr(api.request_body, "IDLE_S", 0.3)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
@@ -206,7 +206,7 @@ def test_a_body_that_stops_is_given_up(
 def test_a_body_that_drips_is_given_up(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.uploads, "TOTAL_S", 0.5)
+    monkeypatch.setattr(api.request_body, "TOTAL_S", 0.5)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
@@ -220,7 +220,7 @@ def test_a_body_that_drips_is_given_up(
 def test_half_a_request_is_cut_off(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(api.connections, "HEAD_S", 0.3)
+    monkeypatch.setattr(api.http_protocol, "HEAD_S", 0.3)
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(sent)
         assert _read_to_end(peer) == b""
@@ -229,7 +229,7 @@ def test_half_a_request_is_cut_off(
 def test_the_rest_of_a_refused_body_is_not_waited_for(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.connections, "LEFTOVER_S", 0.3)
+    monkeypatch.setattr(api.http_protocol, "LEFTOVER_S", 0.3)
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         head = "POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
         peer.sendall(head.encode() + b"x")

@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from api.guards import SECURITY_HEADERS
+from api.security import SECURITY_HEADERS
 from tests.api.bodies import send, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import answer_of, refused

@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from api.job_view import JobView
 from api.metrics import Metrics
-from api.replies import whole_seconds
-from api.watching import Watching
+from api.notifier import Watching
+from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
 from job.state import Job
 from job_store import JobStore

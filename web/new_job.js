@@ -2,7 +2,7 @@
 // upload is said before the upload.
 
 import { Problem, address, ask } from './api.js';
-import { setUpArrivals } from './arrivals.js';
+import { setUpArrivals } from './drop_paste.js';
 import { Clip } from './clip.js';
 import { byId, el, fill, say } from './dom.js';
 import { bytes, counted, rate, seconds } from './format.js';

@@ -114,7 +114,7 @@ class ActionMeshPipeline:
         meshes = self._attempt(clip, preset, seed, reporter, given)
         if meshes is None and not preset.low_ram:
             log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
-            reporter.notice(
+            reporter.warning(
                 "low_ram_retry",
                 f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
                 "mode, with the same steps.",
@@ -198,7 +198,7 @@ def _holds_all_weights(device: str) -> bool:
 def _read(mesh: Path, reporter: Reporter) -> GivenMesh:
     upload = read_glb(mesh)
     if upload.lost_textures:
-        reporter.notice(
+        reporter.warning(
             "texture_dropped",
             "Your mesh has more than one texture, or parts without one: it is moved without them.",
         )

@@ -51,7 +51,7 @@ class ServiceError(Exception):
         """True if whoever sent the job can mend it: expected, so no traceback is logged."""
         return isinstance(self, UserFault)
 
-    def as_record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The form that crosses the process boundary and is kept in job.json."""
         return {
             "code": self.code,
@@ -62,8 +62,8 @@ class ServiceError(Exception):
         }
 
     @staticmethod
-    def from_record(record: Mapping[str, Any]) -> ServiceError:
-        """Rebuild an error from `as_record()`; an unknown code becomes InternalError."""
+    def from_dict(record: Mapping[str, Any]) -> ServiceError:
+        """Rebuild an error from `to_dict()`; an unknown code becomes InternalError."""
         kind = ERRORS_BY_CODE.get(str(record.get("code")), InternalError)
         facts = {
             str(k): v for k, v in dict(record.get("facts") or {}).items() if k not in _RESERVED

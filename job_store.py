@@ -25,10 +25,10 @@ from typing import Any
 from uuid import uuid4
 
 from errors import JobExpired, JobNotFound, ServiceError
-from executors.base import Progress, Result
-from job import durable
+from job import durable, failpoint
 from job.folder import JobsFolder, is_job_id
 from job.state import SCHEMA, Job, JobStatus, utc_now
+from job.task import Progress, Result
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _HEAD = re.compile(
 
 
 @dataclass(frozen=True)
-class Entry:
+class JobSummary:
     """What the index keeps of a job that has ended."""
 
     job_id: str
@@ -79,7 +79,7 @@ class JobStore:
         self._new_id = new_id
         self._lock = threading.RLock()
         self._live: dict[str, Job] = {}
-        self._ended: dict[str, Entry] = {}
+        self._ended: dict[str, JobSummary] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._written_at: dict[str, float] = {}
         self._by_key: dict[str, str] = {}
@@ -124,7 +124,7 @@ class JobStore:
         with self._lock:  # against a DELETE at the same time
             if job_id in self._live or job_id in self._ended:
                 return None  # accepted, and perhaps ended, since the scan
-            if not self.folder.of(job_id).is_dir():
+            if not self.folder.job_dir(job_id).is_dir():
                 return None  # deleted since the scan
             return self._read_recovered(job_id)
 
@@ -148,12 +148,12 @@ class JobStore:
             return None
         self.folder.remove_attempts(job_id)
         if job.status is JobStatus.RUNNING:
-            result = self.folder.promoted_result(job_id)
+            result = self.folder.published_result(job_id)
             if result is not None:
                 self.folder.remove_checkpoint(job_id)
                 self.finish(job_id, result)
                 return None
-            job = job.given_back(counted=True)
+            job = job.requeued(counted=True)
         if job.cancel_requested:
             self.folder.remove_checkpoint(job_id)
             self.cancel(job_id)
@@ -181,20 +181,20 @@ class JobStore:
         for file in (staging.input, staging.mesh):
             if file.exists():
                 durable.fsync_file(file)
-        durable.reach("accept:input_synced")
+        failpoint.reach("accept:input_synced")
         durable.write(staging.folder / "job.json", _serialised(job))
-        durable.reach("accept:staged")
+        failpoint.reach("accept:staged")
         with self._lock:  # known before it is there: a scan at the start must not find it twice
             self._live[job.job_id] = job
         try:
-            durable.move(staging.folder, self.folder.of(job.job_id))
+            durable.move(staging.folder, self.folder.job_dir(job.job_id))
         except OSError:
             self._live.pop(job.job_id, None)
-            self.folder.take_back(job.job_id)
+            self.folder.rollback_commit(job.job_id)
             raise
-        durable.reach("accept:committed")
+        failpoint.reach("accept:committed")
         self._remember_key(job)
-        self._tell(job)
+        self._notify(job)
         return job
 
     # --- reading
@@ -228,7 +228,7 @@ class JobStore:
         """The jobs that are queued or running, in order."""
         return sorted(self._live.values(), key=lambda job: job.sequence)
 
-    def ended(self) -> list[Entry]:
+    def ended(self) -> list[JobSummary]:
         """The index of ended jobs, in no order."""
         return list(self._ended.values())
 
@@ -236,7 +236,7 @@ class JobStore:
         self, statuses: frozenset[JobStatus], limit: int, before: int | None
     ) -> tuple[list[str], int | None]:
         """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
-        known: dict[str, Job | Entry] = {
+        known: dict[str, Job | JobSummary] = {
             **self._live,
             **self._ended,
         }  # one that ends now is in both
@@ -257,9 +257,9 @@ class JobStore:
         """An attempt begins; the count is on disk before any work is done."""
         return self._change(job_id, lambda job: job.started(self._clock()))
 
-    def give_back(self, job_id: str, *, counted: bool) -> Job:
+    def requeue(self, job_id: str, *, counted: bool) -> Job:
         """The attempt ended without an answer; the job returns to its place in the queue."""
-        return self._change(job_id, lambda job: job.given_back(counted=counted))
+        return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:
         """Progress: in RAM at once, on disk at most once a second. Ignored for ended jobs."""
@@ -268,19 +268,19 @@ class JobStore:
             if job is None or not (job.status is JobStatus.RUNNING or job.waiting_for_input):
                 return
             job = self._live[job_id] = job.changed(progress=progress)
-            durable.reach(f"report:{progress.stage}")
+            failpoint.reach(f"report:{progress.stage}")
             due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S
             if due:
                 self._written_at[job_id] = time.monotonic()
                 try:
-                    durable.write(self.folder.record(job_id), _serialised(job), fsync=False)
+                    durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
                 except OSError as exc:  # progress is a courtesy; a full disk shows at the next step
                     log.warning("progress not written: %s", exc.strerror)
-        self._tell(job)
+        self._notify(job)
 
-    def promote(self, job_id: str, attempt: int, result: Result) -> None:
+    def publish_outputs(self, job_id: str, attempt: int, result: Result) -> None:
         """Make an attempt's files the job's outputs, by one rename."""
-        self.folder.promote(job_id, attempt, result)
+        self.folder.publish_outputs(job_id, attempt, result)
 
     def finish(self, job_id: str, result: Result) -> Job:
         """All files are promoted."""
@@ -311,15 +311,15 @@ class JobStore:
     def _change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         with self._lock:
             job = change(self._live.get(job_id) or self.get(job_id))
-            durable.reach(f"change:{job.status.value}")
-            durable.write(self.folder.record(job_id), _serialised(job))
-            durable.reach(f"changed:{job.status.value}")
+            failpoint.reach(f"change:{job.status.value}")
+            durable.write(self.folder.record_path(job_id), _serialised(job))
+            failpoint.reach(f"changed:{job.status.value}")
             self._written_at[job_id] = time.monotonic()
             if job.status.is_terminal:
                 self._index_ended(job)
             else:
                 self._live[job_id] = job
-        self._tell(job)
+        self._notify(job)
         return job
 
     # --- removing
@@ -345,20 +345,20 @@ class JobStore:
             except (JobNotFound, JobExpired):
                 self.forget(job_id)
                 raise
-            durable.reach("delete:asked")
+            failpoint.reach("delete:asked")
             if expired:
                 self.folder.mark_expired(job_id)
-                durable.reach("expire:marked")
+                failpoint.reach("expire:marked")
             try:
                 self.folder.trash(job_id)
             finally:
-                if not self.folder.of(job_id).exists():  # gone, if perhaps not yet for good
+                if not self.folder.job_dir(job_id).exists():  # gone, if perhaps not yet for good
                     self.forget(job_id)
                     if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
                         del self._by_key[job.idempotency["key"]]
-        self._tell(job)
+        self._notify(job)
 
-    def _tell(self, job: Job) -> None:
+    def _notify(self, job: Job) -> None:
         for listener in self.listeners:
             listener(job)
 
@@ -368,7 +368,7 @@ class JobStore:
         """An ended job moves from the live ones to the index; its record stays among the recent."""
         assert job.finished_at is not None
         with self._lock:
-            self._ended[job.job_id] = Entry(
+            self._ended[job.job_id] = JobSummary(
                 job.job_id,
                 job.sequence,
                 job.status,
@@ -398,7 +398,7 @@ class JobStore:
             if isinstance(record, dict) and record.get("schema", 0) > SCHEMA:
                 log.warning("job %s was written by a newer server (schema); left alone", job_id)
                 return None
-            job = Job.from_record(record)
+            job = Job.from_dict(record)
             if job.job_id != job_id or (job.status.is_terminal and job.finished_at is None):
                 raise ValueError("the record belongs to another job")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -422,11 +422,11 @@ class Staging:
 
 
 def _serialised(job: Job) -> bytes:
-    return json.dumps(job.as_record(), separators=(",", ":")).encode() + b"\n"
+    return json.dumps(job.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
-def _entry(head: re.Match[bytes]) -> Entry:
-    return Entry(
+def _entry(head: re.Match[bytes]) -> JobSummary:
+    return JobSummary(
         job_id=head[1].decode(),
         sequence=int(head[2]),
         status=JobStatus(head[3].decode()),

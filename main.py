@@ -29,9 +29,9 @@ from fastapi.routing import APIRoute
 import logs
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
-from api.app_state import VERSION, Service
-from api.http_protocol import PatientProtocol
-from api.security import Guards
+from api.app_state import VERSION, AppState
+from api.http_protocol import TimeoutHttpProtocol
+from api.security import SecurityMiddleware
 from executors.base import Executor
 from executors.local import ChildOptions, LocalExecutor
 from job.folder import JobsFolderError
@@ -65,7 +65,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     executor = executor or _executor(settings, choice)
     store = JobStore(settings.jobs_dir)
     worker = Worker(store, executor, max_queue=settings.max_queue, keep_input=settings.keep_input)
-    service = Service(settings, choice, store, worker, Fetcher(store, worker, settings))
+    state = AppState(settings, choice, store, worker, Fetcher(store, worker, settings))
 
     app = FastAPI(
         title="ActionMesh Worker",
@@ -76,9 +76,11 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
+    app.state.app_state = state
     files = page.kept_files()
-    app.add_middleware(Guards, settings=settings, open_paths=frozenset((*OPEN_PATHS, *files)))
+    app.add_middleware(
+        SecurityMiddleware, settings=settings, open_paths=frozenset((*OPEN_PATHS, *files))
+    )
     routers = (
         status.router,
         submissions.router,
@@ -133,58 +135,58 @@ def _answer_head(app: FastAPI, router: APIRouter) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the store, run the worker and the housekeeping, and end all of it in order."""
-    service: Service = app.state.service
+    state: AppState = app.state.app_state
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="io"))
-    _announce(service)
+    _announce(state)
     _allow_many_connections()
-    service.open_store()
-    service.watching.open()
-    service.webhooks.open()
-    service.store.listeners += [
-        service.watching.changed,
-        service.webhooks.changed,
-        service.metrics.changed,
+    state.open_store()
+    state.changes.open()
+    state.webhooks.open()
+    state.store.listeners += [
+        state.changes.changed,
+        state.webhooks.changed,
+        state.metrics.changed,
     ]
-    service.worker.after_recovery = lambda waiting: _resume(loop, service, waiting)
-    service.worker.start()
-    housekeeping = loop.create_task(_keep_house(service))
-    restore_signals = _drain_on_signals(loop, service)
+    state.worker.after_recovery = lambda waiting: _resume(loop, state, waiting)
+    state.worker.start()
+    housekeeping = loop.create_task(_keep_house(state))
+    restore_signals = _drain_on_signals(loop, state)
     try:
         yield
     finally:
         restore_signals()
-        service.drain()
+        state.drain()
         housekeeping.cancel()
-        await service.fetcher.close()
-        await service.webhooks.close()
-        await asyncio.to_thread(service.worker.stop, JOB_GRACE_S)
-        service.store.close()
+        await state.fetcher.close()
+        await state.webhooks.close()
+        await asyncio.to_thread(state.worker.stop, JOB_GRACE_S)
+        state.store.close()
         log.info("stopped")
 
 
-def _resume(loop: asyncio.AbstractEventLoop, service: Service, waiting: list[Job]) -> None:
+def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]) -> None:
     """What the last server left to the loop: downloads and deliveries. In the worker's thread."""
-    service.metrics.recovered()
-    loop.call_soon_threadsafe(service.recovered.set)
+    state.metrics.recovered()
+    loop.call_soon_threadsafe(state.recovered.set)
     for job in waiting:
         loop.call_soon_threadsafe(
-            functools.partial(service.fetcher.begin, job.job_id, reserved=False)
+            functools.partial(state.fetcher.begin, job.job_id, reserved=False)
         )
-    asyncio.run_coroutine_threadsafe(service.webhooks.resume(), loop)
+    asyncio.run_coroutine_threadsafe(state.webhooks.resume(), loop)
 
 
-async def _keep_house(service: Service) -> None:
+async def _keep_house(state: AppState) -> None:
     """Sweep now and then, and soon after a job was deleted."""
-    retention = Retention(service.store, service.settings)
+    retention = Retention(state.store, state.settings)
     while True:
-        service.sweep_soon.clear()
+        state.sweep_soon.clear()
         try:
             await asyncio.to_thread(retention.sweep)
         except OSError:
             log.exception("the sweep failed; the next one tries again")
         try:
-            await asyncio.wait_for(service.sweep_soon.wait(), SWEEP_EVERY_S)
+            await asyncio.wait_for(state.sweep_soon.wait(), SWEEP_EVERY_S)
         except asyncio.TimeoutError:
             pass
 
@@ -198,8 +200,8 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _announce(service: Service) -> None:
-    settings, choice = service.settings, service.choice
+def _announce(state: AppState) -> None:
+    settings, choice = state.settings, state.choice
     log.info("pipeline %s: %s", choice.name, choice.reason)
     if not settings.api_keys and not settings.bound_to_loopback:
         log.warning(
@@ -209,8 +211,8 @@ def _announce(service: Service) -> None:
         )
 
 
-def _drain_on_signals(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], None]:
-    """Tell the service before the HTTP server waits for its open replies.
+def _drain_on_signals(loop: asyncio.AbstractEventLoop, state: AppState) -> Callable[[], None]:
+    """Tell the app before the HTTP server waits for its open replies.
 
     Long polls and event streams would hold a stop up for as long as they last: uvicorn ends only
     what ends by itself. Its own handlers run after ours. Returns what undoes this.
@@ -220,7 +222,7 @@ def _drain_on_signals(loop: asyncio.AbstractEventLoop, service: Service) -> Call
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: Any) -> None:
-        loop.call_soon_threadsafe(service.drain)
+        loop.call_soon_threadsafe(state.drain)
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
@@ -241,7 +243,7 @@ def main() -> int:
         settings = Settings.from_environment(os.environ)
         logs.configure(settings.log_format)
         app = create_app(settings)
-        app.state.service.open_store()
+        app.state.app_state.open_store()
     except (SettingsError, JobsFolderError) as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_MISCONFIGURED
@@ -249,7 +251,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http=PatientProtocol,
+        http=TimeoutHttpProtocol,
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -1,12 +1,11 @@
-"""What a pipeline is, and which one runs on this machine.
+"""What a pipeline is, and which one runs on this machine. child/pipelines.py builds it.
 
-The API process imports this file to say which pipeline runs and why; the child imports it to build
-one. Neither the choice nor the import touches numpy or torch: the GPU is asked through NVML.
+The API process uses this to say which pipeline runs and why. Neither the choice nor the import
+touches numpy or torch: the GPU is asked through NVML.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ class Reporter(Protocol):
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
 
-    def notice(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str) -> None:
         """Something that a finished job should still tell its owner."""
 
     def anchor(self, mesh: MeshSequence) -> None:
@@ -119,18 +118,3 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         what = f"a GPU is here ({gpu.name}), but actionmesh_repo is empty"
         return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
     return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
-
-
-def build_pipeline(name: str) -> Pipeline:
-    """The pipeline itself, not yet loaded. Only the child calls this."""
-    if name == "actionmesh":
-        from actionmesh_wrapper import ActionMeshPipeline
-
-        return ActionMeshPipeline()
-    if name == "silhouette":
-        from silhouette.pipeline import SilhouettePipeline
-
-        return SilhouettePipeline()
-    module, _, kind = name.partition(":")
-    built: Pipeline = getattr(importlib.import_module(module), kind)()
-    return built

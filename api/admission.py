@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from api.app_state import Service
+from api.app_state import AppState
 from errors import (
     Draining,
     InsufficientStorage,
@@ -42,8 +42,8 @@ class NewJob:
 class Admission:
     """One job on its way in: a reserved place, and a staging folder once somebody needs it."""
 
-    def __init__(self, service: Service, *, holds_place: bool) -> None:
-        self._service = service
+    def __init__(self, state: AppState, *, holds_place: bool) -> None:
+        self._state = state
         self._holds_place = holds_place
         self._staging: Staging | None = None
         self._committing = False
@@ -52,7 +52,7 @@ class Admission:
     def staging(self) -> Staging:
         """The folder in .staging; made at the first use. Raises OSError."""
         if self._staging is None:
-            self._staging = self._service.store.stage()
+            self._staging = self._state.store.stage()
         return self._staging
 
     async def commit(self, new: NewJob) -> Job:
@@ -61,18 +61,18 @@ class Admission:
         self._committing = True
         job = await asyncio.to_thread(self._commit, staging, new)
         if job.waiting_for_input:
-            self._service.fetcher.begin(job.job_id)
+            self._state.fetcher.begin(job.job_id)
         return job
 
     def _commit(self, staging: Staging, new: NewJob) -> Job:
-        service = self._service
+        state = self._state
 
         def make(job_id: str, sequence: int, now: datetime) -> Job:
             return Job(
                 job_id=job_id,
                 sequence=sequence,
                 status=JobStatus.QUEUED,
-                pipeline=service.choice.name,
+                pipeline=state.choice.name,
                 options=new.options,
                 created_at=now,
                 input=new.input,
@@ -83,22 +83,22 @@ class Admission:
             )
 
         try:
-            job = service.store.accept(staging, make)
+            job = state.store.accept(staging, make)
         except BaseException:
-            service.worker.queue.release()
+            state.worker.queue.release()
             staging.discard()
             raise
         if not job.waiting_for_input:
-            service.worker.queue.submit(job.job_id)
+            state.worker.queue.submit(job.job_id)
         log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
         return job
 
-    async def give_back(self) -> None:
+    async def requeue(self) -> None:
         """Leave nothing behind, if there was no commit."""
         if self._committing:
             return
         if self._holds_place:
-            self._service.worker.queue.release()
+            self._state.worker.queue.release()
         if self._staging is not None:
             # shielded: a request that is cancelled must still clean up
             await asyncio.shield(asyncio.to_thread(self._staging.discard))
@@ -106,7 +106,7 @@ class Admission:
 
 @asynccontextmanager
 async def admission(
-    service: Service, expected_bytes: int, *, new: bool = True
+    state: AppState, expected_bytes: int, *, new: bool = True
 ) -> AsyncIterator[Admission]:
     """The checks that come before the body, and their undoing.
 
@@ -115,23 +115,23 @@ async def admission(
     Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError of the disk inside
     becomes one of ours.
     """
-    with service.upload_slot():
+    with state.upload_slot():
         if new:
-            _reserve(service)
-        admitted = Admission(service, holds_place=new)
+            _reserve(state)
+        admitted = Admission(state, holds_place=new)
         try:
-            free = await asyncio.to_thread(service.store.folder.free_bytes)
-            with service.reserved_bytes(expected_bytes, free):
+            free = await asyncio.to_thread(state.store.folder.free_bytes)
+            with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:
             raise _storage_error(exc) from exc
         finally:
-            await admitted.give_back()
+            await admitted.requeue()
 
 
-def retry_after_s(service: Service) -> int:
+def retry_after_s(state: AppState) -> int:
     """Seconds until a place in the queue is likely to be free."""
-    left = [service.worker.eta_s(job) for job in service.store.live() if _is_running(job)]
+    left = [state.worker.eta_s(job) for job in state.store.live() if _is_running(job)]
     known = [seconds for seconds in left if seconds is not None]
     return min(600, max(1, int(min(known, default=10.0)) + 1))
 
@@ -140,11 +140,11 @@ def _is_running(job: Job) -> bool:
     return job.status is JobStatus.RUNNING
 
 
-def _reserve(service: Service) -> None:
+def _reserve(state: AppState) -> None:
     try:
-        service.worker.queue.reserve()
+        state.worker.queue.reserve()
     except (QueueFull, Draining) as refusal:
-        refusal.facts["retry_after"] = retry_after_s(service)
+        refusal.facts["retry_after"] = retry_after_s(state)
         raise
 
 

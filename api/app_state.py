@@ -1,4 +1,4 @@
-"""What every route needs, in one object: made by main.create_app, found at `app.state.service`.
+"""What every route needs, in one object: made by main.create_app, found at `app.state.app_state`.
 
 Holds the counters of what is being received. Decides nothing about jobs: worker/loop.py and
 job_store.py do.
@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from api.job_view import JobView
 from api.metrics import Metrics
-from api.notifier import Watching
+from api.notifier import JobChangeNotifier
 from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
 from job.state import Job
@@ -29,7 +29,7 @@ NAME = "actionmesh-worker"
 VERSION = "1.0.0"
 
 
-class Service:
+class AppState:
     """The parts of a running server, for the routes."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Service:
         self.worker = worker
         self.fetcher = fetcher
         self.view = JobView(settings, worker)
-        self.watching = Watching()
+        self.changes = JobChangeNotifier()
         self.metrics = Metrics(store)
         self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
         self.draining = False
@@ -67,7 +67,7 @@ class Service:
         """The server was asked to stop: take no more jobs, keep nobody waiting."""
         self.draining = True
         self.worker.queue.close()
-        self.watching.close()
+        self.changes.close()
 
     async def find(self, job_id: str) -> Job:
         """The job, off the loop if the disk must be read. Raises JobNotFound, JobExpired."""
@@ -117,8 +117,8 @@ class Service:
             self._expected_bytes -= expected
 
 
-def service_of(request: Request) -> Service:
-    """The service that this request's app was made with."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service
+def state_of(request: Request) -> AppState:
+    """The state that this request's app was made with."""
+    state = request.app.state.app_state
+    assert isinstance(state, AppState)
+    return state

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from api.app_state import Service, service_of
+from api.app_state import AppState, state_of
 from api.notifier import wait_until
 from api.openapi import EVENTS, answers
 from errors import JobExpired, JobNotFound
@@ -38,34 +38,34 @@ async def follow_job(job_id: str, request: Request) -> Response:
 
     An EventSource that reconnects after `done` gets 204, which stops it.
     """
-    service = service_of(request)
-    job = await service.find(job_id)
+    state = state_of(request)
+    job = await state.find(job_id)
     if job.status.is_terminal and request.headers.get("last-event-id") == LAST_EVENT:
         return Response(status_code=204)
     return StreamingResponse(
-        _events(service, job_id),
+        _events(state, job_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(service: Service, job_id: str) -> AsyncIterator[bytes]:
+async def _events(state: AppState, job_id: str) -> AsyncIterator[bytes]:
     """The stream. Ends with the job, with its deletion, or with the server."""
     clock = asyncio.get_running_loop().time
     yield b"retry: %d\n\n" % _RETRY_MS
     sent, sent_at = b"", 0.0
-    with service.watching.watch(job_id, with_queue=True) as changed:
+    with state.changes.watch(job_id, with_queue=True) as changed:
         while True:
             changed.clear()
             try:
-                job = await service.find(job_id)
+                job = await state.find(job_id)
             except (JobNotFound, JobExpired):
                 return  # deleted: a client that asks again is told so
-            body = service.view.body(job)[0]
+            body = state.view.body(job)[0]
             if body != sent:
                 sent, sent_at = body, clock()
                 yield _event(job, body)
-            if job.status.is_terminal or service.watching.closed:
+            if job.status.is_terminal or state.changes.closed:
                 return
             if await wait_until(changed, clock() + HEARTBEAT_S):
                 await asyncio.sleep(max(0.0, sent_at + SHORTEST_GAP_S - clock()))

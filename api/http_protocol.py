@@ -22,7 +22,7 @@ LEFTOVER_S = 60.0
 """For the rest of a body after its reply: long enough for a client that reads only afterwards."""
 
 
-class PatientProtocol(HttpToolsProtocol):
+class TimeoutHttpProtocol(HttpToolsProtocol):
     """One connection. `transport.abort` because a peer that stalls would stall the close too."""
 
     _deadline: asyncio.TimerHandle | None = None

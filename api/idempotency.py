@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from api.app_state import Service
+from api.app_state import AppState
 from errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -55,7 +55,7 @@ class Claim:
 
 
 @asynccontextmanager
-async def claimed(service: Service, headers: Headers) -> AsyncIterator[Claim]:
+async def claimed(state: AppState, headers: Headers) -> AsyncIterator[Claim]:
     """Hold the request's key until it has been answered. Raises IdempotencyInProgress."""
     given = headers.get(HEADER)
     if given is None:
@@ -64,28 +64,28 @@ async def claimed(service: Service, headers: Headers) -> AsyncIterator[Claim]:
     if not _KEY.fullmatch(given):
         raise InvalidParameter(f"{HEADER} must be 1 to 255 visible ASCII characters.", field=HEADER)
     key = hashlib.sha256(given.encode()).hexdigest()
-    if key in service.keys_in_progress:
+    if key in state.keys_in_progress:
         raise IdempotencyInProgress(
             "The first request with this key has not been answered yet.", retry_after=2
         )
-    service.keys_in_progress.add(key)
+    state.keys_in_progress.add(key)
     try:
-        await _recovered(service)
-        yield Claim(key, await _found(service, key))
+        await _recovered(state)
+        yield Claim(key, await _found(state, key))
     finally:
-        service.keys_in_progress.discard(key)
+        state.keys_in_progress.discard(key)
 
 
-async def _recovered(service: Service) -> None:
+async def _recovered(state: AppState) -> None:
     try:
-        await asyncio.wait_for(service.recovered.wait(), RECOVERY_S)
+        await asyncio.wait_for(state.recovered.wait(), RECOVERY_S)
     except asyncio.TimeoutError:
         raise IdempotencyInProgress("The server is still starting.", retry_after=5) from None
 
 
-async def _found(service: Service, key: str) -> Job | None:
-    job_id = service.store.find_by_key(key)
+async def _found(state: AppState, key: str) -> Job | None:
+    job_id = state.store.find_by_key(key)
     try:
-        return await service.find(job_id) if job_id is not None else None
+        return await state.find(job_id) if job_id is not None else None
     except (JobNotFound, JobExpired):
         return None

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
-from executors.base import Progress, Result
 from job.state import Job, JobStatus
+from job.task import Progress, Result
 from settings import Settings
 from worker.loop import Worker
 from worker.retention import expires_at
@@ -137,7 +137,7 @@ class JobView:
         about: dict[str, Any] = {"progress": self._progress(job), "attempt": job.attempts}
         if job.cancel_requested:
             about["cancel_requested"] = True
-        if job.progress is not None and job.progress.preview_mesh:
+        if job.progress is not None and job.progress.has_anchor:
             about["preview_mesh"] = self._url(job.job_id, ANCHOR)
         return about
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.app_state import Service, service_of
+from api.app_state import AppState, state_of
 from api.notifier import wait_until
 from api.openapi import CANCELLED, DELETED, JOB, JOB_LIST, answers
-from api.responses import JsonReply, has_already
+from api.responses import JsonResponse, has_already
 from errors import (
     AlreadyFinished,
     InvalidParameter,
@@ -48,15 +48,15 @@ async def get_job(
     ] = 0.0,
 ) -> Response:
     """The whole state; while the job runs its progress, once it is finished its files."""
-    service = service_of(request)
-    job = await (_ended(service, job_id, wait) if wait else service.find(job_id))
-    body, tag = service.view.body(job)
+    state = state_of(request)
+    job = await (_ended(state, job_id, wait) if wait else state.find(job_id))
+    body, tag = state.view.body(job)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if not job.status.is_terminal:
-        headers["Retry-After"] = service.poll_after(job)
+        headers["Retry-After"] = state.poll_after(job)
     if has_already(request, tag):
         return Response(status_code=304, headers=headers)
-    return JsonReply(body, headers=headers)
+    return JsonResponse(body, headers=headers)
 
 
 @router.get(
@@ -71,18 +71,18 @@ async def list_jobs(
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.")] = "",
 ) -> Response:
     """Without an API key only the server's own machine may ask: the id is a job's only lock."""
-    service = service_of(request)
-    if not service.settings.api_keys and not _is_from_here(request):
+    state = state_of(request)
+    if not state.settings.api_keys and not _is_from_here(request):
         raise ListingDisabled("The list of jobs is not shown to other machines.")
     wanted = _statuses(status)
     before = _cursor(cursor)
 
     def read() -> dict[str, Any]:
-        ids, following = service.store.page(wanted, limit, before)
-        shown = [service.view.short(job) for job in _found(service, ids)]
+        ids, following = state.store.page(wanted, limit, before)
+        shown = [state.view.short(job) for job in _found(state, ids)]
         return {"jobs": shown, "next_cursor": None if following is None else str(following)}
 
-    return JsonReply(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
+    return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
 
 
 @router.post(
@@ -92,14 +92,14 @@ async def list_jobs(
 )
 async def cancel_job(job_id: str, request: Request) -> Response:
     """A queued job is cancelled at once (200), a running one at its next step (202)."""
-    service = service_of(request)
-    await service.find(job_id)
-    async with service.fetcher.stopped(job_id):
-        job = await asyncio.to_thread(service.worker.cancel, job_id)
+    state = state_of(request)
+    await state.find(job_id)
+    async with state.fetcher.stopped(job_id):
+        job = await asyncio.to_thread(state.worker.cancel, job_id)
     body = {"job_id": job_id, "status": job.status.value}
     if job.status is JobStatus.RUNNING:
-        return JsonReply({**body, "cancel_requested": True}, 202)
-    return JsonReply(body)
+        return JsonResponse({**body, "cancel_requested": True}, 202)
+    return JsonResponse(body)
 
 
 @router.delete(
@@ -109,28 +109,28 @@ async def cancel_job(job_id: str, request: Request) -> Response:
 )
 async def delete_job(job_id: str, request: Request) -> Response:
     """In any state; a job that runs is cancelled first. Downloads under way go on."""
-    service = service_of(request)
-    await service.find(job_id)
-    async with service.fetcher.stopped(job_id):
-        await asyncio.to_thread(service.worker.delete, job_id)
-    service.sweep_soon.set()
-    return JsonReply({"status": "deleted", "job_id": job_id})
+    state = state_of(request)
+    await state.find(job_id)
+    async with state.fetcher.stopped(job_id):
+        await asyncio.to_thread(state.worker.delete, job_id)
+    state.sweep_soon.set()
+    return JsonResponse({"status": "deleted", "job_id": job_id})
 
 
 # --- waiting and listing
 
 
-async def _ended(service: Service, job_id: str, wait_s: float) -> Job:
+async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
     """The job once it has ended, or as it stands when the time is over."""
     deadline = asyncio.get_running_loop().time() + min(wait_s, LONGEST_WAIT_S)
-    with service.watching.watch(job_id) as changed:
+    with state.changes.watch(job_id) as changed:
         while True:
             changed.clear()
-            job = await service.find(job_id)
-            if job.status.is_terminal or service.watching.closed:
+            job = await state.find(job_id)
+            if job.status.is_terminal or state.changes.closed:
                 return job
             if not await wait_until(changed, deadline):
-                return await service.find(job_id)
+                return await state.find(job_id)
 
 
 def _statuses(text: str) -> frozenset[JobStatus]:
@@ -153,11 +153,11 @@ def _cursor(text: str) -> int | None:
     return int(text)
 
 
-def _found(service: Service, ids: list[str]) -> Iterator[Job]:
+def _found(state: AppState, ids: list[str]) -> Iterator[Job]:
     """Jobs may be deleted while the list is made."""
     for job_id in ids:
         try:
-            yield service.store.get(job_id)
+            yield state.store.get(job_id)
         except (JobNotFound, JobExpired):
             continue
 

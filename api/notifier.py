@@ -17,7 +17,7 @@ from job.state import Job
 _QUEUE = "the queue"
 
 
-class Watching:
+class JobChangeNotifier:
     """Who waits for which job. `changed` may be called from any thread, the rest in the loop."""
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class Watching:
 
     def changed(self, job: Job) -> None:
         """One of the store's listeners: called after the change can be read."""
-        self._tell(job.job_id)
+        self._notify(job.job_id)
         if job.status.is_terminal or job.progress is None:
-            self._tell(_QUEUE)  # not mere progress: those who wait in the queue may have moved up
+            self._notify(_QUEUE)  # not mere progress: those who wait in the queue may have moved up
 
-    def _tell(self, name: str) -> None:
+    def _notify(self, name: str) -> None:
         if self._loop is None or name not in self._watchers:
             return
         try:

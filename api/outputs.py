@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.app_state import Service, service_of
+from api.app_state import AppState, state_of
 from api.job_view import ANCHOR, ARCHIVE
 from api.openapi import answers
 from api.problems import problem
@@ -82,22 +82,22 @@ async def get_output(job_id: str, filename: str, request: Request) -> Response:
 
 
 async def _reply(request: Request, job_id: str, name: str) -> Response:
-    service = service_of(request)
-    job = await service.find(job_id)
-    output = _find(service, job, name)
+    state = state_of(request)
+    job = await state.find(job_id)
+    output = _find(state, job, name)
     if output.etag is not None and has_already(request, output.etag):
         return Response(status_code=304, headers=_headers(output))
-    if service.settings.accel_prefix and output.etag is not None:
-        return _handed_over(service, job_id, output)
+    if state.settings.accel_prefix and output.etag is not None:
+        return _handed_over(state, job_id, output)
     return FileReply(output)
 
 
-def _find(service: Service, job: Job, name: str) -> Output:
+def _find(state: AppState, job: Job, name: str) -> Output:
     """Raises JobNotFinished, OutputNotFound."""
-    folder = service.store.folder
+    folder = state.store.folder
     if job.status is JobStatus.RUNNING and name == ANCHOR:
-        if job.progress is not None and job.progress.preview_mesh:
-            path = folder.of(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
+        if job.progress is not None and job.progress.has_anchor:
+            path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
             return Output(path, name, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise _no_files(job)
@@ -141,9 +141,9 @@ def _media_type(name: str) -> str:
     return MEDIA_TYPES.get(os.path.splitext(name)[1], "application/octet-stream")
 
 
-def _handed_over(service: Service, job_id: str, output: Output) -> Response:
+def _handed_over(state: AppState, job_id: str, output: Output) -> Response:
     """The reverse proxy sends the file: nine times less CPU than we need."""
-    address = f"{service.settings.accel_prefix}/{job_id}/outputs/{output.name}"
+    address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
     del headers["Accept-Ranges"]  # the proxy's own to say
     return Response(headers=headers, media_type=_media_type(output.name))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.app_state import NAME, VERSION
 from api.openapi import CLIENT, LINKS, answers
-from api.responses import JsonReply, has_already
+from api.responses import JsonResponse, has_already
 from errors import NotFound
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +98,7 @@ def page_router(files: dict[str, KeptFile]) -> APIRouter:
             return files["/index.html"].reply(request)
         root = request.scope.get("root_path", "")
         links = {name: f"{root}/{name}" for name in ("docs", "info", "health", "ready", "jobs")}
-        return JsonReply({"name": NAME, "version": VERSION, **links})
+        return JsonResponse({"name": NAME, "version": VERSION, **links})
 
     replies = {**CLIENT, **answers(NotFound)}
 

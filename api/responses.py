@@ -14,7 +14,7 @@ from starlette.responses import Response
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-class JsonReply(Response):
+class JsonResponse(Response):
     """A JSON body, written once. Text stays readable in a terminal: no escapes but the needed."""
 
     media_type = "application/json"

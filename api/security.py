@@ -65,7 +65,7 @@ _PREFLIGHT = {
 }
 
 
-class Guards:
+class SecurityMiddleware:
     """Wraps the whole app. `open_paths` need no key: health, readiness, the page and its files."""
 
     def __init__(self, app: ASGIApp, settings: Settings, open_paths: frozenset[str]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.app_state import NAME, VERSION, Service, service_of
+from api.app_state import NAME, VERSION, AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.options import default_mode, is_available
-from api.responses import JsonReply
+from api.responses import JsonResponse
 from intake.container import FORMATS
 from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
@@ -41,32 +41,32 @@ _MODELS = {
 @router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
 async def health(request: Request) -> Response:
     """503 only when a restart is the cure."""
-    service = service_of(request)
-    if service.draining or service.worker.is_alive:
-        body = {"status": "healthy", "gpu_available": service.choice.gpu is not None}
-        return JsonReply(body, headers=_NOT_STORED)
-    return JsonReply({"status": "unhealthy", "gpu_available": False}, 503, _NOT_STORED)
+    state = state_of(request)
+    if state.draining or state.worker.is_alive:
+        body = {"status": "healthy", "gpu_available": state.choice.gpu is not None}
+        return JsonResponse(body, headers=_NOT_STORED)
+    return JsonResponse({"status": "unhealthy", "gpu_available": False}, 503, _NOT_STORED)
 
 
 @router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
 async def ready(request: Request) -> Response:
     """Jobs are accepted meanwhile, except when the server drains or its disk is full."""
-    service = service_of(request)
-    missing = await asyncio.to_thread(_missing, service)
+    state = state_of(request)
+    missing = await asyncio.to_thread(_missing, state)
     if missing is None:
-        return JsonReply({"ready": True}, headers=_NOT_STORED)
-    return JsonReply({"ready": False, **missing}, 503, {**_NOT_STORED, "Retry-After": "5"})
+        return JsonResponse({"ready": True}, headers=_NOT_STORED)
+    return JsonResponse({"ready": False, **missing}, 503, {**_NOT_STORED, "Retry-After": "5"})
 
 
-def _missing(service: Service) -> dict[str, Any] | None:
+def _missing(state: AppState) -> dict[str, Any] | None:
     """Why a job would have to wait; None if it would not. Asks the disk."""
-    if service.draining:
+    if state.draining:
         return {"reason": "draining"}
-    if not service.worker.recovered.is_set():
+    if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if service.store.folder.free_bytes() < service.settings.min_free_gb * GB:
+    if state.store.folder.free_bytes() < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
-    executor = service.worker.executor
+    executor = state.worker.executor
     if executor.broken is not None:
         return {"reason": "gpu_unavailable"}
     if executor.loading is not None:
@@ -79,10 +79,10 @@ def _missing(service: Service) -> dict[str, Any] | None:
 @router.get("/info", summary="What can this server do?", responses={**INFO, **answers()})
 async def info(request: Request) -> Response:
     """Modes, limits and features: what the page and the client read instead of the docs."""
-    service = service_of(request)
-    settings, choice = service.settings, service.choice
+    state = state_of(request)
+    settings, choice = state.settings, state.choice
     model = _MODELS.get(choice.name, {"name": choice.name, "license": "your own", "notice": ""})
-    live = service.store.live()
+    live = state.store.live()
     running = sum(job.status is JobStatus.RUNNING for job in live)
     body = {
         "name": NAME,
@@ -90,7 +90,7 @@ async def info(request: Request) -> Response:
         "pipeline": {"name": choice.name, "reason": choice.reason},
         "model": {**model, "revision": settings.actionmesh_revision or None},
         "gpu": {"name": choice.gpu.name, "memory_gb": choice.gpu.memory_gb} if choice.gpu else None,
-        "modes": _modes(service),
+        "modes": _modes(state),
         "limits": {
             "max_upload_bytes": settings.max_upload_size,
             "min_frames": MIN_FRAMES,
@@ -98,22 +98,22 @@ async def info(request: Request) -> Response:
             "max_queue": settings.max_queue,
             "formats": list(FORMATS),
         },
-        "features": _features(service),
+        "features": _features(state),
         "queue": {"queued": len(live) - running, "running": running},
     }
-    return JsonReply(body, headers=_NOT_STORED)
+    return JsonResponse(body, headers=_NOT_STORED)
 
 
 @router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})
 async def metrics(request: Request) -> Response:
     """Jobs by outcome, their time by stage, what is under way, and room on the disk."""
-    service = service_of(request)
-    text = await asyncio.to_thread(service.metrics.text, service.receiving)
+    state = state_of(request)
+    text = await asyncio.to_thread(state.metrics.text, state.receiving)
     return Response(text, headers=_NOT_STORED, media_type=METRICS_TYPE)
 
 
-def _modes(service: Service) -> list[dict[str, Any]]:
-    choice = service.choice
+def _modes(state: AppState) -> list[dict[str, Any]]:
+    choice = state.choice
     best = default_mode(choice)
     return [
         {
@@ -121,14 +121,14 @@ def _modes(service: Service) -> list[dict[str, Any]]:
             "min_vram_gb": ACTIONMESH[mode].min_vram_gb if choice.name == "actionmesh" else None,
             "available": is_available(mode, choice),
             "default": mode == best,
-            "typical_seconds": service.worker.estimates.typical_s(mode),
+            "typical_seconds": state.worker.estimates.typical_s(mode),
         }
         for mode in MODES
     ]
 
 
-def _features(service: Service) -> dict[str, bool]:
-    settings = service.settings
+def _features(state: AppState) -> dict[str, bool]:
+    settings = state.settings
     return {
         "animated_mesh": True,
         "preview_video": True,
@@ -136,7 +136,7 @@ def _features(service: Service) -> dict[str, bool]:
         "usdz": importlib.util.find_spec("pxr") is not None,
         "npz": True,
         "video_url": settings.allow_video_url,
-        "mesh_input": service.choice.name == "actionmesh",
+        "mesh_input": state.choice.name == "actionmesh",
         "keeps_input": settings.keep_input,
         "needs_key": bool(settings.api_keys),
     }

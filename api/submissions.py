@@ -16,14 +16,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.admission import Admission, NewJob, admission
-from api.app_state import Service, service_of
+from api.app_state import AppState, state_of
 from api.idempotency import claimed
 from api.multipart import Place, Received
 from api.openapi import ACCEPTED, IDEMPOTENCY_KEY, RETRY_ERRORS, UPLOAD_ERRORS, answers
 from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
 from api.request_bodies import RETRY_BODY, UPLOAD_BODY
 from api.request_body import check_head, content_length, json_options, receive
-from api.responses import JsonReply
+from api.responses import JsonResponse
 from errors import (
     BothInputs,
     JobExpired,
@@ -56,14 +56,14 @@ async def create_job(request: Request) -> Response:
 
     Poll `GET /jobs/{job_id}` (with `?wait=55` to be told at once), or listen to its events.
     """
-    service = service_of(request)
-    limits = _file_limits(service)
+    state = state_of(request)
+    limits = _file_limits(state)
     media_type = check_head(request.headers, limits)
     length = content_length(request.headers)
     expected = sum(limits.values()) if length is None else length
     async with (
-        claimed(service, request.headers) as claim,
-        admission(service, expected, new=claim.job is None) as admitted,
+        claimed(state, request.headers) as claim,
+        admission(state, expected, new=claim.job is None) as admitted,
     ):
         staging = admitted.staging
         stored = {"file": staging.input, "mesh": staging.mesh}
@@ -71,17 +71,17 @@ async def create_job(request: Request) -> Response:
             request,
             media_type,
             {name: Place(stored[name], limit) for name, limit in limits.items()},
-            lambda name: _check_field(service, name),
+            lambda name: _check_field(state, name),
             with_hash=claim.key is not None,
         )
         hashes = [file.sha256 for _, file in sorted(received.files.items())]
         mark = claim.mark(received.fields, *hashes)
         if claim.job is not None:
-            return accepted(service, claim.job, replayed=True)
-        options = _checked_options(service, received)
+            return accepted(state, claim.job, replayed=True)
+        options = _checked_options(state, received)
         facts = await _input_facts(admitted, received, options)
         job = await admitted.commit(NewJob(options, facts, idempotency=mark))
-    return accepted(service, job)
+    return accepted(state, job)
 
 
 @router.post(
@@ -93,65 +93,65 @@ async def create_job(request: Request) -> Response:
 )
 async def retry_job(job_id: str, request: Request) -> Response:
     """A new job from the stored video, with other options if the JSON body names some."""
-    service = service_of(request)
-    old = await service.find(job_id)
+    state = state_of(request)
+    old = await state.find(job_id)
     if not old.status.is_terminal:
         raise JobNotFinished(
             f"This job is {old.status.value}; it can be tried again once it has ended.",
             job_status=old.status.value,
         )
     changes = await json_options(request, RETRY_NAMES)
-    options = parse_options(changes, service.choice, base=old.options)
+    options = parse_options(changes, state.choice, base=old.options)
     async with (
-        claimed(service, request.headers) as claim,
-        admission(service, old.input.bytes if old.input else 0, new=claim.job is None) as admitted,
+        claimed(state, request.headers) as claim,
+        admission(state, old.input.bytes if old.input else 0, new=claim.job is None) as admitted,
     ):
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
-            return accepted(service, claim.job, replayed=True)
-        folder = service.store.folder.of(job_id)
+            return accepted(state, claim.job, replayed=True)
+        folder = state.store.folder.job_dir(job_id)
         facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
         job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
-    return accepted(service, job)
+    return accepted(state, job)
 
 
-def accepted(service: Service, job: Job, *, replayed: bool = False) -> Response:
+def accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
     """202 with exactly two keys."""
     headers = {
-        "Location": f"{service.settings.root_path}/jobs/{job.job_id}",
-        "Retry-After": "2" if replayed else service.poll_after(job),
+        "Location": f"{state.settings.root_path}/jobs/{job.job_id}",
+        "Retry-After": "2" if replayed else state.poll_after(job),
     }
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JsonReply({"job_id": job.job_id, "status": "queued"}, 202, headers)
+    return JsonResponse({"job_id": job.job_id, "status": "queued"}, 202, headers)
 
 
-def _file_limits(service: Service) -> dict[str, int]:
+def _file_limits(state: AppState) -> dict[str, int]:
     """The files that a body may hold here, and their largest sizes in bytes."""
-    limits = {"file": service.settings.max_upload_size}
-    if service.choice.name == "actionmesh":
+    limits = {"file": state.settings.max_upload_size}
+    if state.choice.name == "actionmesh":
         limits["mesh"] = MAX_MESH_BYTES
     return limits
 
 
-def _check_field(service: Service, name: str) -> None:
-    if name == "mesh" and service.choice.name != "actionmesh":
+def _check_field(state: AppState, name: str) -> None:
+    if name == "mesh" and state.choice.name != "actionmesh":
         raise ModeUnavailable(
-            f"The {service.choice.name} pipeline here cannot animate a mesh of your own.",
+            f"The {state.choice.name} pipeline here cannot animate a mesh of your own.",
             hint="Leave `mesh` out.",
         )
     check_names([name], UPLOAD_NAMES)
 
 
-def _checked_options(service: Service, received: Received) -> JobOptions:
+def _checked_options(state: AppState, received: Received) -> JobOptions:
     """The options, after one video and not two was found. Raises what POST /jobs documents."""
-    options = parse_options(received.fields, service.choice)
+    options = parse_options(received.fields, state.choice)
     has_file = "file" in received.files
     if has_file and options.video_url:
         raise BothInputs("There are a `file` and a `video_url`.")
     if not has_file and not options.video_url:
         raise MissingInput("There is neither a `file` nor a `video_url`.")
-    settings = service.settings
+    settings = state.settings
     if options.video_url:
         if not settings.allow_video_url:
             raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
@@ -170,10 +170,10 @@ async def _input_facts(
     video = received.files.get("file")
     if video is None:
         return None
-    return await asyncio.to_thread(look_into, admitted.staging.input, video.filename, options)
+    return await asyncio.to_thread(probe_input, admitted.staging.input, video.filename, options)
 
 
-def look_into(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
+def probe_input(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
     """Blocking: sniff the container and decode as much as the job needs."""
     seen = inspect(path, options.start, options.fps, options.max_frames)
     return InputFacts.of(seen, filename or shown_name(""), path.stat().st_size)
@@ -194,7 +194,7 @@ def _stored_input(
     sampling = ("start", "fps", "max_frames")
     if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
         return old.input
-    return look_into(staging.input, old.input.filename if old.input else None, options)
+    return probe_input(staging.input, old.input.filename if old.input else None, options)
 
 
 def _link(stored: Path, target: Path) -> None:

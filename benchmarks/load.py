@@ -357,7 +357,7 @@ def finished_jobs(jobs_dir: Path, count: int) -> list[str]:
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.promote(job_id, 1, result())
+    store.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     record = json.loads((jobs_dir / job_id / "job.json").read_bytes())

@@ -69,7 +69,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
-        self.notices: list[str] = []
+        self.warnings: list[str] = []
         self.anchors: list[MeshSequence] = []
         self._last = time.process_time()
 
@@ -79,9 +79,9 @@ class Notes:
         self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
         self._last = now
 
-    def notice(self, code: str, message: str) -> None:  # noqa: ARG002
+    def warning(self, code: str, message: str) -> None:  # noqa: ARG002
         """Keeps the code."""
-        self.notices.append(code)
+        self.warnings.append(code)
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Keeps the mesh."""
@@ -292,7 +292,7 @@ class Report:
     slowness: float
     rss_mb: float
     stages: dict[str, float]
-    notices: list[str]
+    warnings: list[str]
 
     def row(self, name: str, mode: Mode) -> str:
         """One line of the table."""
@@ -328,7 +328,7 @@ def _report(name: str, mode: Mode) -> Report:
     mesh, notes, cpu_s = run_one(wanted, mode)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     pace = (before + slowness()) / 2
-    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, notes.stages, notes.notices)
+    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, notes.stages, notes.warnings)
 
 
 def _media() -> Path:

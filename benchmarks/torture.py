@@ -24,7 +24,7 @@ import httpx
 from job.folder import is_job_id
 from job.state import JobStatus
 from tests.faults.inspection import faults, records
-from tests.faults.process_pool import ForkedServer, Nursery
+from tests.faults.process_pool import ForkedServer, ProcessPool
 from tests.faults.processes import adopt_orphans, command, descendants, is_alive
 from tests.faults.test_kill import QUICK, SLOW
 from tests.video.clips import numbered
@@ -235,8 +235,8 @@ def main(arguments: list[str]) -> int:
     say(f"{count} kills, seed {seed}")
     with tempfile.TemporaryDirectory(prefix="torture-") as folder, adopt_orphans():
         clip = numbered(Path(folder) / "clip.mp4", 16).read_bytes()
-        nursery = Nursery()
-        server = ForkedServer(nursery, Path(folder))
+        process_pool = ProcessPool()
+        server = ForkedServer(process_pool, Path(folder))
         client = Client(f"http://127.0.0.1:{server.port}", clip, chance)
         torture = Torture(server, client, chance)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -249,7 +249,7 @@ def main(arguments: list[str]) -> int:
             raise
         finally:
             server.close()
-            nursery.close()
+            process_pool.close()
         took_s = time.monotonic() - began
     kills = ", ".join(f"{number} {kind}" for kind, number in sorted(torture.kills.items()))
     ended = ", ".join(f"{number} {kind}" for kind, number in sorted(torture.ended.items()))

@@ -1,8 +1,8 @@
 """The second half of a job's recipe, run inside the child: every file that can be downloaded.
 
-The GLBs and their zip are owed: what keeps them from being written fails the job. All others are
-extras: one that fails is a notice of the finished job, and a line in the log. Decides nothing about
-the meshes; child/recipe.py calls it.
+The GLBs and their zip are required: if one cannot be written, the job fails. All others are extras:
+one that fails is a warning of the finished job, and a line in the log. Decides nothing about the
+meshes; child/recipe.py calls it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InternalError
-from executors.base import Task
+from job.task import Task
 from meshes.archive import write_archive
 from meshes.arrays import write_npz
 from meshes.blender import BlenderFailed, export_with_blender
@@ -88,7 +88,7 @@ def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Re
         write_usdz(meshes, normals, task.workspace / "animated_mesh.usdz")
     except UsdFailed:
         log.exception("no usdz")
-        reporter.notice("usdz_failed", "The USDZ could not be written; the meshes are fine.")
+        reporter.warning("usdz_failed", "The USDZ could not be written; the meshes are fine.")
 
 
 def _write_with_blender(task: Task, meshes: MeshSequence, reporter: Reporter) -> None:
@@ -97,7 +97,7 @@ def _write_with_blender(task: Task, meshes: MeshSequence, reporter: Reporter) ->
     blender = shutil.which(os.path.expanduser(named)) if named else None
     if blender is None:
         log.warning("no Blender: BLENDER_PATH is %r", named)
-        reporter.notice(
+        reporter.warning(
             "blender_unavailable",
             "This server has no Blender, so there is no FBX and no Alembic; the meshes are fine.",
         )
@@ -117,13 +117,13 @@ def _write_with_blender(task: Task, meshes: MeshSequence, reporter: Reporter) ->
         )
     except (BlenderFailed, InternalError) as failure:
         log.exception("Blender made nothing: %s", getattr(failure, "log", ""))
-        reporter.notice(
+        reporter.warning(
             "blender_failed",
             "Blender failed, so there is no FBX and no Alembic; the meshes are fine.",
         )
         return
     if not any(path.suffix == ".abc" for path in made):
-        reporter.notice(
+        reporter.warning(
             "alembic_unavailable",
             "This server's Blender was built without Alembic; the FBX is there.",
         )
@@ -157,7 +157,7 @@ def _write_videos(
             draw()
     except (PreviewFailed, InternalError) as failure:
         log.exception("no preview: %s", getattr(failure, "log", ""))
-        reporter.notice("preview_unavailable", "The preview failed; the meshes are fine.")
+        reporter.warning("preview_unavailable", "The preview failed; the meshes are fine.")
 
 
 def renderer_on_gpu() -> MakeRenderer | None:

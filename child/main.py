@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from child.recipe import Recipe
-    from executors.base import Task
+    from job.task import Task
 
 log = logging.getLogger("child")
 
@@ -66,14 +66,14 @@ class Protocol:
             self._outgoing.flush()
 
     def _listen(self) -> None:
-        from executors.base import Task
+        from job.task import Task
 
         for line in self._incoming:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self.cancelled.set()
             elif message["do"] == "read":
-                self._read_ahead(Task.from_record(message["task"]))
+                self._read_ahead(Task.from_dict(message["task"]))
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
@@ -83,11 +83,11 @@ class Protocol:
 
 def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
     """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
+    from child.pipelines import build_pipeline
     from child.recipe import ReadAhead, Recipe
     from errors import ServiceError
-    from executors.base import Task
+    from job.task import Task
     from logs import bound_to_job, configure
-    from pipeline import build_pipeline
 
     configure(log_format)
     if pipeline_name in ("silhouette", ""):
@@ -102,12 +102,12 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
         recipe.load()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")
-        protocol.send("broken", error=error.as_record())
+        protocol.send("broken", error=error.to_dict())
         return 1
     protocol.send("ready", pid=os.getpid())
     while True:
         message = protocol.tasks.get()
-        task = Task.from_record(message["task"])
+        task = Task.from_dict(message["task"])
         with bound_to_job(task.job_id):
             if not _answer(protocol, recipe, message["do"], task):
                 return EXIT_UNUSABLE
@@ -124,7 +124,7 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
             protocol.send("made")
         else:
             result = recipe.write(task) if do == "write" else recipe.run(task)
-            protocol.send("finished", result=result.as_record())
+            protocol.send("finished", result=result.to_dict())
     except Cancelled:
         protocol.send("cancelled")
     except ServiceError as error:
@@ -132,7 +132,7 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
             log.exception("this process is of no more use")
             return False
         log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
-        protocol.send("failed", error=error.as_record())
+        protocol.send("failed", error=error.to_dict())
     except MemoryError:
         log.exception("out of memory: this process ends, and gives all of it back")
         return False
@@ -145,7 +145,7 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
             protocol.send("cancelled")
             return True
         log.exception("a bug of ours ended the job")
-        protocol.send("failed", error=InternalError().as_record())
+        protocol.send("failed", error=InternalError().to_dict())
     return True
 
 

@@ -29,12 +29,12 @@ from typing import Any
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send, spans_of
 from errors import DiskFull, GpuError, ServiceError, is_disk_full
-from executors.base import OutputFile, Result, Task
+from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
 from video.clip import Clip
 from video.frames import read_clip
-from video.sampling import Notice
+from video.sampling import ClipWarning
 from video.sandbox import ProgramKilled
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 ANSWER_S = 0.1
 """How soon a job that waits for its frames answers a cancel."""
 
-Read = tuple[Clip, tuple[Notice, ...]]
+Read = tuple[Clip, tuple[ClipWarning, ...]]
 
 
 class CheckpointLost(Exception):
@@ -144,13 +144,13 @@ class ReadAhead:
         while not future.done():
             reporter.progress("extracting", 0, 1, "Reading the frames")
             wait([future], ANSWER_S)
-        return _noticed(future.result(), reporter) if future.exception() is None else None
+        return _with_warnings(future.result(), reporter) if future.exception() is None else None
 
 
 def _read_frames(task: Task, reporter: JobReporter) -> Clip:
     reporter.progress("extracting", 0, 1, "Reading the frames")
     read = _read_clip(task, lambda step, steps: reporter.progress("extracting", step, steps))
-    return _noticed(read, reporter)
+    return _with_warnings(read, reporter)
 
 
 def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
@@ -164,10 +164,10 @@ def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     )
 
 
-def _noticed(read: Read, reporter: JobReporter) -> Clip:
-    clip, notices = read
-    for code, message in notices:
-        reporter.notice(code, message)
+def _with_warnings(read: Read, reporter: JobReporter) -> Clip:
+    clip, warnings = read
+    for code, message in warnings:
+        reporter.warning(code, message)
     return clip
 
 
@@ -207,7 +207,7 @@ def _save_checkpoint(
     reporter.count_until(time.monotonic())
     made = {
         "pipeline": pipeline,
-        "notices": reporter.notices,
+        "warnings": reporter.warnings,
         "timings": reporter.timings,
         "peak_rss_mb": round(_peak_rss_mb(), 1),
     }
@@ -228,8 +228,8 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
 
 def _remember(made: Mapping[str, Any], reporter: JobReporter) -> None:
     """What was noticed and timed while the meshes were made belongs to the finished job, too."""
-    for notice in made["notices"]:
-        reporter.notice(notice["code"], notice["message"])
+    for warning in made["warnings"]:
+        reporter.warning(warning["code"], warning["message"])
     reporter.timings.update(made["timings"])
 
 
@@ -243,9 +243,9 @@ def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter)
             "faces": int(meshes.faces.shape[0]),
             "fps": meshes.fps,
         },
-        source=clip.source.as_record(),
+        source=clip.source.to_dict(),
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
-        notices=tuple(reporter.notices),
+        warnings=tuple(reporter.warnings),
         peak_rss_mb=round(_peak_rss_mb(), 1),
     )
 

@@ -1,6 +1,6 @@
 """How far a job is, told by the child to its parent: the pipeline's Reporter, for child/recipe.py.
 
-Knows which part of a job's time each stage takes, about; keeps the notices and the timings for the
+Knows which part of a job's time each stage takes, about; keeps the warnings and the timings for the
 finished job. Others decide what to report and when a job is done.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from errors import Cancelled
-from executors.base import Progress, Task
+from job.task import Progress, Task
 from meshes.gltf import animated_glb
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
@@ -35,10 +35,10 @@ Spans = Mapping[str, tuple[float, float]]
 
 
 class JobReporter:
-    """pipeline.Reporter for one task: progress to the parent, notices kept, stages timed."""
+    """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed."""
 
     def __init__(self, task: Task, spans: Spans, send: Send, cancelled: threading.Event) -> None:
-        self.notices: list[dict[str, str]] = []
+        self.warnings: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
         self._task = task
         self._send = send
@@ -67,12 +67,12 @@ class JobReporter:
             progress = Progress(
                 stage, step, steps, self._fraction, message or self._message, self._has_anchor
             )
-            self._send("progress", **progress.as_record())
+            self._send("progress", **progress.to_dict())
 
-    def notice(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str) -> None:
         """Kept for the finished job; each code once."""
-        if all(notice["code"] != code for notice in self.notices):
-            self.notices.append({"code": code, "message": message})
+        if all(warning["code"] != code for warning in self.warnings):
+            self.warnings.append({"code": code, "message": message})
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, to be looked at while the job goes on."""
@@ -103,7 +103,7 @@ class LoadReporter:
         elif message:
             log.info("%s", message)
 
-    def notice(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str) -> None:
         """Goes to the log."""
         log.warning("%s: %s", code, message)
 

@@ -28,11 +28,12 @@ from runpod.serverless.utils import rp_upload
 import logs
 from api.options import OPTION_NAMES, check_names, parse_options
 from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to_end
+from executors.base import run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
 from job.state import JobOptions
+from job.task import JobFailed, Progress, Result, Task, WorkerLost
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
 
@@ -125,7 +126,7 @@ class Handler:
 
     def _attempts(self, task: Task, tell: Tell, cancelled: threading.Event) -> Result:
         def report(progress: Progress) -> None:
-            tell({**progress.as_record(), "percent": round(100 * progress.fraction, 1)})
+            tell({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -172,7 +173,7 @@ def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, An
         ],
         "mesh": result.mesh,
         "timings": result.timings,
-        "warnings": list(result.notices),
+        "warnings": list(result.warnings),
     }
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executors.base import WorkerLost
+from job.task import WorkerLost
 
 log = logging.getLogger(__name__)
 

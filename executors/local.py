@@ -16,10 +16,11 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from errors import Cancelled, ServiceError
-from executors.base import Progress, Task, UnderWay, WorkerLost
+from executors.base import UnderWay
 from executors.child_process import ChildOptions
 from executors.supervisor import Deadline, Resident
 from executors.wakeup import Bell
+from job.task import Progress, Task, WorkerLost
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from errors import Cancelled, ServiceError
-from executors.base import JobFailed, Progress, Result, Task, UnderWay, WorkerLost
+from executors.base import UnderWay
 from executors.child_process import ChildOptions
 from executors.ray_actor import RayActor
 from executors.ray_slot import TICK_S, Seat
 from executors.supervisor import CANCEL_GRACE_S
+from job.task import JobFailed, Progress, Result, Task, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class RayExecutor:
     def broken(self) -> ServiceError | None:
         """Why no actor can load the pipeline; None if any can."""
         told = [seat.seen.get("broken") for seat in self._seats]
-        return ServiceError.from_record(told[0]) if told and all(told) and told[0] else None
+        return ServiceError.from_dict(told[0]) if told and all(told) and told[0] else None
 
     # --- life
 
@@ -228,7 +229,7 @@ class RayExecutor:
         self, seat: Seat, task: Task, cancelled: threading.Event
     ) -> Generator[Progress | None, None, dict[str, Any]]:
         """What RayActor.run returned. Raises WorkerLost where it did not."""
-        future = self._call(seat, "run", task.as_record(), _inputs(task))
+        future = self._call(seat, "run", task.to_dict(), _inputs(task))
         future.add_done_callback(lambda _: self.wake())
         give_up: float | None = None
         while not future.done():
@@ -321,7 +322,7 @@ def _shown(task: Task, record: Mapping[str, Any], anchor: bytes | None) -> Progr
         part.write_bytes(anchor)
         os.replace(part, path)
     progress = Progress(**record)
-    return replace(progress, preview_mesh=progress.preview_mesh and path.exists())
+    return replace(progress, has_anchor=progress.has_anchor and path.exists())
 
 
 def _conclude(outcome: Mapping[str, Any], task: Task) -> UnderWay:
@@ -331,8 +332,8 @@ def _conclude(outcome: Mapping[str, Any], task: Task) -> UnderWay:
     if outcome["is"] == "cancelled":
         raise Cancelled
     if outcome["is"] == "failed":
-        raise JobFailed(ServiceError.from_record(outcome["error"]))
-    result = Result.from_record(outcome["result"])
+        raise JobFailed(ServiceError.from_dict(outcome["error"]))
+    result = Result.from_dict(outcome["result"])
     for file in result.files:
         if Path(file.name).name != file.name or len(outcome["files"][file.name]) != file.bytes:
             raise WorkerLost(f"an actor sent a file that is not what it should be: {file.name!r}")

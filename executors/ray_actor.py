@@ -20,9 +20,10 @@ from typing import Any
 
 import logs
 from errors import Cancelled, InternalError
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost, run_to_end
+from executors.base import run_to_end
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
+from job.task import JobFailed, Progress, Result, Task, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class RayActor:
         finished: `result`, and `files` (bytes by name). failed: `error`. lost: `reason`. cancelled.
         """
         folder = self._folder / str(record["job_id"])
-        errand = _Errand(replace(Task.from_record(record), folder=folder))
+        errand = _Errand(replace(Task.from_dict(record), folder=folder))
         try:
             folder.mkdir(mode=0o700)
             for name, content in inputs.items():
@@ -79,7 +80,7 @@ class RayActor:
             self._errands.put(errand)
             errand.ended.wait()
             if errand.progress is not None:
-                errand.outcome["progress"] = errand.progress.as_record()
+                errand.outcome["progress"] = errand.progress.to_dict()
             return errand.outcome
         except OSError as exc:
             log.exception("the node's disk failed")
@@ -97,11 +98,11 @@ class RayActor:
             "is_ready": self._local.is_ready,
             "is_resting": self._local.is_resting,
             "loading": self._local.loading,
-            "broken": broken.as_record() if broken else None,
+            "broken": broken.to_dict() if broken else None,
         }
         if errand is not None and errand.progress is not None:
-            seen["progress"] = errand.progress.as_record()
-            if errand.progress.preview_mesh and not errand.anchor_told:
+            seen["progress"] = errand.progress.to_dict()
+            if errand.progress.has_anchor and not errand.anchor_told:
                 seen["anchor"] = (errand.task.workspace / "anchor.glb").read_bytes()
                 errand.anchor_told = True
         return seen
@@ -135,17 +136,17 @@ class RayActor:
         try:
             result = run_to_end(self._local, errand.task, note, errand.cancelled)
             files = _read(result, errand.task.workspace)
-            return {"is": "finished", "result": result.as_record(), "files": files}
+            return {"is": "finished", "result": result.to_dict(), "files": files}
         except Cancelled:
             return {"is": "cancelled"}
         except JobFailed as failure:
-            return {"is": "failed", "error": failure.error.as_record()}
+            return {"is": "failed", "error": failure.error.to_dict()}
         except (WorkerLost, OSError) as lost:
             log.error("the attempt is lost: %s", lost)
             return {"is": "lost", "reason": str(lost)}
         except Exception:
             log.exception("a bug of ours ended the job")
-            return {"is": "failed", "error": InternalError().as_record()}
+            return {"is": "failed", "error": InternalError().to_dict()}
 
 
 def _read(result: Result, workspace: Path) -> dict[str, bytes]:

@@ -16,8 +16,8 @@ from collections.abc import Generator
 from typing import Any
 
 from errors import Cancelled, ServiceError, TimedOut
-from executors.base import JobFailed, Progress, Result, Task, WorkerLost
 from executors.child_process import ChildOptions, ChildProcess
+from job.task import JobFailed, Progress, Result, Task, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Resident:
         """Have a busy child read this task's frames beside what it does."""
         if self.is_busy and self.child is not None:
             with contextlib.suppress(WorkerLost):  # the conversation finds that out
-                self.child.send({"do": "read", "task": task.as_record()})
+                self.child.send({"do": "read", "task": task.to_dict()})
 
     # --- one conversation
 
@@ -161,7 +161,7 @@ class Resident:
         deadline: Deadline,
         cancelled: threading.Event,
     ) -> Generator[Progress | None, None, Result | None]:
-        child.send({"do": do, "task": task.as_record()})
+        child.send({"do": do, "task": task.to_dict()})
         give_up: float | None = None
         while True:
             for event in child.events():
@@ -174,7 +174,7 @@ class Resident:
                 elif event["is"] == "cancelled":
                     raise Cancelled
                 elif event["is"] == "failed":
-                    raise JobFailed(ServiceError.from_record(event["error"]))
+                    raise JobFailed(ServiceError.from_dict(event["error"]))
                 else:
                     self._note(child, event)
                     if self.broken is not None:
@@ -202,7 +202,7 @@ class Resident:
         elif event["is"] == "loading":
             self.loading = {k: int(event[k]) for k in ("done_bytes", "total_bytes")}
         elif event["is"] == "broken":
-            self.broken = ServiceError.from_record(event["error"])
+            self.broken = ServiceError.from_dict(event["error"])
             self._drop(child)
 
     def _drop(self, child: ChildProcess) -> str:
@@ -223,6 +223,6 @@ def _progress(event: dict[str, Any]) -> Progress:
 
 def _result(event: dict[str, Any]) -> Result:
     try:
-        return Result.from_record(event["result"])
+        return Result.from_dict(event["result"])
     except (KeyError, TypeError):
         raise WorkerLost("the child sent a malformed result") from None

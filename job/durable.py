@@ -1,17 +1,15 @@
 """Writes that survive a crash: temporary file, fsync, rename, fsync of the folder. A leaf.
 
 An fsync that fails is never tried again (the kernel may have dropped the pages): the error goes up
-and the request or job fails. Labelled steps can be made to kill the process, for the fault tests.
+and the request or job fails.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import signal
 from pathlib import Path
 
-_times_reached = itertools.count(1)
+from job import failpoint
 
 
 def write(path: Path, content: bytes, *, fsync: bool = True) -> None:
@@ -27,7 +25,7 @@ def write(path: Path, content: bytes, *, fsync: bool = True) -> None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        reach(f"write:{path.name}:before_rename")
+        failpoint.reach(f"write:{path.name}:before_rename")
         os.replace(part, path)
     except OSError:
         part.unlink(missing_ok=True)
@@ -60,13 +58,3 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def reach(step: str) -> None:
-    """Die here, as by kill -9, if CRASH_AT names this step; `step#3`: at the third time.
-
-    Inert unless that is set.
-    """
-    wanted, _, times = os.environ.get("CRASH_AT", "").partition("#")
-    if wanted == step and next(_times_reached) == int(times or 1):
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from executors.base import Result
-from job import durable
+from job import durable, failpoint
+from job.task import Result
 
 log = logging.getLogger(__name__)
 
@@ -133,11 +133,11 @@ class JobsFolder:
 
     # --- jobs
 
-    def of(self, job_id: str) -> Path:
+    def job_dir(self, job_id: str) -> Path:
         """The job's own folder."""
         return self.root / job_id
 
-    def record(self, job_id: str) -> Path:
+    def record_path(self, job_id: str) -> Path:
         """The job's job.json."""
         return self.root / job_id / "job.json"
 
@@ -158,7 +158,7 @@ class JobsFolder:
         Raises OSError where it may be there, but cannot be read now.
         """
         try:
-            descriptor = os.open(self.record(job_id), os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(self.record_path(job_id), os.O_RDONLY | os.O_NOFOLLOW)
         except OSError as exc:
             if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
@@ -174,12 +174,12 @@ class JobsFolder:
 
     def remove_attempts(self, job_id: str) -> None:
         """Sweep what unfinished attempts left. The checkpoint lies beside them and stays."""
-        for leftover in self.of(job_id).glob("attempt-*"):
+        for leftover in self.job_dir(job_id).glob("attempt-*"):
             _remove(leftover)
 
     def checkpoint(self, job_id: str) -> Path:
         """Where an attempt leaves its meshes for the next one, in case the export fails."""
-        return self.of(job_id) / "checkpoint"
+        return self.job_dir(job_id) / "checkpoint"
 
     def remove_checkpoint(self, job_id: str) -> None:
         """The job has ended: nobody will come back for it."""
@@ -188,13 +188,13 @@ class JobsFolder:
     def remove_input(self, job_id: str) -> None:
         """What was uploaded: it is not to be kept."""
         for name in ("input", "mesh.glb"):
-            _remove(self.of(job_id) / name)
+            _remove(self.job_dir(job_id) / name)
 
-    def promote(self, job_id: str, attempt: int, result: Result) -> None:
+    def publish_outputs(self, job_id: str, attempt: int, result: Result) -> None:
         """`attempt-<n>` becomes `outputs`; its result.json lets a restart finish the job."""
-        workspace, outputs = self.of(job_id) / f"attempt-{attempt}", self.outputs(job_id)
-        durable.write(workspace / "result.json", json.dumps(result.as_record()).encode() + b"\n")
-        durable.reach("promote:recorded")
+        workspace, outputs = self.job_dir(job_id) / f"attempt-{attempt}", self.outputs(job_id)
+        durable.write(workspace / "result.json", json.dumps(result.to_dict()).encode() + b"\n")
+        failpoint.reach("publish:recorded")
         if outputs.exists():
             durable.move(outputs, self._trash / f"{job_id}-{uuid4().hex}")
         try:
@@ -202,13 +202,13 @@ class JobsFolder:
         except OSError:  # perhaps renamed, but not for sure: the attempt has failed
             _remove(outputs)
             raise
-        durable.reach("promote:renamed")
+        failpoint.reach("publish:renamed")
 
-    def promoted_result(self, job_id: str) -> Result | None:
+    def published_result(self, job_id: str) -> Result | None:
         """The result of promoted outputs, if all of it is there."""
         try:
             record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
-            result = Result.from_record(record)
+            result = Result.from_dict(record)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         sizes_match = all(
@@ -216,19 +216,19 @@ class JobsFolder:
         )
         return result if sizes_match else None
 
-    def take_back(self, job_id: str) -> None:
+    def rollback_commit(self, job_id: str) -> None:
         """Undo a commit whose last fsync failed: nobody was promised this job."""
         try:
-            os.rename(self.of(job_id), self._trash / f"{job_id}-{uuid4().hex}")
+            os.rename(self.job_dir(job_id), self._trash / f"{job_id}-{uuid4().hex}")
         except OSError:
-            _remove(self.of(job_id))  # which takes no room
+            _remove(self.job_dir(job_id))  # which takes no room
 
     # --- setting aside
 
     def trash(self, job_id: str) -> None:
         """Out of sight by one rename; `empty_trash` frees the space."""
-        durable.move(self.of(job_id), self._trash / f"{job_id}-{uuid4().hex}")
-        durable.reach("delete:trashed")
+        durable.move(self.job_dir(job_id), self._trash / f"{job_id}-{uuid4().hex}")
+        failpoint.reach("delete:trashed")
 
     def empty_trash(self) -> None:
         """Remove what was deleted. Slow for big jobs: not for the event loop."""

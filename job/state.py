@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import AlreadyFinished, ServiceError
-from executors.base import Progress, Result, Task
+from job.task import Progress, Result, Task
 
 if TYPE_CHECKING:
     from intake.inspect import Inspected
@@ -168,7 +168,7 @@ class Job:
             cancel_requested=False,
         )
 
-    def given_back(self, *, counted: bool) -> Job:
+    def requeued(self, *, counted: bool) -> Job:
         """Back to its place in the queue; a graceful stop does not count as an attempt."""
         attempts = self.attempts if counted else max(0, self.attempts - 1)
         return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
@@ -179,7 +179,7 @@ class Job:
             JobStatus.FINISHED,
             finished_at=now,
             result=result,
-            warnings=self.warnings + tuple(result.notices),
+            warnings=self.warnings + tuple(result.warnings),
             progress=None,
             disk_bytes=(self.input.bytes if self.input else 0)
             + sum(file.bytes for file in result.files),
@@ -188,7 +188,7 @@ class Job:
     def failed(self, now: datetime, error: ServiceError) -> Job:
         """Given up."""
         return self._to(
-            JobStatus.ERROR, finished_at=now, error=error.as_record(), waiting_for_input=False
+            JobStatus.ERROR, finished_at=now, error=error.to_dict(), waiting_for_input=False
         )
 
     def cancelled(self, now: datetime) -> Job:
@@ -197,7 +197,7 @@ class Job:
 
     # --- JSON
 
-    def as_record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What job.json holds. The first keys are those that the store's index needs."""
         record = asdict(self)
         del record["revision"]
@@ -215,8 +215,8 @@ class Job:
         return {**head, **{key: value for key, value in record.items() if key not in head}}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Job:
-        """The inverse of `as_record`. Raises KeyError, TypeError or ValueError on anything else."""
+    def from_dict(cls, record: Mapping[str, Any]) -> Job:
+        """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError on anything else."""
         known = {key: value for key, value in record.items() if key != "schema"}
         options, source, result = known["options"], known["input"], known["result"]
         known.update(
@@ -227,7 +227,7 @@ class Job:
             options=JobOptions(**{**options, "formats": tuple(options["formats"])}),
             input=InputFacts(**source) if source else None,
             progress=Progress(**known["progress"]) if known["progress"] else None,
-            result=Result.from_record(result) if result else None,
+            result=Result.from_dict(result) if result else None,
             warnings=tuple(known["warnings"]),
         )
         return cls(**known)

@@ -1,7 +1,7 @@
 """Where the subject is in every frame: the first thing the pipeline does, and the most fallible.
 
 Three ways, the surest first: the clip's own alpha channel, a plain background, and motion with
-GrabCut. What they find is checked here: NoSubjectFound when it is no subject, notices when it is a
+GrabCut. What they find is checked here: NoSubjectFound when it is no subject, warnings when it is a
 doubtful one. Knows no mesh.
 """
 
@@ -64,7 +64,7 @@ def cut_out(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
     pieces = float(np.median([_pieces(alpha > 127) for alpha in cutout.alphas]))
     if motion is not None:
         _check_motion(motion, pieces)
-        reporter.notice(
+        reporter.warning(
             "low_confidence_segmentation",
             "The background is not plain and the clip has no alpha channel: the subject was told "
             "from it by motion and colour, and parts of either may be taken for the other.",
@@ -222,20 +222,20 @@ def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Repor
     coverage = _coverages(cutout, shape)
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:
-        reporter.notice(
+        reporter.warning(
             "subject_area_changes",
             f"The subject covers between {coverage.min():.1%} and {coverage.max():.1%} of the "
             "picture: the mesh keeps its topology and will stretch.",
         )
     touching = max(_touch(alpha > 127, cutout.box, shape) for alpha in cutout.alphas)
     if touching > 0.02:
-        reporter.notice(
+        reporter.warning(
             "subject_touches_border",
             f"The subject is cut by the edge of the picture ({touching:.0%} of one edge): "
             "what lies outside is missing from the mesh.",
         )
     if pieces > 1:
-        reporter.notice(
+        reporter.warning(
             "several_subjects",
             f"{pieces:.0f} separate subjects were found; they are parts of one mesh.",
         )

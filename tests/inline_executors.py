@@ -9,7 +9,8 @@ import hashlib
 import threading
 
 from errors import Cancelled, NoSubjectFound
-from executors.base import JobFailed, OutputFile, Progress, Result, Task, UnderWay, WorkerLost
+from executors.base import UnderWay
+from job.task import JobFailed, OutputFile, Progress, Result, Task, WorkerLost
 
 NAMES = ("animated_mesh.glb", "mesh_000.glb", "mesh_001.glb", "meshes.zip", "preview.mp4",
          "poster.webp", "source.mp4")  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from executors.base import OutputFile, Result
 from job.state import InputFacts, Job, JobOptions, JobStatus
+from job.task import OutputFile, Result
 from job_store import JobStore
 
 FACTS = InputFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
@@ -45,6 +45,6 @@ def result(size: int = 4) -> Result:
 
 def write_attempt(store: JobStore, job_id: str, attempt: int, size: int = 4) -> None:
     """The file of `result()` in an attempt's workspace."""
-    workspace = store.folder.of(job_id) / f"attempt-{attempt}"
+    workspace = store.folder.job_dir(job_id) / f"attempt-{attempt}"
     workspace.mkdir()
     (workspace / "mesh_000.glb").write_bytes(b"x" * size)

@@ -133,7 +133,7 @@ def events(*chunks: bytes) -> Answer:
 
 
 @contextmanager
-def unruly_server(port: int = 0) -> Iterator[UnrulyServer]:
+def misbehaving_server(port: int = 0) -> Iterator[UnrulyServer]:
     """Serve on a thread until the block ends."""
     server = UnrulyServer(port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -42,7 +42,7 @@ class Bends:
             reporter.progress("motion", k, len(clip), "Bending it")
             vertices[k, corners[:, 1] > 0, 0] += 0.4 * np.sin(2 * np.pi * k / len(clip))
             self.step(k)
-        reporter.notice("tests", "This is a box.")
+        reporter.warning("tests", "This is a box.")
         return MeshSequence(vertices, _BOX, clip.fps)
 
     def step(self, k: int) -> None:

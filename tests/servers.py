@@ -21,8 +21,8 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from api.app_state import Service
-from api.http_protocol import PatientProtocol
+from api.app_state import AppState
+from api.http_protocol import TimeoutHttpProtocol
 from executors.base import Executor
 from main import create_app
 from settings import Settings
@@ -43,11 +43,11 @@ class ProcessServer:
 
 @dataclass(frozen=True)
 class ThreadServer:
-    """An app of this process; `service` is what its routes use."""
+    """An app of this process; `state` is what its routes use."""
 
     url: str
     jobs_dir: Path
-    service: Service
+    state: AppState
 
 
 def free_port() -> int:
@@ -117,7 +117,7 @@ def thread_server(
             app,
             host="127.0.0.1",
             port=0,
-            http=PatientProtocol,
+            http=TimeoutHttpProtocol,
             access_log=False,
             server_header=False,
             log_config=None,
@@ -132,7 +132,7 @@ def thread_server(
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield ThreadServer(f"http://127.0.0.1:{port}", settings.jobs_dir, app.state.service)
+        yield ThreadServer(f"http://127.0.0.1:{port}", settings.jobs_dir, app.state.app_state)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -1,7 +1,7 @@
-"""The house's law, read from the source: who imports whom, and what the API process never loads.
+"""The import rules of docs/architecture.md, read from the source.
 
-A room may import only what stands here. Imports inside functions count; those under TYPE_CHECKING
-do not, for they cost nothing when the program runs.
+A package may import only what its row names, and itself. Imports inside functions and under
+TYPE_CHECKING count too. No two modules import each other, directly or around a corner.
 """
 
 from __future__ import annotations
@@ -10,70 +10,99 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
-LEAVES = {"errors", "presets", "settings", "logs"}
-CRAFTS = {"video", "meshes", "silhouette", "intake", "upstream"}
 
-ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "presets": set(),
-    "settings": set(),
-    "logs": set(),
-    "client": set(),
-    "video": {"video", "errors", "presets"},
-    "meshes": {"meshes"},
-    "intake": {"intake", "video", "errors", "presets"},
-    "silhouette": {"silhouette", "video", "meshes", "errors", "presets"},
-    "upstream": {"upstream", "video", "meshes", "errors", "presets", "settings"},
-    "actionmesh_wrapper": {"upstream", "video", "meshes", "errors", "presets", "settings"},
-    "pipeline": {"silhouette", "actionmesh_wrapper", "errors", "presets"},
-    "job": {"job", "executors", "errors"},
-    "job_store": {"job", "executors", "errors"},
-    # the child knows every format, and no pipeline's inside
-    "child": {"child", "executors", "pipeline", "video", "meshes", "errors", "logs"},
-    "executors": {"executors", "errors", "logs"},
-    "worker": {
-        "worker", "job_store", "job", "executors", "intake", "settings", "errors", "logs",
-    },
-    "api": {"api", "worker", "job_store", "job", "intake", "pipeline", "executors"} | LEAVES,
-    "main": {"api", "job_store", "job", "worker", "executors", "pipeline"} | LEAVES,
-}  # fmt: skip
-
+LEAVES = "errors logs presets settings"
+ALLOWED: dict[str, str] = {
+    # from top to bottom: each row imports only from rows below it
+    "main": f"api worker job_store executors job pipeline {LEAVES}",
+    "api": f"worker job_store executors job intake pipeline {LEAVES}",
+    "worker": f"job_store executors job intake {LEAVES}",
+    "job_store": "job errors",
+    "executors": "job errors logs",
+    "child": "pipeline actionmesh_wrapper silhouette job video meshes errors logs",
+    "actionmesh_wrapper": "pipeline upstream video meshes errors presets settings",
+    "upstream": "video meshes errors presets settings",
+    "silhouette": "pipeline video meshes errors presets",
+    "pipeline": "video meshes presets",
+    "job": "intake video presets errors",
+    "intake": "video presets errors",
+    "video": "presets errors",
+    "meshes": "",
+    "client": "",
+    **dict.fromkeys(LEAVES.split(), ""),
+}
+ONLY_IN_CHILD_PIPELINES = {"actionmesh_wrapper", "silhouette"}
 HEAVY = {"torch", "cv2", "scipy", "numpy", "embreex", "trimesh", "ray", "executors.ray"}
 
 
 def _sources() -> Iterator[tuple[str, Path]]:
-    for path in sorted(ROOT.glob("*.py")):
-        yield path.stem, path
-    for package in sorted(CRAFTS | {"api", "child", "executors", "job", "worker"}):
-        for path in sorted((ROOT / package).glob("*.py")):
-            yield package, path
+    """Every module of the server, with the package (or the top-level file) that it belongs to."""
+    for name in ALLOWED:
+        file = ROOT / f"{name}.py"
+        for path in [file] if file.is_file() else sorted((ROOT / name).glob("*.py")):
+            yield name, path
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Top-level names imported anywhere in the file, except under `if TYPE_CHECKING`."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            waiting.extend(node.orelse)
-            continue
+    """Dotted names of the modules that are imported anywhere in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: imports name the room, not a dot"
-            yield node.module.split(".")[0]
-        waiting.extend(ast.iter_child_nodes(node))
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: imports are absolute"
+            for alias in node.names:
+                inner = ROOT / node.module.replace(".", "/") / f"{alias.name}.py"
+                yield f"{node.module}.{alias.name}" if inner.is_file() else node.module
 
 
-def test_every_room_imports_only_what_lies_below_it() -> None:
-    ours = set(ALLOWED)
-    for room, path in _sources():
-        assert room in ALLOWED, f"{path.name}: a new root file needs a place in the table"
-        wrong = {name for name in _imports(path) if name in ours} - ALLOWED[room]
-        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_each_package_imports_only_what_its_row_names(name: str) -> None:
+    allowed = {name, *ALLOWED[name].split()}
+    for package, path in _sources():
+        if package == name:
+            wrong = {_package(module) for module in _imports(path)} & set(ALLOWED) - allowed
+            assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_each_row_names_only_rows_below_it() -> None:
+    rows = list(ALLOWED)
+    for at, name in enumerate(rows):
+        assert set(ALLOWED[name].split()) <= set(rows[at + 1 :]), name
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {
+            module for module in _imports(path) if _package(module) in ALLOWED
+        }
+        for _, path in _sources()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        pytest.fail(f"a circle of imports: {' -> '.join(exc.args[1])}")
+
+
+def test_the_top_level_holds_at_most_nine_python_files_and_all_are_in_the_table() -> None:
+    found = {path.stem for path in ROOT.glob("*.py")}
+    assert len(found) <= 9 and found <= set(ALLOWED)
+
+
+def test_only_child_pipelines_names_a_concrete_pipeline() -> None:
+    for package, path in _sources():
+        if package not in ONLY_IN_CHILD_PIPELINES and path != ROOT / "child" / "pipelines.py":
+            named = {_package(module) for module in _imports(path)} & ONLY_IN_CHILD_PIPELINES
+            assert not named, path
 
 
 def test_every_file_says_in_its_first_lines_what_it_is() -> None:
@@ -81,14 +110,7 @@ def test_every_file_says_in_its_first_lines_what_it_is() -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
 
 
-def test_the_child_is_started_by_path_and_never_imported() -> None:
-    for package, path in _sources():
-        assert package == "child" or "child" not in set(_imports(path)), path
-
-
 def test_the_api_process_loads_nothing_heavy() -> None:
-    if not (ROOT / "main.py").exists():  # the door is built last
-        return
     code = "import main, sys; main.app; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -35,9 +35,9 @@ from tests.misbehaving_server import (
     UnrulyServer,
     content,
     events,
+    misbehaving_server,
     problem,
     reply,
-    unruly_server,
 )
 from tests.servers import ROOT, ProcessServer, free_port
 
@@ -59,7 +59,7 @@ FINISHED: dict[str, Any] = {
 
 @pytest.fixture
 def unruly() -> Iterator[UnrulyServer]:
-    with unruly_server() as server:
+    with misbehaving_server() as server:
         yield server
 
 
@@ -235,14 +235,14 @@ def test_an_event_stream_that_breaks_is_taken_up_again(unruly: UnrulyServer) -> 
 def test_waiting_lives_through_a_restart_of_the_server() -> None:
     port = free_port()
     ended: list[client.State] = []
-    with unruly_server(port) as first:
+    with misbehaving_server(port) as first:
         first.on("GET /jobs/j1", reply(RUNNING))
         waiting = threading.Thread(target=lambda: ended.append(Client(first.url).wait("j1")))
         waiting.start()
         while not first.asked("GET /jobs/j1"):
             time.sleep(0.02)
     time.sleep(0.7)
-    with unruly_server(port) as second:
+    with misbehaving_server(port) as second:
         second.on("GET /jobs/j1", problem(503, "starting"), reply(FINISHED))
         waiting.join(30)
     assert ended == [FINISHED]
@@ -460,7 +460,7 @@ def test_a_certificate_that_nobody_signed_is_refused_at_once(tmp_path: Path) -> 
     subprocess.run(["openssl", "req", "-x509", *subject, *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", pair)
-    with unruly_server() as server:
+    with misbehaving_server() as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         result = call("info", url=f"https://localhost:{server.server_port}")
     assert result.returncode == 3

@@ -28,9 +28,9 @@ def test_the_contract_names_every_status() -> None:
 
 def test_an_error_crosses_the_boundary_unchanged() -> None:
     error = VideoTooShort("The video has 10 frames.", frames=10, min_frames=16)
-    again = ServiceError.from_record(error.as_record())
-    assert type(again) is VideoTooShort and again.as_record() == error.as_record()
+    again = ServiceError.from_dict(error.to_dict())
+    assert type(again) is VideoTooShort and again.to_dict() == error.to_dict()
 
 
 def test_an_unknown_record_is_an_internal_error() -> None:
-    assert type(ServiceError.from_record({"code": "magic", "facts": {"code": 1}})) is InternalError
+    assert type(ServiceError.from_dict({"code": "magic", "facts": {"code": 1}})) is InternalError

@@ -13,8 +13,8 @@ from video.frames import read_clip
 
 @pytest.fixture(scope="module")
 def frames() -> NDArray[np.uint8]:
-    clip, notices = read_clip(CLIP, "mov")
-    assert list(notices) == []
+    clip, warnings = read_clip(CLIP, "mov")
+    assert list(warnings) == []
     assert clip.fps == FPS
     return clip.frames
 

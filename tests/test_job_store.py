@@ -16,9 +16,9 @@ import pytest
 
 from benchmarks.pace import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
-from executors.base import Progress
 from job.folder import JobsFolderError
 from job.state import Job, JobStatus
+from job.task import Progress
 from job_store import JobStore
 from tests.job_factory import accept, result, write_attempt
 
@@ -48,13 +48,13 @@ def quarantined(store: JobStore) -> list[Path]:
 def finish(store: JobStore, job: Job) -> Job:
     store.start(job.job_id)
     write_attempt(store, job.job_id, 1)
-    store.promote(job.job_id, 1, result())
+    store.publish_outputs(job.job_id, 1, result())
     return store.finish(job.job_id, result())
 
 
 def test_an_accepted_job_is_on_disk_with_its_input(store: JobStore) -> None:
     job = accept(store)
-    assert (store.folder.of(job.job_id) / "input").read_bytes() == b"video"
+    assert (store.folder.job_dir(job.job_id) / "input").read_bytes() == b"video"
     again, to_run = reopened(store)
     assert to_run == [job]
     again.close()
@@ -62,7 +62,7 @@ def test_an_accepted_job_is_on_disk_with_its_input(store: JobStore) -> None:
 
 def test_a_record_survives_the_disk_unchanged(store: JobStore) -> None:
     job = finish(store, accept(store, warnings=({"code": "a", "message": "é\n"},)))
-    assert Job.from_record(json.loads(store.folder.record(job.job_id).read_bytes())) == job
+    assert Job.from_dict(json.loads(store.folder.record_path(job.job_id).read_bytes())) == job
 
 
 def test_queued_jobs_return_in_their_order_and_a_running_one_keeps_its_place(
@@ -81,7 +81,7 @@ def test_queued_jobs_return_in_their_order_and_a_running_one_keeps_its_place(
 def test_a_given_back_attempt_is_not_counted(store: JobStore) -> None:
     job = accept(store)
     store.start(job.job_id)
-    assert store.give_back(job.job_id, counted=False).attempts == 0
+    assert store.requeue(job.job_id, counted=False).attempts == 0
 
 
 def test_promoted_outputs_are_finished_after_a_crash_without_running_again(
@@ -90,7 +90,7 @@ def test_promoted_outputs_are_finished_after_a_crash_without_running_again(
     job = accept(store)
     store.start(job.job_id)
     write_attempt(store, job.job_id, 1)
-    store.promote(job.job_id, 1, result())
+    store.publish_outputs(job.job_id, 1, result())
     again, to_run = reopened(store)
     assert to_run == []
     assert again.get(job.job_id).status is JobStatus.FINISHED
@@ -103,7 +103,7 @@ def test_half_an_attempt_is_swept_and_run_again(store: JobStore) -> None:
     write_attempt(store, job.job_id, 1)
     again, to_run = reopened(store)
     assert [left.job_id for left in to_run] == [job.job_id]
-    assert not (again.folder.of(job.job_id) / "attempt-1").exists()
+    assert not (again.folder.job_dir(job.job_id) / "attempt-1").exists()
     again.close()
 
 
@@ -134,16 +134,16 @@ def test_progress_after_the_end_is_ignored(store: JobStore) -> None:
 def test_progress_reaches_ram_at_once_and_the_disk_once_a_second(store: JobStore) -> None:
     job = accept(store)
     store.start(job.job_id)
-    before = store.folder.record(job.job_id).stat().st_mtime_ns
+    before = store.folder.record_path(job.job_id).stat().st_mtime_ns
     for step in range(50):
         store.report(job.job_id, Progress("motion", step, 50, step / 50))
     assert store.get(job.job_id).progress == Progress("motion", 49, 50, 0.98)
-    assert store.folder.record(job.job_id).stat().st_mtime_ns == before
+    assert store.folder.record_path(job.job_id).stat().st_mtime_ns == before
 
 
 def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore) -> None:
     job = accept(store)
-    record = store.folder.record(job.job_id)
+    record = store.folder.record_path(job.job_id)
     whole = record.read_bytes()
     for cut in range(0, len(whole) - 1, 7):
         record.write_bytes(whole[:cut])
@@ -152,7 +152,7 @@ def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore
         with pytest.raises(JobNotFound):
             again.get(job.job_id)
         (aside,) = quarantined(store)
-        os.rename(aside, store.folder.of(job.job_id))
+        os.rename(aside, store.folder.job_dir(job.job_id))
         store = again
     store.close()
 
@@ -162,7 +162,7 @@ def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore
 )
 def test_foreign_records_are_set_aside(store: JobStore, foreign: bytes) -> None:
     job = accept(store)
-    store.folder.record(job.job_id).write_bytes(foreign)
+    store.folder.record_path(job.job_id).write_bytes(foreign)
     again, to_run = reopened(store)
     assert to_run == [] and len(quarantined(again)) == 1
     again.close()
@@ -170,7 +170,7 @@ def test_foreign_records_are_set_aside(store: JobStore, foreign: bytes) -> None:
 
 def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
     job = accept(store)
-    record = store.folder.record(job.job_id)
+    record = store.folder.record_path(job.job_id)
     newer = {**json.loads(record.read_bytes()), "schema": 2, "new": True}
     record.write_text(json.dumps(newer))
     again, to_run = reopened(store)
@@ -181,7 +181,7 @@ def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
 
 def test_a_record_in_another_jobs_folder_is_foreign(store: JobStore) -> None:
     one, two = accept(store), accept(store)
-    os.replace(store.folder.record(one.job_id), store.folder.record(two.job_id))
+    os.replace(store.folder.record_path(one.job_id), store.folder.record_path(two.job_id))
     again, to_run = reopened(store)
     assert to_run == [] and len(quarantined(again)) == 2
     again.close()
@@ -269,7 +269,7 @@ def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
 ) -> None:
     code = (
         "import sys; from pathlib import Path; from job_store import JobStore;"
-        "from tests.jobs_made import accept; s = JobStore(Path(sys.argv[1])); s.open(); accept(s)"
+        "from tests.job_factory import accept; s = JobStore(Path(sys.argv[1])); s.open(); accept(s)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env={**os.environ, "CRASH_AT": step}
@@ -285,10 +285,10 @@ def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
 def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> None:
     """Read in CPU seconds per job, on a tenth of them."""
     job = finish(store, accept(store))
-    template = store.folder.record(job.job_id).read_bytes()
+    template = store.folder.record_path(job.job_id).read_bytes()
     for k in range(2000):
         job_id = f"{k:08x}-0000-4000-8000-000000000000"
-        folder = store.folder.of(job_id)
+        folder = store.folder.job_dir(job_id)
         folder.mkdir()
         (folder / "job.json").write_bytes(template.replace(job.job_id.encode(), job_id.encode()))
     store.close()
@@ -323,7 +323,7 @@ def test_a_scan_at_the_start_finds_no_job_twice(store: JobStore) -> None:
 
 def test_a_job_whose_folder_was_removed_by_hand_is_forgotten(store: JobStore) -> None:
     job = accept(store)
-    shutil.rmtree(store.folder.of(job.job_id))
+    shutil.rmtree(store.folder.job_dir(job.job_id))
     store.forget(job.job_id)
     assert store.live() == []
     with pytest.raises(JobNotFound):

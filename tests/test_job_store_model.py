@@ -59,16 +59,18 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self._change(job_id, {Q}, R, lambda: self.store.start(job_id))
 
     @rule(job_id=jobs, counted=st.booleans())
-    def give_back(self, job_id: str, counted: bool) -> None:
-        self._change(job_id, {R}, Q, lambda: self.store.give_back(job_id, counted=counted))
+    def requeue(self, job_id: str, counted: bool) -> None:
+        self._change(job_id, {R}, Q, lambda: self.store.requeue(job_id, counted=counted))
 
     @rule(job_id=jobs)
     def finish(self, job_id: str) -> None:
         if self.expected.get(job_id) is R:
             attempt = self.store.get(job_id).attempts
-            shutil.rmtree(self.store.folder.of(job_id) / f"attempt-{attempt}", ignore_errors=True)
+            shutil.rmtree(
+                self.store.folder.job_dir(job_id) / f"attempt-{attempt}", ignore_errors=True
+            )
             write_attempt(self.store, job_id, attempt)
-            self.store.promote(job_id, attempt, result())
+            self.store.publish_outputs(job_id, attempt, result())
         self._change(job_id, {R}, JobStatus.FINISHED, lambda: self.store.finish(job_id, result()))
 
     @rule(job_id=jobs)

@@ -22,7 +22,7 @@ class SourceFacts:
     fps: float | None
     used: tuple[int, ...]
 
-    def as_record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "width": self.width,

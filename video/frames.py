@@ -30,7 +30,7 @@ from video.ffmpeg import (
 )
 from video.frames_zip import FramesZip
 from video.probe import Probe, agree, probe, wrong_count, zip_inputs
-from video.sampling import Notice
+from video.sampling import ClipWarning
 from video.sandbox import DECODE, OutOfTime, running
 
 SIZE_LIMIT = 1024
@@ -51,7 +51,7 @@ def read_clip(
     *,
     size_limit: int = SIZE_LIMIT,
     on_progress: OnProgress | None = None,
-) -> tuple[Clip, tuple[Notice, ...]]:
+) -> tuple[Clip, tuple[ClipWarning, ...]]:
     """Frames uint8 `(T, H, W, 3)`, or 4 where one is not opaque. `on_progress(step, steps)`.
 
     Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
@@ -71,7 +71,7 @@ def read_clip(
     if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])
     source = SourceFacts(plan.width, plan.height, plan.frames, plan.source_fps, plan.used)
-    return Clip(frames, plan.fps, source), plan.notices
+    return Clip(frames, plan.fps, source), plan.warnings
 
 
 def _silent(step: int, steps: int) -> None:

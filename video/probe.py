@@ -28,7 +28,7 @@ from video.ffmpeg import (
     too_large,
 )
 from video.frames_zip import FramesZip, Picture
-from video.sampling import FALLBACK_FPS, Notice, horizon, sample, source_rate
+from video.sampling import FALLBACK_FPS, ClipWarning, horizon, sample, source_rate
 
 _WALL_S = 60.0  # against a hang; for whatever computes, the limit of CPU time comes first
 _MOST_WITHOUT_TIMES = 1000
@@ -52,7 +52,7 @@ class Probe:
     source_fps: float | None
     used: tuple[int, ...]
     fps: float
-    notices: tuple[Notice, ...]
+    warnings: tuple[ClipWarning, ...]
     picks: tuple[int, ...]
     seek: float
     times: tuple[float, ...] | None
@@ -102,7 +102,7 @@ def probe(
         source_fps=None if ahead.times is None else source_rate(ahead.times),
         used=tuple(ahead.first + early + position for position in found.used),
         fps=found.fps,
-        notices=found.notices,
+        warnings=found.warnings,
         picks=tuple(early + position for position in found.used),
         seek=seek,
         times=ahead.times,
@@ -221,7 +221,7 @@ def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, pro
         source_fps=None,
         used=used,
         fps=found.fps,
-        notices=found.notices,
+        warnings=found.warnings,
         picks=found.used,
         seek=0.0,
         times=None,

@@ -30,7 +30,7 @@ _KNOWN_RATES = (
 )
 
 
-class Notice(NamedTuple):
+class ClipWarning(NamedTuple):
     """Something that a finished job should tell its owner."""
 
     code: str
@@ -43,7 +43,7 @@ class Sampling:
 
     used: tuple[int, ...]
     fps: float
-    notices: tuple[Notice, ...] = ()
+    warnings: tuple[ClipWarning, ...] = ()
 
 
 def sample(
@@ -60,9 +60,9 @@ def sample(
     times = _without_pauses(times[: horizon(times, fps)])
     rate = source_rate(times)
     if rate is None:
-        lost = Notice("playback_rate", "The clip does not tell how fast its frames play.")
+        lost = ClipWarning("playback_rate", "The clip does not tell how fast its frames play.")
         found = _at_fallback(count, fps, max_frames)
-        return Sampling(found.used, found.fps, (lost, *found.notices))
+        return Sampling(found.used, found.fps, (lost, *found.warnings))
     if fps is not None:
         return _at_rate(times, rate, count, fps, max_frames)
     wanted = _wanted(count, max_frames)
@@ -122,15 +122,15 @@ def _at_rate(
     times: Sequence[float], rate: float, count: int, fps: float, max_frames: int
 ) -> Sampling:
     """The frames nearest to every 1 / fps seconds."""
-    notices: tuple[Notice, ...] = ()
+    warnings: tuple[ClipWarning, ...] = ()
     if fps > rate * 1.02:
         said = f"fps={fps:g} is more than the clip has ({rate:.4g}): every frame is taken."
-        notices = (Notice("fps_lowered", said),)
+        warnings = (ClipWarning("fps_lowered", said),)
     step = 1 / min(fps, rate)
     available = min(count, floor((times[-1] - times[0]) / step + 1e-3) + 1)
     _require(available, fps=fps, span_s=times[-1] - times[0])
     used = _nearest(times, step, _wanted(available, max_frames))
-    return _playable(used, 1 / step, (*notices, *_tail(used, ceil(step * rate), count)))
+    return _playable(used, 1 / step, (*warnings, *_tail(used, ceil(step * rate), count)))
 
 
 def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...]:
@@ -166,15 +166,15 @@ def _require(available: int, fps: float | None, span_s: float = 0.0) -> None:
     )
 
 
-def _playable(used: tuple[int, ...], fps: float, notices: tuple[Notice, ...]) -> Sampling:
+def _playable(used: tuple[int, ...], fps: float, warnings: tuple[ClipWarning, ...]) -> Sampling:
     slowest, fastest = _WATCHABLE_FPS
     if slowest <= fps <= fastest:
-        return Sampling(used, round(fps, 4), notices)
+        return Sampling(used, round(fps, 4), warnings)
     said = f"The clip's frames come at {fps:.4g} a second; the mesh plays them at {FALLBACK_FPS:g}."
-    return Sampling(used, FALLBACK_FPS, (*notices, Notice("playback_rate", said)))
+    return Sampling(used, FALLBACK_FPS, (*warnings, ClipWarning("playback_rate", said)))
 
 
-def _tail(used: Sequence[int], stride: int, count: int) -> tuple[Notice, ...]:
+def _tail(used: Sequence[int], stride: int, count: int) -> tuple[ClipWarning, ...]:
     """Frames behind the last one used that one more step would have reached."""
     tail = count - 1 - used[-1]
     if tail < stride:
@@ -184,4 +184,4 @@ def _tail(used: Sequence[int], stride: int, count: int) -> tuple[Notice, ...]:
         f"frames, at {SLOWEST_FPS:g} a second or more. To animate another part, set `start`; "
         "to cover more, set a lower `fps`."
     )
-    return (Notice("unused_tail", said),)
+    return (ClipWarning("unused_tail", said),)

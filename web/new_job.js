@@ -151,7 +151,7 @@ function show(name, facts) {
 /** No frames, and `words` in their place. */
 function clearReel(words) {
   fill(byId('strip'));
-  fill(byId('notices'));
+  fill(byId('form-warnings'));
   byId('span').hidden = true;
   say(byId('strip-text'), words);
 }
@@ -167,9 +167,9 @@ function refresh() {
   if (clip ? !clip.isOpen : !videoUrl) return;
   const planned = clip?.plan(samplingFields()) ?? null;
   if (clip) showStrip(clip, planned);
-  const notices = clip ? noticesOn(planned) : [];
-  fill(byId('notices'), ...notices.map(({ text }) => el('li', {}, text)));
-  byId('submit').disabled = notices.some((notice) => notice.stops);
+  const warnings = clip ? warningsOn(planned) : [];
+  fill(byId('form-warnings'), ...warnings.map(({ text }) => el('li', {}, text)));
+  byId('submit').disabled = warnings.some((warning) => warning.stops);
   say(byId('submit-text'), forecast(info, chosenMode()));
 }
 
@@ -183,25 +183,25 @@ function samplingFields() {
 }
 
 /** What is wrong with this clip, or worth knowing. `stops`: the server would refuse it. */
-function noticesOn(planned) {
-  const notices = [];
+function warningsOn(planned) {
+  const warnings = [];
   const limit = info?.limits.max_upload_bytes;
   if (limit && clip.file.size > limit) {
-    notices.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
+    warnings.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
       + `${limitOf(info)}. Cut it or compress it more: two seconds are enough.` });
   }
   if (planned?.tooShort !== undefined) {
     const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
       : samplingFields().start > 0 ? 'Start earlier.' : clip.isZip ? 'Put more pictures into the zip.' : 'Send a longer clip.';
     // without exact times the server may count differently, and has the last word
-    notices.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
+    warnings.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
       + `frames; ${MIN_FRAMES} are needed. ${cure}` });
   }
   if (planned?.unused > 0) {
-    notices.push({ text: `The last ${planned.unused} frames are not used. Move the start, or set `
+    warnings.push({ text: `The last ${planned.unused} frames are not used. Move the start, or set `
       + 'fewer frames per second to cover more.' });
   }
-  return notices;
+  return warnings;
 }
 
 async function submit(onSent) {

@@ -21,9 +21,10 @@ from errors import (
     WorkerCrashed,
     from_os_error,
 )
-from executors.base import Executor, JobFailed, Result, Task, WorkerLost
-from job import durable
+from executors.base import Executor
+from job import failpoint
 from job.state import Job, JobStatus
+from job.task import JobFailed, Result, Task, WorkerLost
 from job_store import JobStore
 from worker.estimates import Estimates
 
@@ -53,7 +54,7 @@ class Attempts:
     def task(self, job: Job) -> Task:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
-        folder = self._store.folder.of(job.job_id)
+        folder = self._store.folder.job_dir(job.job_id)
         return job.options.task(job.job_id, job.attempts, folder, job.input.container)
 
     def steps(self, job_id: str, cancelled: threading.Event) -> Steps:
@@ -69,12 +70,12 @@ class Attempts:
         except OSError as exc:
             self._wait_for_disk(exc)
             return True
-        durable.reach("run:started")
+        failpoint.reach("run:started")
         log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
         began = time.monotonic()
         try:
             result = yield from self._run(job, cancelled)
-            durable.reach("run:done")
+            failpoint.reach("run:done")
             if cancelled.is_set():
                 raise Cancelled  # asked for before the end: the promise counts more than the work
             self._finish(job, result, time.monotonic() - began)
@@ -110,8 +111,8 @@ class Attempts:
     # --- how an attempt ends
 
     def _finish(self, job: Job, result: Result, took_s: float) -> None:
-        self._store.promote(job.job_id, job.attempts, result)
-        durable.reach("finish:promoted")
+        self._store.publish_outputs(job.job_id, job.attempts, result)
+        failpoint.reach("finish:published")
         self.record(job.job_id, partial(self._store.finish, job.job_id, result))
         self.estimates.learn(job.options.mode, took_s)
         log.info(
@@ -129,11 +130,11 @@ class Attempts:
             self.record(job_id, partial(self._store.cancel, job_id))
             log.info("cancelled: %s", reason)
         elif self._stopping.is_set():
-            self.record(job_id, partial(self._store.give_back, job_id, counted=False), last=False)
+            self.record(job_id, partial(self._store.requeue, job_id, counted=False), last=False)
             log.info("given back: the server is stopping")
         elif attempts < MAX_ATTEMPTS:
             log.error("attempt %d lost: %s", attempts, reason)
-            self.record(job_id, partial(self._store.give_back, job_id, counted=True), last=False)
+            self.record(job_id, partial(self._store.requeue, job_id, counted=True), last=False)
             return True
         else:
             log.error("attempt %d lost, the last: %s", attempts, reason)

@@ -25,11 +25,11 @@ from errors import (
     VideoUnreadable,
     from_os_error,
 )
-from executors.base import Progress
 from intake.inspect import inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
 from job.state import InputFacts, Job, JobStatus
+from job.task import Progress
 from job_store import JobStore
 from logs import bound_to_job
 from settings import Settings
@@ -81,7 +81,7 @@ class Fetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str, reserved: bool) -> None:
-        part = self._store.folder.of(job_id) / "input.part"
+        part = self._store.folder.job_dir(job_id) / "input.part"
         submitted = False
         try:
             with bound_to_job(job_id):

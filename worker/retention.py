@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from errors import ServiceError
 from job.state import utc_now
-from job_store import Entry, JobStore
+from job_store import JobStore, JobSummary
 from settings import GB, Settings
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Retention:
             self._off = timedelta()
         return not self._off
 
-    def _due(self, now: datetime) -> list[Entry]:
+    def _due(self, now: datetime) -> list[JobSummary]:
         oldest_first = sorted(self._store.ended(), key=lambda entry: entry.finished_at)
         due = []
         if self._settings.job_ttl_hours:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 import api.events
-from executors.base import Progress, Task, UnderWay
+from executors.base import UnderWay
+from job.task import Progress, Task
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
@@ -153,7 +154,7 @@ def test_streams_and_long_polls_do_not_hold_a_stop_up(
             stream = events(response)
             next(stream)
             began = time.monotonic()
-            server.service.drain()
+            server.state.drain()
             list(stream)
         helper.join(60)
         assert time.monotonic() - began < 20 and statuses == ["running"]
@@ -165,7 +166,7 @@ def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.C
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             next(events(response))
     ended(client, job_id)
-    wait_until(lambda: not quick.service.watching._watchers)
+    wait_until(lambda: not quick.state.changes._watchers)
 
 
 def test_an_unknown_job_has_no_events(client: httpx.Client) -> None:

@@ -100,7 +100,7 @@ def test_an_unknown_job_is_404(client: httpx.Client, job_id: str) -> None:
 def test_an_expired_job_is_410(client: httpx.Client, quick: ThreadServer) -> None:
     job_id = submit(client)
     ended(client, job_id)
-    quick.service.store.expire(job_id)
+    quick.state.store.expire(job_id)
     refused(client.get(f"/jobs/{job_id}"), 410, "job_expired")
     refused(client.get(f"/outputs/{job_id}/mesh_000.glb"), 410, "job_expired")
 
@@ -142,7 +142,7 @@ def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> No
         finished_at: list[float] = []
 
         def let_it_finish() -> None:
-            wait_until(lambda: job_id in server.service.watching._watchers)
+            wait_until(lambda: job_id in server.state.changes._watchers)
             finished_at.append(time.monotonic())
             gate.permission.set()
 
@@ -177,9 +177,9 @@ def _wake(server: ThreadServer, job_id: str) -> float:
 
     helper = threading.Thread(target=wait_for_it)
     helper.start()
-    wait_until(lambda: job_id in server.service.watching._watchers)
+    wait_until(lambda: job_id in server.state.changes._watchers)
     changed = time.monotonic()
-    server.service.worker.cancel(job_id)
+    server.state.worker.cancel(job_id)
     helper.join(60)
     return answered[0] - changed
 
@@ -207,7 +207,7 @@ def test_waiting_for_a_job_that_is_deleted_is_404(serve: Serve, gate: WaitsForPe
 
         helper = threading.Thread(target=wait_for_it)
         helper.start()
-        wait_until(lambda: job_id in server.service.watching._watchers)
+        wait_until(lambda: job_id in server.state.changes._watchers)
         assert client.delete(f"/jobs/{job_id}").status_code == 200
         helper.join(60)
     # it may see the cancelled job for a moment before that is gone
@@ -322,7 +322,7 @@ def test_jobs_survive_a_restart(tmp_path_factory: pytest.TempPathFactory) -> Non
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
     with thread_server(jobs_dir, FinishesAtOnce()) as server:
-        assert isinstance(server.service.settings, Settings)
+        assert isinstance(server.state.settings, Settings)
         with httpx.Client(base_url=server.url, timeout=30) as client:
             for job_id in ids:
                 assert ended(client, job_id)["status"] == "finished"

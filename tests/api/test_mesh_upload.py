@@ -42,7 +42,7 @@ def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Setti
         assert httpx.get(f"{server.url}/info", timeout=60).json()["features"]["mesh_input"] is True
         first = post(server.url, GLB)
         assert first.status_code == 202, first.text
-        store = server.service.store
+        store = server.state.store
         job_id = first.json()["job_id"]
         wait_until(lambda: store.get(job_id).status is JobStatus.FINISHED)
         again = httpx.post(f"{server.url}/jobs/{job_id}/retry", json={"seed": 7}, timeout=60)
@@ -61,7 +61,7 @@ def test_what_is_no_glb_is_refused_and_not_kept(
     with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
         refused = post(server.url, mesh)
         assert refused.status_code == 422 and refused.json()["code"] == "invalid_parameter"
-        assert list(server.service.store.folder.staging.iterdir()) == []
+        assert list(server.state.store.folder.staging.iterdir()) == []
 
 
 def test_a_mesh_has_a_limit_of_its_own(tmp_path: Path, actionmesh: Settings) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.base import Progress, Task, UnderWay
+from executors.base import UnderWay
+from job.task import Progress, Task
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
@@ -169,7 +170,7 @@ class ShowsItsAnchor(WaitsForPermission):
         """Says so in its progress, as job_runner does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
-        yield Progress("shape", 1, 1, 0.4, "The shape is there", preview_mesh=True)
+        yield Progress("shape", 1, 1, 0.4, "The shape is there", has_anchor=True)
         self.started.set()
         while not self.permission.is_set():
             yield None
@@ -216,7 +217,7 @@ def test_a_failed_job_has_no_files(serve: Serve) -> None:
 def test_a_download_outlives_its_job(quick: ThreadServer, client: httpx.Client) -> None:
     job_id = ended(client, submit(client))["job_id"]
     with client.stream("GET", f"/outputs/{job_id}/{NAME}") as response:
-        quick.service.worker.delete(job_id)
+        quick.state.worker.delete(job_id)
         assert response.read() == CONTENT
 
 

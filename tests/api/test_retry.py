@@ -104,7 +104,7 @@ def keyed(client: httpx.Client, key: str, **fields: str) -> httpx.Response:
 
 
 def jobs_of(server: ThreadServer) -> int:
-    return len(server.service.store.ended()) + len(server.service.store.live())
+    return len(server.state.store.ended()) + len(server.state.store.live())
 
 
 def test_the_same_request_again_is_the_same_job(serve: Serve) -> None:
@@ -173,7 +173,7 @@ def test_a_request_in_progress_is_409(client: httpx.Client, quick: ThreadServer)
     helper.start()
     try:
         assert head_sent.wait(60)
-        while not quick.service.keys_in_progress:
+        while not quick.state.keys_in_progress:
             pass
         response = keyed(client, "slow")
         refused(response, 409, "idempotency_in_progress")
@@ -182,7 +182,7 @@ def test_a_request_in_progress_is_409(client: httpx.Client, quick: ThreadServer)
         go_on.set()
         helper.join(60)
     assert replies[0].status_code == 202
-    assert quick.service.keys_in_progress == set()
+    assert quick.state.keys_in_progress == set()
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])

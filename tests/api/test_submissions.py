@@ -229,7 +229,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(
         submit(client)
         assert gate.started.wait(60)
         submit(client)
-        assert server.service.worker.queue.ids()
+        assert server.state.worker.queue.ids()
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as peer:
             # the head alone: an answer proves that nobody waited for the body
             head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
@@ -263,7 +263,7 @@ def test_a_disk_without_room_refuses(serve: Serve) -> None:
 def test_a_draining_server_takes_no_jobs(serve: Serve) -> None:
     server = serve()
     with httpx.Client(base_url=server.url, timeout=60) as client:
-        server.service.drain()
+        server.state.drain()
         response = send(client)
         refused(response, 503, "draining")
         assert int(response.headers["retry-after"]) >= 1
@@ -302,7 +302,7 @@ def test_a_video_url_job_waits_for_its_video(serve: Serve, gate: WaitsForPermiss
         assert "secret" not in json.dumps(body)
         assert body["options"]["video_url"] == "https://nowhere.invalid/clip.mp4"
         # its place in the queue is free again
-        assert server.service.worker.queue.ids() == []
+        assert server.state.worker.queue.ids() == []
 
 
 def test_video_urls_can_be_switched_off(serve: Serve) -> None:

@@ -111,7 +111,7 @@ def test_a_download_goes_on_if_its_cancel_cannot_be_written(
 ) -> None:
     job_id = submitted(client, host)
     assert host.asked.wait(60)
-    record = server.service.store.folder.record(job_id)
+    record = server.state.store.folder.record_path(job_id)
     aside = record.with_name("aside")
     os.rename(record, aside)
     record.mkdir()  # nothing can be put in its place

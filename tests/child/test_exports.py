@@ -1,4 +1,4 @@
-"""The extras of a job: made where they can be, a notice where they cannot, never a failed job.
+"""The extras of a job: made where they can be, a warning where they cannot, never a failed job.
 
 Real meshes, the real child; Blender is played by executables that end as Blender may end.
 """
@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 
 from child import exports
+from child.pipelines import build_pipeline
 from child.recipe import Recipe
 from errors import Cancelled
-from executors.base import Progress, Result, Task, run_to_end
+from executors.base import run_to_end
 from executors.local import ChildOptions, LocalExecutor
+from job.task import Progress, Result, Task
 from meshes.encoding import PreviewFailed
-from pipeline import Gpu, build_pipeline
+from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
@@ -63,7 +65,7 @@ def hanging_blender(tmp_path: Path) -> Path:
 
 
 def run(task: Task) -> tuple[Result, set[str], set[str]]:
-    """The recipe in this process: its result, the names of its files, the codes of its notices."""
+    """The recipe in this process: its result, the names of its files, the codes of its warnings."""
     recipe = Recipe(
         build_pipeline("tests.pipelines:Specks"), lambda *_, **__: None, threading.Event()
     )
@@ -74,13 +76,13 @@ def _facts(result: Result) -> tuple[Result, set[str], set[str]]:
     return (
         result,
         {file.name for file in result.files},
-        {notice["code"] for notice in result.notices},
+        {warning["code"] for warning in result.warnings},
     )
 
 
 def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
-    result, names, notices = run(replace(task, formats=("npz",)))
-    assert names >= PROMISED | {"animated_mesh.npz"} and not notices
+    result, names, warnings = run(replace(task, formats=("npz",)))
+    assert names >= PROMISED | {"animated_mesh.npz"} and not warnings
     with np.load(task.workspace / "animated_mesh.npz") as arrays:
         assert arrays["vertices"].shape == (16, result.mesh["vertices"], 3)
         assert float(arrays["fps"]) == result.mesh["fps"]
@@ -88,14 +90,14 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
 def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
-    _, names, notices = run(replace(task, formats=("usdz", "npz")))
-    assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not notices
+    _, names, warnings = run(replace(task, formats=("usdz", "npz")))
+    assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
 def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
-    _, names, notices = run(replace(task, formats=("usdz",)))
-    assert names >= PROMISED and "animated_mesh.usdz" not in names and notices == {"usdz_failed"}
+    _, names, warnings = run(replace(task, formats=("usdz",)))
+    assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
 
 @pytest.mark.parametrize(
@@ -111,11 +113,11 @@ def test_blender_costs_its_own_files_only(
     task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLENDER_PATH", blender)
-    result, names, notices = run(replace(task, blender_export=True))
-    assert names >= PROMISED and notices == {code}
+    result, names, warnings = run(replace(task, blender_export=True))
+    assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
-    (notice,) = result.notices
-    assert "/" not in notice["message"]
+    (warning,) = result.warnings
+    assert "/" not in warning["message"]
 
 
 def test_a_cancel_during_blender_is_answered_and_ends_it(
@@ -159,8 +161,8 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
         result = run_to_end(executor, task, lambda _: None, threading.Event())
     finally:
         executor.close()
-    _, names, notices = _facts(result)
-    assert names >= PROMISED - {"preview.mp4"} and notices == {"preview_unavailable"}
+    _, names, warnings = _facts(result)
+    assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
 
 def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
@@ -176,8 +178,8 @@ def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
             raise PreviewFailed("the GPU could not draw the preview")
 
     monkeypatch.setattr(exports, "renderer_on_gpu", lambda: Fails)
-    _, names, notices = run(task)
-    assert asked and names >= PROMISED and not notices
+    _, names, warnings = run(task)
+    assert asked and names >= PROMISED and not warnings
 
 
 @pytest.mark.parametrize("gpu", [None, Gpu("small", 12.0, 0.5), Gpu("a large one", 80.0, 60.0)])
@@ -220,6 +222,6 @@ def test_the_real_blender_adds_its_files(task: Task, monkeypatch: pytest.MonkeyP
     if not blender:
         pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
     monkeypatch.setenv("BLENDER_PATH", blender)
-    _, names, notices = run(replace(task, blender_export=True))
+    _, names, warnings = run(replace(task, blender_export=True))
     assert names >= PROMISED | {"animated_mesh.fbx"}
-    assert ("animated_mesh.abc" in names) != (notices == {"alembic_unavailable"})
+    assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

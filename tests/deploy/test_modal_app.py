@@ -30,7 +30,7 @@ print(json.dumps({
     "app": ours.app.name,
     "kept_out": [name for name in names if sent(Path(name))],
     "routes": sorted(app.openapi()["paths"]),
-    "key_needed": app.state.service.settings.require_auth,
+    "key_needed": app.state.app_state.settings.require_auth,
 }))
 """
 

@@ -77,7 +77,7 @@ def _job_with_big_file(jobs_dir: Path) -> str:
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1, size)
-    store.promote(job_id, 1, result(size))
+    store.publish_outputs(job_id, 1, result(size))
     store.finish(job_id, result(size))
     store.close()
     return job_id

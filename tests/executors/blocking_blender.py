@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 
-class HeldUp:
-    """`program` goes where BLENDER_PATH points; after `release` it makes nothing: a mere notice."""
+class BlockingBlender:
+    """For BLENDER_PATH: `program` waits until `release`, then makes nothing (a mere warning)."""
 
     def __init__(self, folder: Path) -> None:
         self._began, self._go_on = folder / "blender-began", folder / "blender-go-on"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from errors import Cancelled
-from executors.base import Executor, JobFailed, Progress, Result, Task, WorkerLost, run_to_end
+from executors.base import Executor, run_to_end
+from job.task import JobFailed, Progress, Result, Task, WorkerLost
 
 
 class ExecutorConformance:
@@ -50,16 +51,16 @@ class ExecutorConformance:
             assert (task.workspace / file.name).stat().st_size == file.bytes
         assert result.mesh["timesteps"] == 16
         assert {"extracting", "shape", "motion", "exporting", "rendering"} <= set(result.timings)
-        assert result.notices == ({"code": "tests", "message": "This is a box."},)
+        assert result.warnings == ({"code": "tests", "message": "This is a box."},)
         fractions = [progress.fraction for progress in seen]
         assert fractions == sorted(fractions) and fractions[-1] <= 1.0
-        assert seen[-1].preview_mesh
+        assert seen[-1].has_anchor
 
     def test_one_executor_runs_many_tasks(self, task: Task) -> None:
         executor = self.executor("Bends")
         try:
             for attempt in (1, 2):
-                again = Task.from_record({**task.as_record(), "attempt": attempt})
+                again = Task.from_dict({**task.to_dict(), "attempt": attempt})
                 result = run_to_end(executor, again, lambda _: None, threading.Event())
                 assert result.mesh["timesteps"] == 16
         finally:
@@ -94,7 +95,7 @@ class ExecutorConformance:
         try:
             with pytest.raises(WorkerLost):
                 run_to_end(executor, task, lambda _: None, threading.Event())
-            again = Task.from_record({**task.as_record(), "attempt": 2})
+            again = Task.from_dict({**task.to_dict(), "attempt": 2})
             assert run_to_end(executor, again, lambda _: None, threading.Event()).files
         finally:
             executor.close()

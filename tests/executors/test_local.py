@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from errors import Cancelled
-from executors.base import Executor, JobFailed, Progress, Task, WorkerLost, run_to_end
+from executors.base import Executor, run_to_end
 from executors.local import ChildOptions, LocalExecutor
+from job.task import JobFailed, Progress, Task, WorkerLost
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
 
@@ -51,7 +52,7 @@ class TestLocalExecutor(ExecutorConformance):
         try:
             run_to_end(executor, task, lambda _: None, threading.Event())
             first = executor.maker.child
-            again = Task.from_record({**task.as_record(), "attempt": 2})
+            again = Task.from_dict({**task.to_dict(), "attempt": 2})
             run_to_end(executor, again, lambda _: None, threading.Event())
             assert executor.maker.child is first
         finally:
@@ -132,7 +133,7 @@ class TestLocalExecutor(ExecutorConformance):
             time.sleep(0.3)
             executor.wait(0.0)
             assert executor.is_resting and not _alive(pid)
-            again = Task.from_record({**task.as_record(), "attempt": 2})
+            again = Task.from_dict({**task.to_dict(), "attempt": 2})
             assert run_to_end(executor, again, lambda _: None, threading.Event()).files
         finally:
             executor.close()
@@ -162,7 +163,7 @@ class TestLocalExecutor(ExecutorConformance):
             run_to_end(local_, task, lambda _: None, threading.Event())
         before = descriptors()
         for attempt in (2, 3, 4):
-            again = Task.from_record({**task.as_record(), "attempt": attempt})
+            again = Task.from_dict({**task.to_dict(), "attempt": attempt})
             with pytest.raises(WorkerLost):
                 run_to_end(local_, again, lambda _: None, threading.Event())
         local_.close()

@@ -19,12 +19,13 @@ import pytest
 from benchmarks.pace import slowness
 from client import Client
 from examples.ray_cluster import LocalCluster, local_cluster
-from executors.base import Executor, Progress, Result, Task, WorkerLost, run_to_end
+from executors.base import Executor, run_to_end
 from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
 from executors.ray_slot import Seat
 from job.state import JobStatus
+from job.task import Progress, Result, Task, WorkerLost
 from job_store import JobStore
 from tests.executors.conformance import ExecutorConformance
 from tests.job_factory import accept
@@ -101,7 +102,7 @@ def task(tmp_path: Path, clip_16: Path) -> Task:
 
 
 def again(task: Task) -> Task:
-    return Task.from_record({**task.as_record(), "attempt": task.attempt + 1})
+    return Task.from_dict({**task.to_dict(), "attempt": task.attempt + 1})
 
 
 def _ready(executor: RayExecutor) -> list[Seat]:

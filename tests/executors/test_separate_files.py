@@ -19,10 +19,11 @@ import httpx
 import pytest
 
 from errors import Cancelled
-from executors.base import Executor, JobFailed, Progress, Task, WorkerLost, run_to_end
+from executors.base import Executor, run_to_end
 from executors.local import ChildOptions, LocalExecutor
+from job.task import JobFailed, Progress, Task, WorkerLost
 from tests.api.bodies import ended, frames_zip, send, submit
-from tests.executors.blocking_blender import HeldUp
+from tests.executors.blocking_blender import BlockingBlender
 from tests.executors.conformance import ExecutorConformance
 from tests.executors.test_local import load
 from tests.servers import ROOT, thread_server
@@ -60,8 +61,8 @@ def task(tmp_path: Path) -> Task:
 
 
 @pytest.fixture
-def held_up(tmp_path: Path) -> HeldUp:
-    return HeldUp(tmp_path)
+def blocking_blender(tmp_path: Path) -> BlockingBlender:
+    return BlockingBlender(tmp_path)
 
 
 # --- one attempt at a time
@@ -76,7 +77,7 @@ def test_an_attempt_whose_meshes_are_there_never_asks_the_maker(task: Task) -> N
         second = run_to_end(executor, replace(task, attempt=2), seen.append, threading.Event())
     finally:
         executor.close()
-    assert (second.mesh, second.notices) == (first.mesh, first.notices)
+    assert (second.mesh, second.warnings) == (first.mesh, first.warnings)
     assert set(second.timings) == set(first.timings)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions) and fractions[0] > 0.6
@@ -99,9 +100,9 @@ def test_meshes_that_cannot_be_read_are_made_anew(task: Task) -> None:
     ("end", "error"), [("cancel", Cancelled), ("close", WorkerLost), ("kill", WorkerLost)]
 )
 def test_what_ends_the_writing_leaves_the_maker_alone(
-    task: Task, held_up: HeldUp, end: str, error: type[Exception]
+    task: Task, blocking_blender: BlockingBlender, end: str, error: type[Exception]
 ) -> None:
-    executor, cancelled = separate("Specks", blender=held_up.program), threading.Event()
+    executor, cancelled = separate("Specks", blender=blocking_blender.program), threading.Event()
     assert executor.writer is not None
     ends: dict[str, Callable[[], None]] = {
         "cancel": cancelled.set,
@@ -110,7 +111,7 @@ def test_what_ends_the_writing_leaves_the_maker_alone(
     }
 
     def note(progress: Progress) -> None:
-        if held_up.count() and not told:
+        if blocking_blender.count() and not told:
             told.append(progress)
             ends[end]()
 
@@ -121,7 +122,7 @@ def test_what_ends_the_writing_leaves_the_maker_alone(
         with pytest.raises(error):
             run_to_end(executor, task, note, cancelled)
         assert told and maker is not None and maker.is_alive and executor.has_room
-        wait_until(lambda: not held_up.is_running())
+        wait_until(lambda: not blocking_blender.is_running())
     finally:
         executor.close()
 
@@ -139,13 +140,15 @@ def test_a_clip_that_cannot_be_read_ahead_fails_in_its_own_turn(task: Task) -> N
         executor.close()
 
 
-def test_the_deadline_holds_for_the_writing_too(task: Task, held_up: HeldUp) -> None:
-    executor = separate("Specks", job_timeout_s=10.0, blender=held_up.program)
+def test_the_deadline_holds_for_the_writing_too(
+    task: Task, blocking_blender: BlockingBlender
+) -> None:
+    executor = separate("Specks", job_timeout_s=10.0, blender=blocking_blender.program)
     try:
         load(executor)
         with pytest.raises(JobFailed, match="timed_out"):
             run_to_end(executor, task, lambda _: None, threading.Event())
-        assert held_up.count() == 1 and executor.is_ready
+        assert blocking_blender.count() == 1 and executor.is_ready
     finally:
         executor.close()
 
@@ -182,10 +185,10 @@ def test_the_writer_loads_no_pipeline_and_no_torch(task: Task) -> None:
         "from job_runner import Recipe\n"
         "recipe = Recipe(None, lambda *_, **__: None, threading.Event())\n"
         "recipe.load()\n"
-        "assert recipe.write(Task.from_record(json.loads(sys.argv[1]))).files\n"
+        "assert recipe.write(Task.from_dict(json.loads(sys.argv[1]))).files\n"
         "print(*sys.modules)"
     )
-    record = replace(task, attempt=2).as_record()
+    record = replace(task, attempt=2).to_dict()
     loaded = subprocess.run(
         [sys.executable, "-c", code, json.dumps(record)],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -203,25 +206,27 @@ def pipeline() -> str:
 
 
 @pytest.fixture
-def executor(held_up: HeldUp, pipeline: str) -> LocalExecutor:
-    return separate(pipeline, blender=held_up.program)
+def executor(blocking_blender: BlockingBlender, pipeline: str) -> LocalExecutor:
+    return separate(pipeline, blender=blocking_blender.program)
 
 
 @pytest.fixture
-def client(tmp_path: Path, executor: LocalExecutor, held_up: HeldUp) -> Iterator[httpx.Client]:
+def client(
+    tmp_path: Path, executor: LocalExecutor, blocking_blender: BlockingBlender
+) -> Iterator[httpx.Client]:
     with (
         thread_server(tmp_path / "jobs", executor) as server,
         httpx.Client(base_url=server.url, timeout=60) as made,
     ):
         yield made
-        held_up.release()
+        blocking_blender.release()
 
 
 @pytest.mark.parametrize("pipeline", ["StampsItsBeginningSlowly"])
 def test_the_next_job_begins_while_the_files_of_the_last_are_written(
     client: httpx.Client,
     tmp_path: Path,
-    held_up: HeldUp,
+    blocking_blender: BlockingBlender,
     record_property: Callable[[str, object], None],
 ) -> None:
     """The clip takes longer to decode than the gap may be: it is read while the GPU is busy."""
@@ -236,23 +241,23 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
     assert gap_s <= 0.5
     # of jobs that are made one is written and one may wait; the next keeps its place
     wait_until(lambda: (tmp_path / "jobs" / second / "checkpoint").exists(), 30.0)
-    wait_until(held_up.count, 30.0)
-    assert (held_up.count(), status(client, second)) == (1, "running")
+    wait_until(blocking_blender.count, 30.0)
+    assert (blocking_blender.count(), status(client, second)) == (1, "running")
     assert status(client, third) == "queued"
-    held_up.release()
+    blocking_blender.release()
     for job_id in (first, second, third):
         assert ended(client, job_id)["status"] == "finished"
 
 
 def test_a_killed_writer_costs_no_meshes_and_not_the_other_job(
-    client: httpx.Client, executor: LocalExecutor, tmp_path: Path, held_up: HeldUp
+    client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
-    wait_until(lambda: held_up.count() and stamps(tmp_path, second), 30.0)
+    wait_until(lambda: blocking_blender.count() and stamps(tmp_path, second), 30.0)
     assert executor.writer is not None and executor.writer.child is not None
     maker = executor.maker.child
     os.kill(executor.writer.child.pid, signal.SIGKILL)
-    held_up.release()
+    blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"
     assert attempts(client, first) == 2 and attempts(client, second) == 1
     assert len(stamps(tmp_path, first)) == len(stamps(tmp_path, second)) == 1
@@ -260,14 +265,14 @@ def test_a_killed_writer_costs_no_meshes_and_not_the_other_job(
 
 
 def test_a_killed_maker_costs_its_own_job_an_attempt_and_not_the_files(
-    client: httpx.Client, executor: LocalExecutor, tmp_path: Path, held_up: HeldUp
+    client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     wait_until(lambda: stamps(tmp_path, second), 30.0)
     assert executor.maker.child is not None
     os.kill(executor.maker.child.pid, signal.SIGKILL)
-    wait_until(held_up.count, 30.0)
-    held_up.release()
+    wait_until(blocking_blender.count, 30.0)
+    blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"
     assert attempts(client, first) == 1 and attempts(client, second) == 2
 
@@ -275,11 +280,11 @@ def test_a_killed_maker_costs_its_own_job_an_attempt_and_not_the_files(
 @pytest.mark.parametrize("whose", ["written", "waiting"])
 @pytest.mark.parametrize("how", ["cancel", "delete"])
 def test_a_job_whose_meshes_are_made_can_be_ended(
-    client: httpx.Client, tmp_path: Path, held_up: HeldUp, whose: str, how: str
+    client: httpx.Client, tmp_path: Path, blocking_blender: BlockingBlender, whose: str, how: str
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     waits = tmp_path / "jobs" / second / "checkpoint"
-    wait_until(lambda: held_up.count() and waits.exists(), 30.0)
+    wait_until(lambda: blocking_blender.count() and waits.exists(), 30.0)
     doomed, other = (first, second) if whose == "written" else (second, first)
     if how == "cancel":
         client.post(f"/jobs/{doomed}/cancel").raise_for_status()
@@ -287,8 +292,8 @@ def test_a_job_whose_meshes_are_made_can_be_ended(
     else:
         client.delete(f"/jobs/{doomed}").raise_for_status()
     if whose == "written":
-        wait_until(lambda: not held_up.is_running())
-    held_up.release()
+        wait_until(lambda: not blocking_blender.is_running())
+    blocking_blender.release()
     assert ended(client, other)["status"] == "finished"
     assert attempts(client, other) == 1
 

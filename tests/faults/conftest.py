@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.process_pool import ForkedServer, Nursery
+from tests.faults.process_pool import ForkedServer, ProcessPool
 from tests.faults.processes import adopt_orphans
 from tests.faults.server import SPECKS, Server
 from tests.video.clips import numbered
@@ -47,20 +47,20 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def process_pool() -> Iterator[ProcessPool]:
     """Forks servers."""
-    made = Nursery()
+    made = ProcessPool()
     yield made
     made.close()
 
 
 @pytest.fixture
-def fork_server(tmp_path: Path, nursery: Nursery) -> Iterator[MakeServer]:
+def fork_server(tmp_path: Path, process_pool: ProcessPool) -> Iterator[MakeServer]:
     """As `make_server`, but quicker to start: for tests that start it more than once."""
     made: list[Server] = []
 
     def make(pipeline: str = SPECKS, **settings: Any) -> Server:
-        made.append(ForkedServer(nursery, tmp_path, pipeline, **settings))
+        made.append(ForkedServer(process_pool, tmp_path, pipeline, **settings))
         return made[-1]
 
     with adopt_orphans():

@@ -22,7 +22,7 @@ def records(jobs_dir: Path) -> dict[str, Job]:
     found = {}
     for folder in _job_folders(jobs_dir):
         try:
-            found[folder.name] = Job.from_record(json.loads((folder / "job.json").read_bytes()))
+            found[folder.name] = Job.from_dict(json.loads((folder / "job.json").read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

@@ -1,6 +1,6 @@
 """Servers without the second that Python needs to import them: forked from a process that has.
 
-`Nursery` runs `python -m tests.faults.nursery` and asks it for servers; each is `main.main()` in a
+`ProcessPool` runs `python -m tests.faults.process_pool` and asks it for servers: `main.main()` in a
 fresh process with an environment of its own. For tests and tortures that start many.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from tests.faults.server import ROOT, SPECKS, Server
 
 
-class Nursery:
+class ProcessPool:
     """The process that forks. One question at a time."""
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class Nursery:
 
 
 class ForkedServer(Server):
-    """A Server that a nursery starts."""
+    """A Server that a process_pool starts."""
 
     def __init__(
-        self, nursery: Nursery, folder: Path, pipeline: str = SPECKS, **settings: object
+        self, process_pool: ProcessPool, folder: Path, pipeline: str = SPECKS, **settings: object
     ) -> None:
         super().__init__(folder, pipeline, **settings)
-        self._nursery = nursery
+        self._nursery = process_pool
         self._exit_code: int | None = None
 
     def _launch(self, environment: dict[str, str]) -> None:

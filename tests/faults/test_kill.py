@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("accept:committed", "report:motion", "promote:renamed", "change:finished")
+QUICK = ("accept:committed", "report:motion", "publish:renamed", "change:finished")
 # `write:<file>:before_rename#n` is the n-th write in the life of that server
 SLOW = (
     "write:.sequence:before_rename", "accept:input_synced", "accept:staged",
@@ -29,7 +29,7 @@ SLOW = (
     "write:job.json:before_rename#3",
     "change:running", "changed:running", "run:started",
     "report:extracting", "report:shape", "report:exporting", "report:rendering", "run:done",
-    "write:result.json:before_rename", "promote:recorded", "finish:promoted", "changed:finished",
+    "write:result.json:before_rename", "publish:recorded", "finish:published", "changed:finished",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def a_finished_job(jobs_dir: Path) -> str:
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.promote(job_id, 1, result())
+    store.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     return job_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.executors.blocking_blender import HeldUp
+from tests.executors.blocking_blender import BlockingBlender
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
 from tests.waiting import wait_until
@@ -13,8 +13,10 @@ from tests.waiting import wait_until
 def test_killed_while_files_are_written_the_next_server_needs_no_pipeline_for_them(
     make_server: MakeServer, clip: Path, tmp_path: Path
 ) -> None:
-    held_up = HeldUp(tmp_path)
-    server = make_server("tests.pipelines:StampsItsBeginning", BLENDER_PATH=held_up.program)
+    blocking_blender = BlockingBlender(tmp_path)
+    server = make_server(
+        "tests.pipelines:StampsItsBeginning", BLENDER_PATH=blocking_blender.program
+    )
     server.program = ("-m", "tests.faults.separate_files_server")
     server.start()
     first, second = server.submit(clip, blender_export="true"), server.submit(clip)
@@ -23,10 +25,10 @@ def test_killed_while_files_are_written_the_next_server_needs_no_pipeline_for_th
         stamps = tmp_path / f"{job_id}.began"
         return len(stamps.read_text().split()) if stamps.exists() else 0
 
-    wait_until(lambda: held_up.count() and began(second), 30.0)
+    wait_until(lambda: blocking_blender.count() and began(second), 30.0)
     server.kill()
     server.assert_no_orphans()
-    held_up.release()
+    blocking_blender.release()
     server.start()
     for job_id in (first, second):
         server.wait_for(job_id)

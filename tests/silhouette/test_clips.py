@@ -58,7 +58,7 @@ def test_plain_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
     _assert_sound(report, 0.0015)
     assert report.figures.iou_mean >= 0.95
-    assert "low_confidence_segmentation" not in report.notices
+    assert "low_confidence_segmentation" not in report.warnings
     assert report.cpu_s <= 10 * report.slowness
 
 
@@ -67,7 +67,7 @@ def test_busy_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
     _assert_sound(report, 0.015)
     assert report.figures.iou_mean >= 0.70
-    assert "low_confidence_segmentation" in report.notices
+    assert "low_confidence_segmentation" in report.warnings
     assert report.cpu_s <= 14 * report.slowness
 
 

@@ -51,7 +51,7 @@ def test_a_walker_with_alpha_becomes_a_mesh_that_fits(figure: tuple[Frames, np.n
     _assert_sound(mesh)
     assert figures.iou_mean > 0.88
     assert figures.photo < 35
-    assert notes.notices == []
+    assert notes.warnings == []
     assert list(notes.stages) == ["background", "shape", "motion", "decoding"]
     assert len(notes.anchors) == 1
     assert len(notes.anchors[0]) == 1
@@ -69,7 +69,7 @@ def test_a_plain_background_is_seen_through(
     clip = before(frames, masks, plain(128, colour, noise=1.5))
     mesh, notes = _animate(clip)
     assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.85
-    assert "low_confidence_segmentation" not in notes.notices
+    assert "low_confidence_segmentation" not in notes.warnings
 
 
 def test_a_busy_background_is_a_guess_that_says_so() -> None:
@@ -77,7 +77,7 @@ def test_a_busy_background_is_a_guess_that_says_so() -> None:
     clip = before(frames, masks, busy(16, 256, 2.0, seed=5))
     mesh, notes = _animate(clip)
     assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.6
-    assert "low_confidence_segmentation" in notes.notices
+    assert "low_confidence_segmentation" in notes.warnings
 
 
 def test_opaque_alpha_is_no_alpha(short: tuple[Frames, np.ndarray]) -> None:
@@ -132,7 +132,7 @@ def test_a_still_subject_stays_still(figure: tuple[Frames, np.ndarray]) -> None:
 def test_a_border_that_cuts_the_subject_is_noticed() -> None:
     frames, masks = walker(size=1.35)
     _, notes = _animate(with_alpha(frames, masks))
-    assert "subject_touches_border" in notes.notices
+    assert "subject_touches_border" in notes.warnings
 
 
 def test_two_subjects_are_noticed() -> None:
@@ -140,7 +140,7 @@ def test_two_subjects_are_noticed() -> None:
     rgba = np.concatenate([with_alpha(frames, masks)] * 2, axis=2)
     mesh, notes = _animate(rgba)
     _assert_sound(mesh)
-    assert "several_subjects" in notes.notices
+    assert "several_subjects" in notes.warnings
 
 
 _NOISE = np.random.default_rng(1).integers(0, 256, (8, 96, 96, 3)).astype(np.uint8)

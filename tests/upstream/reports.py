@@ -14,7 +14,7 @@ class Recorder:
 
     cancel_in: str = ""
     told: list[tuple[str, int, int]] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     anchors: list[MeshSequence] = field(default_factory=list)
     anchor_after: int = -1
 
@@ -24,10 +24,10 @@ class Recorder:
         if stage == self.cancel_in and sum(1 for seen in self.told if seen[0] == stage) >= 2:
             raise Cancelled
 
-    def notice(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str) -> None:
         """Remember the code."""
         assert message
-        self.notices.append(code)
+        self.warnings.append(code)
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Remember the mesh and when it came."""

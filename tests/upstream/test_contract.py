@@ -108,7 +108,7 @@ def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeli
     pipeline._engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
     report = Recorder()
     assert len(pipeline.animate(tiny.clip_of(16), "default", 1, report)) == 16
-    assert report.notices == ["low_ram_retry"]
+    assert report.warnings == ["low_ram_retry"]
     assert seen(pipeline)[-1]["split"] is True
     assert seen(pipeline)[-1]["stage_1_steps"] == ACTIONMESH["default"].stage_1_steps
 

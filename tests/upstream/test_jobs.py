@@ -128,7 +128,7 @@ def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipelin
         made = resident.animate(clip, "fast", 8, report)
     finally:
         hook.remove()
-    assert report.notices == ["low_ram_retry"]
+    assert report.warnings == ["low_ram_retry"]
     assert np.array_equal(made.vertices, wanted.vertices)
     # the next job gets the mode it asks for
     assert resident._engine is not None
@@ -198,7 +198,7 @@ def test_weights_that_do_not_fit_the_device_stay_on_the_host(
     monkeypatch.setattr(torch.Tensor, "to", runs_out)
     report = Recorder()
     made = resident.animate(clip, "fast", 3, report)
-    assert report.notices == ["low_ram_retry"]
+    assert report.warnings == ["low_ram_retry"]
     assert engine.hosted
     assert masters == [tensor.data_ptr() for tensor in engine.tensors("motion")]
     assert np.array_equal(made.vertices, wanted.vertices)

@@ -52,11 +52,11 @@ def frames_png(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 def test_frames_come_in_natural_order(suffix: str, tmp_path: Path) -> None:
     made = pictures(tmp_path / suffix, 20, suffix)
     files = {f"run/frame_{index}.{suffix}": made[index] for index in reversed(range(20))}
-    clip, notices = read_clip(zipped(tmp_path / "clip.zip", files), "zip")
+    clip, warnings = read_clip(zipped(tmp_path / "clip.zip", files), "zip")
     assert numbers(clip.frames) == list(clip.source.used) == list(range(16))
     assert clip.frames.shape == (16, 64, 128, 3) and clip.fps == 12
     assert clip.source.fps is None and clip.source.frames == 20
-    assert [notice.code for notice in notices] == ["unused_tail"]
+    assert [warning.code for warning in warnings] == ["unused_tail"]
 
 
 def test_kinds_may_be_mixed_and_names_may_lie(frames_png: list[bytes], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def constant(count: int, rate: float, begin: float = 0.0) -> list[float]:
 
 
 def codes(found: Sampling) -> list[str]:
-    return [notice.code for notice in found.notices]
+    return [warning.code for warning in found.warnings]
 
 
 @given(COUNTS, RATES, LIMITS)

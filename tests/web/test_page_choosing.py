@@ -28,8 +28,8 @@ def test_a_clip_that_is_too_short_is_not_even_sent(
     tab = tab_at(sleepy)
     tab.open()
     tab.choose(make_clip("short.mp4", "testsrc2", 24, 0.4))
-    tab.page.wait_for_selector("#notices li")
-    assert "10 frames; 16 are needed" in tab.page.inner_text("#notices")
+    tab.page.wait_for_selector("#form-warnings li")
+    assert "10 frames; 16 are needed" in tab.page.inner_text("#form-warnings")
     assert tab.page.is_disabled("#submit")
 
 
@@ -40,7 +40,7 @@ def test_start_and_rate_move_the_strip(
     tab.open()
     tab.choose(make_clip("long.mp4", "testsrc2", 30, 6))
     assert "every 3rd frame" in tab.page.inner_text("#strip-text")
-    assert "The last" in tab.page.inner_text("#notices")
+    assert "The last" in tab.page.inner_text("#form-warnings")
     tab.page.fill("#start", "2")
     assert tab.page.inner_text("#span-from") == "2.00 s"
     tab.page.fill("#fps", "15")
@@ -95,8 +95,8 @@ def test_a_zip_of_too_few_pictures_is_not_even_sent(
     tab = tab_at(sleepy)
     tab.open()
     tab.choose(path)
-    tab.page.wait_for_selector("#notices li")
-    assert "9 frames; 16 are needed. Put more" in tab.page.inner_text("#notices")
+    tab.page.wait_for_selector("#form-warnings li")
+    assert "9 frames; 16 are needed. Put more" in tab.page.inner_text("#form-warnings")
     assert tab.page.is_disabled("#submit")
 
 

@@ -66,7 +66,7 @@ def test_both_choose_the_same_frames(server: ProcessServer, tab_at: NewTab) -> N
             continue
         assert tuple(seen["used"]) == ours.used, case
         assert seen["fps"] == pytest.approx(ours.fps, abs=1.1e-4), case
-        has_tail = any(notice.code == "unused_tail" for notice in ours.notices)
+        has_tail = any(warning.code == "unused_tail" for warning in ours.warnings)
         assert (seen["unused"] > 0) == has_tail, case
 
 

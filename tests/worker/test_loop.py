@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
-from executors.base import Executor, Progress, Task, UnderWay
+from executors.base import Executor, UnderWay
 from job.state import Job, JobStatus
+from job.task import Progress, Task
 from job_store import JobStore
 from tests.inline_executors import (
     FindsNoSubject,
@@ -55,7 +56,7 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
     outputs = {path.name for path in store.folder.outputs(job_id).iterdir()}
     assert job.result is not None
     assert {file.name for file in job.result.files} | {"result.json"} == outputs
-    assert {path.name for path in store.folder.of(job_id).iterdir()} == {
+    assert {path.name for path in store.folder.job_dir(job_id).iterdir()} == {
         "input", "job.json", "outputs",
     }  # fmt: skip
 
@@ -73,7 +74,7 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
     assert [task.job_id for task in executor.tasks] == [first, first, second]
     assert store.get(first).attempts == 2
     assert status(store, first) is status(store, second) is JobStatus.FINISHED
-    assert not list(store.folder.of(first).glob("attempt-*"))
+    assert not list(store.folder.job_dir(first).glob("attempt-*"))
 
 
 def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
@@ -91,7 +92,7 @@ def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
     job_id = accept(store).job_id
     for _ in range(MAX_ATTEMPTS):
         store.start(job_id)
-        store.give_back(job_id, counted=True)
+        store.requeue(job_id, counted=True)
     worker = Worker(store, FinishesAtOnce())
     store._live.clear()
     worker._recover()
@@ -101,7 +102,7 @@ def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
 def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
-    shutil.rmtree(store.folder.of(first))
+    shutil.rmtree(store.folder.job_dir(first))
     assert worker.turn(0) and worker.turn(0)
     assert status(store, second) is JobStatus.FINISHED
     with pytest.raises(JobNotFound):
@@ -176,7 +177,7 @@ def test_a_running_job_can_be_deleted(
         store.get(first)
     executor.permission.set()
     wait_until(lambda: status(store, second) is JobStatus.FINISHED)
-    assert worker.is_alive and not store.folder.of(first).exists()
+    assert worker.is_alive and not store.folder.job_dir(first).exists()
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -186,7 +187,7 @@ def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool
     worker.cancel(cancelled)
     worker.turn(0)
     for job_id in (finished, cancelled):
-        assert (store.folder.of(job_id) / "input").exists() is keep
+        assert (store.folder.job_dir(job_id) / "input").exists() is keep
 
 
 def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
@@ -220,9 +221,9 @@ def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
     worker.turn(0)
-    assert (store.folder.of(job_id) / "input").exists()
+    assert (store.folder.job_dir(job_id) / "input").exists()
     Worker(store, FinishesAtOnce(), keep_input=False)._recover()
-    assert not (store.folder.of(job_id) / "input").exists()
+    assert not (store.folder.job_dir(job_id) / "input").exists()
 
 
 def test_places_are_reserved_before_bodies_arrive() -> None:

@@ -54,7 +54,7 @@ def finished(store: JobStore, size: int = 4) -> str:
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1, size)
-    store.promote(job_id, 1, result(size))
+    store.publish_outputs(job_id, 1, result(size))
     store.finish(job_id, result(size))
     return job_id
 
@@ -79,7 +79,7 @@ def test_ended_jobs_expire_after_their_time_and_live_ones_never(
     assert store.get(young) and store.get(queued)
     with pytest.raises(JobExpired):
         store.get(old)
-    assert not store.folder.of(old).exists()
+    assert not store.folder.job_dir(old).exists()
     assert list((store.folder.root / ".trash").iterdir()) == []
 
 

@@ -71,7 +71,7 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "gpu_unavailable"}
     if executor.loading is not None:
         return {"reason": "downloading_weights", "progress": executor.loading}
-    if not executor.is_ready and not executor.is_resting:
+    if not executor.is_ready and not executor.is_unloaded:
         return {"reason": "loading_model"}
     return None
 

@@ -27,13 +27,20 @@ from runpod.serverless.utils import rp_upload
 
 import logs
 from api.options import OPTION_NAMES, check_names, parse_options
-from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
+from errors import (
+    BothInputs,
+    Cancelled,
+    InvalidParameter,
+    MissingInput,
+    ServiceError,
+    WorkerCrashed,
+)
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
 from job.state import JobOptions
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
 
@@ -68,9 +75,13 @@ class Handler:
     def __init__(self, settings: Settings, choice: PipelineChoice) -> None:
         self._settings = settings
         self._choice = choice
-        self._executor = LocalExecutor(
-            ChildOptions(choice.name, settings.job_timeout, log_format=settings.log_format)
+        child = ChildConfig(
+            choice.name,
+            settings.log_format,
+            blender_path=str(settings.blender_path or ""),
+            environment=settings.child_environment(),
         )
+        self._executor = LocalExecutor(ExecutorOptions(child, settings.job_timeout))
         # one thread for good: the child dies with the thread that started it
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
@@ -87,8 +98,6 @@ class Handler:
             result = await self._run(task, _teller(job))
             task = replace(task, attempt=result.extra["attempt"])
             return await asyncio.to_thread(packed, result, task.workspace, request.files)
-        except JobFailed as failure:
-            return _refusal(failure.error)
         except ServiceError as error:
             return _refusal(error)
         finally:
@@ -111,7 +120,7 @@ class Handler:
         return o.task(folder.name, 1, folder, facts.container)
 
     async def _run(self, task: Task, tell: Tell) -> Result:
-        """Raises JobFailed; a job that RunPod cancels is cancelled here too."""
+        """Raises ServiceError; a job that RunPod cancels is cancelled here too."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._thread, self._attempts, task, tell, cancelled)
@@ -129,13 +138,16 @@ class Handler:
             tell({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                again = replace(task, attempt=attempt)
-                result = run_to_end(self._executor, again, report, cancelled)
-                return replace(result, extra={**result.extra, "attempt": attempt})
-            except WorkerLost as lost:
-                reason = str(lost)
-        raise JobFailed(WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}"))
+            again = replace(task, attempt=attempt)
+            outcome = run_to_end(self._executor, again, report, cancelled.is_set)
+            if isinstance(outcome, Result):
+                return replace(outcome, extra={**outcome.extra, "attempt": attempt})
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            if isinstance(outcome, Stopped):
+                raise Cancelled
+            reason = outcome.reason
+        raise WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}")
 
 
 def parse_request(given: object, choice: PipelineChoice) -> Request:

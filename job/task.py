@@ -1,7 +1,7 @@
 """Everything that crosses the boundary to the process that runs a job, as plain frozen data.
 
-Tasks go in, progress and one outcome come out; bulk data lies as files in the job's folder. Each
-type has a JSON form. Who sends what is said in child/main.py and executors/base.py.
+A ChildConfig and Tasks go in, Progress and one Outcome for each task come out; bulk data lies as
+files in the job's folder. Who sends what is said in child/main.py and executors/base.py.
 """
 
 from __future__ import annotations
@@ -118,13 +118,45 @@ class Result:
         )
 
 
-class WorkerLost(Exception):
-    """The process that ran the job is gone; the job may be tried again."""
+@dataclass(frozen=True)
+class Failed:
+    """The job itself failed; trying it again gives the same."""
+
+    error: ServiceError
 
 
-class JobFailed(Exception):
-    """The job itself failed; trying it again gives the same. Carries the reason."""
+@dataclass(frozen=True)
+class Stopped:
+    """It was cancelled."""
 
-    def __init__(self, error: ServiceError) -> None:
-        super().__init__(error.code)
-        self.error = error
+
+@dataclass(frozen=True)
+class Lost:
+    """The process that ran the job is gone without an answer; the job may be tried again."""
+
+    reason: str
+
+
+Outcome = Result | Failed | Stopped | Lost
+Event = Progress | Outcome
+"""What comes back from an executor: any number of Progress, then one Outcome."""
+
+
+@dataclass(frozen=True)
+class ChildConfig:
+    """How a child process is set: its first message.
+
+    Without a name for its `pipeline` it only writes files. `memory_mb` bounds what it may write to
+    (0: nothing does). `environment` is applied before anything else is imported: the settings that
+    the pipeline reads, by the names of their variables.
+    """
+
+    pipeline: str
+    log_format: str = "text"
+    memory_mb: int = 0
+    blender_path: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -17,6 +17,7 @@ from api.app_state import AppState, state_of
 from api.notifier import wait_until
 from api.openapi import CANCELLED, DELETED, JOB, JOB_LIST, answers
 from api.responses import JsonResponse, has_already
+from api.schemas import Cancelled, Deleted, JobList
 from errors import (
     AlreadyFinished,
     InvalidParameter,
@@ -77,10 +78,10 @@ async def list_jobs(
     wanted = _statuses(status)
     before = _cursor(cursor)
 
-    def read() -> dict[str, Any]:
+    def read() -> JobList:
         ids, following = state.store.page(wanted, limit, before)
         shown = [state.view.short(job) for job in _found(state, ids)]
-        return {"jobs": shown, "next_cursor": None if following is None else str(following)}
+        return JobList(jobs=shown, next_cursor=None if following is None else str(following))
 
     return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
 
@@ -96,10 +97,10 @@ async def cancel_job(job_id: str, request: Request) -> Response:
     await state.find(job_id)
     async with state.fetcher.stopped(job_id):
         job = await asyncio.to_thread(state.worker.cancel, job_id)
-    body = {"job_id": job_id, "status": job.status.value}
     if job.status is JobStatus.RUNNING:
-        return JsonResponse({**body, "cancel_requested": True}, 202)
-    return JsonResponse(body)
+        body = Cancelled(job_id=job_id, status="running", cancel_requested=True)
+        return JsonResponse(body, 202)
+    return JsonResponse(Cancelled(job_id=job_id, status=job.status.value))
 
 
 @router.delete(
@@ -114,7 +115,7 @@ async def delete_job(job_id: str, request: Request) -> Response:
     async with state.fetcher.stopped(job_id):
         await asyncio.to_thread(state.worker.delete, job_id)
     state.sweep_soon.set()
-    return JsonResponse({"status": "deleted", "job_id": job_id})
+    return JsonResponse(Deleted(status="deleted", job_id=job_id))
 
 
 # --- waiting and listing

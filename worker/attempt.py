@@ -55,7 +55,7 @@ class Attempts:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
         folder = self._store.folder.job_dir(job.job_id)
-        return job.options.task(job.job_id, job.attempts, folder, job.input.container)
+        return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
 
     def steps(self, job_id: str, cancelled: threading.Event) -> Steps:
         """One attempt at this job. Raises JobNotFound, and what is a bug of ours."""

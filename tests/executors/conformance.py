@@ -15,6 +15,7 @@ import pytest
 from errors import Cancelled
 from executors.base import Executor, run_to_end
 from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from tests.job_factory import OPTIONS
 
 
 class ExecutorConformance:
@@ -30,7 +31,7 @@ class ExecutorConformance:
         folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
         folder.mkdir()
         (folder / "input").write_bytes(clip_16.read_bytes())
-        return Task(folder.name, 1, folder, "mov", "default", 44, max_frames=16)
+        return Task(folder.name, 1, folder, "mov", OPTIONS)
 
     def run(
         self, executor: Executor, task: Task, cancelled: threading.Event | None = None

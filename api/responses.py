@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import SchemaSerializer, core_schema
@@ -36,6 +37,7 @@ def has_already(request: Request, tag: str) -> bool:
     return any(name.strip().removeprefix("W/") in (tag.removeprefix("W/"), "*") for name in named)
 
 
+@lru_cache(1024)  # a job that is polled shows the same times again and again
 def utc(time: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds: 2026-11-22T15:00:00.123Z."""
     if time is None:

@@ -59,11 +59,11 @@ def write_files(
     """
     normals = vertex_normals(meshes)
     _write_glbs(task, meshes, normals, reporter, facts)
-    if "npz" in task.formats:
+    if "npz" in task.options.formats:
         write_npz(meshes, task.workspace / "animated_mesh.npz")
-    if "usdz" in task.formats:
+    if "usdz" in task.options.formats:
         _write_usdz(task, meshes, normals, reporter)
-    if task.blender_export:
+    if task.options.blender_export:
         _write_with_blender(task, meshes, reporter, blender_path)
     _write_videos(task, clip, meshes, normals, reporter)
 

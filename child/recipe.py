@@ -113,7 +113,7 @@ class Recipe:
         self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
     ) -> Result:
         with _full_disks_named():
-            facts = {"pipeline": pipeline, "mode": task.mode, "seed": task.seed}
+            facts = {"pipeline": pipeline, "mode": task.options.mode, "seed": task.options.seed}
             write_files(task, clip, meshes, reporter, facts, self._blender_path)
             return _result(task, clip, meshes, reporter)
 
@@ -123,8 +123,9 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
     try:
         meshes, made = _load_checkpoint(task)
     except ValueError:
-        mesh = task.folder / "mesh.glb" if task.mesh else None
-        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)
+        o = task.options
+        mesh = task.folder / "mesh.glb" if o.mesh else None
+        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
         _remember(made, reporter)
@@ -167,9 +168,9 @@ def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     return read_clip(
         task.folder / "input",
         task.container,
-        start=task.start,
-        fps=task.fps,
-        max_frames=task.max_frames,
+        start=task.options.start,
+        fps=task.options.fps,
+        max_frames=task.options.max_frames,
         on_progress=on_progress,
     )
 

@@ -26,7 +26,7 @@ import runpod
 from runpod.serverless.utils import rp_upload
 
 import logs
-from api.options import OPTION_NAMES, check_names, parse_options
+from api.modes import parse_options
 from errors import (
     BothInputs,
     Cancelled,
@@ -39,7 +39,7 @@ from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
-from job.state import JobOptions
+from job.options import REQUEST_FIELDS, JobOptions, check_names
 from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
@@ -54,7 +54,7 @@ FETCH_S = 300.0
 MAX_ATTEMPTS = 3
 BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
 MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
-OPTIONS = tuple(name for name in OPTION_NAMES if name != "webhook_url")
+OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")
 FIELDS = (*OPTIONS, "video_base64", "files")
 
 Tell = Callable[[dict[str, Any]], None]
@@ -117,7 +117,7 @@ class Handler:
                 allow_private=self._settings.allow_private_urls,
             )
         facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
-        return o.task(folder.name, 1, folder, facts.container)
+        return Task(folder.name, 1, folder, facts.container, o)
 
     async def _run(self, task: Task, tell: Tell) -> Result:
         """Raises ServiceError; a job that RunPod cancels is cancelled here too."""

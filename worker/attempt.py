@@ -39,7 +39,7 @@ class AttemptRecorder:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
         folder = self._store.folder.job_dir(job.job_id)
-        return job.options.task(job.job_id, job.attempts, folder, job.input.container)
+        return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
 
     def start(self, job_id: str) -> Task | None:
         """Count the attempt on disk. None for a job that was ended between the queue and here.

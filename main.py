@@ -77,7 +77,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.app_state = state
-    files = page.kept_files()
+    files = page.page_files()
     app.add_middleware(
         SecurityMiddleware, settings=settings, open_paths=frozenset((*OPEN_PATHS, *files))
     )

@@ -29,7 +29,7 @@ from fastapi.routing import APIRoute
 import logs
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
-from api.app_state import VERSION, AppState
+from api.app_state import AppState
 from api.http_protocol import TimeoutHttpProtocol
 from api.security import SecurityMiddleware
 from executors.base import Executor
@@ -38,7 +38,7 @@ from job.folder import JobsFolderError
 from job.state import Job
 from job_store import JobStore
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
-from settings import Settings, SettingsError
+from settings import VERSION, Settings, SettingsError
 from worker.fetching import Fetcher
 from worker.loop import Worker
 from worker.retention import SWEEP_EVERY_S, Retention

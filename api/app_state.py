@@ -25,9 +25,6 @@ from worker.fetching import Fetcher
 from worker.loop import Worker
 from worker.webhooks import Webhooks
 
-NAME = "actionmesh-worker"
-VERSION = "1.0.0"
-
 
 class AppState:
     """The parts of a running server, for the routes."""

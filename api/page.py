@@ -13,10 +13,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from api.app_state import NAME, VERSION
 from api.openapi import CLIENT, LINKS, answers
 from api.responses import JsonResponse, has_already
 from errors import NotFound
+from settings import NAME, VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "web"

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.app_state import NAME, VERSION, AppState, state_of
+from api.app_state import AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.options import default_mode, is_available
@@ -17,7 +17,7 @@ from api.responses import JsonResponse
 from intake.container import FORMATS
 from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
-from settings import GB
+from settings import GB, NAME, VERSION
 
 router = APIRouter(tags=["status"])
 

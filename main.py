@@ -34,7 +34,7 @@ from api.http_protocol import TimeoutHttpProtocol
 from api.security import SecurityMiddleware
 from executors.base import Executor
 from executors.local import ChildOptions, LocalExecutor
-from job.folder import JobsFolderError
+from job.folder import JobsFolder, JobsFolderError
 from job.state import Job
 from job_store import JobStore
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
@@ -63,9 +63,13 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     if settings.ray_address:
         choice = replace(choice, elsewhere=True)
     executor = executor or _executor(settings, choice)
-    store = JobStore(settings.jobs_dir)
-    worker = Worker(store, executor, max_queue=settings.max_queue, keep_input=settings.keep_input)
-    state = AppState(settings, choice, store, worker, Fetcher(store, worker, settings))
+    folder = JobsFolder(settings.jobs_dir)
+    store = JobStore(folder)
+    worker = Worker(
+        store, folder, executor, max_queue=settings.max_queue, keep_input=settings.keep_input
+    )
+    fetcher = Fetcher(store, folder, worker, settings)
+    state = AppState(settings, choice, store, folder, worker, fetcher)
 
     app = FastAPI(
         title="ActionMesh Worker",
@@ -178,7 +182,7 @@ def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]
 
 async def _keep_house(state: AppState) -> None:
     """Sweep now and then, and soon after a job was deleted."""
-    retention = Retention(state.store, state.settings)
+    retention = Retention(state.store, state.folder, state.settings)
     while True:
         state.sweep_soon.clear()
         try:

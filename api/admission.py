@@ -23,8 +23,8 @@ from errors import (
     from_os_error,
     is_disk_full,
 )
+from job.folder import Staging
 from job.state import InputFacts, Job, JobOptions, JobStatus
-from job_store import Staging
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ async def admission(
             _reserve(state)
         admitted = Admission(state, holds_place=new)
         try:
-            free = await asyncio.to_thread(state.store.folder.free_bytes)
+            free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:

@@ -17,6 +17,7 @@ from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
 from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
+from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
 from pipeline import PipelineChoice
@@ -34,18 +35,20 @@ class AppState:
         settings: Settings,
         choice: PipelineChoice,
         store: JobStore,
+        folder: JobsFolder,
         worker: Worker,
         fetcher: Fetcher,
     ) -> None:
         self.settings = settings
         self.choice = choice
         self.store = store
+        self.folder = folder
         self.worker = worker
         self.fetcher = fetcher
         self.view = JobView(settings, worker)
         self.changes = JobChangeNotifier()
-        self.metrics = Metrics(store)
-        self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
+        self.metrics = Metrics(store, folder)
+        self.webhooks = Webhooks(store, folder, settings, lambda job: self.view.body(job)[0])
         self.draining = False
         self.recovered = asyncio.Event()  # what the last server left is known
         self.sweep_soon = asyncio.Event()

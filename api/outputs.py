@@ -94,7 +94,7 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
 
 def _find(state: AppState, job: Job, name: str) -> Output:
     """Raises JobNotFinished, OutputNotFound."""
-    folder = state.store.folder
+    folder = state.folder
     if job.status is JobStatus.RUNNING and name == ANCHOR:
         if job.progress is not None and job.progress.has_anchor:
             path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / ANCHOR

@@ -64,7 +64,7 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if state.store.folder.free_bytes() < state.settings.min_free_gb * GB:
+    if state.folder.free_bytes() < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     executor = state.worker.executor
     if executor.broken is not None:

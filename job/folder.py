@@ -166,11 +166,11 @@ class JobsFolder:
         with open(descriptor, "rb") as file:
             return file.read()
 
-    def make_staging(self, job_id: str) -> Path:
+    def stage(self, job_id: str) -> Staging:
         """An empty folder for one upload."""
         folder = self.staging / job_id
         folder.mkdir(mode=0o700)
-        return folder
+        return Staging(job_id, folder)
 
     def remove_attempts(self, job_id: str) -> None:
         """Sweep what unfinished attempts left. The checkpoint lies beside them and stays."""
@@ -276,6 +276,20 @@ class JobsFolder:
     def free_bytes(self) -> int:
         """Space left for us on this disk."""
         return shutil.disk_usage(self.root).free
+
+
+class Staging:
+    """A folder in .staging for one upload. `discard` in a finally: harmless after acceptance."""
+
+    def __init__(self, job_id: str, folder: Path) -> None:
+        self.job_id = job_id
+        self.folder = folder
+        self.input = folder / "input"
+        self.mesh = folder / "mesh.glb"
+
+    def discard(self) -> None:
+        """Remove whatever is still staged."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_job_id(text: str) -> bool:

@@ -23,6 +23,7 @@ from errors import (
 )
 from executors.base import Executor
 from job import failpoint
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job.task import JobFailed, Result, Task, WorkerLost
 from job_store import JobStore
@@ -43,10 +44,17 @@ class Attempts:
     """Makes the steps, and writes down how they end; once `stopping` is set, waits for no disk."""
 
     def __init__(
-        self, store: JobStore, executor: Executor, stopping: threading.Event, *, keep_input: bool
+        self,
+        store: JobStore,
+        folder: JobsFolder,
+        executor: Executor,
+        stopping: threading.Event,
+        *,
+        keep_input: bool,
     ) -> None:
         self.estimates = Estimates()
         self._store = store
+        self._folder = folder
         self._executor = executor
         self._stopping = stopping
         self._keep_input = keep_input
@@ -54,7 +62,7 @@ class Attempts:
     def task(self, job: Job) -> Task:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
-        folder = self._store.folder.job_dir(job.job_id)
+        folder = self._folder.job_dir(job.job_id)
         return job.options.task(job.job_id, job.attempts, folder, job.input.container)
 
     def steps(self, job_id: str, cancelled: threading.Event) -> Steps:
@@ -111,7 +119,7 @@ class Attempts:
     # --- how an attempt ends
 
     def _finish(self, job: Job, result: Result, took_s: float) -> None:
-        self._store.publish_outputs(job.job_id, job.attempts, result)
+        self._folder.publish_outputs(job.job_id, job.attempts, result)
         failpoint.reach("finish:published")
         self.record(job.job_id, partial(self._store.finish, job.job_id, result))
         self.estimates.learn(job.options.mode, took_s)
@@ -165,9 +173,9 @@ class Attempts:
         While the disk takes nothing, the queue waits. A server that stops meanwhile leaves the job
         as it stands on disk, for the next one to try.
         """
-        self._store.folder.remove_attempts(job_id)
+        self._folder.remove_attempts(job_id)
         if last:
-            self._store.folder.remove_checkpoint(job_id)
+            self._folder.remove_checkpoint(job_id)
         while True:
             try:
                 write()
@@ -188,4 +196,4 @@ class Attempts:
         """Once a job has ended, its input may not be kept."""
         job = self._store.peek(job_id)
         if job is not None and job.status.is_terminal and not self._keep_input:
-            self._store.folder.remove_input(job_id)
+            self._folder.remove_input(job_id)

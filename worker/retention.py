@@ -13,8 +13,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from errors import ServiceError
+from job.folder import JobsFolder
+from job.index import JobSummary
 from job.state import utc_now
-from job_store import JobStore, JobSummary
+from job_store import JobStore
 from settings import GB, Settings
 
 log = logging.getLogger(__name__)
@@ -33,12 +35,14 @@ class Retention:
     def __init__(
         self,
         store: JobStore,
+        folder: JobsFolder,
         settings: Settings,
         *,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._folder = folder
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
@@ -48,7 +52,7 @@ class Retention:
 
     def sweep(self) -> list[str]:
         """Delete what may go; returns the ids of the jobs that expired."""
-        self._store.folder.empty_trash()
+        self._folder.empty_trash()
         now = self._clock()
         if not self._is_trusted(now):
             return []
@@ -62,8 +66,8 @@ class Retention:
             expired.append(entry.job_id)
         if expired:
             log.info("%d jobs expired", len(expired))
-            self._store.folder.empty_trash()
-        self._store.folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
+            self._folder.empty_trash()
+        self._folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
         return expired
 
     def _is_trusted(self, now: datetime) -> bool:

@@ -21,6 +21,7 @@ import httpx
 
 from errors import JobExpired, JobNotFound, ServiceError
 from intake.url_guard import GuardedTransport, check_url
+from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
 from logs import bound_to_job
@@ -44,12 +45,14 @@ class Webhooks:
     def __init__(
         self,
         store: JobStore,
+        folder: JobsFolder,
         settings: Settings,
         body: Callable[[Job], bytes],
         *,
         retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
     ) -> None:
         self._store = store
+        self._folder = folder
         self._settings = settings
         self._body = body
         self._retry_after_s = retry_after_s
@@ -63,11 +66,11 @@ class Webhooks:
 
     async def resume(self) -> None:
         """After a restart: deliver for the marked jobs that have ended, forget vanished ones."""
-        for job_id in await asyncio.to_thread(self._store.folder.webhook_marks):
+        for job_id in await asyncio.to_thread(self._folder.webhook_marks):
             try:
                 job = await asyncio.to_thread(self._store.get, job_id)
             except (JobNotFound, JobExpired):
-                await asyncio.to_thread(self._store.folder.unmark_webhook, job_id)
+                await asyncio.to_thread(self._folder.unmark_webhook, job_id)
                 continue
             self._begin(job)
 
@@ -98,8 +101,7 @@ class Webhooks:
 
     async def _deliver(self, job: Job) -> None:
         assert job.options.webhook_url
-        folder = self._store.folder
-        if not await asyncio.to_thread(folder.has_webhook_mark, job.job_id):
+        if not await asyncio.to_thread(self._folder.has_webhook_mark, job.job_id):
             return  # delivered already; the job has only been read or deleted since
         with bound_to_job(job.job_id):
             body = self._body(job)
@@ -112,7 +114,7 @@ class Webhooks:
                     break
             else:
                 log.warning("webhook given up after %d tries", len(self._retry_after_s) + 1)
-            await asyncio.to_thread(folder.unmark_webhook, job.job_id)
+            await asyncio.to_thread(self._folder.unmark_webhook, job.job_id)
 
     async def _try(self, job: Job, url: str, body: bytes) -> int | None:
         """The receiver's status; None if there was none."""

@@ -24,6 +24,7 @@ from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
 from executors.ray_slot import Seat
+from job.folder import JobsFolder
 from job.state import JobStatus
 from job.task import Progress, Result, Task, WorkerLost
 from job_store import JobStore
@@ -215,11 +216,11 @@ def test_four_actors_do_almost_four_times_the_work_of_one(
     """The jobs sleep and then find nothing: two cores are too few for four that compute."""
     rates = {}
     for workers, jobs in ((1, 5), (4, 20)):
-        store = JobStore(tmp_path / str(workers))
+        store = JobStore(JobsFolder(tmp_path / str(workers)))
         store.open()
         options = ChildOptions("tests.pipelines:SleepsAndFindsNothing")
         executor = RayExecutor(cluster.address, options, workers)
-        worker = Worker(store, executor)
+        worker = Worker(store, store.folder, executor)
         worker.start()
         wait_until(lambda: len(_ready(executor)) == workers, timeout_s=100)  # noqa: B023
         ids = [accept(store, clip_16.read_bytes()).job_id for _ in range(jobs)]

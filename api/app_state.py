@@ -24,6 +24,7 @@ from pipeline import PipelineChoice
 from settings import GB, Settings
 from worker.fetching import Fetcher
 from worker.loop import Worker
+from worker.retention import Retention
 from worker.webhooks import Webhooks
 
 
@@ -49,6 +50,7 @@ class AppState:
         self.changes = JobChangeNotifier()
         self.metrics = Metrics(store, folder)
         self.webhooks = Webhooks(store, folder, settings, lambda job: self.view.body(job)[0])
+        self.retention = Retention(store, folder, settings)
         self.draining = False
         self.recovered = asyncio.Event()  # what the last server left is known
         self.sweep_soon = asyncio.Event()

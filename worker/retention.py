@@ -7,6 +7,8 @@ hour, in which a wrong clock is noticed or set right.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -69,6 +71,17 @@ class Retention:
             self._folder.empty_trash()
         self._folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
         return expired
+
+    async def run(self, sweep_soon: asyncio.Event) -> None:
+        """Sweep every minute, and soon after `sweep_soon` is set, until cancelled."""
+        while True:
+            sweep_soon.clear()
+            try:
+                await asyncio.to_thread(self.sweep)
+            except OSError:
+                log.exception("the sweep failed; the next one tries again")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(sweep_soon.wait(), SWEEP_EVERY_S)
 
     def _is_trusted(self, now: datetime) -> bool:
         """False after a jump, until it is undone or its time is over."""

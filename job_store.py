@@ -58,21 +58,22 @@ class JobStore:
         self._written_at: dict[str, float] = {}  # live job -> when its file was last written
         self._id_by_key: dict[str, str] = {}  # Idempotency-Key -> the job made with it
 
-    # --- life of the store
+    # --- opening, closing, recovery
 
     def open(self) -> None:
-        """Take the folder (raises JobsFolderError if another server has it) and sweep leftovers."""
+        """Lock and prepare the folder. Raises JobsFolderError if another server has it."""
         self.folder.open()
 
     def close(self) -> None:
-        """Let the folder go. Idempotent."""
+        """Unlock the folder. Idempotent."""
         self.folder.close()
 
     def recover(self) -> list[Job]:
-        """Read what the last server left: fills the index, returns the jobs to run, in order.
+        """Read the last server's jobs: fills the index, returns the jobs to run, in order.
 
-        A running job keeps its place and its counted attempt. One whose files were already promoted
-        is finished here. Unreadable files go to .quarantine; newer schemas are left alone.
+        A running job keeps its place and its counted attempt. One whose files were already
+        published is finished here. Unreadable folders go to .quarantine; records of a newer server
+        are left alone.
         """
         to_run: list[Job] = []
         unread = list(self.folder.job_ids())
@@ -157,7 +158,7 @@ class JobStore:
         failpoint.reach("accept:input_synced")
         durable.write(staging.folder / "job.json", _serialised(job))
         failpoint.reach("accept:staged")
-        with self._lock:  # known before it is there: a scan at the start must not find it twice
+        with self._lock:  # in the index before it is on disk: recovery must not find it twice
             self._live[job.job_id] = job
         try:
             durable.move(staging.folder, self.folder.job_dir(job.job_id))
@@ -167,7 +168,7 @@ class JobStore:
             raise
         failpoint.reach("accept:committed")
         self._index_key(job)
-        self._notify(job)
+        self._notify_listeners(job)
         return job
 
     # --- reading
@@ -230,7 +231,7 @@ class JobStore:
         return self._change(job_id, lambda job: job.started(self._clock()))
 
     def requeue(self, job_id: str, *, counted: bool) -> Job:
-        """The attempt ended without an answer; the job returns to its place in the queue."""
+        """The attempt ended without a result; the job returns to its place in the queue."""
         return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:
@@ -248,18 +249,18 @@ class JobStore:
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
                 except OSError as exc:  # the next change of status shows a full disk
                     log.warning("progress not written: %s", exc.strerror)
-        self._notify(job)
+        self._notify_listeners(job)
 
     def finish(self, job_id: str, result: Result) -> Job:
         """All files are in outputs/."""
         return self._change(job_id, lambda job: job.finished(self._clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        """Given up, with a reason that may be shown."""
+        """The job failed; the reason may be shown."""
         return self._change(job_id, lambda job: job.failed(self._clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:
-        """Remember on disk that a running job is to stop. Raises AlreadyFinished."""
+        """Write down that a running job is to stop. Raises AlreadyFinished."""
 
         def change(job: Job) -> Job:
             if job.status.is_terminal:
@@ -287,7 +288,7 @@ class JobStore:
                 self._move_to_ended(job)
             else:
                 self._live[job_id] = job
-        self._notify(job)
+        self._notify_listeners(job)
         return job
 
     # --- removing
@@ -325,9 +326,9 @@ class JobStore:
                     self.forget(job_id)
                     if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
                         del self._id_by_key[job.idempotency["key"]]
-        self._notify(job)
+        self._notify_listeners(job)
 
-    def _notify(self, job: Job) -> None:
+    def _notify_listeners(self, job: Job) -> None:
         for listener in self.listeners:
             listener(job)
 

@@ -1,7 +1,6 @@
-"""What every route needs, in one object: made by main.create_app, found at `app.state.app_state`.
+"""What the routes need, in one object: made by main.create_app, kept at `app.state.app_state`.
 
-Holds the counters of what is being received. Decides nothing about jobs: worker/loop.py and
-job_store.py do.
+Counts the uploads that are being received. Changes no job: worker/loop.py and job_store.py do.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class AppState:
         self.webhooks = Webhooks(store, folder, settings, lambda job: self.view.body(job)[0])
         self.retention = Retention(store, folder, settings)
         self.draining = False
-        self.recovered = asyncio.Event()  # what the last server left is known
+        self.recovered = asyncio.Event()  # set once the last server's jobs are in the store
         self.sweep_soon = asyncio.Event()
         self.keys_in_progress: set[str] = set()
         self._store_is_open = False
@@ -66,13 +65,13 @@ class AppState:
             self._store_is_open = True
 
     def drain(self) -> None:
-        """The server was asked to stop: take no more jobs, keep nobody waiting."""
+        """The server was asked to stop: take no more jobs, end long polls and event streams."""
         self.draining = True
         self.worker.queue.close()
         self.changes.close()
 
     async def find(self, job_id: str) -> Job:
-        """The job, off the loop if the disk must be read. Raises JobNotFound, JobExpired."""
+        """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
 
@@ -83,12 +82,12 @@ class AppState:
 
     @property
     def receiving(self) -> int:
-        """How many bodies are on their way in."""
+        """How many bodies are being received."""
         return self._receiving
 
     @contextmanager
     def upload_slot(self) -> Iterator[None]:
-        """One of MAX_UPLOADS places for a body on its way in. Raises TooManyUploads."""
+        """One of MAX_UPLOADS places for a body that is being received. Raises TooManyUploads."""
         if self._receiving >= self.settings.max_uploads:
             raise TooManyUploads(
                 f"{self._receiving} uploads are being received already.",

@@ -58,8 +58,8 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
 class Output:
     """A file to send. `etag` is the quoted sha256; None for one that may still change.
 
-    `saved_as` is the name to save it under, where that of its address would not do; `moves_to` is
-    where a running job's file goes shortly before the job is finished.
+    `saved_as` is the name to save it under, if not the last part of its address; `moves_to` is the
+    path of a running job's file once its outputs are published.
     """
 
     path: Path
@@ -88,7 +88,7 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
     if output.etag is not None and has_already(request, output.etag):
         return Response(status_code=304, headers=_headers(output))
     if state.settings.accel_prefix and output.etag is not None:
-        return _handed_over(state, job_id, output)
+        return _accel_redirect(state, job_id, output)
     return OutputResponse(output)
 
 
@@ -124,7 +124,7 @@ def _no_files(job: Job) -> JobNotFinished:
 
 
 def _headers(output: Output) -> dict[str, str]:
-    # a name here would overrule the one that a link gives, as the page's links do
+    # a file name here would override the `download` attribute of the page's links
     saved = output.saved_as
     headers = {
         "Content-Disposition": f'attachment; filename="{saved}"' if saved else "inline",
@@ -141,11 +141,11 @@ def _media_type(name: str) -> str:
     return MEDIA_TYPES.get(os.path.splitext(name)[1], "application/octet-stream")
 
 
-def _handed_over(state: AppState, job_id: str, output: Output) -> Response:
-    """The reverse proxy sends the file: nine times less CPU than we need."""
+def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
+    """nginx sends the file, with a ninth of the CPU that we need."""
     address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
-    del headers["Accept-Ranges"]  # the proxy's own to say
+    del headers["Accept-Ranges"]  # nginx sets its own
     return Response(headers=headers, media_type=_media_type(output.name))
 
 

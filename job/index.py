@@ -67,7 +67,7 @@ def read_summary(content: bytes) -> JobSummary | None:
             key["key"] if key else None,
         )
         is_ours = record["schema"] <= SCHEMA and summary.status.is_terminal
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return summary if is_ours else None
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.app_state import NAME, VERSION, AppState, state_of
+from api.app_state import AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
@@ -29,7 +29,7 @@ from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
-from settings import GB
+from settings import GB, NAME, VERSION
 
 router = APIRouter(tags=["status"])
 
@@ -77,7 +77,7 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if state.store.folder.free_bytes() < state.settings.min_free_gb * GB:
+    if state.folder.free_bytes() < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     executor = state.worker.executor
     if executor.broken is not None:

@@ -30,6 +30,7 @@ from benchmarks.probe import (
     poll_beside_streams,
     poll_together,
 )
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.faults.processes import cpu_s, rss_mb
 from tests.faults.server import ROOT, Server, free_port
@@ -352,12 +353,12 @@ def slow(folder: Path) -> Iterator[Row]:
 
 def finished_jobs(jobs_dir: Path, count: int) -> list[str]:
     """The ids of so many finished jobs, written without fsync: one real one and its copies."""
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.publish_outputs(job_id, 1, result())
+    store.folder.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     record = json.loads((jobs_dir / job_id / "job.json").read_bytes())

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the mounted folders ours, then gives up root. A bind mount that docker itself created belongs
-# to root; with --user or --cap-drop=ALL there is nothing to give up, and we stay who we are.
+# Gives the mounted folders to the user `worker`, then runs the command as that user. A bind mount that
+# docker itself created belongs to root. With --user or --cap-drop=ALL the user stays as it is.
 set -eu
-PATH=/opt/venv/bin:$PATH # also where a shell's own profile has set it anew
+PATH=/opt/venv/bin:$PATH # a login shell's profile may have replaced it
 as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
 
 if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.api.bodies import frames_zip, submit
 from tests.deploy.nginx import ACCEL_PREFIX, Nginx, nginx_before
@@ -72,12 +73,12 @@ def job(stack: Stack) -> dict[str, Any]:
 
 def _job_with_big_file(jobs_dir: Path) -> str:
     size = BIG_MB << 20
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1, size)
-    store.publish_outputs(job_id, 1, result(size))
+    store.folder.publish_outputs(job_id, 1, result(size))
     store.finish(job_id, result(size))
     store.close()
     return job_id

@@ -24,6 +24,7 @@ from executors.base import Executor, ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
 from executors.ray_slot import ActorSlot
+from job.folder import JobsFolder
 from job.state import JobStatus
 from job.task import Lost, Outcome, Progress, Result, Task
 from job_store import JobStore
@@ -202,10 +203,10 @@ def test_four_actors_do_almost_four_times_the_work_of_one(
     """The jobs sleep and then find nothing: two cores are too few for four that compute."""
     rates = {}
     for workers, jobs in ((1, 5), (4, 20)):
-        store = JobStore(tmp_path / str(workers))
+        store = JobStore(JobsFolder(tmp_path / str(workers)))
         store.open()
         executor = RayExecutor(cluster.address, options("SleepsAndFindsNothing"), workers)
-        worker = Worker(store, executor)
+        worker = Worker(store, store.folder, executor)
         worker.start()
         wait_until(lambda: len(_ready(executor)) == workers, timeout_s=100)  # noqa: B023
         ids = [accept(store, clip_16.read_bytes()).job_id for _ in range(jobs)]

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import main
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.api.bodies import ended, send, submit
 from tests.faults.failing_calls import failing_calls
@@ -64,7 +65,7 @@ def test_whichever_call_fails_every_answer_holds(
             else:
                 pytest.fail("a job's life has more calls than that")
     assert first > 20
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     assert store.recover() == []
     store.close()

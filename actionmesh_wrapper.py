@@ -22,10 +22,10 @@ from upstream.anchor import anchor_from_picture
 from upstream.checkout import open_checkout
 from upstream.driver import Request, Shape, animate, to_shape
 from upstream.engine import Engine, build, free_memory, read_models
-from upstream.failures import is_cuda_failure, is_out_of_memory
-from upstream.from_mesh import GivenMesh, give
-from upstream.glb import read_glb
+from upstream.glb_reader import read_glb
+from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.speedups import Speedups, compile_blocks
+from upstream.user_mesh import GivenMesh, give
 from upstream.weights import ensure_weights
 from video.clip import Clip
 

@@ -17,7 +17,7 @@ from meshes.archive import write_archive
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.preview import write_preview, write_source_video
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 SIZES = ((16, 101), (31, 142))
 """Timesteps, and rings of the sphere: 10k vertices and 20k faces, 20k vertices and 40k faces."""

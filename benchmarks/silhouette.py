@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from meshes.sequence import MeshSequence
 from presets import MODES, Mode
 from silhouette.inflation import is_closed, volume
@@ -284,7 +284,7 @@ def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
 class Report:
     """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it.
 
-    `slowness` is the machine's at that time, see benchmarks/pace.py.
+    `slowness` is the machine's at that time, see benchmarks/machine_speed.py.
     """
 
     figures: Figures

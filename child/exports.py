@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from errors import InternalError
 from job.task import Task
 from meshes.archive import write_archive
-from meshes.arrays import write_npz
 from meshes.blender import BlenderFailed, export_with_blender
-from meshes.encoding import PreviewFailed
 from meshes.gltf import write_animated, write_frames
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
+from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from meshes.usd import UsdFailed, write_usdz

@@ -1,4 +1,4 @@
-"""Whether an uploaded mesh can be a .glb at all; upstream/glb.py reads it later, in the child."""
+"""Whether an uploaded mesh can be a .glb at all; the child reads it (upstream/glb_reader.py)."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from meshes.arrays import write_npz
-from meshes.encoding import Launch
+from meshes.h264 import Launch
+from meshes.npz import write_npz
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture
 

@@ -17,7 +17,7 @@ from bpy_extras.node_shader_utils import PrincipledBSDFWrapper
 
 
 def main(source, fbx, abc, picture=None):
-    """`source` is an .npz as meshes/arrays.py writes it; `picture` its texture as a file."""
+    """`source` is an .npz as meshes/npz.py writes it; `picture` its texture as a file."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module="io_scene_fbx")
     with np.load(source) as arrays:

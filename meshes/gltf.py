@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshes.atomic_file import whole_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture, vertex_colors
-from meshes.whole_file import whole_file
 
 GENERATOR = "ActionMesh Worker"
 LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024

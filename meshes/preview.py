@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.backdrop import Picture, input_panels
+from meshes.atomic_file import whole_file
 from meshes.camera import Camera, View, fit_cameras
-from meshes.encoding import Launch, PreviewFailed, encode_h264
+from meshes.h264 import Launch, PreviewFailed, encode_h264
+from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
-from meshes.whole_file import whole_file
 
 VIEWS = (View(azimuth_deg=0, elevation_deg=8), View(azimuth_deg=38, elevation_deg=14))
 """The input camera's side, and three-quarter from the subject's left and above."""

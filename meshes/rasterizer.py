@@ -16,12 +16,12 @@ from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 from torch.nn.functional import grid_sample
 
-from meshes.backdrop import Picture
 from meshes.camera import Camera
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
+from meshes.preview_background import Picture
+from meshes.preview_scene import Panel, Studio
 from meshes.sequence import MeshSequence
 from meshes.shading import CLAY, SRGB, facing_normals, lights_of, shade
-from meshes.studio import Panel, Studio
 from meshes.texture import decode_texture, srgb_to_linear
 
 _SAMPLES = 3

@@ -1,7 +1,7 @@
 """The preview's renderer: rays by Intel Embree, everything else numpy. No GL, no display, no GPU.
 
 One scene a timestep serves all cameras. Only edges get more than one ray a pixel. How light falls
-is said in shading.py, what keeps it away in occlusion.py.
+is said in shading.py, what keeps it away in ambient_occlusion.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
-from meshes.backdrop import Picture
 from meshes.camera import Camera
+from meshes.preview_background import Picture
+from meshes.preview_scene import Panel, Studio
 from meshes.sequence import MeshSequence
 from meshes.shading import CLAY, facing_normals, lights_of, shade, to_srgb
-from meshes.studio import Panel, Studio
 from meshes.texture import decode_texture, sample, srgb_to_linear
 
 _LARGEST_TEXTURE_PX = 1024

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from meshes.atomic_file import whole_file
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture
-from meshes.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pxr import Usd, UsdGeom, UsdShade

@@ -17,7 +17,8 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
-from silhouette.lattice import (
+from silhouette.outline import Field, Points, gradient, sample, signed_distance
+from silhouette.triangulation import (
     Sheet,
     Triangles,
     averaging,
@@ -27,7 +28,6 @@ from silhouette.lattice import (
     rim_edges,
     spacing_for,
 )
-from silhouette.outline import Field, Points, gradient, sample, signed_distance
 
 _RELAX_ROUNDS = 20
 _LEAST_SLOPE = 2.0

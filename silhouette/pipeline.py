@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from presets import SILHOUETTE, Mode
-from silhouette.canvas import Canvas, crop_to_subject
-from silhouette.footage import Flow, Footage
+from silhouette.crop import Canvas, crop_to_subject
 from silhouette.inflation import Shape, inflate, is_closed, volume
-from silhouette.lifting import Motion, lift
-from silhouette.reference import choose_reference
+from silhouette.reference_frame import choose_reference
 from silhouette.segmentation import cut_out
+from silhouette.surface_motion import Motion, lift
 from silhouette.texture import paint
 from silhouette.tracking import Tracker
+from silhouette.tracking_frames import Flow, Footage
 from video.clip import Clip
 
 if TYPE_CHECKING:

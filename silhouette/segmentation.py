@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
-from silhouette.canvas import Box, Cutout
+from silhouette.crop import Box, Cutout
 from silhouette.motion_grabcut import MotionCut, cut_by_motion
 from silhouette.plain_background import cut_from_backdrop, fit_backdrop
 

@@ -18,8 +18,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.footage import Flow, Footage, follow
-from silhouette.lattice import (
+from silhouette.outline import Field, Outline, Points, sample
+from silhouette.tracking_frames import Flow, Footage, follow
+from silhouette.triangulation import (
     Sheet,
     averaging,
     cut_sheet,
@@ -28,7 +29,6 @@ from silhouette.lattice import (
     signed_areas,
     spacing_for,
 )
-from silhouette.outline import Field, Outline, Points, sample
 
 Track = NDArray[np.float64]
 """Control nodes over time, `(T, N, 2)`, canvas pixels."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from job.folder import JobsFolderError
 from job.state import Job, JobStatus

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from errors import NoSubjectFound
 from upstream.engine import Engine
-from upstream.failures import is_out_of_memory
+from upstream.gpu_errors import is_out_of_memory
+from upstream.marching_cubes import recorded_failures
 from upstream.speedups import Speedups, shared_octree_kv
-from upstream.surface import recorded_failures
 
 Progress = Callable[[str, int, int, str], None]
 """Called with stage, step, steps and a message after every step; may raise to stop the job."""

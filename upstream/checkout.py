@@ -119,7 +119,7 @@ def stand_in_for_torchvision() -> None:
 
 def stand_in_for_diso() -> None:
     """Provide diso.DiffDMC by marching cubes where diso (nvcc, non-commercial) is not installed."""
-    from upstream.surface import MarchingCubes
+    from upstream.marching_cubes import MarchingCubes
 
     if _importable("diso"):
         return

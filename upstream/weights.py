@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import WeightsUnavailable
-from upstream.hub import Fetch, fetch, find_on_disk
+from upstream.huggingface import Fetch, fetch, find_on_disk
 
 log = logging.getLogger(__name__)
 

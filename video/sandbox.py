@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from errors import InternalError
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 _STDERR_BYTES = 64 * 1024
 _MB = 1 << 20
 

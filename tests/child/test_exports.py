@@ -26,7 +26,7 @@ from errors import Cancelled
 from executors.base import run_to_end
 from executors.local import ChildOptions, LocalExecutor
 from job.task import Progress, Result, Task
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.servers import quick_settings, thread_server

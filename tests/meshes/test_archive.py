@@ -10,7 +10,7 @@ import pytest
 from meshes.archive import write_archive
 from meshes.gltf import write_frames
 from meshes.normals import vertex_normals
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 
 def _frames(folder: Path) -> list[Path]:

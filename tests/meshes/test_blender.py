@@ -20,8 +20,8 @@ from meshes.blender import BlenderFailed, export_with_blender
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from meshes.usd import write_usdz
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import signed_volume
+from tests.meshes.walking_animal import creature
 from tests.waiting import wait_until
 from video.sandbox import Limits, launch
 

@@ -23,8 +23,8 @@ from meshes.gltf import (
 )
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import ReadGlb, signed_volume
+from tests.meshes.walking_animal import creature
 
 KINDS = ("plain", "coloured", "textured")
 

@@ -20,7 +20,7 @@ import pytest
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 SCRIPT = Path(__file__).with_name("validate_glb.mjs")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from meshes.normals import vertex_normals, weld
 from meshes.sequence import MeshSequence
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 
 def test_the_two_sides_of_a_seam_share_one_normal_in_every_timestep() -> None:

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import Camera
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 
 def _frames(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:

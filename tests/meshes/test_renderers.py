@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from meshes.backdrop import backdrop
 from meshes.camera import MARGIN, Camera, View, fit_cameras
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
+from meshes.preview_background import backdrop
 from meshes.raytracer import RayTracer
 from meshes.sequence import MeshSequence
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import creature
 
 VIEWS = [View(0, 8), View(38, 14)]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.lattice import Sheet, cut_sheet
 from silhouette.outline import signed_distance
+from silhouette.triangulation import Sheet, cut_sheet
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
 from presets import Mode
 from silhouette.pipeline import SilhouettePipeline
-from tests.silhouette.figures import Frames, before, busy, plain, walker, with_alpha
+from tests.silhouette.synthetic_clips import Frames, before, busy, plain, walker, with_alpha
 
 pytestmark = pytest.mark.slow
 

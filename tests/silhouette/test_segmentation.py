@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from silhouette.plain_background import cut_from_backdrop, fit_backdrop
-from tests.silhouette.figures import Frames, before, plain, walker
+from tests.silhouette.synthetic_clips import Frames, before, plain, walker
 
 
 def _shadowed(wall: Frames, rim_px: float) -> Frames:

@@ -18,7 +18,7 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound
 from presets import ACTIONMESH, MODES, Mode
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import Recorder
 from upstream.engine import Engine, build, read_models
 from upstream.speedups import Speedups
 from upstream.weights import Folders

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actionmesh_wrapper import ActionMeshPipeline
 from presets import MODES, Mode
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import Recorder
 from video.clip import Clip
 
 pytestmark = [

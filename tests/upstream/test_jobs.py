@@ -20,8 +20,8 @@ from errors import (
 from settings import Settings
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
-from tests.upstream.hub_server import safetensors
-from tests.upstream.reports import Recorder
+from tests.upstream.huggingface_server import safetensors
+from tests.upstream.recording_reporter import Recorder
 from upstream.speedups import Speedups
 
 pytestmark = [

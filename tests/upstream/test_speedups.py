@@ -11,7 +11,7 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import Recorder
 from upstream import speedups
 from upstream.anchor import _call_triposg
 from upstream.background import cut_out, to_pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import WeightsUnavailable
-from tests.upstream.hub_server import Files, running_hub, safetensors
+from tests.upstream.huggingface_server import Files, running_hub, safetensors
 from upstream.weights import SOURCES, ensure_weights, forget, torn_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.whole_file import whole_file
+from meshes.atomic_file import whole_file
 
 Launch = Callable[..., "subprocess.Popen[bytes]"]
 """Starts a process as subprocess.Popen does; a job passes its own, which sets limits."""

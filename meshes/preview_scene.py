@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.backdrop import backdrop
+from meshes.ambient_occlusion import Dome, Floor
 from meshes.camera import Camera
-from meshes.occlusion import Dome, Floor
+from meshes.preview_background import backdrop
 from meshes.sequence import MeshSequence
 
 

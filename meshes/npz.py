@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from meshes.atomic_file import whole_file
 from meshes.sequence import MeshSequence
-from meshes.whole_file import whole_file
 
 
 def write_npz(sequence: MeshSequence, path: Path) -> None:

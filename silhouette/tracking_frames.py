@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from silhouette.canvas import Canvas
-from silhouette.lattice import Triangles
+from silhouette.crop import Canvas
 from silhouette.outline import Field, Outline, Points, sample
+from silhouette.triangulation import Triangles
 
 Grey = NDArray[np.uint8]
 

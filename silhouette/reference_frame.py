@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from silhouette.canvas import Canvas
-from silhouette.footage import Flow, Footage
+from silhouette.crop import Canvas
 from silhouette.outline import sample
 from silhouette.tracking import Track, Tracker
+from silhouette.tracking_frames import Flow, Footage
 
 _SIDE_PX = 256
 _NODES = 350

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meshes.arrays import write_npz
-from tests.meshes.creature import creature
+from meshes.npz import write_npz
+from tests.meshes.walking_animal import creature
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])

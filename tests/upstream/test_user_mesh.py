@@ -11,10 +11,10 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled
 from meshes.sequence import MeshSequence
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
-from tests.upstream.test_glb import PICTURE, glb
-from upstream.from_mesh import give
-from upstream.glb import read_glb
+from tests.upstream.recording_reporter import Recorder
+from tests.upstream.test_glb_reader import PICTURE, glb
+from upstream.glb_reader import read_glb
+from upstream.user_mesh import give
 
 pytestmark = [
     pytest.mark.slow,

@@ -20,8 +20,8 @@ from errors import InvalidParameter
 from meshes.sequence import MeshSequence
 from upstream.anchor import Anchor, FinishedAnchor, Progress
 from upstream.engine import Engine
-from upstream.glb import Upload
-from upstream.sampling import farthest_points, gather
+from upstream.glb_reader import Upload
+from upstream.point_sampling import farthest_points, gather
 from upstream.speedups import Speedups
 
 SURFACE_POINTS = 16_384

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from silhouette.inflation import Shape, volume
-from silhouette.lattice import Sheet, averaging, embed, signed_areas
 from silhouette.outline import Points
 from silhouette.tracking import Track
+from silhouette.triangulation import Sheet, averaging, embed, signed_areas
 
 Motion = NDArray[np.float64]
 """Surface vertices over time, `(T, V, 3)`, canvas pixels, z away from the viewer."""

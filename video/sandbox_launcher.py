@@ -1,8 +1,9 @@
 """Puts a program in its cage: sets limits, ties it to its parent's life, then becomes the program.
 
-Run by path in an isolated interpreter (`python -I -S launcher.py <parent> <limits> <program> ...`),
-never imported. It exists because `preexec_fn` is not safe in a process with threads, and because a
-tool such as ffmpeg must not outlive a parent that was killed with SIGKILL.
+Run by path in an isolated interpreter, never imported:
+`python -I -S sandbox_launcher.py <parent> <limits> <program> ...`. It exists because `preexec_fn`
+is not safe in a process with threads, and because a tool such as ffmpeg must not outlive a parent
+that was killed with SIGKILL.
 """
 
 import contextlib

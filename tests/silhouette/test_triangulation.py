@@ -6,8 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from silhouette.lattice import cut_sheet, embed, half_edges, rim_edges, signed_areas, spacing_for
 from silhouette.outline import Field, signed_distance
+from silhouette.triangulation import (
+    cut_sheet,
+    embed,
+    half_edges,
+    rim_edges,
+    signed_areas,
+    spacing_for,
+)
 
 
 def _blobs(seed: int) -> Field:

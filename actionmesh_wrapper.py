@@ -20,12 +20,12 @@ from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, ActionMeshPreset, Mode
 from settings import Settings
 from upstream.anchor import anchor_from_picture
 from upstream.checkout import open_checkout
-from upstream.driver import Request, Shape, animate, to_shape
+from upstream.driver import AnimationRequest, MeshArrays, animate, to_arrays
 from upstream.engine import Engine, build, free_memory, read_models
 from upstream.glb_reader import read_glb
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.speedups import Speedups, compile_blocks
-from upstream.user_mesh import GivenMesh, give
+from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
 
@@ -109,9 +109,9 @@ class ActionMeshPipeline:
         _check_length(len(clip))
         if self._engine is None:
             self.load(reporter)
-        given = None if mesh is None else _read(mesh, reporter)
+        user_mesh = None if mesh is None else _read(mesh, reporter)
         preset = self._presets[mode]
-        meshes = self._attempt(clip, preset, seed, reporter, given)
+        meshes = self._attempt(clip, preset, seed, reporter, user_mesh)
         if meshes is None and not preset.low_ram:
             log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
             reporter.warning(
@@ -119,7 +119,7 @@ class ActionMeshPipeline:
                 f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
                 "mode, with the same steps.",
             )
-            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter, given)
+            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter, user_mesh)
         if meshes is None:
             raise GpuOutOfMemory("The GPU's memory does not suffice, not even in low-RAM mode")
         return meshes
@@ -130,24 +130,24 @@ class ActionMeshPipeline:
         preset: ActionMeshPreset,
         seed: int,
         reporter: Reporter,
-        given: GivenMesh | None,
+        user_mesh: UserMesh | None,
     ) -> MeshSequence | None:
         """One run with input of its own; None if memory ran out, by then given back."""
         assert self._engine is not None
-        make_anchor = anchor_from_picture if given is None else given.make_anchor
-        request = Request(clip.frames, preset, seed, self._use, make_anchor)
+        make_anchor = anchor_from_picture if user_mesh is None else user_mesh.make_anchor
+        request = AnimationRequest(clip.frames, preset, seed, self._use, make_anchor)
 
-        def sequence(shape: Shape) -> MeshSequence:
-            if given is not None:
-                return given.sequence(shape.vertices, clip.fps)
+        def sequence(shape: MeshArrays) -> MeshSequence:
+            if user_mesh is not None:
+                return user_mesh.sequence(shape.vertices, clip.fps)
             return MeshSequence(shape.vertices, shape.faces, clip.fps)
 
-        def show(shape: Shape) -> None:
+        def show(shape: MeshArrays) -> None:
             reporter.anchor(sequence(shape))
 
         failure: BaseException | None = None
         try:
-            shape = to_shape(animate(self._engine, request, reporter.progress, show))
+            shape = to_arrays(animate(self._engine, request, reporter.progress, show))
         except RuntimeError as exc:
             failure = _named(exc)
         if failure is None:
@@ -195,14 +195,14 @@ def _holds_all_weights(device: str) -> bool:
     return bool(memory_gb >= ACTIONMESH["fast"].min_vram_gb * 0.95)
 
 
-def _read(mesh: Path, reporter: Reporter) -> GivenMesh:
+def _read(mesh: Path, reporter: Reporter) -> UserMesh:
     upload = read_glb(mesh)
     if upload.lost_textures:
         reporter.warning(
             "texture_dropped",
             "Your mesh has more than one texture, or parts without one: it is moved without them.",
         )
-    return give(upload)
+    return normalize_upload(upload)
 
 
 def _check_length(frames: int) -> None:

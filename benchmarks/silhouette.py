@@ -34,7 +34,7 @@ _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledClip:
     """A clip, and the subject's true masks `(T, H, W)`."""
 
     name: str
@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """How well a mesh sequence shows a clip.
 
     `iou` of the projected mesh and the true masks; `photo` the mean absolute difference (0..255)
@@ -64,7 +64,7 @@ class Figures:
     texture_kb: float
 
 
-class Notes:
+class ReportLog:
     """A Reporter that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -105,16 +105,16 @@ def sample_names(media: Path) -> list[str]:
     return names
 
 
-def load_sample(media: Path, name: str) -> Sample:
+def load_sample(media: Path, name: str) -> LabelledClip:
     """One clip by the name that `sample_names` gives it."""
     subject, background, *more = name.split()
     rgba = _read_archive(media / "clips" / f"{subject}_alpha.zip")
     truth = rgba[..., 3] > 127
     if background == "alpha":
         order = [*range(16), *range(14, -1, -1)] if more else list(range(16))
-        return Sample(name, as_clip(rgba[order]), truth[order])
+        return LabelledClip(name, as_clip(rgba[order]), truth[order])
     frames = _read_video(media / "clips" / f"{subject}_{background}.mp4")
-    return Sample(name, as_clip(frames), truth[: len(frames)])
+    return LabelledClip(name, as_clip(frames), truth[: len(frames)])
 
 
 def _read_archive(path: Path) -> NDArray[np.uint8]:
@@ -140,27 +140,27 @@ def _read_video(path: Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def measure(mesh: MeshSequence, sample: Sample) -> Figures:
+def measure(mesh: MeshSequence, sample_field: LabelledClip) -> Measurements:
     """Compare a mesh sequence with the clip it was made from, through its public form only.
 
     The mesh has lost the picture's scale and place: one similarity for all frames brings them back.
     """
     xy = mesh.vertices[:, :, :2].astype(np.float64) * (1, -1)
-    scale, shift = _register(xy, mesh.faces, sample.truth)
+    scale, shift = _register(xy, mesh.faces, sample_field.truth)
     pixels = xy * scale + shift
     overlaps = [
         _iou(_draw(p, mesh.faces, mask.shape), mask)
-        for p, mask in zip(pixels, sample.truth, strict=True)
+        for p, mask in zip(pixels, sample_field.truth, strict=True)
     ]
     areas = np.stack([_doubled_areas(vertices, mesh.faces) for vertices in mesh.vertices])
     facing = np.stack([_doubled_areas_seen(p, mesh.faces) for p in pixels]) / scale**2
     usual = np.sign(np.median(facing / areas, axis=0))
     counted = np.abs(np.median(facing / areas, axis=0)) > _FACING
     turned = ((np.sign(facing) != usual) & counted).mean(axis=1)
-    return Figures(
+    return Measurements(
         iou_mean=float(np.mean(overlaps)),
         iou_worst=float(np.min(overlaps)),
-        photo=_photo_error(mesh, pixels, sample),
+        photo=_photo_error(mesh, pixels, sample_field),
         turned=float(turned.max()),
         degenerate=int((areas < 1e-3 * np.median(areas)).sum(axis=1).max()),
         watertight=is_closed(mesh.faces),
@@ -222,25 +222,29 @@ def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
-def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: Sample) -> float:
+def _photo_error(
+    mesh: MeshSequence, pixels: NDArray[np.float64], sample_field: LabelledClip
+) -> float:
     """Frames look through the texture: colour of the front vertices, expected and found."""
     if mesh.texture is None:
         return float("nan")
     encoded = np.frombuffer(mesh.texture.image, np.uint8)
     picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     height, width = picture.shape[:2]
-    expected = _look_up(picture, mesh.texture.uv * (width, height) - 0.5)
+    expected = _remap(picture, mesh.texture.uv * (width, height) - 0.5)
     front = np.unique(mesh.faces[_doubled_areas_seen(pixels[0], mesh.faces) < 0])
     errors = []
-    for frame, mask, where in zip(sample.clip.frames, sample.truth, pixels, strict=True):
-        inside = _look_up(mask.astype(np.float32), where[front]) > 0.99
+    for frame, mask, where in zip(
+        sample_field.clip.frames, sample_field.truth, pixels, strict=True
+    ):
+        inside = _remap(mask.astype(np.float32), where[front]) > 0.99
         if inside.any():
-            found = _look_up(np.ascontiguousarray(frame[..., :3]), where[front])
+            found = _remap(np.ascontiguousarray(frame[..., :3]), where[front])
             errors.append(float(np.abs(found - expected[front])[inside].mean()))
     return float(np.mean(errors)) if errors else float("nan")
 
 
-def _look_up(image: NDArray[np.generic], where: NDArray[np.floating]) -> NDArray[np.float64]:
+def _remap(image: NDArray[np.generic], where: NDArray[np.floating]) -> NDArray[np.float64]:
     points = where.astype(np.float32)
     out: NDArray[np.float64] = cv2.remap(
         image, points[None, :, 0], points[None, :, 1], cv2.INTER_LINEAR
@@ -272,12 +276,12 @@ def _jitter(mesh: MeshSequence) -> float:
     return float(1000 * np.linalg.norm(np.diff(v, 2, axis=0), axis=2).mean() / diagonal)
 
 
-def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
+def run_one(sample_field: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, float]:
     """The mesh, what was reported, and CPU seconds."""
-    notes = Notes()
+    log = ReportLog()
     start = time.process_time()
-    mesh = SilhouettePipeline().animate(sample.clip, mode, 44, notes)
-    return mesh, notes, time.process_time() - start
+    mesh = SilhouettePipeline().animate(sample_field.clip, mode, 44, log)
+    return mesh, log, time.process_time() - start
 
 
 @dataclass(frozen=True)
@@ -287,7 +291,7 @@ class Report:
     `slowness` is the machine's at that time, see benchmarks/machine_speed.py.
     """
 
-    figures: Figures
+    measured: Measurements
     cpu_s: float
     slowness: float
     rss_mb: float
@@ -296,7 +300,7 @@ class Report:
 
     def row(self, name: str, mode: Mode) -> str:
         """One line of the table."""
-        f = self.figures
+        f = self.measured
         stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.stages.items())
         return (
             f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
@@ -318,17 +322,17 @@ def report_alone(name: str, mode: Mode) -> Report:
         check=True,
     )
     record = json.loads(done.stdout)
-    return Report(**{**record, "figures": Figures(**record["figures"])})
+    return Report(**{**record, "measured": Measurements(**record["measured"])})
 
 
 def _report(name: str, mode: Mode) -> Report:
     cv2.setNumThreads(1)
     wanted = load_sample(_media(), name)
     before = slowness()
-    mesh, notes, cpu_s = run_one(wanted, mode)
+    mesh, log, cpu_s = run_one(wanted, mode)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     pace = (before + slowness()) / 2
-    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, notes.stages, notes.warnings)
+    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, log.stages, log.warnings)
 
 
 def _media() -> Path:

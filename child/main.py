@@ -84,7 +84,7 @@ class Protocol:
 def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
     """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
     from child.pipelines import build_pipeline
-    from child.recipe import ReadAhead, Recipe
+    from child.recipe import FramePrefetcher, Recipe
     from errors import ServiceError
     from job.task import Task
     from logs import bound_to_job, configure
@@ -94,7 +94,7 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
         os.nice(10)  # on the CPU the API comes first
     if memory_mb:
         _limit_memory(memory_mb)
-    ahead = ReadAhead()
+    ahead = FramePrefetcher()
     protocol = _open_protocol(ahead.begin)
     try:
         pipeline = build_pipeline(pipeline_name) if pipeline_name else None

@@ -61,12 +61,12 @@ class Recipe:
         pipeline: Pipeline | None,
         send: Send,
         cancelled: threading.Event,
-        ahead: ReadAhead | None = None,
+        ahead: FramePrefetcher | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._send = send
         self._cancelled = cancelled
-        self._ahead = ahead or ReadAhead()
+        self._prefetcher = ahead or FramePrefetcher()
 
     def load(self) -> None:
         """Load the pipeline; raises what `Pipeline.load` raises."""
@@ -104,7 +104,7 @@ class Recipe:
         reporter = JobReporter(task, spans, self._send, self._cancelled)
         with _full_disks_named():
             task.workspace.mkdir(mode=0o700)
-            clip = self._ahead.take(task, reporter) or _read_frames(task, reporter)
+            clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
             return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
 
 
@@ -122,7 +122,7 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
     return meshes
 
 
-class ReadAhead:
+class FramePrefetcher:
     """The frames of the job that is likely to be next, read by a thread while a GPU is busy."""
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ def _save_checkpoint(
     part = task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
-    reporter.count_until(time.monotonic())
+    reporter.update_timings(time.monotonic())
     made = {
         "pipeline": pipeline,
         "warnings": reporter.warnings,
@@ -234,7 +234,7 @@ def _remember(made: Mapping[str, Any], reporter: JobReporter) -> None:
 
 
 def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
-    reporter.count_until(time.monotonic())
+    reporter.update_timings(time.monotonic())
     return Result(
         files=tuple(_output_file(path) for path in sorted(task.workspace.iterdir())),
         mesh={

@@ -57,7 +57,7 @@ class JobReporter:
         now = time.monotonic()
         is_new = stage != self._stage
         if is_new:
-            self.count_until(now)
+            self.update_timings(now)
             self._stage, self._message = stage, message
         low, high = self._spans.get(stage, (self._fraction, self._fraction))
         fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
@@ -82,7 +82,7 @@ class JobReporter:
         os.replace(part, part.with_name("anchor.glb"))
         self._has_anchor = True
 
-    def count_until(self, now: float) -> None:
+    def update_timings(self, now: float) -> None:
         """`timings` as of now (seconds of the monotonic clock); the stage under way goes on."""
         if self._stage:
             took = now - self._stage_began

@@ -11,7 +11,7 @@ MAX_MESH_BYTES = 50_000_000
 
 
 def check_glb(path: Path) -> None:
-    """Look at the twelve bytes of a GLB's head. Raises InvalidParameter.
+    """Check the twelve bytes of a GLB header. Raises InvalidParameter.
 
     Format: glTF 2.0, section 4.4: magic, version, length in bytes.
     """

@@ -40,7 +40,7 @@ class Obstacles(Protocol):
         """
 
 
-class Dome:
+class AmbientOcclusion:
     """How much of the sky each vertex sees, by rays in directions that are the same for all."""
 
     def __init__(self, sequence: MeshSequence, radius: float) -> None:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX, _PLAIN_FILE = 3, 0o100644 << 16
@@ -21,7 +21,7 @@ def write_archive(files: Sequence[Path], path: Path) -> None:
     names = [file.name for file in files]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"an archive needs files with different names, not {names}")
-    with whole_file(path) as part, zipfile.ZipFile(part, "w") as archive:
+    with atomic_file(path) as part, zipfile.ZipFile(part, "w") as archive:
         for file in files:
             member = zipfile.ZipInfo(file.name, _EPOCH)
             member.create_system, member.external_attr = _UNIX, _PLAIN_FILE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give the name to write to; on success it becomes `path`, on any failure it is removed."""
     part = path.with_name(path.name + ".part")
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture, vertex_colors
@@ -80,7 +80,7 @@ def write_frames(
     try:
         for k in range(len(sequence)):
             path = folder / f"mesh_{k:03d}.glb"
-            with whole_file(path) as part:
+            with atomic_file(path) as part:
                 part.write_bytes(frame_glb(sequence, k, normals, facts))
             written.append(path)
             if on_progress:
@@ -97,7 +97,7 @@ def write_animated(
 ) -> None:
     """Write `animated_glb` to `path`, whole or not at all."""
     content = animated_glb(sequence, normals, facts)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(content)
 
 

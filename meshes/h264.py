@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 
 Launch = Callable[..., "subprocess.Popen[bytes]"]
 """Starts a process as subprocess.Popen does; a job passes its own, which sets limits."""
@@ -62,7 +62,7 @@ def encode_h264(
     with (
         tempfile.TemporaryFile(dir=path.parent) as raw,
         tempfile.TemporaryFile(dir=path.parent) as log,
-        whole_file(path) as part,
+        atomic_file(path) as part,
     ):
         for picture in pictures:
             if picture.shape != (height, width, 3) or picture.dtype != np.uint8:

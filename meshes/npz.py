@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 from meshes.sequence import MeshSequence
 
 
@@ -34,5 +34,5 @@ def write_npz(sequence: MeshSequence, path: Path) -> None:
         arrays["uv"] = sequence.texture.uv
         arrays["texture"] = np.frombuffer(sequence.texture.image, np.uint8)
         arrays["texture_media_type"] = np.str_(sequence.texture.media_type)
-    with whole_file(path) as part, open(part, "wb") as file:
+    with atomic_file(path) as part, open(part, "wb") as file:
         np.savez(file, **arrays)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, View, fit_cameras
 from meshes.h264 import Launch, PreviewFailed, encode_h264
 from meshes.preview_background import Picture, input_panels
@@ -78,7 +78,7 @@ def write_preview(
         strips = _strips(sequence, normals, frames, renderer, panel_px, on_progress)
         best = _widest_timestep(sequence, cameras[0])
         size = (panel_px * (1 + len(cameras)), panel_px)
-        with whole_file(poster) as part:
+        with atomic_file(poster) as part:
             encode_h264(
                 _keeping(best, strips, part),
                 size,

@@ -17,7 +17,7 @@ _INSET = 0.045
 _CORNER = 0.03
 
 
-def backdrop(size_px: int) -> NDArray[np.float32]:
+def background(size_px: int) -> NDArray[np.float32]:
     """A light vertical gradient, sRGB 0..255 `(S, S, 3)`: panels side by side show no seam."""
     height = np.linspace(0, 1, size_px, dtype=np.float32)[:, None]
     height = height * height * (3 - 2 * height)
@@ -26,12 +26,12 @@ def backdrop(size_px: int) -> NDArray[np.float32]:
 
 
 def input_panels(frames: NDArray[np.uint8], size_px: int) -> list[Picture]:
-    """The frames `(T, H, W, 3|4)` as square pictures on the backdrop.
+    """The frames `(T, H, W, 3|4)` as square pictures on the background.
 
     Cut-out frames (RGBA) show their subject alone, as large as it is in the rendered views; others
     are shown whole, with round corners. One crop and scale for all of them.
     """
-    behind = backdrop(size_px)
+    behind = background(size_px)
     height, width = frames.shape[1:3]
     if frames.shape[3] == 4 and frames[..., 3].min() < 255:
         window = _subject_window(frames[..., 3])

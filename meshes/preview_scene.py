@@ -1,4 +1,4 @@
-"""What of the preview's scene is the same at every timestep: rays, backdrop, floor, light dome.
+"""What of the preview's scene is the same at every timestep: rays, background, floor, light dome.
 
 Both renderers stand in it, raytracer.py and rasterizer.py; it traces and shades nothing itself.
 """
@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.ambient_occlusion import Dome, Floor
+from meshes.ambient_occlusion import AmbientOcclusion, Floor
 from meshes.camera import Camera
-from meshes.preview_background import backdrop
+from meshes.preview_background import background
 from meshes.sequence import MeshSequence
 
 
@@ -32,25 +32,25 @@ class Panel:
     floor_cells: NDArray[np.float32]
 
     def with_shadow(self, shadow: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The backdrop under a floor's shadow, sRGB 0..255 `(S, S, 3)`."""
+        """The background under a floor's shadow, sRGB 0..255 `(S, S, 3)`."""
         dark = cv2.remap(
             shadow, self.floor_cells, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return np.asarray(self.empty * dark[..., None])
 
 
-class Studio:
+class PreviewScene:
     """Built once for a sequence and its cameras. `radius` is half the diagonal of all it fills."""
 
     def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
         low, high = (f(axis=(0, 1)) for f in (sequence.vertices.min, sequence.vertices.max))
         self.radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
         self.floor = Floor(low, high, self.radius)
-        self.dome = Dome(sequence, self.radius)
+        self.occlusion = AmbientOcclusion(sequence, self.radius)
         self.panels = [self._panel(camera) for camera in cameras]
 
     def _panel(self, camera: Camera) -> Panel:
         size = camera.size_px
         y, x = np.mgrid[:size, :size].astype(np.float32) + np.float32(0.5)
         rays = camera.directions(np.stack([x, y], -1).reshape(-1, 2)).reshape(size, size, 3)
-        return Panel(camera, backdrop(size), rays, self.floor.cells(camera, rays))
+        return Panel(camera, background(size), rays, self.floor.cells(camera, rays))

@@ -19,7 +19,7 @@ from torch.nn.functional import grid_sample
 from meshes.camera import Camera
 from meshes.h264 import PreviewFailed
 from meshes.preview_background import Picture
-from meshes.preview_scene import Panel, Studio
+from meshes.preview_scene import Panel, PreviewScene
 from meshes.sequence import MeshSequence
 from meshes.shading import CLAY, SRGB, facing_normals, lights_of, shade
 from meshes.texture import decode_texture, srgb_to_linear
@@ -43,7 +43,7 @@ class Rasterizer:
         self, sequence: MeshSequence, cameras: Sequence[Camera], device: str = "cuda:0"
     ) -> None:
         self._device = torch.device(device)
-        self._studio = Studio(sequence, cameras)
+        self._preview_scene = PreviewScene(sequence, cameras)
         with _failures_named():
             self._faces = self._tensor(sequence.faces.astype(np.int64))
             self._albedo = _Albedo(sequence, self._device)
@@ -53,12 +53,12 @@ class Rasterizer:
         """One picture a camera of the mesh with these vertices and normals `(V, 3)`."""
         with _failures_named(), torch.inference_mode():
             obstacles = _Obstacles(self._tensor(vertices), self._faces)
-            openness = self._studio.dome.openness(obstacles, vertices, normals)
+            openness = self._preview_scene.occlusion.openness(obstacles, vertices, normals)
             values = self._tensor(np.column_stack([normals, openness, self._albedo.values]))
-            shadow = self._studio.floor.shadow(obstacles)
+            shadow = self._preview_scene.floor.shadow(obstacles)
             pictures = [
                 self._draw(panel, rays, vertices, values, panel.with_shadow(shadow))
-                for panel, rays in zip(self._studio.panels, self._rays, strict=True)
+                for panel, rays in zip(self._preview_scene.panels, self._rays, strict=True)
             ]
             torch.cuda.empty_cache()  # another process makes the next job's meshes on this GPU
             return pictures

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from meshes.camera import Camera
 from meshes.preview_background import Picture
-from meshes.preview_scene import Panel, Studio
+from meshes.preview_scene import Panel, PreviewScene
 from meshes.sequence import MeshSequence
 from meshes.shading import CLAY, facing_normals, lights_of, shade, to_srgb
-from meshes.texture import decode_texture, sample, srgb_to_linear
+from meshes.texture import decode_texture, sample_texture, srgb_to_linear
 
 _LARGEST_TEXTURE_PX = 1024
 _VISIBLE_JUMP = 24
@@ -48,7 +48,7 @@ class RayTracer:
     """
 
     def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
-        self._studio = Studio(sequence, cameras)
+        self._preview_scene = PreviewScene(sequence, cameras)
         self._faces = sequence.faces
         self._albedo = _Albedo(sequence)
 
@@ -57,11 +57,11 @@ class RayTracer:
         scene = EmbreeScene()
         TriangleMesh(scene, vertices, self._faces)
         obstacles = _Obstacles(scene)
-        openness = self._studio.dome.openness(obstacles, vertices, normals)
+        openness = self._preview_scene.occlusion.openness(obstacles, vertices, normals)
         values = np.column_stack([normals, openness, self._albedo.values])
         timestep = _Timestep(scene, vertices, values)
-        shadow = self._studio.floor.shadow(obstacles)
-        return [self._draw(panel, timestep, shadow) for panel in self._studio.panels]
+        shadow = self._preview_scene.floor.shadow(obstacles)
+        return [self._draw(panel, timestep, shadow) for panel in self._preview_scene.panels]
 
     def _draw(self, panel: Panel, timestep: _Timestep, shadow: NDArray[np.float32]) -> Picture:
         """Backdrop and shadow, then the pixels that the mesh may touch, then smooth edges."""
@@ -171,7 +171,7 @@ class _Albedo:
     def at(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Albedo `(N, 3)`, or `(3,)` for all, at points with these blended values `(N, C)`."""
         if self._picture is not None:
-            return srgb_to_linear(sample(self._picture, values))
+            return srgb_to_linear(sample_texture(self._picture, values))
         return values if values.shape[1] else np.array(CLAY, np.float32)
 
 

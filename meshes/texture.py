@@ -43,7 +43,7 @@ def decode_texture(texture: Texture, largest_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def sample(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.uint8]:
+def sample_texture(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Read sRGB colours `(N, 3)` at uv `(N, 2)`, bilinearly, edges clamped."""
     height, width = picture.shape[:2]
     # cv2.remap takes pictures of at most 32,767 rows: fold the list into rows of 4,096
@@ -69,7 +69,7 @@ def srgb_to_linear(values: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def vertex_colors(texture: Texture) -> NDArray[np.uint8]:
     """The texture as linear RGBA `(V, 4)`, one colour a vertex. Raises ValueError as decoding."""
-    colors = sample(decode_texture(texture, 2048), texture.uv)
+    colors = sample_texture(decode_texture(texture, 2048), texture.uv)
     rgba = np.full((len(colors), 4), 255, np.uint8)
     rgba[:, :3] = np.rint(srgb_to_linear(colors) * 255)
     return rgba

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.atomic_file import whole_file
+from meshes.atomic_file import atomic_file
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture
 
@@ -50,7 +50,7 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
         raise UsdFailed("usd-core is not installed") from exc
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix="usd-") as folder,
-        whole_file(path) as part,
+        atomic_file(path) as part,
     ):
         # both writers choose the format by the suffix
         layer, package = Path(folder, "animated_mesh.usdc"), Path(folder, "animated_mesh.usdz")

@@ -79,7 +79,7 @@ def anchor_from_picture(
     engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
 ) -> Anchor:
     """Raises NoSubjectFound where TripoSG finds no surface."""
-    with engine.at_work("shape"):
+    with engine.on_device("shape"):
         latent, surface = _image_to_3d(engine, picture, seed, progress, use)
     finish = engine.pipe.mesh_process.process_mesh
     if use.threaded_mesh:

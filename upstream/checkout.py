@@ -68,8 +68,8 @@ def open_checkout(repo: Path, any_checkout: bool = False) -> None:
         path = str((repo / pinned.folder).resolve())
         if path not in sys.path:
             sys.path.append(path)  # last: nothing there may hide a file of ours
-    stand_in_for_torchvision()
-    stand_in_for_diso()
+    provide_torchvision()
+    provide_diso()
 
 
 def config_folder(repo: Path) -> Path:
@@ -97,7 +97,7 @@ def tree_id(folder: Path) -> str:
     return _object_id("tree", b"".join(entry for _, entry in sorted(entries)))
 
 
-def stand_in_for_torchvision() -> None:
+def provide_torchvision() -> None:
     """Provide torchvision.transforms.functional.normalize, the one thing upstream takes from it."""
     if _importable("torchvision.transforms.functional"):
         return
@@ -117,7 +117,7 @@ def stand_in_for_torchvision() -> None:
     module.normalize = normalize  # type: ignore[attr-defined]
 
 
-def stand_in_for_diso() -> None:
+def provide_diso() -> None:
     """Provide diso.DiffDMC by marching cubes where diso (nvcc, non-commercial) is not installed."""
     from upstream.marching_cubes import MarchingCubes
 

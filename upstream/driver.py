@@ -24,7 +24,7 @@ from upstream.speedups import Speedups
 
 
 @dataclass(frozen=True)
-class Shape:
+class MeshArrays:
     """Vertices float32 (T, V, 3) over faces int32 (F, 3), in upstream's axes and units.
 
     +Y is up and +Z the front, as in glTF. Upstream clamps moved vertices to [-1, 1]; the anchor,
@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Request:
+class AnimationRequest:
     """What one attempt is asked for: frames uint8 (T, H, W, 3|4) with T 16 or 31, and numbers."""
 
     frames: NDArray[np.uint8]
@@ -47,7 +47,10 @@ class Request:
 
 
 def animate(
-    engine: Engine, request: Request, progress: Progress, on_anchor: Callable[[Shape], None]
+    engine: Engine,
+    request: AnimationRequest,
+    progress: Progress,
+    on_anchor: Callable[[MeshArrays], None],
 ) -> list[Any]:
     """Meshes (trimesh) in the order of time, all with the anchor's faces.
 
@@ -67,7 +70,7 @@ def animate(
     with torch.inference_mode():
         anchor = request.make_anchor(engine, clip.frames[0], request.seed, progress, request.use)
         announce = _once_ready(anchor, on_anchor)
-        with engine.at_work("context"):
+        with engine.on_device("context"):
             context = engine.pipe.encode_all_frames(clip)
         latents = LatentBank(verbose=False, empty_dims=engine.pipe._denoiser_latent_shape)
         latents.update(timesteps=clip.timesteps[[0]], latents=anchor.latent)
@@ -79,22 +82,22 @@ def animate(
     return list(meshes.get_ordered(device="cpu")[0])
 
 
-def to_shape(meshes: list[Any]) -> Shape:
+def to_arrays(meshes: list[Any]) -> MeshArrays:
     """Arrays out of trimesh objects that share their faces."""
-    return Shape(
+    return MeshArrays(
         np.stack([mesh.vertices for mesh in meshes]).astype(np.float32),
         np.ascontiguousarray(meshes[0].faces, dtype=np.int32),
     )
 
 
-def _prepared(engine: Engine, request: Request, progress: Progress) -> list[Any]:
+def _prepared(engine: Engine, request: AnimationRequest, progress: Progress) -> list[Any]:
     """RGB pictures of the subject on white, cropped alike."""
 
     def removed(frame: int, frames: int) -> None:
         progress("background", frame, frames, "")
 
     batch = RMBG_BATCH if request.use.batched_background else 1
-    with engine.at_work("background"):
+    with engine.on_device("background"):
         pictures = to_pictures(request.frames)
         pictures = cut_out(engine.pipe.background_removal, pictures, removed, batch)
     if request.use.crop_first:
@@ -104,7 +107,7 @@ def _prepared(engine: Engine, request: Request, progress: Progress) -> list[Any]
 
 def _move(
     engine: Engine,
-    request: Request,
+    request: AnimationRequest,
     clip: Any,
     context: Any,
     latents: Any,
@@ -119,7 +122,7 @@ def _move(
 
     denoiser = engine.pipe.temporal_3D_denoiser
     skip = request.use.bias_cross_attention
-    with engine.at_work("motion"), _mixed_precision(engine, request.use):
+    with engine.on_device("motion"), _mixed_precision(engine, request.use):
         with faster.bias_cross_attention(denoiser) if skip else nullcontext():
             engine.pipe.generate_3d_latents(
                 clip,
@@ -131,7 +134,7 @@ def _move(
 
 
 def _decode(
-    engine: Engine, request: Request, latents: Any, meshes: Any, progress: Progress
+    engine: Engine, request: AnimationRequest, latents: Any, meshes: Any, progress: Progress
 ) -> None:
     """Stage II: fill the bank with a mesh for every frame."""
     total = [1]
@@ -141,14 +144,14 @@ def _decode(
         total[0] = windows * steps
         progress("decoding", window * steps + step - 1, total[0], _name_of(window, windows))
 
-    with engine.at_work("decoding"), _mixed_precision(engine, request.use):
+    with engine.on_device("decoding"), _mixed_precision(engine, request.use):
         engine.pipe.generate_mesh_animation(
             latent_bank=latents, mesh_bank=meshes, step_callback=decoding
         )
     progress("decoding", total[0], total[0], "")
 
 
-def _once_ready(anchor: Anchor, on_anchor: Callable[[Shape], None]) -> Callable[[], None]:
+def _once_ready(anchor: Anchor, on_anchor: Callable[[MeshArrays], None]) -> Callable[[], None]:
     """A function that tells of the anchor the first time that it is called with the mesh there."""
     told = False
 
@@ -156,7 +159,7 @@ def _once_ready(anchor: Anchor, on_anchor: Callable[[Shape], None]) -> Callable[
         nonlocal told
         if not told and anchor.ready():
             told = True
-            on_anchor(to_shape([anchor.mesh()]))
+            on_anchor(to_arrays([anchor.mesh()]))
 
     announce()
     return announce

@@ -49,7 +49,7 @@ class Engine:
     device: str
     octree_depth: int = 9
     hosted: bool | None = None
-    _masters: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
+    _host_copies: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import torch
@@ -81,7 +81,7 @@ class Engine:
             return
         if hosted:
             for part in _PARTS:
-                self._masters[part] = [
+                self._host_copies[part] = [
                     (tensor, _host_copy(tensor.data, self.device)) for tensor in self.tensors(part)
                 ]
                 self._swap_out(part)
@@ -95,11 +95,11 @@ class Engine:
                 for tensor, data in before:
                     tensor.data = data
                 raise
-            self._masters.clear()
+            self._host_copies.clear()
         self.hosted = hosted
 
     @contextmanager
-    def at_work(self, part: Part) -> Iterator[None]:
+    def on_device(self, part: Part) -> Iterator[None]:
         """While inside, the weights of `part` are on the device."""
         if not self.hosted:
             yield
@@ -123,11 +123,11 @@ class Engine:
         return list(found.values())
 
     def _swap_in(self, part: Part) -> None:
-        for tensor, master in self._masters[part]:
+        for tensor, master in self._host_copies[part]:
             tensor.data = master.to(self.device, non_blocking=True, copy=True)
 
     def _swap_out(self, part: Part) -> None:
-        for tensor, master in self._masters[part]:
+        for tensor, master in self._host_copies[part]:
             tensor.data = master
 
 
@@ -161,7 +161,7 @@ def build(repo: Path, folders: Folders) -> Any:
 
 
 def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
-    """Load the five models from disk and silence them.
+    """Load the five models from disk and disable_output them.
 
     They are left on the host, for `Engine.place`: a GPU of 12 GB does not hold all of them.
     `on_part(done, parts)` is called before each and at the end. Raises WeightsUnavailable for files
@@ -183,10 +183,10 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
     # the size that the weights were made for (2048 tokens of 64), rather than the YAML's
     denoiser = pipe.temporal_3D_denoiser
     pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
-    silence(pipe)
+    disable_output(pipe)
 
 
-def silence(pipe: Any) -> None:
+def disable_output(pipe: Any) -> None:
     """No bars, no lines about faces: progress is told by the driver."""
     from actionmesh.scheduler import scheduler
 

@@ -24,7 +24,7 @@ _POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Fetch:
+class Download:
     """What to have of a repository. `revision` "" means what the cache knows, else `main`."""
 
     name: str
@@ -33,7 +33,7 @@ class Fetch:
     patterns: tuple[str, ...]
 
 
-def find_on_disk(request: Fetch) -> Path | None:
+def find_on_disk(request: Download) -> Path | None:
     """The cached folder for a revision, which may lack files; None where there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -51,7 +51,9 @@ def find_on_disk(request: Fetch) -> Path | None:
         return None
 
 
-def fetch(requests: Sequence[Fetch], on_bytes: Callable[[int, int], None]) -> dict[str, Path]:
+def download_all(
+    requests: Sequence[Download], on_bytes: Callable[[int, int], None]
+) -> dict[str, Path]:
     """Download every request; gives the folders by name. Raises WeightsUnavailable.
 
     `on_bytes` is called in this thread, twice a second, with bytes on disk and bytes in all. Where
@@ -83,7 +85,7 @@ def fetch(requests: Sequence[Fetch], on_bytes: Callable[[int, int], None]) -> di
 
 @dataclass(frozen=True)
 class _Plan:
-    request: Fetch
+    request: Download
     revision: str
     sizes: dict[str, int]
     hashes: dict[str, str]
@@ -122,7 +124,7 @@ class _Plan:
         return folder
 
 
-def _plan(request: Fetch) -> _Plan:
+def _plan(request: Download) -> _Plan:
     """Ask the hub which files there are, how large, and with which SHA-256 (large files only)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -148,8 +150,8 @@ def _plan(request: Fetch) -> _Plan:
     return _Plan(request, str(found.sha), sizes, hashes)
 
 
-def _unavailable(request: Fetch, exc: Exception) -> WeightsUnavailable:
-    log.warning("cannot fetch %s: %s: %s", request.repo_id, type(exc).__name__, exc)
+def _unavailable(request: Download, exc: Exception) -> WeightsUnavailable:
+    log.warning("cannot download_all %s: %s: %s", request.repo_id, type(exc).__name__, exc)
     status: Any = getattr(getattr(exc, "response", None), "status_code", None)
     what = f"The weights {request.repo_id} are not on disk and cannot be fetched"
     if status in (401, 403):

@@ -31,7 +31,7 @@ _SAME_PLACE = 1e-6
 
 
 @dataclass(frozen=True)
-class GivenMesh:
+class UserMesh:
     """An upload and its copy in [-1, 1]: `vertices * scale + centre` is where it was.
 
     `mesh` (trimesh) has equal vertices merged, as the encoder wants it; `index` (V,) says which of
@@ -56,7 +56,7 @@ class GivenMesh:
 
         progress("shape", 0, 1, "your mesh")
         vae = engine.pipe.image_to_3d_pipe.vae
-        with engine.at_work("shape"), _seeded_sampling(vae):
+        with engine.on_device("shape"), _seeded_sampling(vae):
             surface = sample_surface(
                 self.mesh,
                 n_points=SURFACE_POINTS,
@@ -84,7 +84,7 @@ class GivenMesh:
         )
 
 
-def give(upload: Upload) -> GivenMesh:
+def normalize_upload(upload: Upload) -> UserMesh:
     """Normalise first: upstream merges by an absolute distance, which large units would trip."""
     import trimesh
     from actionmesh.preprocessing import mesh_processor
@@ -103,7 +103,7 @@ def give(upload: Upload) -> GivenMesh:
     distance, index = cKDTree(mesh.vertices).query(placed)
     merged = (distance < _SAME_PLACE)[:, None]
     offset = np.where(merged, 0.0, placed - np.asarray(mesh.vertices)[index])
-    return GivenMesh(upload, mesh, index, offset, centre, scale)
+    return UserMesh(upload, mesh, index, offset, centre, scale)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import WeightsUnavailable
-from upstream.huggingface import Fetch, fetch, find_on_disk
+from upstream.huggingface import Download, download_all, find_on_disk
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Folders:
 
 
 def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
-    """Find or fetch every source. `revisions` maps a source's name to a commit, or to "".
+    """Find or download_all every source. `revisions` maps a source's name to a commit, or to "".
 
     "" means: as on disk, else the newest at the first download, which the cache then keeps. RMBG
     must be named by its commit, as code out of it runs here. Raises WeightsUnavailable.
@@ -105,7 +105,7 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
     found: dict[str, Path] = {}
     missing: list[Source] = []
     for source in SOURCES:
-        folder = find_on_disk(_fetch_of(source, wanted[source.name]))
+        folder = find_on_disk(_download_of(source, wanted[source.name]))
         if folder is not None and not (torn := torn_files(folder, source)):
             found[source.name] = folder
             continue
@@ -114,8 +114,8 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
             forget(folder, torn)
         missing.append(source)
     if missing:
-        requests = [_fetch_of(source, wanted[source.name]) for source in missing]
-        found.update(fetch(requests, on_bytes))
+        requests = [_download_of(source, wanted[source.name]) for source in missing]
+        found.update(download_all(requests, on_bytes))
     for source in missing:
         if torn := torn_files(found[source.name], source):
             raise WeightsUnavailable(
@@ -157,7 +157,7 @@ def tensor_names(path: Path) -> set[str]:
 
 
 def forget(folder: Path, names: list[str]) -> None:
-    """Remove torn files and the cached blobs behind them: the next fetch makes them anew."""
+    """Remove torn files and the cached blobs behind them: the next download_all makes them anew."""
     for name in names:
         path = folder / name
         if path.is_symlink() or path.exists():
@@ -165,8 +165,8 @@ def forget(folder: Path, names: list[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fetch_of(source: Source, revision: str) -> Fetch:
-    return Fetch(source.name, source.repo_id, revision, source.patterns)
+def _download_of(source: Source, revision: str) -> Download:
+    return Download(source.name, source.repo_id, revision, source.patterns)
 
 
 def _revision_of(source: Source, revisions: Mapping[str, str]) -> str:
@@ -217,7 +217,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def main() -> None:
-    """Fetch what is missing, with a bar on the terminal."""
+    """Download what is missing, with a bar on the terminal."""
     import os
     import sys
 

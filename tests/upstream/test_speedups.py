@@ -11,7 +11,7 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
-from tests.upstream.recording_reporter import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream import speedups
 from upstream.anchor import _call_triposg
 from upstream.background import cut_out, to_pictures
@@ -138,8 +138,8 @@ def test_the_mesh_thread_gives_the_same_mesh_later(resident: ActionMeshPipeline)
     use = speedups.Speedups.none()
     threaded = replace(use, threaded_mesh=True)
     clip = tiny.clip_of(16)
-    wanted = resident.animate(clip, "fast", 4, Recorder())
-    resident._use, report = threaded, Recorder()
+    wanted = resident.animate(clip, "fast", 4, RecordingReporter())
+    resident._use, report = threaded, RecordingReporter()
     try:
         made = resident.animate(clip, "fast", 4, report)
     finally:

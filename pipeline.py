@@ -60,7 +60,7 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA GPU, from NVML. Memory in GB of 1e9 bytes; `free_gb` at the time of the call."""
+    """The first CUDA GPU, from NVML. Memory in GB of 1e9 bytes, free at the time of the call."""
 
     name: str
     memory_gb: float

@@ -125,7 +125,7 @@ def _run(
     timeout_s: float,
     while_waiting: WhileWaiting | None,
 ) -> str:
-    """Run the command inside `workdir`; what it output. Its whole process group is gone afterwards."""
+    """Run the command inside `workdir`; its output. Its process group is killed at the end."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "LC_ALL": "C.UTF-8",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from errors import VideoUnreadable
+from video import ffmpeg_phrases
 from video.sandbox import PROBE, Limits, OutOfTime, run_sandboxed
 
 Container = Literal["mov", "avi", "matroska", "zip"]
@@ -181,15 +182,14 @@ def too_large(width: int, height: int) -> VideoUnreadable:
 
 
 def unreadable(stderr: str) -> VideoUnreadable:
-    """What ffmpeg's complaint means, in our own words: its text may quote the file."""
+    """The error for ffmpeg's stderr. It quotes nothing of it: that text may quote the file."""
     log.info("ffmpeg read no frame: %s", stderr[-300:])
-    # a file whose index is cut off shows no stream, or one of which nothing is known
-    if "matches no streams" in stderr and re.search(r"Stream #0.*: (Audio|Subtitle|Video)", stderr):
+    if ffmpeg_phrases.has_no_video(stderr):
         return VideoUnreadable(
             "There is no video in the file.", hint="Send a clip that holds a video."
         )
-    if match := re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", stderr):
-        return too_large(int(match[1]), int(match[2]))
-    if re.search(r"[Dd]ecoder .*not found|no decoder found", stderr):
+    if size := ffmpeg_phrases.oversized_picture(stderr):
+        return too_large(*size)
+    if ffmpeg_phrases.lacks_decoder(stderr):
         return VideoUnreadable("The clip's codec is none that this server decodes.")
     return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

@@ -112,7 +112,7 @@ class FramesZip:
             return unpacked.read(most)
 
 
-# Not imagesize 2.0.1: 40 ms for a hostile JPEG header (here 0.02), and VP8's scale bits in the size.
+# Not imagesize 2.0.1: 40 ms for a hostile JPEG (here 0.02), and VP8's scale bits in the size.
 def picture_size(head: bytes) -> tuple[int, int] | None:
     """Width and height from a picture file's first bytes; None if they do not contain them."""
     kind = _kind(head)

@@ -27,6 +27,7 @@ from video.ffmpeg import (
     read_frame_list,
     too_large,
 )
+from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
 from video.frames_zip import FramesZip, Picture
 from video.sampling import FALLBACK_FPS, ClipWarning, choose_frames, frames_needed, source_rate
 
@@ -147,7 +148,7 @@ def _check_sides(width: int, height: int) -> None:
 
 def _decoder(packets: FrameList) -> str | None:
     """FFmpeg's own VP8 and VP9 decoders drop the alpha channel; libvpx's keep it."""
-    if packets.codec in _VPX and re.search(r"alpha_mode\s*: *1", packets.stderr, re.IGNORECASE):
+    if packets.codec in _VPX and has_vpx_alpha(packets.stderr):
         return _VPX[packets.codec]
     return None
 
@@ -194,8 +195,8 @@ def _frames_to_decode(packets: FrameList, before: int, fps: float | None) -> int
 
 
 def _may_have_alpha(decoded: FrameList) -> bool:
-    match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", decoded.stderr)
-    return match is None or _WITH_ALPHA.match(match[1]) is not None
+    name = decoded_pixel_format(decoded.stderr)
+    return name is None or _WITH_ALPHA.match(name) is not None
 
 
 def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, proof: bool) -> Probe:

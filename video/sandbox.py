@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from errors import InternalError
+from video.ffmpeg_phrases import reached_cpu_limit
 
 _LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 _STDERR_BYTES = 64 * 1024
@@ -143,8 +144,8 @@ class SandboxedProcess:
         if self._feed_error is not None:
             raise self._feed_error
         stderr = self._errors.decode("utf-8", "replace")
-        # ffmpeg catches SIGXCPU, says so and leaves in good order
-        if self._is_late.is_set() or status == -signal.SIGXCPU or "received signal 24" in stderr:
+        late = self._is_late.is_set() or status == -signal.SIGXCPU
+        if late or reached_cpu_limit(stderr):
             raise OutOfTime(f"{self._wall_s:g} s")
         if status == -signal.SIGKILL and not self._cut_short:
             if used_s >= self._cpu_s:  # SIGKILL comes a second after SIGXCPU

@@ -1,8 +1,8 @@
 """Measures the CPU pipeline on the test clips: `python -m benchmarks.silhouette [word ...]`.
 
 Prints a Markdown table; words choose clips or modes by part of their names. The clips lie where
-TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the same subject before
-other backgrounds, whose truth is that alpha. The tests use the same functions.
+TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the same subject on other
+backgrounds, for which that alpha is the true mask. The tests use the same functions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class Measurements:
-    """How well a mesh sequence shows a clip.
+    """How well a mesh sequence matches a clip.
 
     `iou` of the projected mesh and the true masks; `photo` the mean absolute difference (0..255)
     between the texture at the front vertices and the frame where they are; `turned` the largest
@@ -65,7 +65,7 @@ class Measurements:
 
 
 class ReportLog:
-    """A Reporter that keeps what it is told."""
+    """A Reporter that keeps its reports."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
@@ -95,7 +95,7 @@ def as_clip(frames: NDArray[np.uint8], fps: float = 12.0) -> Clip:
 
 
 def sample_names(media: Path) -> list[str]:
-    """Of each subject: with alpha, its ping-pong of 31 frames, and before every background."""
+    """For each subject: with alpha, 31 frames forth and back, and in front of every background."""
     names = []
     for archive in sorted((media / "clips").glob("*_alpha.zip")):
         subject = archive.stem.removesuffix("_alpha")
@@ -140,17 +140,17 @@ def _read_video(path: Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def measure(mesh: MeshSequence, sample_field: LabelledClip) -> Measurements:
-    """Compare a mesh sequence with the clip it was made from, through its public form only.
+def measure(mesh: MeshSequence, sample: LabelledClip) -> Measurements:
+    """Compare a mesh sequence with the clip it was made from.
 
-    The mesh has lost the picture's scale and place: one similarity for all frames brings them back.
+    One similarity for all frames maps the mesh back to the picture's scale and position.
     """
     xy = mesh.vertices[:, :, :2].astype(np.float64) * (1, -1)
-    scale, shift = _register(xy, mesh.faces, sample_field.truth)
+    scale, shift = _register(xy, mesh.faces, sample.truth)
     pixels = xy * scale + shift
     overlaps = [
         _iou(_draw(p, mesh.faces, mask.shape), mask)
-        for p, mask in zip(pixels, sample_field.truth, strict=True)
+        for p, mask in zip(pixels, sample.truth, strict=True)
     ]
     areas = np.stack([_doubled_areas(vertices, mesh.faces) for vertices in mesh.vertices])
     facing = np.stack([_doubled_areas_seen(p, mesh.faces) for p in pixels]) / scale**2
@@ -160,7 +160,7 @@ def measure(mesh: MeshSequence, sample_field: LabelledClip) -> Measurements:
     return Measurements(
         iou_mean=float(np.mean(overlaps)),
         iou_worst=float(np.min(overlaps)),
-        photo=_photo_error(mesh, pixels, sample_field),
+        photo=_photo_error(mesh, pixels, sample),
         turned=float(turned.max()),
         degenerate=int((areas < 1e-3 * np.median(areas)).sum(axis=1).max()),
         watertight=is_closed(mesh.faces),
@@ -222,10 +222,8 @@ def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
-def _photo_error(
-    mesh: MeshSequence, pixels: NDArray[np.float64], sample_field: LabelledClip
-) -> float:
-    """Frames look through the texture: colour of the front vertices, expected and found."""
+def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: LabelledClip) -> float:
+    """Difference of the front vertices' colours between the texture and each frame."""
     if mesh.texture is None:
         return float("nan")
     encoded = np.frombuffer(mesh.texture.image, np.uint8)
@@ -234,9 +232,7 @@ def _photo_error(
     expected = _remap(picture, mesh.texture.uv * (width, height) - 0.5)
     front = np.unique(mesh.faces[_doubled_areas_seen(pixels[0], mesh.faces) < 0])
     errors = []
-    for frame, mask, where in zip(
-        sample_field.clip.frames, sample_field.truth, pixels, strict=True
-    ):
+    for frame, mask, where in zip(sample.clip.frames, sample.truth, pixels, strict=True):
         inside = _remap(mask.astype(np.float32), where[front]) > 0.99
         if inside.any():
             found = _remap(np.ascontiguousarray(frame[..., :3]), where[front])
@@ -276,11 +272,11 @@ def _jitter(mesh: MeshSequence) -> float:
     return float(1000 * np.linalg.norm(np.diff(v, 2, axis=0), axis=2).mean() / diagonal)
 
 
-def run_one(sample_field: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, float]:
+def run_one(sample: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, float]:
     """The mesh, what was reported, and CPU seconds."""
     log = ReportLog()
     start = time.process_time()
-    mesh = SilhouettePipeline().animate(sample_field.clip, mode, 44, log)
+    mesh = SilhouettePipeline().animate(sample.clip, mode, 44, log)
     return mesh, log, time.process_time() - start
 
 

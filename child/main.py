@@ -94,11 +94,11 @@ def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
         os.nice(10)  # on the CPU the API comes first
     if memory_mb:
         _limit_memory(memory_mb)
-    ahead = FramePrefetcher()
-    protocol = _open_protocol(ahead.begin)
+    prefetcher = FramePrefetcher()
+    protocol = _open_protocol(prefetcher.prefetch)
     try:
         pipeline = build_pipeline(pipeline_name) if pipeline_name else None
-        recipe = Recipe(pipeline, protocol.send, protocol.cancelled, ahead)
+        recipe = Recipe(pipeline, protocol.send, protocol.cancelled, prefetcher)
         recipe.load()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")

@@ -1,7 +1,6 @@
-"""Is what a job made whole and valid? Standard library only; nothing is fixed, only told.
+"""Checks that the output files of a job are complete and valid. Standard library only.
 
-Used by the demo. Each file is read as a stranger's program would read it: by its own headers,
-lengths and tables, beside the hash that the server told.
+Used by the demos. Checks each file's headers, lengths and tables, and the hash from the server.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ EXPECTED = ("animated_mesh.glb", "meshes.zip", "preview.mp4", "source.mp4", "pos
 
 
 class InvalidOutput(Exception):
-    """What is wrong, in words that name the file."""
+    """An output is missing or wrong; the message names the file."""
 
 
 def check_outputs(folder: Path, job: Mapping[str, Any]) -> int:
@@ -49,7 +48,7 @@ def check_outputs(folder: Path, job: Mapping[str, Any]) -> int:
 
 
 def read_glb(path: Path) -> dict[str, Any]:
-    """The JSON of a binary glTF whose header, chunks, views and accessors fit together."""
+    """The JSON of a binary glTF; raises InvalidOutput unless header, chunks and views match."""
     whole = path.read_bytes()
     try:
         magic, version, length = struct.unpack_from("<4sII", whole)
@@ -58,19 +57,19 @@ def read_glb(path: Path) -> dict[str, Any]:
     except (struct.error, KeyError, ValueError) as exc:
         raise InvalidOutput(f"{path.name} is no binary glTF") from exc
     if (magic, version, length) != (b"glTF", 2, len(whole)):
-        raise InvalidOutput(f"{path.name}: the header tells {magic!r} {version} and {length} bytes")
+        raise InvalidOutput(f"{path.name}: the header says {magic!r} {version} and {length} bytes")
     stored = len(chunks.get(GLB_BIN, b""))
     if not 0 <= stored - int(gltf["buffers"][0]["byteLength"]) <= 3:
         raise InvalidOutput(f"{path.name}: the buffer is not as long as it says")
     views = gltf["bufferViews"]
     if any(view.get("byteOffset", 0) + view["byteLength"] > stored for view in views):
-        raise InvalidOutput(f"{path.name}: a view reaches behind the buffer")
+        raise InvalidOutput(f"{path.name}: a view ends after the buffer")
     for accessor in gltf["accessors"]:
         size = BYTES_OF[accessor["componentType"]] * PARTS_OF[accessor["type"]]
         view = views[accessor["bufferView"]]
         end = accessor.get("byteOffset", 0) + size * accessor["count"]
         if end > view["byteLength"]:
-            raise InvalidOutput(f"{path.name}: an accessor reaches behind its view")
+            raise InvalidOutput(f"{path.name}: an accessor ends after its view")
     return dict(gltf)
 
 
@@ -94,11 +93,11 @@ def _check_bytes(path: Path, size: int, digest: str) -> None:
     if not path.is_file() or path.stat().st_size != size or size == 0:
         raise InvalidOutput(f"{path.name} is not there, or not {size} bytes long")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        raise InvalidOutput(f"{path.name} has not the hash that the server told")
+        raise InvalidOutput(f"{path.name} has not the hash that the server reports")
 
 
 def _check_animated(path: Path, timesteps: int) -> None:
-    """A base and one morph target for every further timestep, moved by one animation."""
+    """A base mesh, one morph target for each further timestep, and one animation."""
     gltf = read_glb(path)
     targets = gltf["meshes"][0]["primitives"][0].get("targets", [])
     if len(targets) != timesteps - 1:
@@ -120,7 +119,7 @@ def _check_zip(path: Path, frames: list[str]) -> None:
 
 
 def _check_mp4(path: Path) -> None:
-    """The boxes at the top fill the file, with the index among them."""
+    """The top-level boxes fill the file, and the index is one of them."""
     size, at, boxes = path.stat().st_size, 0, []
     with open(path, "rb") as file:
         while at < size:

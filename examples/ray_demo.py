@@ -2,7 +2,7 @@
 
 Starts the cluster on this machine, `python main.py` with RAY_ADDRESS, sends the example clip four
 times, kills the process of a running job, and waits until all four are finished. Everything is
-stopped in every case. Exit code 0 only if every job ended well and its files are whole.
+always stopped. Exit code 0 only if every job ended well and its files are whole.
 """
 
 from __future__ import annotations
@@ -59,20 +59,23 @@ def _show(client: Client, cluster: LocalCluster, folder: Path) -> None:
         client.save(job_id, folder / job_id)
         files = check_outputs(folder / job_id, job)
         say(f"job {number}", f"finished, attempt {job['attempt']}, {files} valid files")
-    say("all", f"{JOBS} jobs finished in {time.monotonic() - began:.0f} s, one of them twice begun")
+    say(
+        "all",
+        f"{JOBS} jobs finished in {time.monotonic() - began:.0f} s, one of them in two attempts",
+    )
 
 
 def _kill_one(client: Client, cluster: LocalCluster, jobs: list[str]) -> None:
-    """SIGKILL to an actor, once each of the two has a job at work."""
+    """Kill an actor with SIGKILL as soon as both have a running job."""
     deadline = time.monotonic() + RUNNING_S
-    while sum(_is_at_work(client.status(job_id)) for job_id in jobs) < 2:
+    while sum(_is_running(client.status(job_id)) for job_id in jobs) < 2:
         if time.monotonic() > deadline:
             raise InvalidOutput(f"no two jobs were running after {RUNNING_S:.0f} s")
         time.sleep(0.2)
     say("kill", f"process {cluster.kill_an_actor()}, which ran one of two jobs (SIGKILL)")
 
 
-def _is_at_work(job: dict[str, Any]) -> bool:
+def _is_running(job: dict[str, Any]) -> bool:
     return job["status"] == "running" and float(job["progress"]["percent"]) > 0
 
 

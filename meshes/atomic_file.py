@@ -1,7 +1,7 @@
-"""A file that is either whole or not there: written under another name, then renamed.
+"""Writes a file completely or not at all: under another name, then renamed.
 
-Used by everything in this room that writes. No fsync: outputs become durable when their folder is
-promoted, and a half-done attempt is swept anyway.
+Used by all writers of this package. No fsync: outputs are made durable when the attempt is
+published, and an unfinished attempt is deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give the name to write to; on success it becomes `path`, on any failure it is removed."""
+    """Yield the name to write to; it is renamed to `path` on success and removed on failure."""
     part = path.with_name(path.name + ".part")
     try:
         yield part

@@ -1,7 +1,7 @@
-"""FBX and Alembic of the moving mesh, made by the machine's own Blender as a process of its own.
+"""Exports the animated mesh as FBX and Alembic with an installed Blender, in its own process.
 
-Blender may end with 0 although its script raised, or wrote nothing: only files count that were not
-there before and begin as their kind does. What runs inside Blender is blender_script.py.
+Blender may exit with 0 although its script raised or wrote nothing: so the files are checked by
+their first bytes. blender_script.py runs inside Blender. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from meshes.sequence import MeshSequence
 from meshes.texture import check_texture
 
 OLDEST = (3, 4)
-"""The oldest Blender that this was run with."""
+"""The oldest Blender that this was tested with."""
 OUTPUTS = {
     "animated_mesh.fbx": b"Kaydara FBX Binary  \x00",
     "animated_mesh.abc": b"Ogawa",
 }
-"""The files that are made, and how each of them begins."""
+"""The files that are made, and their first bytes."""
 POLL_S = 0.1
-"""How often a running Blender is looked after."""
+"""How often `while_waiting` is called and the limits are checked."""
 
 # --python-exit-code must stand before -P: after it, a script that raises still gives 0
 _FLAGS = ("-b", "--factory-startup", "--disable-autoexec", "--python-exit-code", "3")
@@ -45,9 +45,9 @@ WhileWaiting = Callable[[], None]
 
 
 class BlenderFailed(RuntimeError):
-    """Blender is too old, is none, failed, hung or made no files; nothing else is concerned.
+    """Blender is missing, too old, failed, hung or made no files. Other outputs are not affected.
 
-    `log` holds the end of what it output, for our own log.
+    `log` holds the end of its output, for our own log.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -66,17 +66,17 @@ def export_with_blender(
 ) -> list[Path]:
     """Write animated_mesh.fbx and animated_mesh.abc into `folder`; gives their paths.
 
-    A Blender that was built without Alembic (Debian's is) makes the FBX alone.
+    A Blender that was built without Alembic (Debian's is) makes only the FBX.
     `blender` is the executable's path. `while_waiting` is called about ten times a second; what it
-    raises ends Blender and goes on to the caller. Raises BlenderFailed, ValueError on a texture
-    that is none; then neither file is there, and in no case a process is left.
+    raises ends Blender and reaches the caller. Raises BlenderFailed, and ValueError for a wrong
+    texture; then neither file exists. No process is left in any case.
     """
     if sequence.texture:
         check_texture(sequence.texture)
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as made_in:
-        workdir = Path(made_in)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as temporary:
+        workdir = Path(temporary)
 
         def run(arguments: Sequence[str], most_s: float) -> str:
             return _run([blender, *arguments], workdir, launch, most_s, while_waiting)
@@ -100,7 +100,7 @@ def _check_version(output: str) -> None:
 
 
 def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
-    """What the script reads: arrays, and the texture's picture as a file. Gives their names."""
+    """Write the script's input, arrays and the texture's picture; returns the file names."""
     write_npz(sequence, workdir / "sequence.npz")
     if sequence.texture is None:
         return ["sequence.npz"]
@@ -129,7 +129,7 @@ def _run(
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "LC_ALL": "C.UTF-8",
-        "HOME": str(workdir),  # nobody's settings, add-ons or caches
+        "HOME": str(workdir),  # no user's settings, add-ons or caches
         "TMPDIR": str(workdir),
     }
     with tempfile.TemporaryFile(dir=workdir) as log:
@@ -175,11 +175,11 @@ def _wait(
         if time.monotonic() > deadline:
             raise BlenderFailed(f"Blender did not finish in {timeout_s:g} s", _end(_read(log)))
         if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
-            raise BlenderFailed("Blender talks without end", _end(_read(log)))
+            raise BlenderFailed("Blender wrote too much output", _end(_read(log)))
 
 
 def _read(log: IO[Any]) -> str:
-    """All of a log that is not too long. By pread: the process shares our place in the file."""
+    """The log's text. By pread: the process shares our position in the file."""
     return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")
 
 

@@ -1,6 +1,6 @@
-"""What of the preview's scene is the same at every timestep: rays, background, floor, light dome.
+"""The parts of the preview that are the same at every timestep: rays, background, floor, occlusion.
 
-Both renderers stand in it, raytracer.py and rasterizer.py; it traces and shades nothing itself.
+Both renderers use it, raytracer.py and rasterizer.py; it traces and shades nothing itself.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from meshes.sequence import MeshSequence
 
 @dataclass(frozen=True)
 class Panel:
-    """One camera's picture before anything stands in it.
+    """One camera's picture without the subject.
 
-    `rays` float32 `(S, S, 3)` go through the pixels' middles; `floor_cells` `(S, S, 2)` are the
-    places on the floor's grid that they meet.
+    `rays` float32 `(S, S, 3)` go through the pixel centres; `floor_cells` `(S, S, 2)` are the
+    positions on the floor's grid that they hit.
     """
 
     camera: Camera
@@ -40,7 +40,7 @@ class Panel:
 
 
 class PreviewScene:
-    """Built once for a sequence and its cameras. `radius` is half the diagonal of all it fills."""
+    """Built once for a sequence and its cameras. `radius` is half its bounding box's diagonal."""
 
     def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
         low, high = (f(axis=(0, 1)) for f in (sequence.vertices.min, sequence.vertices.max))

@@ -174,8 +174,8 @@ def _rasterizer() -> MakeRenderer | None:
     try:
         import torch
 
-        from meshes.rasterizer import Rasterizer
+        from meshes.rasterizer import make_rasterizer
     except (ImportError, OSError):  # built for another torch or CUDA
         log.warning("PyTorch3D is installed but cannot be imported", exc_info=True)
         return None
-    return Rasterizer if torch.cuda.is_available() else None
+    return make_rasterizer if torch.cuda.is_available() else None

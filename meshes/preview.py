@@ -125,10 +125,10 @@ def _check_frames(frames: NDArray[np.uint8]) -> None:
 
 def _raytracer() -> MakeRenderer:
     try:
-        from meshes.raytracer import RayTracer  # the rest works without embreex
+        from meshes.raytracer import make_raytracer  # the rest works without embreex
     except ImportError as exc:
         raise PreviewFailed("the renderer embreex is not installed") from exc
-    return RayTracer
+    return make_raytracer
 
 
 def _strips(

@@ -1,6 +1,6 @@
 """The parts of the preview that are the same at every timestep: rays, background, floor, occlusion.
 
-Both renderers use it, raytracer.py and rasterizer.py; it traces and shades nothing itself.
+Used by renderer.py; it traces and shades nothing itself.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from meshes.sequence import MeshSequence
 class Panel:
     """One camera's picture without the subject.
 
-    `rays` float32 `(S, S, 3)` go through the pixel centres; `floor_cells` `(S, S, 2)` are the
-    positions on the floor's grid that they hit.
+    `rays` float32 `(S, S, 3)` go through the pixel `centres` `(S, S, 2)`; `floor_cells` `(S, S, 2)`
+    are the positions on the floor's grid that they hit.
     """
 
     camera: Camera
     empty: NDArray[np.float32]
+    centres: NDArray[np.float32]
     rays: NDArray[np.float32]
     floor_cells: NDArray[np.float32]
 
@@ -52,5 +53,6 @@ class PreviewScene:
     def _panel(self, camera: Camera) -> Panel:
         size = camera.size_px
         y, x = np.mgrid[:size, :size].astype(np.float32) + np.float32(0.5)
-        rays = camera.directions(np.stack([x, y], -1).reshape(-1, 2)).reshape(size, size, 3)
-        return Panel(camera, background(size), rays, self.floor.cells(camera, rays))
+        centres = np.stack([x, y], -1)
+        rays = camera.directions(centres.reshape(-1, 2)).reshape(size, size, 3)
+        return Panel(camera, background(size), centres, rays, self.floor.cells(camera, rays))

@@ -18,7 +18,7 @@ from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
 from meshes.preview_background import background
-from meshes.raytracer import RayTracer
+from meshes.raytracer import make_raytracer
 from meshes.sequence import MeshSequence
 from tests.meshes.walking_animal import walking_animal
 
@@ -32,15 +32,15 @@ needs_pytorch3d = pytest.mark.skipif(
 
 @pytest.fixture(params=["embree", pytest.param("pytorch3d", marks=needs_pytorch3d)])
 def make_renderer(request: pytest.FixtureRequest) -> MakeRenderer:
-    return RayTracer if request.param == "embree" else _rasterizer()
+    return make_raytracer if request.param == "embree" else _rasterizer()
 
 
 def _rasterizer() -> MakeRenderer:
     import torch
 
-    from meshes.rasterizer import Rasterizer
+    from meshes.rasterizer import make_rasterizer
 
-    return partial(Rasterizer, device="cuda:0" if torch.cuda.is_available() else "cpu")
+    return partial(make_rasterizer, device="cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 def _draw(
@@ -157,7 +157,7 @@ def test_both_renderers_draw_the_same_picture(kind: str) -> None:
     sequence = walking_animal(2, rings=30, kind=kind)
     cameras = fit_cameras(sequence.vertices, VIEWS, 96)
     for one, two in zip(
-        _draw(RayTracer, sequence, cameras, 1),
+        _draw(make_raytracer, sequence, cameras, 1),
         _draw(_rasterizer(), sequence, cameras, 1),
         strict=True,
     ):
@@ -167,10 +167,10 @@ def test_both_renderers_draw_the_same_picture(kind: str) -> None:
 
 @needs_pytorch3d
 def test_what_torch_raises_is_a_failed_preview() -> None:
-    from meshes.rasterizer import Rasterizer
+    from meshes.rasterizer import make_rasterizer
 
     sequence = walking_animal(1, rings=12)
     cameras = fit_cameras(sequence.vertices, VIEWS, 32)
-    renderer = Rasterizer(sequence, cameras, device="meta")  # holds no values
+    renderer = make_rasterizer(sequence, cameras, device="meta")  # holds no values
     with pytest.raises(PreviewFailed, match="the GPU could not draw"):
         renderer.render(sequence.vertices[0], vertex_normals(sequence)[0])

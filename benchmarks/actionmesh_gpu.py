@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from actionmesh_wrapper import CHECKOUT
 from presets import ACTIONMESH, ActionMeshPreset, Mode
 from upstream.checkout import open_checkout
-from upstream.driver import Request, animate, to_shape
-from upstream.engine import Engine, build, silence
+from upstream.driver import AnimationRequest, animate, to_arrays
+from upstream.engine import Engine, build, disable_output
 from upstream.speedups import Speedups, compile_blocks
 from upstream.weights import Folders
 
@@ -85,7 +85,7 @@ SMALL = Size(
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """Seconds per stage of one run, its peak of GPU memory, and its vertices."""
 
     seconds: dict[str, float]
@@ -124,7 +124,7 @@ def random_engine(size: Size, device: str) -> Engine:
         pipe.image_encoder = _image_encoder(size)
     pipe.image_to_3d_pipe.to(device, torch.float16)
     pipe.image_to_3d_pipe.vae.decoder.register_forward_hook(_torus)
-    silence(pipe)
+    disable_output(pipe)
     pipe.background_removal = _unused_remover()
     tokens = pipe.temporal_3D_denoiser.num_tokens_nominal
     pipe._denoiser_latent_shape = (tokens, pipe.temporal_3D_denoiser.in_channels)
@@ -133,7 +133,7 @@ def random_engine(size: Size, device: str) -> Engine:
 
 def run(
     engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
-) -> Figures:
+) -> Measurements:
     """One job, timed at the borders of its stages, where the device is waited for."""
     import torch
 
@@ -155,14 +155,14 @@ def run(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    request = Request(moving_disc(frames, size.frame), preset, 44, use)
+    request = AnimationRequest(moving_disc(frames, size.frame), preset, 44, use)
     with contextlib.redirect_stdout(sys.stderr):  # TripoSG prints
         meshes = animate(engine, request, progress, lambda _shape: None)
     if on_gpu:
         torch.cuda.synchronize()
     seconds[stage] += time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else 0.0
-    return Figures(seconds, peak, to_shape(meshes).vertices)
+    return Measurements(seconds, peak, to_arrays(meshes).vertices)
 
 
 def variants() -> Iterator[tuple[str, Speedups]]:
@@ -217,7 +217,7 @@ def main() -> None:
 
 def measure(engine: Engine, size: Size, frames: int, runs: int) -> None:
     """Fast: every variant. Default: stock and all. Low RAM: all."""
-    stock: Figures | None = None
+    stock: Measurements | None = None
     for mode in _MODES:
         stock = None
         for variant, use in variants():
@@ -232,14 +232,14 @@ def measure(engine: Engine, size: Size, frames: int, runs: int) -> None:
 
 def best_of(
     runs: int, engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
-) -> Figures:
+) -> Measurements:
     """The fastest of `runs`, after one that warms up."""
     run(engine, replace(preset, stage_0_steps=2, stage_1_steps=1), use, size, frames)
     found = [run(engine, preset, use, size, frames) for _ in range(runs)]
-    return min(found, key=lambda figures: figures.total_s)
+    return min(found, key=lambda measured: measured.total_s)
 
 
-def row(mode: str, variant: str, found: Figures, stock: Figures | None) -> str:
+def row(mode: str, variant: str, found: Measurements, stock: Measurements | None) -> str:
     """One line of the table; the difference is between vertices, in the cube [-1, 1]."""
     apart = share = ""
     if stock is not None:

@@ -28,7 +28,7 @@ _MADE = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """CPU seconds, and the frames used."""
 
     probe_s: float
@@ -36,13 +36,13 @@ class Figures:
     frames: int
 
 
-def measure(path: Path) -> Figures:
+def measure(path: Path) -> Measurements:
     """Ask what the API asks, then do what the job does."""
     begin = _cpu_s()
     facts = inspect(path)
     probed = _cpu_s()
     clip, _ = read_clip(path, facts.container)
-    return Figures(probed - begin, _cpu_s() - probed, len(clip))
+    return Measurements(probed - begin, _cpu_s() - probed, len(clip))
 
 
 def make(path: Path, size: str, fps: int, seconds: int, bit_rate: str) -> None:

@@ -1,8 +1,8 @@
 """Measures the CPU pipeline on the test clips: `python -m benchmarks.silhouette [word ...]`.
 
 Prints a Markdown table; words choose clips or modes by part of their names. The clips lie where
-TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the same subject before
-other backgrounds, whose truth is that alpha. The tests use the same functions.
+TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the same subject on other
+backgrounds, for which that alpha is the true mask. The tests use the same functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from meshes.sequence import MeshSequence
 from presets import MODES, Mode
 from silhouette.inflation import is_closed, volume
@@ -34,7 +34,7 @@ _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledClip:
     """A clip, and the subject's true masks `(T, H, W)`."""
 
     name: str
@@ -43,8 +43,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """How well a mesh sequence shows a clip.
+class Measurements:
+    """How well a mesh sequence matches a clip.
 
     `iou` of the projected mesh and the true masks; `photo` the mean absolute difference (0..255)
     between the texture at the front vertices and the frame where they are; `turned` the largest
@@ -64,8 +64,8 @@ class Figures:
     texture_kb: float
 
 
-class Notes:
-    """A Reporter that keeps what it is told."""
+class ReportLog:
+    """A Reporter that keeps its reports."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
@@ -95,7 +95,7 @@ def as_clip(frames: NDArray[np.uint8], fps: float = 12.0) -> Clip:
 
 
 def sample_names(media: Path) -> list[str]:
-    """Of each subject: with alpha, its ping-pong of 31 frames, and before every background."""
+    """For each subject: with alpha, 31 frames forth and back, and in front of every background."""
     names = []
     for archive in sorted((media / "clips").glob("*_alpha.zip")):
         subject = archive.stem.removesuffix("_alpha")
@@ -105,16 +105,16 @@ def sample_names(media: Path) -> list[str]:
     return names
 
 
-def load_sample(media: Path, name: str) -> Sample:
+def load_sample(media: Path, name: str) -> LabelledClip:
     """One clip by the name that `sample_names` gives it."""
     subject, background, *more = name.split()
     rgba = _read_archive(media / "clips" / f"{subject}_alpha.zip")
     truth = rgba[..., 3] > 127
     if background == "alpha":
         order = [*range(16), *range(14, -1, -1)] if more else list(range(16))
-        return Sample(name, as_clip(rgba[order]), truth[order])
+        return LabelledClip(name, as_clip(rgba[order]), truth[order])
     frames = _read_video(media / "clips" / f"{subject}_{background}.mp4")
-    return Sample(name, as_clip(frames), truth[: len(frames)])
+    return LabelledClip(name, as_clip(frames), truth[: len(frames)])
 
 
 def _read_archive(path: Path) -> NDArray[np.uint8]:
@@ -140,10 +140,10 @@ def _read_video(path: Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def measure(mesh: MeshSequence, sample: Sample) -> Figures:
-    """Compare a mesh sequence with the clip it was made from, through its public form only.
+def measure(mesh: MeshSequence, sample: LabelledClip) -> Measurements:
+    """Compare a mesh sequence with the clip it was made from.
 
-    The mesh has lost the picture's scale and place: one similarity for all frames brings them back.
+    One similarity for all frames maps the mesh back to the picture's scale and position.
     """
     xy = mesh.vertices[:, :, :2].astype(np.float64) * (1, -1)
     scale, shift = _register(xy, mesh.faces, sample.truth)
@@ -157,7 +157,7 @@ def measure(mesh: MeshSequence, sample: Sample) -> Figures:
     usual = np.sign(np.median(facing / areas, axis=0))
     counted = np.abs(np.median(facing / areas, axis=0)) > _FACING
     turned = ((np.sign(facing) != usual) & counted).mean(axis=1)
-    return Figures(
+    return Measurements(
         iou_mean=float(np.mean(overlaps)),
         iou_worst=float(np.min(overlaps)),
         photo=_photo_error(mesh, pixels, sample),
@@ -222,25 +222,25 @@ def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
-def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: Sample) -> float:
-    """Frames look through the texture: colour of the front vertices, expected and found."""
+def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: LabelledClip) -> float:
+    """Difference of the front vertices' colours between the texture and each frame."""
     if mesh.texture is None:
         return float("nan")
     encoded = np.frombuffer(mesh.texture.image, np.uint8)
     picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     height, width = picture.shape[:2]
-    expected = _look_up(picture, mesh.texture.uv * (width, height) - 0.5)
+    expected = _remap(picture, mesh.texture.uv * (width, height) - 0.5)
     front = np.unique(mesh.faces[_doubled_areas_seen(pixels[0], mesh.faces) < 0])
     errors = []
     for frame, mask, where in zip(sample.clip.frames, sample.truth, pixels, strict=True):
-        inside = _look_up(mask.astype(np.float32), where[front]) > 0.99
+        inside = _remap(mask.astype(np.float32), where[front]) > 0.99
         if inside.any():
-            found = _look_up(np.ascontiguousarray(frame[..., :3]), where[front])
+            found = _remap(np.ascontiguousarray(frame[..., :3]), where[front])
             errors.append(float(np.abs(found - expected[front])[inside].mean()))
     return float(np.mean(errors)) if errors else float("nan")
 
 
-def _look_up(image: NDArray[np.generic], where: NDArray[np.floating]) -> NDArray[np.float64]:
+def _remap(image: NDArray[np.generic], where: NDArray[np.floating]) -> NDArray[np.float64]:
     points = where.astype(np.float32)
     out: NDArray[np.float64] = cv2.remap(
         image, points[None, :, 0], points[None, :, 1], cv2.INTER_LINEAR
@@ -272,22 +272,22 @@ def _jitter(mesh: MeshSequence) -> float:
     return float(1000 * np.linalg.norm(np.diff(v, 2, axis=0), axis=2).mean() / diagonal)
 
 
-def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
+def run_one(sample: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, float]:
     """The mesh, what was reported, and CPU seconds."""
-    notes = Notes()
+    log = ReportLog()
     start = time.process_time()
-    mesh = SilhouettePipeline().animate(sample.clip, mode, 44, notes)
-    return mesh, notes, time.process_time() - start
+    mesh = SilhouettePipeline().animate(sample.clip, mode, 44, log)
+    return mesh, log, time.process_time() - start
 
 
 @dataclass(frozen=True)
 class Report:
     """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it.
 
-    `slowness` is the machine's at that time, see benchmarks/pace.py.
+    `slowness` is the machine's at that time, see benchmarks/machine_speed.py.
     """
 
-    figures: Figures
+    measured: Measurements
     cpu_s: float
     slowness: float
     rss_mb: float
@@ -296,7 +296,7 @@ class Report:
 
     def row(self, name: str, mode: Mode) -> str:
         """One line of the table."""
-        f = self.figures
+        f = self.measured
         stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.stages.items())
         return (
             f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
@@ -318,17 +318,17 @@ def report_alone(name: str, mode: Mode) -> Report:
         check=True,
     )
     record = json.loads(done.stdout)
-    return Report(**{**record, "figures": Figures(**record["figures"])})
+    return Report(**{**record, "measured": Measurements(**record["measured"])})
 
 
 def _report(name: str, mode: Mode) -> Report:
     cv2.setNumThreads(1)
     wanted = load_sample(_media(), name)
     before = slowness()
-    mesh, notes, cpu_s = run_one(wanted, mode)
+    mesh, log, cpu_s = run_one(wanted, mode)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     pace = (before + slowness()) / 2
-    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, notes.stages, notes.warnings)
+    return Report(measure(mesh, wanted), cpu_s, pace, rss_mb, log.stages, log.warnings)
 
 
 def _media() -> Path:

@@ -57,9 +57,11 @@ class Dense(Bends):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """It walks for as long as the clip lasts."""
-        from tests.meshes.creature import creature  # OpenCV: the others start without it
+        from tests.meshes.walking_animal import (
+            walking_animal,  # OpenCV: the others start without it
+        )
 
-        return creature(len(clip), rings=142, fps=clip.fps)
+        return walking_animal(len(clip), rings=142, fps=clip.fps)
 
 
 class Sleeps(Bends):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from job.folder import JobsFolder, JobsFolderError
 from job.index import JobSummary, read_summary

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from tests.servers import ROOT, ProcessServer, free_port, wait_for_health
 
 Start = Callable[..., ProcessServer]

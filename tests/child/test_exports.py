@@ -24,7 +24,7 @@ from child.recipe import Recipe
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Progress, Result, Stopped, Task
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.job_factory import OPTIONS, with_options

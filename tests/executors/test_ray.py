@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from client import Client
 from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, ExecutorOptions, run_to_end

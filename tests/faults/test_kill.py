@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
 from tests.faults.server import Refused, Server

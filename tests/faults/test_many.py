@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from benchmarks.load import finished_jobs
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from benchmarks.probe import poll_together
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults

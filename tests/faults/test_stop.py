@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from job.state import JobStatus
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records

@@ -10,12 +10,12 @@ import pytest
 from meshes.archive import write_archive
 from meshes.gltf import write_frames
 from meshes.normals import vertex_normals
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def _frames(folder: Path) -> list[Path]:
     folder.mkdir()
-    sequence = creature(3, rings=20)
+    sequence = walking_animal(3, rings=20)
     return write_frames(sequence, vertex_normals(sequence), folder)
 
 

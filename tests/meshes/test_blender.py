@@ -20,8 +20,8 @@ from meshes.blender import BlenderFailed, export_with_blender
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from meshes.usd import write_usdz
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import signed_volume
+from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
 from video.sandbox import Limits, launch
 
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def small() -> MeshSequence:
-    return creature(3, rings=8)
+    return walking_animal(3, rings=8)
 
 
 def assert_nothing_is_left(folder: Path) -> None:
@@ -215,7 +215,7 @@ def blender() -> str:
 def test_what_blender_made_comes_back_as_it_was_given(
     kind: str, blender: str, folder: Path, tmp_path: Path
 ) -> None:
-    sequence = creature(6, rings=20, kind=kind)
+    sequence = walking_animal(6, rings=20, kind=kind)
     made = export_with_blender(sequence, folder, blender, launch=LAUNCHES["caged"])
     assert made and sorted(os.listdir(folder)) == sorted(path.name for path in made)
     for path in made:
@@ -227,7 +227,7 @@ def test_what_blender_made_comes_back_as_it_was_given(
 @pytest.mark.timeout(400)
 def test_blender_opens_the_usdz_too(blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
-    sequence, path = creature(6, rings=20), tmp_path / "animated_mesh.usdz"
+    sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
     _assert_same(_read_back(blender, path, sequence, tmp_path), sequence, path.suffix)
 

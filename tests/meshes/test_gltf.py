@@ -23,14 +23,14 @@ from meshes.gltf import (
 )
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import ReadGlb, signed_volume
+from tests.meshes.walking_animal import walking_animal
 
 KINDS = ("plain", "coloured", "textured")
 
 
 def small(timesteps: int = 3, kind: str = "plain") -> MeshSequence:
-    return creature(timesteps, rings=14, kind=kind)
+    return walking_animal(timesteps, rings=14, kind=kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,7 +165,7 @@ def test_a_viewer_finds_a_matt_material_and_who_made_the_file(kind: str) -> None
 
 
 def test_more_than_65535_vertices_get_longer_indices() -> None:
-    sequence = creature(1, rings=257, kind="plain")
+    sequence = walking_animal(1, rings=257, kind="plain")
     read = ReadGlb(animated_glb(sequence, vertex_normals(sequence)))
     assert read.faces.dtype == np.uint32
     assert np.array_equal(read.faces, sequence.faces)

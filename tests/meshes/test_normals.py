@@ -6,18 +6,18 @@ import numpy as np
 
 from meshes.normals import vertex_normals, weld
 from meshes.sequence import MeshSequence
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def test_the_two_sides_of_a_seam_share_one_normal_in_every_timestep() -> None:
-    sequence = creature(4, rings=20)
+    sequence = walking_animal(4, rings=20)
     normals = vertex_normals(sequence).reshape(4, 20, 20, 3)
     assert np.array_equal(normals[:, :, 0], normals[:, :, -1])  # the seam
     assert np.ptp(normals[:, 0], axis=1).max() == 0  # a pole
 
 
 def test_normals_have_unit_length_and_look_outwards() -> None:
-    sequence = creature(2, rings=40)
+    sequence = walking_animal(2, rings=40)
     normals = vertex_normals(sequence)
     assert np.abs(np.linalg.norm(normals, axis=2) - 1).max() < 1e-6
     middle = sequence.vertices[0].mean(axis=0)

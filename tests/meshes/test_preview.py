@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import Camera
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def _frames(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -90,7 +90,7 @@ class Silhouettes:
 
 
 def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_path: Path) -> None:
-    sequence = replace(creature(5, rings=40), fps=30000 / 1001 / 4)
+    sequence = replace(walking_animal(5, rings=40), fps=30000 / 1001 / 4)
     steps: list[tuple[int, int]] = []
     write_preview(
         sequence,
@@ -123,7 +123,7 @@ def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_pa
 
 
 def test_cut_out_frames_stand_on_the_backdrop_as_large_as_the_mesh(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12, kind="plain")
+    sequence = walking_animal(2, rings=12, kind="plain")
     frames = _frames(2, 300, 300, channels=4)
     frames[1] = frames[0]
     write_preview(
@@ -144,7 +144,7 @@ def test_cut_out_frames_stand_on_the_backdrop_as_large_as_the_mesh(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["plain", "coloured"])
 def test_one_timestep_of_any_kind_gives_a_preview(tmp_path: Path, kind: str) -> None:
-    sequence = creature(1, rings=30, kind=kind)
+    sequence = walking_animal(1, rings=30, kind=kind)
     video, poster = tmp_path / "preview.mp4", tmp_path / "poster.webp"
     write_preview(
         sequence, vertex_normals(sequence), _frames(1, 64, 48), video, poster, panel_px=128
@@ -153,7 +153,7 @@ def test_one_timestep_of_any_kind_gives_a_preview(tmp_path: Path, kind: str) -> 
 
 
 def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     out = tmp_path / "out"
     out.mkdir()
 
@@ -189,7 +189,7 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
 
 
 def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     assert sequence.texture
     torn = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
     sequence = replace(sequence, texture=torn)
@@ -211,7 +211,7 @@ def test_a_caller_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
     def give_up(step: int, steps: int) -> None:
         raise Cancelled
 
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     with pytest.raises(Cancelled):
         write_preview(
             sequence,
@@ -226,7 +226,7 @@ def test_a_caller_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    sequence = creature(3, rings=12)
+    sequence = walking_animal(3, rings=12)
     files = tmp_path / "preview.mp4", tmp_path / "poster.webp"
     normals = vertex_normals(sequence)
     with pytest.raises(ValueError, match="3 timesteps need as many frames"):

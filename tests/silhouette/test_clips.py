@@ -23,31 +23,31 @@ _NAMES = sample_names(_MEDIA)
 _MOST_RSS_MB = 700
 
 
-def _assert_sound(report: Report, turned: float) -> None:
-    assert report.figures.watertight
-    assert report.figures.volume > 0
-    assert report.figures.degenerate == 0
-    assert report.figures.turned <= turned
-    assert report.figures.photo <= 35
-    assert report.figures.texture_kb <= 512
+def _assert_valid(report: Report, turned: float) -> None:
+    assert report.measured.watertight
+    assert report.measured.volume > 0
+    assert report.measured.degenerate == 0
+    assert report.measured.turned <= turned
+    assert report.measured.photo <= 35
+    assert report.measured.texture_kb <= 512
     assert report.rss_mb <= _MOST_RSS_MB
 
 
 @pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" alpha")])
 def test_16_frames_with_alpha(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.97
-    assert report.figures.iou_worst >= 0.93
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.97
+    assert report.measured.iou_worst >= 0.93
     assert report.cpu_s <= 10 * report.slowness
 
 
 @pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" 31")])
 def test_31_frames_with_alpha(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.97
-    assert report.figures.iou_worst >= 0.90
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.97
+    assert report.measured.iou_worst >= 0.90
     assert report.cpu_s <= 16 * report.slowness
 
 
@@ -56,8 +56,8 @@ def test_31_frames_with_alpha(name: str) -> None:
 )
 def test_plain_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.95
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.95
     assert "low_confidence_segmentation" not in report.warnings
     assert report.cpu_s <= 10 * report.slowness
 
@@ -65,8 +65,8 @@ def test_plain_backgrounds(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith("busymove")])
 def test_busy_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.015)
-    assert report.figures.iou_mean >= 0.70
+    _assert_valid(report, 0.015)
+    assert report.measured.iou_mean >= 0.70
     assert "low_confidence_segmentation" in report.warnings
     assert report.cpu_s <= 14 * report.slowness
 
@@ -75,8 +75,8 @@ def test_busy_backgrounds(name: str) -> None:
 def test_faster_modes_are_cheaper_and_still_fit(name: str) -> None:
     default, fast, least = (report_alone(name, m) for m in ("default", "fast", "fast_low_ram"))
     for report in (fast, least):
-        _assert_sound(report, 0.0015)
-        assert report.figures.iou_mean >= 0.93
+        _assert_valid(report, 0.0015)
+        assert report.measured.iou_mean >= 0.93
     default_s, fast_s, least_s = (r.cpu_s / r.slowness for r in (default, fast, least))
     assert fast_s < 0.8 * default_s
     assert least_s < fast_s

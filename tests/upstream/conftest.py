@@ -12,7 +12,7 @@ import pytest
 from actionmesh_wrapper import CHECKOUT, ActionMeshPipeline
 from settings import Settings
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream.checkout import open_checkout
 from upstream.speedups import Speedups
 
@@ -83,5 +83,5 @@ def loaded(use: Speedups) -> ActionMeshPipeline:
         device="cpu",
         octree_depth=tiny.OCTREE_DEPTH,
     )
-    pipeline.load(Recorder())
+    pipeline.load(RecordingReporter())
     return pipeline

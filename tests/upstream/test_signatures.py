@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-STANDIN = Path(__file__).parent / "fake_upstream"
+FAKE_UPSTREAM = Path(__file__).parent / "fake_upstream"
 FILES = sorted(
-    path.relative_to(STANDIN)
+    path.relative_to(FAKE_UPSTREAM)
     for package in ("actionmesh", "triposg")
-    for path in (STANDIN / package).rglob("*.py")
+    for path in (FAKE_UPSTREAM / package).rglob("*.py")
     if path.name != "__init__.py"
 )
 # what the stand-in needs beside upstream's names, or what diffusers and diso define
@@ -53,7 +53,7 @@ def fields(node: ast.ClassDef) -> list[str]:
 def test_the_stand_in_has_upstreams_signatures(checkout: Path, path: Path) -> None:
     root = checkout / "third_party" / "TripoSG" if path.parts[0] == "triposg" else checkout
     real = dict(signatures((root / path).read_text()))
-    for name, found in signatures((STANDIN / path).read_text()):
+    for name, found in signatures((FAKE_UPSTREAM / path).read_text()):
         if name in OWN or name.split(".")[0] in OWN or name == "TripoSGPipeline.__init__":
             continue
         assert name in real, f"upstream has no {name}"

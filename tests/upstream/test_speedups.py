@@ -11,10 +11,10 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream import speedups
 from upstream.anchor import _call_triposg
-from upstream.background import cut_out, to_pictures
+from upstream.background import remove_background, to_pictures
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,7 +55,9 @@ def test_batched_background_gives_upstreams_masks(resident: ActionMeshPipeline) 
     wanted = [remover.process_image(picture) for picture in pictures]
     for batch in (1, 3, 4):
         told: list[tuple[int, int]] = []
-        made = cut_out(remover, pictures, lambda *step, told=told: told.append(step), batch)
+        made = remove_background(
+            remover, pictures, lambda *step, told=told: told.append(step), batch
+        )
         assert told[-1] == (16, 16)
         for ours, stock in zip(made, wanted, strict=True):
             assert np.array_equal(np.asarray(ours), np.asarray(stock))
@@ -138,8 +140,8 @@ def test_the_mesh_thread_gives_the_same_mesh_later(resident: ActionMeshPipeline)
     use = speedups.Speedups.none()
     threaded = replace(use, threaded_mesh=True)
     clip = tiny.clip_of(16)
-    wanted = resident.animate(clip, "fast", 4, Recorder())
-    resident._use, report = threaded, Recorder()
+    wanted = resident.animate(clip, "fast", 4, RecordingReporter())
+    resident._use, report = threaded, RecordingReporter()
     try:
         made = resident.animate(clip, "fast", 4, report)
     finally:

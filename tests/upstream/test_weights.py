@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from errors import WeightsUnavailable
-from tests.upstream.hub_server import Files, running_hub, safetensors
-from upstream.weights import SOURCES, ensure_weights, forget, torn_files
+from tests.upstream.huggingface_server import Files, running_hub, safetensors
+from upstream.weights import SOURCES, ensure_weights, forget, incomplete_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ def test_weights_are_fetched_once_and_then_found_without_the_hub(tmp_path: Path)
     assert "weights are whole" in first.stderr
     for source in SOURCES:
         folder = cached(tmp_path, source.repo_id)
-        assert torn_files(folder, source) == []
+        assert incomplete_files(folder, source) == []
         assert not (folder / "onnx").exists()
     again = fetch_in_new_process(tmp_path, endpoint)  # nobody listens there any more
     assert again.returncode == 0, again.stderr
@@ -79,10 +79,10 @@ def test_a_torn_file_is_fetched_again(tmp_path: Path) -> None:
         assert fetch_in_new_process(tmp_path, endpoint).returncode == 0
         torn = cached(tmp_path, RMBG.repo_id) / "model.safetensors"
         os.truncate(torn, 500)
-        assert torn_files(torn.parent, RMBG) == ["model.safetensors"]
+        assert incomplete_files(torn.parent, RMBG) == ["model.safetensors"]
         again = fetch_in_new_process(tmp_path, endpoint)
     assert again.returncode == 0, again.stderr
-    assert torn_files(torn.parent, RMBG) == []
+    assert incomplete_files(torn.parent, RMBG) == []
 
 
 def test_without_hub_and_weights_the_message_says_what_to_do(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_cut_off_file_shows_by_its_header(tmp_path: Path, cut: int) -> None:
     for name, body in whole_files()[RMBG.repo_id].items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(body)
-    assert torn_files(tmp_path, RMBG) == []
+    assert incomplete_files(tmp_path, RMBG) == []
     os.truncate(tmp_path / "model.safetensors", cut)
-    assert torn_files(tmp_path, RMBG) == ["model.safetensors"]
+    assert incomplete_files(tmp_path, RMBG) == ["model.safetensors"]
     forget(tmp_path, ["model.safetensors"])
-    assert torn_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]
+    assert incomplete_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]

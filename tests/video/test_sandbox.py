@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from errors import InternalError
-from video.sandbox import Caged, Limits, OutOfTime, ProgramKilled, ffmpeg_path, launch, running
+from video.sandbox import (
+    Limits,
+    OutOfTime,
+    ProgramKilled,
+    SandboxedProcess,
+    ffmpeg_path,
+    launch,
+    run_sandboxed,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits and PDEATHSIG are Linux's")
@@ -84,7 +92,7 @@ def test_a_program_that_computes_too_long_is_stopped() -> None:
 @LINUX
 def test_ffmpeg_over_its_cpu_time_is_told_from_other_failures() -> None:
     busy = ["-f", "lavfi", "-i", "testsrc2=s=640x480", "-f", "null", "-"]
-    with running(busy, stdin=iter(()), wall_s=60, limits=Limits(cpu_s=1)) as ffmpeg:
+    with run_sandboxed(busy, stdin=iter(()), wall_s=60, limits=Limits(cpu_s=1)) as ffmpeg:
         ffmpeg.read(1)
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
@@ -92,7 +100,7 @@ def test_ffmpeg_over_its_cpu_time_is_told_from_other_failures() -> None:
 
 def test_the_clock_ends_a_program_that_hangs() -> None:
     began = time.monotonic()
-    with running(FOREVER, stdin=iter(()), wall_s=0.5) as ffmpeg:
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=0.5) as ffmpeg:
         assert ffmpeg.read(10) == b""
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
@@ -101,7 +109,7 @@ def test_the_clock_ends_a_program_that_hangs() -> None:
 
 @LINUX
 def test_a_program_that_somebody_killed_is_told_from_one_that_failed() -> None:
-    with running(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
         os.kill(ffmpeg.pid, signal.SIGKILL)
         with pytest.raises(ProgramKilled):
             ffmpeg.finish()
@@ -116,7 +124,7 @@ def test_the_kernels_own_kill_for_too_much_cpu_is_out_of_time() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    caged = Caged(process, wall_s=60, cpu_s=1, chunks=None)
+    caged = SandboxedProcess(process, wall_s=60, cpu_s=1, chunks=None)
     try:
         with pytest.raises(OutOfTime, match="of CPU"):
             caged.finish()
@@ -126,20 +134,20 @@ def test_the_kernels_own_kill_for_too_much_cpu_is_out_of_time() -> None:
 
 def test_a_program_that_says_too_much_is_cut_short() -> None:
     noise = ["-loglevel", "error", *BLACK, "-f", "rawvideo", "pipe:1"]
-    with running(noise, stdin=iter(()), wall_s=30) as ffmpeg:
+    with run_sandboxed(noise, stdin=iter(()), wall_s=30) as ffmpeg:
         assert len(ffmpeg.read(1000)) == 1000
         status, _ = ffmpeg.finish()
     assert status != 0
 
 
 def test_an_error_in_the_block_leaves_no_process_and_no_descriptor() -> None:
-    with running(FOREVER, stdin=iter(()), wall_s=30):
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30):
         pass  # imports and caches are warm now
     before, threads = os.listdir("/dev/fd"), threading.active_count()
     pids = []
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            with running(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
+            with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
                 pids.append(ffmpeg.pid)
                 raise ZeroDivisionError
     assert len(os.listdir("/dev/fd")) == len(before) and threading.active_count() == threads
@@ -151,7 +159,7 @@ def test_what_goes_wrong_while_feeding_reaches_the_caller() -> None:
         yield b"abc"
         raise LookupError("the source broke")
 
-    with running(
+    with run_sandboxed(
         ["-f", "png_pipe", "-i", "pipe:0", "-f", "null", "-"], stdin=chunks(), wall_s=30
     ) as ffmpeg:
         with pytest.raises(LookupError):

@@ -1,8 +1,8 @@
-"""Triangle lattices cut to an outline: flat sheets, manifold by construction.
+"""Triangulates the inside of an outline: a flat, manifold mesh with even triangles.
 
-A regular lattice is snapped and clipped to the zero line of a signed distance, the 2-D form of
-isosurface stuffing (Labelle and Shewchuk 2007). Serves the mesh itself and the coarser control
-mesh. Knows no height and no time.
+A regular triangle lattice is snapped and clipped to the zero line of a signed distance, the 2-D
+form of isosurface stuffing (Labelle and Shewchuk 2007). Used for the surface mesh (inflation.py)
+and for the coarser control mesh (tracking.py). Has no depth and no time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from silhouette.outline import Field, Points, gradient, sample
+from silhouette.outline import Field, Points, gradient, sample_field
 
 Triangles = NDArray[np.int64]
 """Vertex indices `(F, 3)`."""
@@ -26,7 +26,7 @@ _SNAP = 0.38
 
 
 @dataclass(frozen=True)
-class Sheet:
+class FlatMesh:
     """A flat triangle mesh: points `(N, 2)`, triangles with positive `signed_areas`."""
 
     points: Points
@@ -38,20 +38,20 @@ def spacing_for(distance: Field, points: int) -> float:
     return float(np.sqrt(np.count_nonzero(distance > 0) / (_ROW * points)))
 
 
-def cut_sheet(distance: Field, spacing: float) -> Sheet:
+def triangulate(distance: Field, spacing: float) -> FlatMesh:
     """Triangulate the inside of `distance` with edges of about `spacing` pixels.
 
-    Every edge has one or two triangles and every rim vertex lies on one rim only. Pieces of fewer
-    than four triangles are left out, so the sheet may be empty.
+    Every edge has one or two triangles and every rim vertex lies on one rim only. Parts of fewer
+    than four triangles are left out, so the mesh may be empty.
     """
     points, triangles = _lattice(distance.shape, spacing)
     points, level = _snap(points, distance, spacing)
     points, triangles = _clip(points, triangles, level, distance)
-    triangles = _face_forward(points, triangles)
-    triangles = _without_crumbs(triangles)
+    triangles = _orient(points, triangles)
+    triangles = _without_small_parts(triangles)
     points, triangles = _split_bowties(points, triangles)
     used, triangles = np.unique(triangles, return_inverse=True)
-    return Sheet(points[used], triangles.reshape(-1, 3))
+    return FlatMesh(points[used], triangles.reshape(-1, 3))
 
 
 def signed_areas(points: Points, triangles: Triangles) -> NDArray[np.float64]:
@@ -101,27 +101,27 @@ def averaging(triangles: Triangles, vertices: int) -> sp.csr_array:
     return (sp.diags_array(1 / degree) @ adjacency).tocsr()
 
 
-def embed(sheet: Sheet, points: Points) -> tuple[Triangles, Points]:
-    """Barycentric coordinates of `points` in `sheet`: triangle corners `(N, 3)`, weights `(N, 3)`.
+def embed(mesh: FlatMesh, points: Points) -> tuple[Triangles, Points]:
+    """Barycentric coordinates of `points` in `mesh`: triangle corners `(N, 3)`, weights `(N, 3)`.
 
-    A point outside takes the triangle that it is least outside of, extrapolated a little at most.
+    A point outside takes the triangle that it is least outside of, with clipped extrapolation.
     """
-    tree = cKDTree(sheet.points[sheet.triangles].mean(axis=1))
-    found, weights = _among_nearest(sheet, tree, points, 3)
+    tree = cKDTree(mesh.points[mesh.triangles].mean(axis=1))
+    found, weights = _among_nearest(mesh, tree, points, 3)
     outside = np.flatnonzero(weights.min(axis=1) < -1e-9)
     if len(outside):
-        found[outside], weights[outside] = _among_nearest(sheet, tree, points[outside], 12)
+        found[outside], weights[outside] = _among_nearest(mesh, tree, points[outside], 12)
     weights = np.clip(weights, -0.6, 1.6)
-    return sheet.triangles[found], weights / weights.sum(axis=1, keepdims=True)
+    return mesh.triangles[found], weights / weights.sum(axis=1, keepdims=True)
 
 
 def _among_nearest(
-    sheet: Sheet, tree: Any, points: Points, count: int
+    mesh: FlatMesh, tree: Any, points: Points, count: int
 ) -> tuple[NDArray[np.int64], Points]:
-    """The best of the `count` triangles whose middles are nearest, and barycentric weights."""
-    _, near = tree.query(points, k=min(count, len(sheet.triangles)))
+    """The best of the `count` triangles with the nearest centroids, and barycentric weights."""
+    _, near = tree.query(points, k=min(count, len(mesh.triangles)))
     near = near.reshape(len(points), -1)
-    corners = sheet.points[sheet.triangles[near]]
+    corners = mesh.points[mesh.triangles[near]]
     origin = corners[:, :, 0]
     u, v, r = corners[:, :, 1] - origin, corners[:, :, 2] - origin, points[:, None] - origin
     area = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
@@ -134,7 +134,7 @@ def _among_nearest(
 
 
 def _lattice(shape: tuple[int, ...], spacing: float) -> tuple[Points, Triangles]:
-    """Equilateral triangles over the whole picture and one row beyond."""
+    """Equilateral triangles over the whole image and one row beyond it."""
     height, width = shape
     rows, columns = int(height / (spacing * _ROW)) + 3, int(width / spacing) + 3
     column, row = np.meshgrid(np.arange(columns), np.arange(rows))
@@ -151,15 +151,15 @@ def _lattice(shape: tuple[int, ...], spacing: float) -> tuple[Points, Triangles]
 def _snap(points: Points, distance: Field, spacing: float) -> tuple[Points, Points]:
     """Move points near the zero line onto it. Returns points and their level: 0 where snapped."""
     height, width = distance.shape
-    level = sample(distance, points).astype(np.float64)
+    level = sample_field(distance, points).astype(np.float64)
     beyond = (points < 0).any(axis=1) | (points > (width - 1, height - 1)).any(axis=1)
     level[beyond] = -spacing
     near = (np.abs(level) < _SNAP * spacing) & ~beyond
     slope = gradient(distance)
     moved = points.copy()
     for _ in range(3):
-        steepest = sample(slope, moved[near])
-        step = sample(distance, moved[near]) / np.maximum((steepest**2).sum(1), 0.25)
+        steepest = sample_field(slope, moved[near])
+        step = sample_field(distance, moved[near]) / np.maximum((steepest**2).sum(1), 0.25)
         moved[near] -= step[:, None] * steepest
     near &= np.linalg.norm(moved - points, axis=1) <= 0.45 * spacing
     return np.where(near[:, None], moved, points), np.where(near, 0.0, level)
@@ -172,8 +172,8 @@ def _clip(
     side = np.sign(level).astype(np.int64)
     corner = side[triangles]
     whole = (corner >= 0).all(axis=1) & (corner > 0).any(axis=1)
-    flat = (corner == 0).all(axis=1)  # three snapped corners: in or out as its middle is
-    flat[flat] = sample(distance, points[triangles[flat]].mean(axis=1)) > 0.3
+    flat = (corner == 0).all(axis=1)  # three snapped corners: inside if its centroid is
+    flat[flat] = sample_field(distance, points[triangles[flat]].mean(axis=1)) > 0.3
     crossed = (corner > 0).any(axis=1) & (corner < 0).any(axis=1)
 
     pieces: list[tuple[int, int, int]] = []
@@ -195,14 +195,14 @@ def _clip(
     return points, np.concatenate([triangles[whole | flat], clipped])
 
 
-def _face_forward(points: Points, triangles: Triangles) -> Triangles:
-    """The same turn for all triangles."""
+def _orient(points: Points, triangles: Triangles) -> Triangles:
+    """The same orientation for all triangles."""
     turned = signed_areas(points, triangles) < 0
     return np.where(turned[:, None], triangles[:, ::-1], triangles)
 
 
-def _without_crumbs(triangles: Triangles) -> Triangles:
-    """Leave out pieces of fewer than four triangles, joined by edges."""
+def _without_small_parts(triangles: Triangles) -> Triangles:
+    """Leave out parts of fewer than four triangles, joined by edges."""
     count = len(triangles)
     if not count:
         return triangles
@@ -218,7 +218,7 @@ def _without_crumbs(triangles: Triangles) -> Triangles:
 
 
 def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triangles]:
-    """Double each vertex at which two fans of triangles touch in a point only."""
+    """Duplicate each vertex at which two fans of triangles touch in a point only."""
     triangles = triangles.copy()
     added: list[Points] = []
     on_rims = np.bincount(rim_edges(triangles).ravel(), minlength=len(points))
@@ -233,7 +233,7 @@ def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triang
 
 
 def _fans(triangles: Triangles, vertex: int) -> list[list[int]]:
-    """The triangles around `vertex`, in groups that hang together by edges through it."""
+    """The triangles around `vertex`, in groups that are connected by edges through it."""
     waiting = {int(f): set(triangles[f].tolist()) for f in np.where(triangles == vertex)[0]}
     fans = []
     while waiting:

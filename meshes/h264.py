@@ -1,7 +1,7 @@
-"""Pictures to H.264 in mp4, by the ffmpeg that imageio-ffmpeg brings, as a process of its own.
+"""Encodes pictures as H.264 in mp4 with the ffmpeg of imageio-ffmpeg, in its own process.
 
-Raw frames lie in a nameless file that is ffmpeg's standard input: no pipe, so nothing deadlocks,
-and nothing is left behind when anybody is killed.
+The raw frames are in an unlinked temporary file that is ffmpeg's standard input: no pipe that could
+deadlock, and no file is left if a process is killed. Called by preview.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.whole_file import whole_file
+from meshes.atomic_file import atomic_file
 
 Launch = Callable[..., "subprocess.Popen[bytes]"]
-"""Starts a process as subprocess.Popen does; a job passes its own, which sets limits."""
+"""Starts a process like subprocess.Popen; jobs pass one that sets limits."""
 
 _TO_BT709 = (
     "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,"
@@ -31,9 +31,9 @@ _LOG_BYTES = 4096
 
 
 class PreviewFailed(RuntimeError):
-    """A picture or video of the mesh could not be made; the meshes themselves are not concerned.
+    """The preview could not be made; the meshes are not affected.
 
-    `log` holds the end of what the encoder said, for our own log.
+    `log` holds the end of the encoder's output, for our own log.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -51,10 +51,10 @@ def encode_h264(
     launch: Launch = subprocess.Popen,
     timeout_s: float = 120.0,
 ) -> None:
-    """Write RGB pictures uint8 `(H, W, 3)` as an mp4 that starts to play before it is loaded.
+    """Write RGB pictures uint8 `(H, W, 3)` as an mp4 that can play before it is fully loaded.
 
     `size` is (W, H), both even; `options` are further ffmpeg options, such as the quality. Picture
-    k is shown at k / fps seconds. Raises PreviewFailed; then `path` is not there.
+    k is shown at k / fps seconds. Raises PreviewFailed; then `path` does not exist.
     """
     width, height = size
     if width % 2 or height % 2:
@@ -62,7 +62,7 @@ def encode_h264(
     with (
         tempfile.TemporaryFile(dir=path.parent) as raw,
         tempfile.TemporaryFile(dir=path.parent) as log,
-        whole_file(path) as part,
+        atomic_file(path) as part,
     ):
         for picture in pictures:
             if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
@@ -80,7 +80,7 @@ def encode_h264(
 
 
 def _command(size: tuple[int, int], fps: float, options: Sequence[str], part: Path) -> list[str]:
-    rate = Fraction(fps).limit_denominator(100_000)  # 30000/1001 and its likes stay exact
+    rate = Fraction(fps).limit_denominator(100_000)  # 30000/1001 and similar rates stay exact
     return [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "error"),
         *("-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{size[0]}x{size[1]}"),

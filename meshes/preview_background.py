@@ -1,4 +1,4 @@
-"""What stands behind the subject in the preview, and the panel that shows the input frame on it."""
+"""Draws the preview's background, and the panel that shows the input frame on it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Picture = NDArray[np.uint8]
 _TOP = np.array([247, 248, 250], np.float32)
 _BOTTOM = np.array([229, 231, 236], np.float32)
 _INSET = 0.045
-"""Border around a frame that has a background of its own, as a share of the panel."""
+"""Border around a frame without alpha, as a share of the panel."""
 _CORNER = 0.03
 
 
-def backdrop(size_px: int) -> NDArray[np.float32]:
+def background(size_px: int) -> NDArray[np.float32]:
     """A light vertical gradient, sRGB 0..255 `(S, S, 3)`: panels side by side show no seam."""
     height = np.linspace(0, 1, size_px, dtype=np.float32)[:, None]
     height = height * height * (3 - 2 * height)
@@ -26,25 +26,25 @@ def backdrop(size_px: int) -> NDArray[np.float32]:
 
 
 def input_panels(frames: NDArray[np.uint8], size_px: int) -> list[Picture]:
-    """The frames `(T, H, W, 3|4)` as square pictures on the backdrop.
+    """The frames `(T, H, W, 3|4)` as square pictures on the background.
 
-    Cut-out frames (RGBA) show their subject alone, as large as it is in the rendered views; others
-    are shown whole, with round corners. One crop and scale for all of them.
+    RGBA frames show only their subject, as large as in the rendered views; others are shown whole,
+    with round corners. One crop and scale for all frames.
     """
-    behind = backdrop(size_px)
+    behind = background(size_px)
     height, width = frames.shape[1:3]
     if frames.shape[3] == 4 and frames[..., 3].min() < 255:
         window = _subject_window(frames[..., 3])
-        return [_cut_out(frame, window, behind) for frame in frames]
+        return [_subject_panel(frame, window, behind) for frame in frames]
     inner = size_px * (1 - 2 * _INSET)
     scale = inner / max(height, width)
     shape = max(2, round(width * scale)), max(2, round(height * scale))
     mask = _round_corners(shape, size_px * _CORNER)
-    return [_framed(np.ascontiguousarray(frame[..., :3]), mask, behind) for frame in frames]
+    return [_frame_panel(np.ascontiguousarray(frame[..., :3]), mask, behind) for frame in frames]
 
 
 def _subject_window(alpha: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Left, top and side, in px, of the square around all that is ever opaque."""
+    """Left, top and side, in px, of the square around all pixels that are opaque in any frame."""
     seen = alpha.max(axis=0) > 127
     if not seen.any():
         seen[:] = True
@@ -54,12 +54,12 @@ def _subject_window(alpha: NDArray[np.uint8]) -> tuple[float, float, float]:
     return columns[0] + (width - side) / 2, rows[0] + (height - side) / 2, float(side)
 
 
-def _cut_out(
+def _subject_panel(
     frame: Picture, window: tuple[float, float, float], behind: NDArray[np.float32]
 ) -> Picture:
     left, top, side = window
     size_px = len(behind)
-    # colours weighted by alpha, or the edges would take on what lies hidden beside them
+    # colours weighted by alpha, so that hidden colours do not mix into the edges
     alpha = cv2.cvtColor(frame[..., 3], cv2.COLOR_GRAY2RGB)
     premultiplied = np.dstack([cv2.multiply(frame[..., :3], alpha, scale=1 / 255), frame[..., 3]])
     scale = size_px / side
@@ -83,7 +83,7 @@ def _round_corners(shape: tuple[int, int], radius_px: float) -> NDArray[np.float
     return np.asarray(np.clip(radius_px - beyond + 0.5, 0, 1), np.float32)[..., None]
 
 
-def _framed(frame: Picture, mask: NDArray[np.float32], behind: NDArray[np.float32]) -> Picture:
+def _frame_panel(frame: Picture, mask: NDArray[np.float32], behind: NDArray[np.float32]) -> Picture:
     height, width = mask.shape[:2]
     shrinks = frame.shape[1] > width
     laid = cv2.resize(

@@ -1,8 +1,8 @@
-"""The square that everything after segmentation works on: cropped, resized, following the subject.
+"""Crops every frame to a square around the subject, all at one scale.
 
-A clip may be 4096 pixels wide and its subject a tenth of that: all frames share one scale, chosen
-so that the subject fills the canvas, and the crop's centre travels with it. Whole source pixels
-only, so that going back to the clip's own coordinates is exact.
+A clip may be 4096 pixels wide and its subject a tenth of that. The scale is chosen so that the
+subject fills the square, and the square's centre follows the subject. Its corner lies on whole
+source pixels, so that the way back to source coordinates is exact. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from silhouette.outline import Field, Points
 
 _MARGIN = 1.12
 _FOLLOWS_FRAMES = 2.0
-"""Standard deviation over time of the crop's centre: it glides, limbs do not shake it."""
+"""Standard deviation over time of the crop's centre, so that moving limbs do not shake it."""
 _WORTH_FOLLOWING = 0.9
-"""A crop that stands still is kept unless following saves a tenth of the side."""
+"""The crop stands still unless following the subject saves a tenth of the side."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in source pixels; right and bottom are one past the end."""
@@ -45,10 +45,10 @@ class Cutout:
 
 
 @dataclass(frozen=True)
-class Canvas:
+class CroppedClip:
     """The cropped clip. `images` uint8 RGB and `alphas` float32 0..1, one `(side, side)` a frame.
 
-    Canvas pixel p of frame t shows source pixel `origins[t] + (p + 0.5) * source_px - 0.5`.
+    Crop pixel p of frame t shows source pixel `origins[t] + (p + 0.5) * source_px - 0.5`.
     """
 
     images: list[NDArray[np.uint8]]
@@ -57,15 +57,15 @@ class Canvas:
     source_px: float
 
     def to_source(self, t: int, points: Points) -> Points:
-        """Canvas positions `(N, 2)` of frame `t` in the pixels of the source frame."""
+        """Crop positions `(N, 2)` of frame `t` in the pixels of the source frame."""
         out: Points = self.origins[t] + (points + 0.5) * self.source_px - 0.5
         return out
 
-    def shrunk(self, side: int, stride: int) -> Canvas:
+    def shrunk(self, side: int, stride: int) -> CroppedClip:
         """Every `stride`-th frame at a smaller size, for coarse work."""
         factor = self.alphas[0].shape[0] / side
         size, how = (side, side), cv2.INTER_AREA
-        return Canvas(
+        return CroppedClip(
             [cv2.resize(image, size, interpolation=how) for image in self.images[::stride]],
             [cv2.resize(alpha, size, interpolation=how) for alpha in self.alphas[::stride]],
             self.origins[::stride],
@@ -73,8 +73,8 @@ class Canvas:
         )
 
 
-def crop_to_subject(frames: NDArray[np.uint8], cutout: Cutout, side: int) -> Canvas:
-    """Lay all frames `(T, H, W, 3|4)` onto a canvas of `side` pixels around the subject."""
+def crop_to_subject(frames: NDArray[np.uint8], cutout: Cutout, side: int) -> CroppedClip:
+    """Crop all frames `(T, H, W, 3|4)` around the subject, to squares of `side` pixels."""
     boxes = _subject_boxes(cutout)
     origins, length = _square(boxes)
     images, alphas = [], []
@@ -82,7 +82,7 @@ def crop_to_subject(frames: NDArray[np.uint8], cutout: Cutout, side: int) -> Can
         left, top = (int(value) for value in origin)
         images.append(_crop(frame, left, top, length, side, cv2.BORDER_REPLICATE)[..., :3])
         alphas.append(_crop_alpha(alpha, cutout, left, top, length, side))
-    return Canvas(images, alphas, origins, length / side)
+    return CroppedClip(images, alphas, origins, length / side)
 
 
 def _subject_boxes(cutout: Cutout) -> NDArray[np.float64]:
@@ -102,12 +102,12 @@ def _square(boxes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
     """Upper left corners `(T, 2)` and side of the crops, in whole source pixels."""
     low, high = boxes[:, :2], boxes[:, 2:]
     still = np.broadcast_to((low.min(0) + high.max(0)) / 2, low.shape)
-    glide = gaussian_filter1d((low + high) / 2, _FOLLOWS_FRAMES, axis=0, mode="nearest")
+    moving = gaussian_filter1d((low + high) / 2, _FOLLOWS_FRAMES, axis=0, mode="nearest")
 
     def side(centres: NDArray[np.float64]) -> float:
         return 2 * float(max((centres - low).max(), (high - centres).max()))
 
-    centres = glide if side(glide) < _WORTH_FOLLOWING * side(still) else still
+    centres = moving if side(moving) < _WORTH_FOLLOWING * side(still) else still
     length = max(8, round(_MARGIN * side(centres)))
     return np.round(centres - length / 2).astype(np.int64), length
 
@@ -115,7 +115,7 @@ def _square(boxes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
 def _crop(
     image: NDArray[np.uint8], left: int, top: int, length: int, side: int, border: int
 ) -> NDArray[np.uint8]:
-    """The square at (left, top), filled up where it leaves the image, at `side` pixels."""
+    """The square at (left, top), padded where it leaves the image, resized to `side` pixels."""
     height, width = image.shape[:2]
     x0, y0 = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     x1, y1 = min(max(left + length, x0 + 1), width), min(max(top + length, y0 + 1), height)
@@ -131,13 +131,13 @@ def _crop(
 def _crop_alpha(
     alpha: NDArray[np.uint8], cutout: Cutout, left: int, top: int, length: int, side: int
 ) -> Field:
-    """The same square of an alpha that has its own scale and place; 0 outside of it."""
+    """The same square of an alpha that has its own scale and offset; 0 outside of it."""
     if cutout.scale == 1.0:
         x, y = left - cutout.box[0], top - cutout.box[1]
         square = _crop(alpha, x, y, length, side, cv2.BORDER_CONSTANT)
         exact: Field = square.astype(np.float32) / np.float32(255)
         return exact
-    factor = length / side * cutout.scale  # alpha pixels per canvas pixel
+    factor = length / side * cutout.scale  # alpha pixels per crop pixel
     corner = (np.array([left, top]) - cutout.box[:2]) * cutout.scale + 0.5 * factor - 0.5
     back = np.array([[factor, 0, corner[0]], [0, factor, corner[1]]])
     out: Field = cv2.warpAffine(

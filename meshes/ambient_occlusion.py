@@ -1,7 +1,7 @@
-"""What keeps light away in the preview: nooks of the mesh, and the mesh above its floor.
+"""Ambient occlusion of the mesh and its shadow on the floor, for the preview.
 
-Both are measured along lines that are the same at every timestep and then smoothed: nothing is
-random, so nothing flickers. What the lines meet is asked of the renderer, through Obstacles.
+Both use the same ray directions at every timestep, without random numbers, so that nothing
+flickers. The renderer traces the rays (Obstacles). Used through preview_scene.py.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from meshes.sequence import MeshSequence
 
 _DOME_RAYS = 20
 _DOME_REACH = 0.7
-"""How far a surface darkens another, in units of the subject's radius."""
+"""The longest distance at which surfaces darken each other, in units of the subject's radius."""
 _DOME_PLACES = 5_000
-"""Rays start at no more places than that; the others take what their neighbours found."""
+"""Rays start at this many positions at most; the others are interpolated from neighbours."""
 _FLOOR_CELLS = 112
 
 
 class Obstacles(Protocol):
-    """The mesh at one timestep, as what is in the way."""
+    """The mesh at one timestep, as an obstacle for rays."""
 
     def blocked(
         self, origins: NDArray[np.float32], directions: NDArray[np.float32], reach: float
     ) -> NDArray[np.bool_]:
-        """Which rays from origins `(N, 3)` along unit directions `(N, 3)` meet it in reach."""
+        """True for rays from `(N, 3)` along unit directions `(N, 3)` that hit it within `reach`."""
 
     def heights(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How far above each point it begins, `(Z, X)`; infinite where nothing is above.
+        """Distance straight up to the mesh, `(Z, X)`; infinite where nothing is above.
 
         `grid` `(Z, X, 3)` is regular and level: x grows along a row, z from row to row.
         """
 
 
-class Dome:
-    """How much of the sky each vertex sees, by rays in directions that are the same for all."""
+class AmbientOcclusion:
+    """How much of the surrounding dome each vertex sees, by rays in the same fixed directions."""
 
     def __init__(self, sequence: MeshSequence, radius: float) -> None:
         self._radius = radius
@@ -50,7 +50,7 @@ class Dome:
         count = int(places.max()) + 1
         vertex_of_place = np.zeros(count, np.intp)
         vertex_of_place[places] = np.arange(len(places))
-        # multiples of the golden ratio: a share of any stretch of places, without a pattern
+        # multiples of the golden ratio: an even selection without a pattern
         chosen = np.arange(count) * 0.618034 % 1 < _DOME_PLACES / count
         self._asked = np.flatnonzero(chosen)
         self._vertices_asked = vertex_of_place[self._asked]
@@ -62,10 +62,10 @@ class Dome:
         vertices: NDArray[np.float32],
         normals: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Values `(V,)` in [0, 1]: 1 sees the whole sky on its side."""
+        """Values `(V,)` in [0, 1]: 1 sees the whole half dome around its normal."""
         outward, directions = normals[self._vertices_asked], _sphere(_DOME_RAYS)
         weight = outward @ directions.T
-        # rays start just above the surface, or they would hit the triangle they start from
+        # rays start just above the surface, so that they do not hit their own triangle
         above = vertices[self._vertices_asked] + outward * np.float32(0.004 * self._radius)
         origin, direction = np.nonzero(weight > 0.1)
         blocked = obstacles.blocked(
@@ -77,7 +77,7 @@ class Dome:
         light = np.zeros((self._near.shape[0], 2), np.float32)
         for column, part in enumerate((sent * ~blocked, sent)):
             light[self._asked, column] = np.bincount(origin, part, len(self._asked))
-        # neighbours share what they found: places without rays get some, and the grain goes
+        # average over neighbours: fills positions without rays, and removes noise
         for _ in range(3):
             light = self._near @ light
         free, total = light.T
@@ -86,7 +86,7 @@ class Dome:
 
 
 def _neighbours(faces: NDArray[np.intp], count: int) -> csr_matrix:
-    """A matrix that takes the mean of each place and those that share an edge with it."""
+    """A matrix that averages each position with those that share an edge with it."""
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     itself = np.arange(count)
     rows = np.concatenate([ends[:, 0], ends[:, 1], itself, itself])
@@ -96,7 +96,7 @@ def _neighbours(faces: NDArray[np.intp], count: int) -> csr_matrix:
 
 
 class Floor:
-    """A plane below the lowest vertex of all timesteps that shows nothing but a soft shadow."""
+    """A plane below the lowest vertex of all timesteps that shows only a soft shadow."""
 
     def __init__(self, low: NDArray[np.float32], high: NDArray[np.float32], radius: float) -> None:
         self._radius = radius
@@ -110,7 +110,7 @@ class Floor:
         self._grid[..., 2] = grid[0] + self._corner[1]
 
     def cells(self, camera: Camera, rays: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where rays `(S, S, 3)` meet the floor, in cells; far outside for those that do not."""
+        """Where rays `(S, S, 3)` hit the floor, in cells; far outside for rays that do not."""
         down = rays[..., 1]
         steps = np.where(
             down < -1e-6, (self._height - camera.eye[1]) / np.minimum(down, -1e-6), 1e6
@@ -119,9 +119,9 @@ class Floor:
         return np.asarray((places - self._corner) / self._cell - 0.5, np.float32).clip(-1e4, 1e4)
 
     def shadow(self, obstacles: Obstacles) -> NDArray[np.float32]:
-        """How bright the floor is, `(cells, cells)`: 1 is free.
+        """Brightness of the floor, `(cells, cells)`: 1 without shadow.
 
-        What is near above a cell gives a narrow and dark shadow, what is far a wide and faint one.
+        Surfaces just above a cell give a narrow, dark shadow, higher ones a wide, faint one.
         """
         height = obstacles.heights(self._grid) / np.float32(self._radius)
         bright = np.ones_like(height)

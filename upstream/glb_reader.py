@@ -1,7 +1,7 @@
-"""Reading an uploaded .glb: one mesh, its texture coordinates and the bytes of its picture.
+"""Reads an uploaded .glb: one mesh, its texture coordinates and the bytes of its picture.
 
-Only what {video + 3D} needs, by hand, because the file is a stranger's and its texture must come
-out as it went in: libraries decode it. Decodes no picture, follows no link, writes nothing.
+Reads only what {video + 3D} needs. Not a library: the file is untrusted, and libraries decode the
+texture, which must stay unchanged. Decodes no picture, follows no link, writes nothing.
 Format: glTF 2.0, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
@@ -35,8 +35,8 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 class Upload:
     """Vertices float64 (V, 3) in the file's units and axes (+Y up), faces int32 (F, 3).
 
-    All nodes and primitives of the scene as one mesh, in the file's order. `texture` is there if
-    all of them share one picture; `lost_textures` says that there were several.
+    All nodes and primitives of the scene as one mesh, in the file's order. `texture` is set if all
+    of them share one picture; `lost_textures` is True if there were several.
     """
 
     vertices: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Upload:
 
 
 def read_glb(path: Path) -> Upload:
-    """Raises InvalidParameter, with the reason, for what is no such file or too large."""
+    """Raises InvalidParameter, with the reason, for any other file and for one too large."""
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise _refused(f"has {size / 1e6:.0f} MB, {MAX_BYTES / 1e6:.0f} are allowed")
@@ -89,7 +89,7 @@ class _Document:
         return found, int(view.get("byteStride", 0))
 
     def array(self, index: int) -> NDArray[Any]:
-        """An accessor as (count, width); integers that stand for fractions become float32."""
+        """An accessor as (count, width); normalised integers become float32."""
         accessor = self.json["accessors"][index]
         if "sparse" in accessor or "bufferView" not in accessor:
             raise _refused("uses sparse or compressed data")
@@ -173,7 +173,7 @@ def _primitives(document: dict[str, Any]) -> list[tuple[NDArray[np.float64], dic
 def _matrix_of(node: dict[str, Any]) -> NDArray[np.float64]:
     if "matrix" in node:
         rows: NDArray[np.float64] = np.array(node["matrix"], np.float64).reshape(4, 4).T
-        return rows  # glTF counts by columns
+        return rows  # glTF stores columns
     x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
     turn = np.array(
         [
@@ -198,7 +198,7 @@ def _faces_of(
     faces = flat[: len(flat) // 3 * 3].reshape(-1, 3)
     if len(faces) and faces.max() >= vertices:
         raise ValueError("a face points past the last vertex")
-    # a mirroring transform turns every face round
+    # a mirroring transform reverses every face
     return faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else faces
 
 
@@ -220,7 +220,7 @@ def _texture_of(
 
 
 def _picture(document: _Document, index: int) -> tuple[bytes, str]:
-    """The bytes of a PNG or JPEG as they lie in the file."""
+    """The unchanged bytes of a PNG or JPEG."""
     image = document.json["images"][index]
     if "bufferView" in image:
         content = document.view(image["bufferView"])[0]

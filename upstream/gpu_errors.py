@@ -1,13 +1,13 @@
-"""Which of the errors that torch raises are about memory, and which mean that the GPU is lost.
+"""Recognises torch's errors: out of memory, or a failed GPU.
 
-Looks at exceptions only; what follows from them is the wrapper's business.
+Only classifies exceptions; actionmesh_wrapper.py and anchor.py handle them.
 """
 
 from __future__ import annotations
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
-    """The device's memory did not suffice. The process and its CUDA context are unharmed."""
+    """True if the device ran out of memory. The process and its CUDA context still work."""
     import torch
 
     if isinstance(exc, torch.OutOfMemoryError):
@@ -20,7 +20,7 @@ def is_out_of_memory(exc: BaseException) -> bool:
 
 
 def is_cuda_failure(exc: BaseException) -> bool:
-    """A kernel or the driver failed: such errors are sticky, no later CUDA call will succeed."""
+    """True if a kernel or the driver failed: every later CUDA call of the process will fail too."""
     import torch
 
     if is_out_of_memory(exc):

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meshes.arrays import write_npz
-from tests.meshes.creature import creature
+from meshes.npz import write_npz
+from tests.meshes.walking_animal import walking_animal
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
 def test_numpy_alone_reads_what_was_given(kind: str, tmp_path: Path) -> None:
-    sequence = replace(creature(3, rings=8, kind=kind), fps=29.97)
+    sequence = replace(walking_animal(3, rings=8, kind=kind), fps=29.97)
     path = tmp_path / "animated_mesh.npz"
     write_npz(sequence, path)
     with np.load(path, allow_pickle=False) as read:

@@ -9,7 +9,7 @@ from meshes.sequence import MeshSequence
 
 
 @dataclass
-class Recorder:
+class RecordingReporter:
     """pipeline.Reporter; `cancel_in` is the stage whose second report raises Cancelled."""
 
     cancel_in: str = ""

@@ -6,8 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from silhouette.lattice import cut_sheet, embed, half_edges, rim_edges, signed_areas, spacing_for
 from silhouette.outline import Field, signed_distance
+from silhouette.triangulation import (
+    embed,
+    half_edges,
+    rim_edges,
+    signed_areas,
+    spacing_for,
+    triangulate,
+)
 
 
 def _blobs(seed: int) -> Field:
@@ -26,7 +33,7 @@ def _blobs(seed: int) -> Field:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_sheet_is_manifold_and_faces_one_way(seed: int) -> None:
     distance = signed_distance(_blobs(seed))
-    sheet = cut_sheet(distance, spacing_for(distance, 600))
+    sheet = triangulate(distance, spacing_for(distance, 600))
     low_high = np.sort(half_edges(sheet.triangles), axis=1)
     _, uses = np.unique(low_high, axis=0, return_counts=True)
     assert uses.max() <= 2
@@ -41,19 +48,19 @@ def test_a_sheet_covers_the_outline() -> None:
     disk = np.zeros((128, 128), np.float32)
     cv2.circle(disk, (64, 60), 40, 1.0, -1)
     distance = signed_distance(disk)
-    sheet = cut_sheet(distance, spacing_for(distance, 800))
+    sheet = triangulate(distance, spacing_for(distance, 800))
     assert signed_areas(sheet.points, sheet.triangles).sum() == pytest.approx(disk.sum(), rel=0.01)
     assert 600 < len(sheet.points) < 1000
 
 
 def test_nothing_gives_an_empty_sheet() -> None:
     distance = signed_distance(np.zeros((64, 64), np.float32))
-    assert len(cut_sheet(distance, 5.0).triangles) == 0
+    assert len(triangulate(distance, 5.0).triangles) == 0
 
 
 def test_embedded_points_come_back() -> None:
     distance = signed_distance(_blobs(3))
-    sheet = cut_sheet(distance, spacing_for(distance, 300))
+    sheet = triangulate(distance, spacing_for(distance, 300))
     points = sheet.points[sheet.triangles].mean(axis=1)
     corners, weights = embed(sheet, points)
     back = np.einsum("nk,nkd->nd", weights, sheet.points[corners])

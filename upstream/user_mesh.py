@@ -1,9 +1,9 @@
-"""{Video + 3D} -> 4D: the user's own mesh in the place of the one that stage 0 would make.
+"""{Video + 3D} -> 4D: uses an uploaded mesh instead of the one that stage 0 would make.
 
-As upstream's ActionMeshPipelineWithMeshInput (actionmesh/pipeline_with_3d.py at the pinned commit),
-with three differences: the seed reaches every random choice, TripoSG's resident encoder is used
-instead of a second copy, and no PyTorch3D is needed. The mesh must stand as the subject does in the
-first frame: +Y up, its front towards +Z.
+Like upstream's ActionMeshPipelineWithMeshInput (actionmesh/pipeline_with_3d.py at the pinned
+commit), with three differences: the seed reaches every random choice, TripoSG's loaded encoder is
+used instead of a second copy, and PyTorch3D is not needed. The mesh must have the subject's pose in
+the first frame: +Y up, front towards +Z. Called by actionmesh_wrapper.py.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from errors import InvalidParameter
 from meshes.sequence import MeshSequence
 from upstream.anchor import Anchor, FinishedAnchor, Progress
 from upstream.engine import Engine
-from upstream.glb import Upload
-from upstream.sampling import farthest_points, gather
+from upstream.glb_reader import Upload
+from upstream.point_sampling import farthest_points, gather
 from upstream.speedups import Speedups
 
 SURFACE_POINTS = 16_384
-"""Upstream's number of points, with normals, that the encoder sees."""
+"""Number of points, with normals, for the encoder; upstream's value."""
 
 _SAME_PLACE = 1e-6
 
 
 @dataclass(frozen=True)
-class GivenMesh:
-    """An upload and its copy in [-1, 1]: `vertices * scale + centre` is where it was.
+class UserMesh:
+    """An upload and its copy in [-1, 1]; `vertices * scale + centre` are the original positions.
 
-    `mesh` (trimesh) has equal vertices merged, as the encoder wants it; `index` (V,) says which of
-    its vertices each uploaded one became and `offset` (V, 3) how far off it lies, 0 for all but
-    those of degenerate faces.
+    `mesh` (trimesh) has equal vertices merged, as the encoder needs; `index` (V,) maps uploaded
+    vertices to its vertices, and `offset` (V, 3) is their distance: 0, except for vertices of
+    degenerate faces.
     """
 
     upload: Upload
@@ -56,7 +56,7 @@ class GivenMesh:
 
         progress("shape", 0, 1, "your mesh")
         vae = engine.pipe.image_to_3d_pipe.vae
-        with engine.at_work("shape"), _seeded_sampling(vae):
+        with engine.on_device("shape"), _seeded_sampling(vae):
             surface = sample_surface(
                 self.mesh,
                 n_points=SURFACE_POINTS,
@@ -84,8 +84,8 @@ class GivenMesh:
         )
 
 
-def give(upload: Upload) -> GivenMesh:
-    """Normalise first: upstream merges by an absolute distance, which large units would trip."""
+def normalize_upload(upload: Upload) -> UserMesh:
+    """Scale to [-1, 1] and merge equal vertices. Upstream merges by an absolute distance."""
     import trimesh
     from actionmesh.preprocessing import mesh_processor
     from scipy.spatial import cKDTree
@@ -103,15 +103,15 @@ def give(upload: Upload) -> GivenMesh:
     distance, index = cKDTree(mesh.vertices).query(placed)
     merged = (distance < _SAME_PLACE)[:, None]
     offset = np.where(merged, 0.0, placed - np.asarray(mesh.vertices)[index])
-    return GivenMesh(upload, mesh, index, offset, centre, scale)
+    return UserMesh(upload, mesh, index, offset, centre, scale)
 
 
 @contextmanager
 def _seeded_sampling(vae: Any) -> Iterator[None]:
-    """TripoSG's own sampling needs torch_cluster, which its import comments out: put ours there."""
+    """Replace TripoSG's sampling, which needs torch_cluster, by ours."""
 
-    def sample(points: Any, num_tokens: int = 2048, seed: int | None = None) -> Any:
-        """(B, N, C) -> (B, num_tokens, C), spread out by their places."""
+    def sample_features(points: Any, num_tokens: int = 2048, seed: int | None = None) -> Any:
+        """(B, N, C) -> (B, num_tokens, C), far apart by position."""
         import torch
 
         rng = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def _seeded_sampling(vae: Any) -> Iterator[None]:
         chosen = torch.stack([farthest_points(cloud[:, :3], num_tokens, start) for cloud in few])
         return gather(few, chosen)
 
-    vae._sample_features = sample
+    vae._sample_features = sample_features
     try:
         yield
     finally:

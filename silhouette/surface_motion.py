@@ -1,8 +1,8 @@
-"""From the flat track back to the solid: the surface rides on the control mesh.
+"""Moves the inflated surface with the tracked control mesh.
 
-Every vertex keeps its barycentric place in the control mesh; thickness follows how the sheet around
-it grows and shrinks. What leaves here is sound: no triangle turned over, none collapsed, positive
-volume in every frame. Reads no picture.
+Every vertex keeps its barycentric coordinates in the control mesh; its thickness follows the growth
+of the control mesh around it. In every frame of the result no triangle is collapsed, next to none
+is turned over, and the volume is positive. Reads no images. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from silhouette.inflation import Shape, volume
-from silhouette.lattice import Sheet, averaging, embed, signed_areas
+from silhouette.inflation import InflatedMesh, volume
 from silhouette.outline import Points
 from silhouette.tracking import Track
+from silhouette.triangulation import FlatMesh, averaging, embed, signed_areas
 
 Motion = NDArray[np.float64]
-"""Surface vertices over time, `(T, V, 3)`, canvas pixels, z away from the viewer."""
+"""Surface vertices over time, `(T, V, 3)`, crop pixels, z away from the viewer."""
 
 _LOCAL = 0.5
 """Share of the local growth in the thickness; the rest is the whole subject's."""
@@ -29,17 +29,23 @@ _FACING = 0.15
 """Cosine to the viewer above which a triangle may not turn over."""
 _LEAST_AREA = 2e-3
 """Of the median triangle's: below, a triangle counts as collapsed."""
-_MENDING_ROUNDS = 24
+_REPAIR_ROUNDS = 24
 
 
-def lift(
-    shape: Shape, sheet: Sheet, track: Track, reference: int, tick: Callable[[], None]
+def move_surface(
+    mesh: InflatedMesh,
+    control_mesh: FlatMesh,
+    track: Track,
+    reference: int,
+    tick: Callable[[], None],
 ) -> Motion:
-    """Carry `shape` along `track` `(T, N, 2)`, the motion of `sheet`. In the reference frame the
-    result is `shape` itself, to the last digit."""
-    flat, depth = shape.vertices[:, :2], shape.vertices[:, 2]
-    corners, weights = embed(sheet, flat)
-    thickness = _thickness(track, sheet)
+    """Move `mesh` along `track` `(T, N, 2)`, the motion of `control_mesh`.
+
+    In the reference frame the result is exactly `mesh`.
+    """
+    flat, depth = mesh.vertices[:, :2], mesh.vertices[:, 2]
+    corners, weights = embed(control_mesh, flat)
+    thickness = _thickness(track, control_mesh)
     thickness /= thickness[reference]
     inner = np.clip(weights, 0, 1)
     inner /= inner.sum(axis=1, keepdims=True)
@@ -48,30 +54,31 @@ def lift(
         out: Points = np.einsum("nk,nkd->nd", weights, points[corners], optimize=True)
         return out
 
-    offset = flat - carried(track[reference])  # what clipping took from points outside the sheet
-    out = np.empty((len(track), *shape.vertices.shape))
-    mender = _Mender(shape)
+    # what clipping took from points outside the control mesh
+    offset = flat - carried(track[reference])
+    out = np.empty((len(track), *mesh.vertices.shape))
+    fault_repair = _FaultRepair(mesh)
     for t, points in enumerate(track):
         out[t, :, :2] = carried(points) + offset
         out[t, :, 2] = depth * np.einsum("nk,nk->n", inner, thickness[t][corners])
         if t != reference:
-            out[t] = mender.mend(out[t])
+            out[t] = fault_repair.repair(out[t])
         tick()
     return out
 
 
-def _thickness(track: Track, sheet: Sheet) -> NDArray[np.float64]:
-    """Growth of thickness per frame and node `(T, N)`: the square root of that of the area.
+def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
+    """Growth of thickness per frame and node `(T, N)`: the square root of the growth of the area.
 
-    A limb that turns towards the viewer looks shorter and is no thinner; one that comes nearer
-    looks larger in all directions. Half local and half global, within limits, is a compromise.
+    A limb that turns towards the viewer looks shorter but is not thinner; one that comes nearer
+    looks larger in all directions. Half local and half global growth is a compromise.
     """
-    rest = signed_areas(sheet.points, sheet.triangles)
-    mean = averaging(sheet.triangles, len(sheet.points))
+    rest = signed_areas(control_mesh.points, control_mesh.triangles)
+    mean = averaging(control_mesh.triangles, len(control_mesh.points))
 
     def around(areas: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.zeros(len(sheet.points))
-        np.add.at(total, sheet.triangles, areas[:, None])
+        total = np.zeros(len(control_mesh.points))
+        np.add.at(total, control_mesh.triangles, areas[:, None])
         for _ in range(30):
             total = 0.5 * total + 0.5 * (mean @ total)
         return total
@@ -79,7 +86,7 @@ def _thickness(track: Track, sheet: Sheet) -> NDArray[np.float64]:
     rest_around = np.maximum(around(rest), 1e-9)
     frames = []
     for points in track:
-        areas = np.maximum(signed_areas(points, sheet.triangles), 0)
+        areas = np.maximum(signed_areas(points, control_mesh.triangles), 0)
         whole = np.sqrt(max(float(areas.sum()), 1e-6) / float(rest.sum()))
         local = np.clip(np.sqrt(around(areas) / rest_around), *_THICKNESS_LIMITS)
         frames.append(local**_LOCAL * whole ** (1 - _LOCAL))
@@ -89,20 +96,20 @@ def _thickness(track: Track, sheet: Sheet) -> NDArray[np.float64]:
     return smooth
 
 
-class _Mender:
-    """Takes faults out of one frame by evening out its displacement from the shape around them."""
+class _FaultRepair:
+    """Repairs turned-over and collapsed triangles of one frame by smoothing around them."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._rest, self._triangles = shape.vertices, shape.triangles
-        self._mean = averaging(shape.triangles, len(shape.vertices))
-        facing = _normals_z(shape.vertices, shape.triangles)
-        areas = _areas(shape.vertices, shape.triangles)
+    def __init__(self, mesh: InflatedMesh) -> None:
+        self._rest, self._triangles = mesh.vertices, mesh.triangles
+        self._mean = averaging(mesh.triangles, len(mesh.vertices))
+        facing = _normals_z(mesh.vertices, mesh.triangles)
+        areas = _areas(mesh.vertices, mesh.triangles)
         self._facing = np.where(np.abs(facing) > 2 * _FACING * areas, np.sign(facing), 0)
         self._least = _LEAST_AREA * float(np.median(areas))
 
-    def mend(self, vertices: Points) -> Points:
-        """The frame without faults; where smoothing does not help, closer to the rigid shape."""
-        for attempt in range(_MENDING_ROUNDS):
+    def repair(self, vertices: Points) -> Points:
+        """Vertices `(V, 3)` without faults; if smoothing fails, nearer to a rigid motion."""
+        for attempt in range(_REPAIR_ROUNDS):
             faulty = self._faulty(vertices)
             if not faulty.any():
                 return vertices
@@ -112,17 +119,17 @@ class _Mender:
                 near = near + self._mean @ near
             patch = np.flatnonzero(near)
             vertices = vertices.copy()
-            if attempt < _MENDING_ROUNDS // 4:  # keeps the shape, where the patch is not turned
+            if attempt < _REPAIR_ROUNDS // 4:  # smooth the displacement, which keeps the shape
                 moved = vertices - self._rest
                 vertices[patch] = self._rest[patch] + self._mean[patch] @ moved
             else:
                 vertices[patch] = self._mean[patch] @ vertices
-        if self._sound(vertices):
+        if self._is_acceptable(vertices):
             return vertices
         rigid = _best_similarity(self._rest, vertices)
         for share in (0.25, 0.5, 0.75):
             blend = (1 - share) * vertices + share * rigid
-            if self._sound(blend):
+            if self._is_acceptable(blend):
                 return blend
         return rigid
 
@@ -132,8 +139,8 @@ class _Mender:
         out: NDArray[np.bool_] = turned | (_areas(vertices, self._triangles) < self._least)
         return out
 
-    def _sound(self, vertices: Points) -> bool:
-        """No collapsed triangle, positive volume; a few turned ones are better than no motion."""
+    def _is_acceptable(self, vertices: Points) -> bool:
+        """No collapsed triangle and positive volume; a few turned-over triangles are accepted."""
         collapsed = _areas(vertices, self._triangles) < self._least
         turned = self._facing * _normals_z(vertices, self._triangles) < 0
         return bool(

@@ -23,7 +23,7 @@ _LIMBS = (
 )
 
 
-def creature(
+def walking_animal(
     timesteps: int = 16, rings: int = 100, kind: str = "textured", fps: float = 8.0
 ) -> MeshSequence:
     """A walking animal of rings * rings vertices; `kind` is plain, coloured or textured."""

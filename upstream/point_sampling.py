@@ -1,7 +1,7 @@
-"""Farthest point sampling and gathering in torch, in the place of PyTorch3D's.
+"""Farthest point sampling and gathering in torch, instead of PyTorch3D's.
 
-Two operations of pytorch3d.ops that ActionMesh needs to turn a given mesh into a latent; PyTorch3D
-itself needs nvcc to build. Knows tensors only.
+Two operations of pytorch3d.ops that ActionMesh needs to turn an uploaded mesh into a latent;
+PyTorch3D needs nvcc to build. Called by user_mesh.py.
 """
 
 from __future__ import annotations

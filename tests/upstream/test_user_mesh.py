@@ -11,10 +11,10 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled
 from meshes.sequence import MeshSequence
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
-from tests.upstream.test_glb import PICTURE, glb
-from upstream.from_mesh import give
-from upstream.glb import read_glb
+from tests.upstream.recording_reporter import RecordingReporter
+from tests.upstream.test_glb_reader import PICTURE, glb
+from upstream.glb_reader import read_glb
+from upstream.user_mesh import normalize_upload
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,15 +32,17 @@ def upload(tmp_path: Path) -> Path:
 
 
 def moved(
-    pipeline: ActionMeshPipeline, upload: Path, seed: int, report: Recorder | None = None
+    pipeline: ActionMeshPipeline, upload: Path, seed: int, report: RecordingReporter | None = None
 ) -> MeshSequence:
-    return pipeline.animate(tiny.clip_of(16), "fast", seed, report or Recorder(), mesh=upload)
+    return pipeline.animate(
+        tiny.clip_of(16), "fast", seed, report or RecordingReporter(), mesh=upload
+    )
 
 
 def test_vertices_uv_and_texture_are_the_uploads(
     resident: ActionMeshPipeline, upload: Path
 ) -> None:
-    report = Recorder()
+    report = RecordingReporter()
     made, wanted = moved(resident, upload, 1, report), read_glb(upload)
     assert len(made) == 16
     assert np.array_equal(made.faces, wanted.faces)
@@ -59,13 +61,15 @@ def test_the_seed_decides_and_an_ordinary_job_after_it_is_unchanged(
     resident: ActionMeshPipeline, upload: Path
 ) -> None:
     clip = tiny.clip_of(16)
-    ordinary = resident.animate(clip, "fast", 2, Recorder())
+    ordinary = resident.animate(clip, "fast", 2, RecordingReporter())
     first, again, other = (moved(resident, upload, seed) for seed in (2, 2, 3))
     assert np.array_equal(first.vertices, again.vertices)
     assert (first.vertices != other.vertices).any()
     with pytest.raises(Cancelled):
-        moved(resident, upload, 2, Recorder(cancel_in="shape"))
-    assert np.array_equal(resident.animate(clip, "fast", 2, Recorder()).vertices, ordinary.vertices)
+        moved(resident, upload, 2, RecordingReporter(cancel_in="shape"))
+    assert np.array_equal(
+        resident.animate(clip, "fast", 2, RecordingReporter()).vertices, ordinary.vertices
+    )
 
 
 def test_no_second_copy_of_the_weights_is_made(resident: ActionMeshPipeline, upload: Path) -> None:
@@ -90,8 +94,8 @@ def test_equal_vertices_are_merged_and_expanded_again(opened: Path, tmp_path: Pa
     faces = np.arange(len(corners)).reshape(-1, 3)
     path = tmp_path / "ball.glb"
     trimesh.Trimesh(corners * 40 + 3, faces, process=False).export(path)
-    given = give(read_glb(path))
-    assert len(given.mesh.vertices) == len(ball.vertices)
-    made = given.sequence(np.stack([given.mesh.vertices] * 2).astype(np.float32), 12.0)
+    user_mesh = normalize_upload(read_glb(path))
+    assert len(user_mesh.mesh.vertices) == len(ball.vertices)
+    made = user_mesh.sequence(np.stack([user_mesh.mesh.vertices] * 2).astype(np.float32), 12.0)
     assert made.vertices.shape == (2, len(corners), 3)
     assert np.allclose(made.vertices[1], corners * 40 + 3, atol=1e-4)

@@ -1,8 +1,9 @@
-"""Puts a program in its cage: sets limits, ties it to its parent's life, then becomes the program.
+"""Sets resource limits and the parent-death signal, then becomes the sandboxed program (exec).
 
-Run by path in an isolated interpreter (`python -I -S launcher.py <parent> <limits> <program> ...`),
-never imported. It exists because `preexec_fn` is not safe in a process with threads, and because a
-tool such as ffmpeg must not outlive a parent that was killed with SIGKILL.
+Run by path in an isolated interpreter, never imported:
+`python -I -S sandbox_launcher.py <parent> <limits> <program> ...`. It exists because `preexec_fn`
+is not safe in a process with threads, and because a tool such as ffmpeg must not outlive a parent
+that was killed with SIGKILL.
 """
 
 import contextlib
@@ -20,21 +21,21 @@ def main() -> None:
     """`limits` reads like `AS=3221225472,CPU=20`: names of resource.RLIMIT_*, whole numbers."""
     parent, limits, *command = sys.argv[1:]
     _die_with_parent()
-    if os.getppid() != int(parent):  # it died before the line above took effect
+    if os.getppid() != int(parent):  # the parent died before the line above took effect
         sys.exit(PARENT_GONE)
     for limit in limits.split(","):
         name, _, value = limit.partition("=")
-        # macOS knows the names but not all of the limits: then the wall clock has to do
+        # macOS has the names but not all of the limits: there only the time limit works
         with contextlib.suppress(OSError, ValueError):
             _lower(getattr(resource, f"RLIMIT_{name}"), int(value), grace=name == "CPU")
-    # Python ignores these two, and a program would inherit that
+    # Python ignores these two signals, and the program would inherit that
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     os.execv(command[0], command)
 
 
 def _die_with_parent() -> None:
-    """Linux only; elsewhere the parent's own `finally` must do."""
+    """Linux only; elsewhere the parent kills the program in its `finally`."""
     if sys.platform != "linux":
         return
     import ctypes
@@ -45,9 +46,9 @@ def _die_with_parent() -> None:
 
 
 def _lower(which: int, value: int, grace: bool) -> None:
-    """Never above what this process was given: raising a hard limit is refused.
+    """Set a limit, never above the hard limit: raising that is refused.
 
-    With `grace` the signal that can be told from others (SIGXCPU) comes a second before SIGKILL.
+    With `grace` SIGXCPU, which the parent can recognise, comes a second before SIGKILL.
     """
     _, hard = resource.getrlimit(which)
     if hard != resource.RLIM_INFINITY:

@@ -1,6 +1,6 @@
-"""The sequence as plain numpy arrays, for whoever computes with it: animated_mesh.npz.
+"""Writes animated_mesh.npz: the sequence as plain numpy arrays.
 
-A file for users, and stable: keys are added, never renamed. The jobs' own checkpoint is another
+Its format is stable for users: keys are added, never renamed. The checkpoint of a job is another
 file, MeshSequence.save.
 """
 
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from meshes.atomic_file import atomic_file
 from meshes.sequence import MeshSequence
-from meshes.whole_file import whole_file
 
 
 def write_npz(sequence: MeshSequence, path: Path) -> None:
-    """Write an .npz that `numpy.load(path)` reads without pickle, whole or not at all.
+    """Write an .npz that `numpy.load(path)` reads without pickle, complete or not at all.
 
     Keys: `vertices` float32 (T, V, 3), `faces` int32 (F, 3), `fps` float64 (); where the sequence
     has them `colors` uint8 (V, 4) in linear light, or `uv` float32 (V, 2) with its origin at the
     picture's upper left, `texture` uint8 (bytes of the picture's file) and `texture_media_type`.
-    Not compressed: that takes thirty times as long and saves an eighth.
+    Not compressed: compression takes thirty times as long and saves an eighth.
     """
     arrays: dict[str, Any] = {
         "vertices": sequence.vertices,
@@ -34,5 +34,5 @@ def write_npz(sequence: MeshSequence, path: Path) -> None:
         arrays["uv"] = sequence.texture.uv
         arrays["texture"] = np.frombuffer(sequence.texture.image, np.uint8)
         arrays["texture_media_type"] = np.str_(sequence.texture.media_type)
-    with whole_file(path) as part, open(part, "wb") as file:
+    with atomic_file(path) as part, open(part, "wb") as file:
         np.savez(file, **arrays)

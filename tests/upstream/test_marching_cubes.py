@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from upstream.surface import extract_surface
+from upstream.marching_cubes import extract_surface
 
 if importlib.util.find_spec("skimage") is None:
     pytest.skip(

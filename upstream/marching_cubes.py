@@ -1,8 +1,8 @@
-"""Surfaces out of signed distances by marching cubes, in the place of diso.DiffDMC.
+"""Marching cubes as a replacement for diso.DiffDMC: signed distances to a surface.
 
-diso needs nvcc to build and is non-commercial. TripoSG calls it once per job, with the grid, the
-winding and the units kept here (triposg/inference_utils.py, flash_extract_geometry, at the pinned
-commit). Knows arrays only; `checkout` registers it, `anchor` asks why it failed.
+diso needs nvcc to build and is non-commercial. TripoSG calls it once per job; grid, winding and
+units are the same here (triposg/inference_utils.py, flash_extract_geometry, at the pinned commit).
+checkout.py registers it; anchor.py reads why it failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MarchingCubes:
         self.dtype = dtype
 
     def to(self, device: Any) -> MarchingCubes:
-        """As diso's module; the work is done on the CPU whatever the device."""
+        """Like diso's module; the work is always done on the CPU."""
         del device
         return self
 
@@ -47,7 +47,7 @@ class MarchingCubes:
         vertices, faces = extract_surface(grid, isovalue)
         if normalize:
             vertices = vertices / (np.array(grid.shape, np.float32) - 1)
-        # TripoSG turns every face round after this call, as diso's winding is the other one
+        # TripoSG reverses every face after this call, since diso's winding is the opposite one
         return torch.from_numpy(vertices), torch.from_numpy(np.ascontiguousarray(faces[:, ::-1]))
 
 
@@ -56,8 +56,7 @@ def extract_surface(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Vertices (V, 3) in grid cells and faces (F, 3) wound outwards, for distances negative inside.
 
-    Only cells whose eight corners are finite are looked at. Raises ValueError where none of them is
-    crossed.
+    Only cells with eight finite corners are used. Raises ValueError if the surface crosses none.
     """
     from skimage.measure import marching_cubes
 
@@ -79,7 +78,7 @@ def extract_surface(
 
 
 class _Recorder:
-    """Wraps a DiffDMC class and keeps what it raised, for TripoSG prints errors and drops them."""
+    """Wraps a DiffDMC class and keeps its exception: TripoSG prints errors and drops them."""
 
     def __init__(self, make: Any) -> None:
         self._make = make
@@ -106,7 +105,7 @@ class _Recorder:
 
 @contextmanager
 def recorded_failures() -> Iterator[_Recorder]:
-    """While inside, `.failure` is the exception that TripoSG's surface extraction swallowed."""
+    """Inside the block, `.failure` is the exception that TripoSG's surface extraction dropped."""
     from triposg import inference_utils
 
     recorder = _Recorder(inference_utils.DiffDMC)

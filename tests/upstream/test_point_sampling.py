@@ -22,7 +22,7 @@ def reference(points: NDArray[np.float32], count: int, start: int) -> list[int]:
 def test_each_point_is_the_farthest_from_those_before(opened: Path, count: int, start: int) -> None:
     import torch
 
-    from upstream.sampling import farthest_points, gather
+    from upstream.point_sampling import farthest_points, gather
 
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     chosen = farthest_points(torch.from_numpy(points), count, start)
@@ -34,7 +34,7 @@ def test_each_point_is_the_farthest_from_those_before(opened: Path, count: int, 
 def test_more_points_than_there_are_is_an_error(opened: Path) -> None:
     import torch
 
-    from upstream.sampling import farthest_points
+    from upstream.point_sampling import farthest_points
 
     with pytest.raises(ValueError, match="5 of 4"):
         farthest_points(torch.zeros(4, 3), 5)

@@ -1,4 +1,4 @@
-"""Small moving figures with known masks, drawn with cv2, and backgrounds to put them before."""
+"""Small moving measured with known masks, drawn with cv2, and backgrounds to put them before."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Fetching folders of files from huggingface.co into its cache, with progress in bytes.
+"""Downloads repositories from huggingface.co into its cache, with progress in bytes.
 
-A thin layer over huggingface_hub: what is on disk is found without network, a download resumes
-where the last one stopped, and large files are checked against their SHA-256. Knows nothing of
-which files a model needs: see `weights`.
+A thin layer over huggingface_hub: cached files need no network, downloads resume, and large files
+are checked by SHA-256. weights.py, the caller, decides which files are needed.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Fetch:
-    """What to have of a repository. `revision` "" means what the cache knows, else `main`."""
+class Download:
+    """Files of a repository. `revision` "" means the cached revision, else `main`."""
 
     name: str
     repo_id: str
@@ -33,8 +32,8 @@ class Fetch:
     patterns: tuple[str, ...]
 
 
-def find_on_disk(request: Fetch) -> Path | None:
-    """The cached folder for a revision, which may lack files; None where there is none."""
+def find_on_disk(request: Download) -> Path | None:
+    """The cached folder of a revision, which may be incomplete; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -51,12 +50,14 @@ def find_on_disk(request: Fetch) -> Path | None:
         return None
 
 
-def fetch(requests: Sequence[Fetch], on_bytes: Callable[[int, int], None]) -> dict[str, Path]:
-    """Download every request; gives the folders by name. Raises WeightsUnavailable.
+def download_all(
+    requests: Sequence[Download], on_bytes: Callable[[int, int], None]
+) -> dict[str, Path]:
+    """Download every request; returns the folders by name. Raises WeightsUnavailable.
 
-    `on_bytes` is called in this thread, twice a second, with bytes on disk and bytes in all. Where
-    it raises, the download goes on in its own thread, and the next call joins it by the hub's file
-    locks.
+    `on_bytes` is called in this thread, twice a second, with bytes on disk and in total. If it
+    raises, the download continues in its own thread, and the next call waits for it at the hub's
+    file locks.
     """
     plans = [_plan(request) for request in requests]
     total = sum(plan.total for plan in plans)
@@ -67,7 +68,7 @@ def fetch(requests: Sequence[Fetch], on_bytes: Callable[[int, int], None]) -> di
         try:
             for plan in plans:
                 folders[plan.request.name] = plan.download()
-        except Exception as exc:  # noqa: BLE001 - handed to the caller's thread below
+        except Exception as exc:  # noqa: BLE001 - raised in the caller's thread below
             failures.append(exc)
 
     thread = threading.Thread(target=work, name="weights", daemon=True)
@@ -83,7 +84,7 @@ def fetch(requests: Sequence[Fetch], on_bytes: Callable[[int, int], None]) -> di
 
 @dataclass(frozen=True)
 class _Plan:
-    request: Fetch
+    request: Download
     revision: str
     sizes: dict[str, int]
     hashes: dict[str, str]
@@ -93,11 +94,11 @@ class _Plan:
         return sum(self.sizes.values())
 
     def bytes_on_disk(self) -> int:
-        """Of this repository's blobs, unfinished ones included; never more than `total`."""
+        """Size of this repository's blobs, including unfinished ones; at most `total`."""
         blobs = _cache_of(self.request.repo_id) / "blobs"
         try:
             found = sum(path.stat().st_size for path in blobs.iterdir())
-        except OSError:  # not there yet, or a file was renamed while we looked
+        except OSError:  # no folder yet, or a file was renamed meanwhile
             return 0
         return min(found, self.total)
 
@@ -107,7 +108,7 @@ class _Plan:
         folder = Path(
             snapshot_download(
                 self.request.repo_id,
-                # `main` is asked for by name, so that the cache keeps which commit it was
+                # request `main` by name, so that the cache stores its commit
                 revision=self.request.revision or "main",
                 allow_patterns=list(self.request.patterns),
             )
@@ -118,12 +119,12 @@ class _Plan:
                 path.resolve().unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 raise OSError(f"{self.request.repo_id}/{name} does not have its SHA-256")
-        log.info("fetched %s at %s", self.request.repo_id, self.revision)
+        log.info("downloaded %s at %s", self.request.repo_id, self.revision)
         return folder
 
 
-def _plan(request: Fetch) -> _Plan:
-    """Ask the hub which files there are, how large, and with which SHA-256 (large files only)."""
+def _plan(request: Download) -> _Plan:
+    """Query the files with their sizes and SHA-256 (large files only)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -134,7 +135,7 @@ def _plan(request: Fetch) -> _Plan:
     except (HfHubHTTPError, HFValidationError, OSError) as exc:
         raise _unavailable(request, exc) from exc
     except Exception as exc:
-        # the hub's client lets errors of its HTTP library through (httpx or requests, by version)
+        # the hub's client passes on errors of its HTTP library (httpx or requests, by version)
         if type(exc).__module__.split(".")[0] not in ("httpx", "requests", "urllib3"):
             raise
         raise _unavailable(request, exc) from exc
@@ -148,8 +149,8 @@ def _plan(request: Fetch) -> _Plan:
     return _Plan(request, str(found.sha), sizes, hashes)
 
 
-def _unavailable(request: Fetch, exc: Exception) -> WeightsUnavailable:
-    log.warning("cannot fetch %s: %s: %s", request.repo_id, type(exc).__name__, exc)
+def _unavailable(request: Download, exc: Exception) -> WeightsUnavailable:
+    log.warning("cannot download %s: %s: %s", request.repo_id, type(exc).__name__, exc)
     status: Any = getattr(getattr(exc, "response", None), "status_code", None)
     what = f"The weights {request.repo_id} are not on disk and cannot be fetched"
     if status in (401, 403):

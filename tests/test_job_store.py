@@ -8,13 +8,11 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.pace import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from job.folder import JobsFolderError
 from job.state import Job, JobStatus
@@ -280,26 +278,6 @@ def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
     assert len(store.recover()) == kept
     assert list(store.folder.staging.iterdir()) == []
     store.close()
-
-
-def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> None:
-    """Read in CPU seconds per job, on a tenth of them."""
-    job = finish(store, accept(store))
-    template = store.folder.record_path(job.job_id).read_bytes()
-    for k in range(2000):
-        job_id = f"{k:08x}-0000-4000-8000-000000000000"
-        folder = store.folder.job_dir(job_id)
-        folder.mkdir()
-        (folder / "job.json").write_bytes(template.replace(job.job_id.encode(), job_id.encode()))
-    store.close()
-    began = time.process_time()
-    again = JobStore(store.folder.root)
-    again.open()
-    again.recover()
-    assert len(again.ended()) == 2001
-    took_s = time.process_time() - began
-    assert took_s / 2000 < 0.5e-3 * slowness()
-    again.close()
 
 
 def test_a_record_that_cannot_be_opened_now_is_not_taken_for_a_broken_one(store: JobStore) -> None:

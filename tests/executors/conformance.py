@@ -7,7 +7,6 @@ tests/pipelines.py. The clip is a real video; the child decodes it as it would a
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -103,13 +102,17 @@ class ExecutorConformance:
     def test_who_waits_is_woken_by_a_call(self) -> None:
         executor = self.executor("Bends")
         try:
-            began = time.monotonic()
             executor.wake()
-            executor.wait(30.0)
-            threading.Timer(0.2, executor.wake).start()
-            while time.monotonic() - began < 0.2:  # a child that begins may say something, too
-                executor.wait(30.0)
-            assert time.monotonic() - began < 5.0
+            executor.wait(600.0)  # longer than a test may take
+            called = threading.Event()
+
+            def call() -> None:
+                called.set()
+                executor.wake()
+
+            threading.Timer(0.2, call).start()
+            while not called.is_set():  # a child that begins may say something, too
+                executor.wait(600.0)
         finally:
             executor.close()
 
@@ -118,21 +121,19 @@ class ExecutorConformance:
         assert result.mesh["timesteps"] == 16
 
     def test_a_cancel_is_answered_at_the_next_step(self, task: Task) -> None:
-        executor, cancelled, asked = self.executor("SleepsLong"), threading.Event(), [0.0]
+        executor, cancelled = self.executor("SleepsLong"), threading.Event()
 
         def cancel_once_it_moves(progress: Progress) -> None:
-            if progress.stage == "motion" and not cancelled.is_set():
-                asked[0] = time.monotonic()
+            if progress.stage == "motion":
                 cancelled.set()
 
         try:
             with pytest.raises(Cancelled):
                 run_to_end(executor, task, cancel_once_it_moves, cancelled)
-            assert time.monotonic() - asked[0] < 5.0
+            assert executor.is_ready  # a killed process would have to load again
         finally:
             executor.close()
 
-    @pytest.mark.slow
     def test_a_cancel_without_an_answer_kills(self, task: Task) -> None:
         cancelled = threading.Event()
         executor = self.executor("Hangs")
@@ -144,6 +145,7 @@ class ExecutorConformance:
                     lambda p: cancelled.set() if p.stage == "motion" else None,
                     cancelled,
                 )
+            assert not executor.is_ready
         finally:
             executor.close()
 

@@ -20,8 +20,6 @@ from job.task import JobFailed, Progress, Task, WorkerLost
 from tests.executors.conformance import ExecutorConformance
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 def local(pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0) -> LocalExecutor:
     return LocalExecutor(

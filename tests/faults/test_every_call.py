@@ -41,10 +41,13 @@ def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
     return job_id, client.delete(f"/jobs/{job_id}").status_code == 200
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("error", "times"), [(errno.EIO, 1), (errno.ENOSPC, 3)], ids=["EIO once", "ENOSPC thrice"]
+    ("error", "times"),
+    [
+        pytest.param(errno.EIO, 1, id="EIO once"),
+        pytest.param(errno.ENOSPC, 3, id="ENOSPC thrice", marks=pytest.mark.slow),
+    ],
 )
 def test_whichever_call_fails_every_answer_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int

@@ -14,7 +14,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import pytest
 
 from job_store import JobStore
 from tests.faults.conftest import MakeServer
@@ -104,14 +103,12 @@ def uvicorn(make_server: MakeServer, *arguments: str) -> Iterator[tuple[int, Pat
         process.wait()
 
 
-@pytest.mark.slow
 def test_uvicorn_serves_as_in_the_readme(make_server: MakeServer) -> None:
     with uvicorn(make_server) as (port, _):
         health = f"http://127.0.0.1:{port}/health"
         wait_until(lambda: _status(health) == 200, 30.0)
 
 
-@pytest.mark.slow
 def test_of_two_uvicorn_workers_one_is_refused_and_never_works(make_server: MakeServer) -> None:
     with uvicorn(make_server, "--workers", "2") as (_, log):
 

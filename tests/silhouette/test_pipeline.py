@@ -6,14 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.silhouette import Notes, Sample, as_clip, measure
 from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
 from presets import Mode
 from silhouette.pipeline import SilhouettePipeline
 from tests.silhouette.figures import Frames, before, busy, plain, walker, with_alpha
-
-pytestmark = pytest.mark.slow
+from tests.silhouette.measure import Notes, Sample, as_clip, measure
 
 
 def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, Notes]:

@@ -29,8 +29,9 @@ from benchmarks.probe import (
     poll_together,
 )
 from tests.faults.processes import cpu_s, rss_mb
-from tests.faults.server import ROOT, Server, free_port
+from tests.faults.server import Server
 from tests.job_factory import finished_jobs
+from tests.servers import ROOT, free_port
 from tests.video.clips import numbered
 
 EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"

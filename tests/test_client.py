@@ -244,7 +244,7 @@ def test_waiting_lives_through_a_restart_of_the_server() -> None:
     time.sleep(0.7)
     with misbehaving_server(port) as second:
         second.on("GET /jobs/j1", problem(503, "starting"), reply(FINISHED))
-        waiting.join(30)
+        waiting.join(100)
     assert ended == [FINISHED]
 
 
@@ -268,7 +268,7 @@ def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyS
         request.send_response(200)
         request.send_header("Content-Type", "text/event-stream")
         request.end_headers()
-        time_is_over.wait(60)
+        time_is_over.wait(600)
         request.close_connection = True
 
     unruly.on("GET /jobs/j1/events", say_nothing)

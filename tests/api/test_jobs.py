@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -89,9 +89,7 @@ def test_a_job_that_takes_its_worker_down_is_given_up(serve: Serve) -> None:
     assert body["error_code"] == "worker_crashed" and body["retryable"] is True
 
 
-@pytest.mark.parametrize(
-    "job_id", ["00000000-0000-4000-8000-000000000000", "x", "%2e%2e%2f", "a" * 5000, "é"]
-)
+@pytest.mark.parametrize("job_id", [str(UUID(int=1)), "x", "%2e%2e%2f", "a" * 5000, "é"])
 def test_an_unknown_job_is_404(client: httpx.Client, job_id: str) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
         response = client.request(method, f"/jobs/{job_id}{path}")

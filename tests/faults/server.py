@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,9 @@ from typing import Any
 import httpx
 
 from tests.faults.processes import command, descendants, is_alive
+from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STAGES = ("extracting", "shape", "motion", "exporting", "rendering")
 """Of the pipelines in tests/pipelines.py."""
@@ -198,10 +197,3 @@ class Server:
         """Until the running job is in this stage, or past it: some last no time at all."""
         reached = STAGES[STAGES.index(stage) :]
         wait_until(lambda: (self.job(job_id).get("progress") or {}).get("stage") in reached, 30.0)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,8 +17,8 @@ import httpx
 
 from job_store import JobStore
 from tests.faults.conftest import MakeServer
-from tests.faults.server import ROOT, free_port
 from tests.job_factory import accept, result, write_attempt
+from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
 

@@ -192,6 +192,7 @@ class BreaksProtocol(Bends):
                 os.write(descriptor, b"\x00\xff no protocol of ours\n")
             except OSError:
                 continue
+        time.sleep(600)  # or its meshes may be made before the junk is read
 
 
 class CannotLoad(Bends):

@@ -179,8 +179,8 @@ def test_the_writer_loads_no_pipeline_and_no_torch(task: Task) -> None:
         executor.close()
     code = (
         "import json, sys, threading\n"
-        "from executors.base import Task\n"
-        "from job_runner import Recipe\n"
+        "from job.task import Task\n"
+        "from child.recipe import Recipe\n"
         "recipe = Recipe(None, lambda *_, **__: None, threading.Event())\n"
         "recipe.load()\n"
         "assert recipe.write(Task.from_dict(json.loads(sys.argv[1]))).files\n"

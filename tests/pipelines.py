@@ -288,6 +288,7 @@ class SendsAnEndlessLine(Bends):
                     os.write(descriptor, b"x" * (1 << 16))
             except OSError:
                 continue
+        time.sleep(600)
 
 
 class ObeysSeed(Specks):

@@ -25,6 +25,7 @@ import uvicorn
 
 from api.app_state import AppState
 from api.http_protocol import TimeoutHttpProtocol
+from errors import QueueFull
 from executors.base import Executor
 from main import create_app
 from settings import Settings
@@ -50,6 +51,17 @@ class ThreadServer:
     url: str
     jobs_dir: Path
     state: AppState
+
+    def reserved_places(self) -> int:
+        """Places in the queue that uploads hold: those that are left if one takes all others."""
+        queue, taken = self.state.worker.queue, 0
+        with contextlib.suppress(QueueFull):
+            while True:
+                queue.reserve()
+                taken += 1
+        for _ in range(taken):
+            queue.release()
+        return queue.limit - taken - len(queue.ids())
 
 
 def free_port() -> int:

@@ -69,7 +69,7 @@ class Server:
 
     def start(self, *, crash_at: str = "", **settings: object) -> Server:
         """Start it and wait until it answers; with `crash_at` it may also end before."""
-        self._launch(self._environment(crash_at, settings))
+        self._launch(self.environment(crash_at, settings))
         deadline = time.monotonic() + START_S
         while not self.answers():
             if not self.is_running:
@@ -79,7 +79,7 @@ class Server:
             time.sleep(0.02)
         return self
 
-    def _environment(self, crash_at: str, settings: dict[str, object]) -> dict[str, str]:
+    def environment(self, crash_at: str, settings: dict[str, object]) -> dict[str, str]:
         kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "IMAGEIO_FFMPEG_EXE")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         ours = {**self._settings, **settings, "CRASH_AT": crash_at}

@@ -82,7 +82,7 @@ def assert_its_answers_hold(
         wait_until(lambda: faults(server.jobs_dir) == [])
     except AssertionError:
         pytest.fail(f"{faults(server.jobs_dir)} after {failed}")
-    wait_until(lambda: server.state.worker.queue._reserved == 0)
+    wait_until(lambda: server.reserved_places() == 0)
     on_disk = set(records(server.jobs_dir))
     listed = {job["job_id"] for job in client.get("/jobs?limit=100").json()["jobs"]}
     assert listed == on_disk, failed

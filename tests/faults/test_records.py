@@ -74,7 +74,7 @@ def test_a_second_server_on_the_same_folder_is_refused_and_the_first_unharmed(
     second = subprocess.run(
         [sys.executable, "main.py"],
         cwd=ROOT,
-        env={**first._environment("", {}), "PORT": str(free_port())},
+        env={**first.environment("", {}), "PORT": str(free_port())},
         capture_output=True,
         text=True,
         timeout=30,
@@ -93,7 +93,7 @@ def uvicorn(make_server: MakeServer, *arguments: str) -> Iterator[tuple[int, Pat
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "main:app", "--host", "127.0.0.1",
              "--port", str(port), *arguments],
-            cwd=ROOT, env=server._environment("", {}), stdout=log, stderr=log,
+            cwd=ROOT, env=server.environment("", {}), stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:

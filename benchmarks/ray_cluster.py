@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, run_to_end
-from executors.child_process import ChildOptions
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
 from job.state import JobStatus
-from job.task import Task
+from job.task import Result, Task
 from job_store import JobStore
-from tests.job_factory import accept
+from tests.executors.conformance import options
+from tests.job_factory import OPTIONS, accept
 from tests.video.clips import numbered
 from tests.waiting import wait_until
 from worker.loop import Worker
@@ -34,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ray-") as name, local_cluster(2, 2) as cluster:
         folder = Path(name)
         clip = numbered(folder / "clip.mp4", 16)
-        here_ms = _beside_its_stages_ms(LocalExecutor(ChildOptions("tests.pipelines:Bends")), clip)
+        here_ms = _beside_its_stages_ms(LocalExecutor(options("Bends")), clip)
         ray_ms = _beside_its_stages_ms(_on_ray(cluster, "Bends", 1), clip)
         times = _jobs_a_second(cluster, clip, 4, 20) / _jobs_a_second(cluster, clip, 1, 5)
     cheap, scales = ray_ms - here_ms <= DEAREST_MS, times >= FEWEST_TIMES
@@ -49,7 +48,7 @@ def main() -> int:
 
 
 def _on_ray(cluster: LocalCluster, pipeline: str, workers: int) -> RayExecutor:
-    executor = RayExecutor(cluster.address, ChildOptions(f"tests.pipelines:{pipeline}"), workers)
+    executor = RayExecutor(cluster.address, options(pipeline), workers)
     executor.start()
     return executor
 
@@ -59,15 +58,14 @@ def _beside_its_stages_ms(executor: Executor, clip: Path) -> float:
     with tempfile.TemporaryDirectory(dir=clip.parent) as name:
         folder = Path(name)
         shutil.copy(clip, folder / "input")
-        task = Task(folder.name, 1, folder, "mov", "default", 44, max_frames=16)
+        task = Task(folder.name, 1, folder, "mov", OPTIONS)
         took_s = []
         for attempt in range(1, 5):  # the first one loads
             # or it would count the stages of the attempt before as its own
             shutil.rmtree(task.checkpoint, ignore_errors=True)
             began = time.monotonic()
-            result = run_to_end(
-                executor, replace(task, attempt=attempt), lambda _: None, threading.Event()
-            )
+            result = run_to_end(executor, replace(task, attempt=attempt))
+            assert isinstance(result, Result)
             took_s.append(time.monotonic() - began - sum(result.timings.values()))
         executor.close()
     return 1000 * min(took_s[1:])

@@ -182,6 +182,21 @@ class Prints(Bends):
         os.write(2, b"x" * 100_000)
 
 
+class TellsItsEnvironment(Bends):
+    """Says what a setting of its process is."""
+
+    def load(self, reporter: Any) -> None:
+        """The variable is there before this file is imported, too."""
+        self._compile = os.environ.get("ACTIONMESH_COMPILE", "")
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """As a warning of the job."""
+        reporter.warning("compile", self._compile)
+        return super().animate(clip, mode, seed, reporter)
+
+
 class BreaksProtocol(Bends):
     """Finds the protocol's pipe and writes junk into it."""
 

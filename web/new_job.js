@@ -9,7 +9,7 @@ import { bytes, counted, rate, seconds } from './format.js';
 import { FramesZip } from './frames_zip.js';
 import { remember } from './history.js';
 import { chosenMode, forecast, limitOf, showModes } from './modes.js';
-import { MIN_FRAMES } from './sampling.js';
+import { MAX_FRAMES, MIN_FRAMES } from './sampling.js';
 import { showStrip } from './strip.js';
 import { upload } from './upload.js';
 
@@ -63,6 +63,7 @@ export function useInfo(told) {
     return;
   }
   showModes(info);
+  setUpOptions(info.options);
   byId('url-form').hidden = !info.features.video_url;
   const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
   const offered = Object.entries(extras).filter(([name]) => info.features[name]);
@@ -157,9 +158,33 @@ function clearReel(words) {
 }
 
 function resetFields() {
-  for (const id of ['start', 'start-slider']) byId(id).value = '0';
-  byId('fps').value = '';
-  byId('max-frames').value = '31';
+  byId('start-slider').value = '0';
+  for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
+}
+
+/** The controls whose `data-option` names an option of the API. */
+function optionControls() {
+  return [...byId('chosen').querySelectorAll('[data-option]')];
+}
+
+/** Ranges and defaults of the controls, from the server. */
+function setUpOptions(options) {
+  const { minimum, maximum } = options.max_frames;
+  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
+    el('option', { value: minimum }, String(minimum)));
+  for (const control of optionControls()) {
+    const option = options[control.dataset.option];
+    if (control.type === 'number') {
+      control.min = option.minimum;
+      control.max = option.maximum;
+    }
+    if (control.value === '') control.value = initial(control);
+  }
+}
+
+/** What a control holds before anybody changes it. */
+function initial(control) {
+  return String(info?.options[control.dataset.option].default ?? '');
 }
 
 /** Redraw whatever follows from the clip and the fields. */
@@ -178,7 +203,7 @@ function samplingFields() {
   return {
     start: parseFloat(byId('start').value) || 0,
     fps: fps > 0 ? fps : null,
-    maxFrames: Number(byId('max-frames').value),
+    maxFrames: Number(byId('max-frames').value) || MAX_FRAMES,
   };
 }
 
@@ -244,16 +269,13 @@ async function sendUrl() {
 
 /** As the API names them; what is the server's default is left out, but for the mode. */
 function optionFields() {
-  const { start, fps, maxFrames } = samplingFields();
+  const changed = optionControls().filter(({ value }) => value !== '')
+    .filter((control) => Number(control.value) !== info?.options[control.dataset.option].default);
   const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
   const formats = extras.filter((name) => name !== 'blender_export').join(',');
-  const seed = byId('seed').value;
   return {
     mode: chosenMode(),
-    ...(start > 0 ? { start: String(start) } : {}),
-    ...(fps !== null ? { fps: String(fps) } : {}),
-    ...(maxFrames !== 31 ? { max_frames: String(maxFrames) } : {}),
-    ...(seed !== '' ? { seed } : {}),
+    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
     ...(formats ? { formats } : {}),
     ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
   };

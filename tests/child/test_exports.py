@@ -19,10 +19,9 @@ import pytest
 from child import exports
 from child.pipelines import build_pipeline
 from child.recipe import Recipe
-from errors import Cancelled
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
-from job.task import Progress, Result, Task
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
+from job.task import ChildConfig, Progress, Result, Stopped, Task
 from meshes.encoding import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
@@ -35,11 +34,11 @@ HAS_USD = importlib.util.find_spec("pxr") is not None
 NO_USD = "usd-core is not installed (requirements-usd.txt)"
 
 
-def local(pipeline: str, **environment: str) -> LocalExecutor:
-    options = ChildOptions(
-        f"tests.pipelines:{pipeline}", extra_environment=tuple(environment.items())
+def local(pipeline: str, blender_path: str = "", **environment: str) -> LocalExecutor:
+    config = ChildConfig(
+        f"tests.pipelines:{pipeline}", blender_path=blender_path, environment=environment
     )
-    return LocalExecutor(options)
+    return LocalExecutor(ExecutorOptions(config))
 
 
 @pytest.fixture
@@ -62,10 +61,13 @@ def hanging_blender(tmp_path: Path) -> Path:
     return path
 
 
-def run(task: Task) -> tuple[Result, set[str], set[str]]:
+def run(task: Task, blender_path: str = "") -> tuple[Result, set[str], set[str]]:
     """The recipe in this process: its result, the names of its files, the codes of its warnings."""
     recipe = Recipe(
-        build_pipeline("tests.pipelines:Specks"), lambda *_, **__: None, threading.Event()
+        build_pipeline("tests.pipelines:Specks"),
+        lambda *_, **__: None,
+        threading.Event(),
+        blender_path=blender_path,
     )
     return _facts(recipe.run(task))
 
@@ -107,11 +109,8 @@ def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
         ("/bin/false", "blender_failed"),
     ],
 )
-def test_blender_costs_its_own_files_only(
-    task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BLENDER_PATH", blender)
-    result, names, warnings = run(with_options(task, blender_export=True))
+def test_blender_costs_its_own_files_only(task: Task, blender: str, code: str) -> None:
+    result, names, warnings = run(with_options(task, blender_export=True), blender)
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
     (warning,) = result.warnings
@@ -121,8 +120,7 @@ def test_blender_costs_its_own_files_only(
 def test_a_cancel_during_blender_is_answered_and_ends_it(
     task: Task, hanging_blender: Path, tmp_path: Path
 ) -> None:
-    executor = local("Specks", BLENDER_PATH=str(hanging_blender))
-    cancelled = threading.Event()
+    executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
     asked_at: list[float] = []
 
@@ -130,15 +128,15 @@ def test_a_cancel_during_blender_is_answered_and_ends_it(
         seen.append(progress)
         if (tmp_path / "began").exists() and len([p for p in seen if "Blender" in p.message]) > 3:
             asked_at.append(time.monotonic())
-            cancelled.set()
+            executor.cancel(task.job_id)
 
     try:
-        with pytest.raises(Cancelled):
-            run_to_end(executor, with_options(task, blender_export=True), note, cancelled)
+        outcome = run_to_end(executor, with_options(task, blender_export=True), note)
+        assert isinstance(outcome, Stopped)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
-        child = executor.maker.child
+        child = executor.compute.child
         assert child is not None and child.is_alive  # it answered, and can do the next job
     finally:
         executor.close()
@@ -156,9 +154,10 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
     try:
-        result = run_to_end(executor, task, lambda _: None, threading.Event())
+        result = run_to_end(executor, task)
     finally:
         executor.close()
+    assert isinstance(result, Result)
     _, names, warnings = _facts(result)
     assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
@@ -197,7 +196,7 @@ def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
 def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path / "jobs")
     with (
-        thread_server(settings.jobs_dir, local("Specks", BLENDER_PATH=""), settings) as server,
+        thread_server(settings.jobs_dir, local("Specks"), settings) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         sent = send(client, fields={"blender_export": "true", "formats": "npz"})
@@ -214,10 +213,7 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
 
 
 @pytest.mark.timeout(300)
-def test_the_real_blender_adds_its_files(
-    task: Task, real_blender: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BLENDER_PATH", real_blender)
-    _, names, warnings = run(with_options(task, blender_export=True))
+def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

@@ -209,6 +209,7 @@ class BreaksProtocol(Bends):
                 os.write(descriptor, b"\x00\xff no protocol of ours\n")
             except OSError:
                 continue
+        time.sleep(600)  # or its meshes may be made before the junk is read
 
 
 class CannotLoad(Bends):
@@ -273,7 +274,7 @@ class SpecksSlowly(Specks):
 
 
 class StampsItsBeginning(Specks):
-    """Notes beside JOBS_DIR when it begins, each time it does."""
+    """ReportLog beside JOBS_DIR when it begins, each time it does."""
 
     step_s = 0.05
 
@@ -304,6 +305,7 @@ class SendsAnEndlessLine(Bends):
                     os.write(descriptor, b"x" * (1 << 16))
             except OSError:
                 continue
+        time.sleep(600)
 
 
 class ObeysSeed(Specks):

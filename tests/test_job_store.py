@@ -8,7 +8,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.machine_speed import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from job.folder import JobsFolder, JobsFolderError
 from job.index import JobSummary, read_summary
@@ -321,26 +319,6 @@ def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
     contents = [store.folder.read_record(job.job_id) or b"" for job in (queued, ended)]
     assert [read_summary(content) for content in contents] == [None, JobSummary.of(ended)]
     assert read_summary(contents[1][:-9]) is None  # torn
-
-
-def test_twenty_thousand_ended_jobs_cost_a_restart_little(store: JobStore) -> None:
-    """Read in CPU seconds per job, on a tenth of them."""
-    job = finish(store, accept(store))
-    template = store.folder.record_path(job.job_id).read_bytes()
-    for k in range(2000):
-        job_id = f"{k:08x}-0000-4000-8000-000000000000"
-        folder = store.folder.job_dir(job_id)
-        folder.mkdir()
-        (folder / "job.json").write_bytes(template.replace(job.job_id.encode(), job_id.encode()))
-    store.close()
-    began = time.process_time()
-    again = JobStore(JobsFolder(store.folder.root))
-    again.open()
-    again.recover()
-    assert len(again.ended()) == 2001
-    took_s = time.process_time() - began
-    assert took_s / 2000 < 0.5e-3 * slowness()
-    again.close()
 
 
 def test_a_record_that_cannot_be_opened_now_is_not_taken_for_a_broken_one(store: JobStore) -> None:

@@ -186,8 +186,8 @@ def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
             peer.sendall(head.encode() + part("file", b"x" * 300_000, "x.mp4"))
             wait_until(lambda: staged(quick))
     wait_until(lambda: not staged(quick))
-    wait_until(lambda: quick.state._receiving == 0)
-    wait_until(lambda: quick.state.worker.queue._reserved == 0)
+    wait_until(lambda: quick.state.receiving == 0)
+    wait_until(lambda: quick.reserved_places() == 0)
 
 
 def test_a_body_that_stops_is_given_up(

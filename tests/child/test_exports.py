@@ -6,8 +6,6 @@ Real meshes, the real child; Blender is played by executables that end as Blende
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 import threading
 import time
@@ -214,12 +212,8 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
             assert sent.json()["code"] == "mode_unavailable"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_real_blender_adds_its_files(task: Task) -> None:
-    blender = os.environ.get("BLENDER_PATH") or shutil.which("blender")
-    if not blender:
-        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
-    _, names, warnings = run(with_options(task, blender_export=True), blender)
+def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

@@ -30,8 +30,6 @@ from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 def separate(
     pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0, blender: str = ""

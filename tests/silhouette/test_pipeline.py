@@ -6,15 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.silhouette import LabelledClip, ReportLog, as_clip, measure
 from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
 from presets import Mode
 from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
+from tests.silhouette.measure import LabelledClip, ReportLog, as_clip, measure
 from tests.silhouette.synthetic_clips import Frames, before, busy, plain, walker, with_alpha
-
-pytestmark = pytest.mark.slow
 
 
 def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, ReportLog]:

@@ -14,7 +14,7 @@ from tests.servers import ProcessServer
 from tests.video.clips import numbers, pictures
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 STRIP = """() => [...document.querySelectorAll('#strip canvas')].map((canvas) => {
   const { width, height } = canvas;

@@ -178,7 +178,6 @@ def test_without_a_secret_nothing_is_signed() -> None:
     assert "webhook-signature" not in signed_headers("", "id", 0.0, b"")
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_of_a_delivery_the_server_delivers_again(
     tmp_path: Path, receiver: Receiver
 ) -> None:

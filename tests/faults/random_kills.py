@@ -1,5 +1,5 @@
 """Kills servers and children at random under load, and counts what breaks: `python -m
-benchmarks.torture 1000 [seed]`. Ctrl-C ends it early, in good order.
+tests.faults.random_kills 1000 [seed]`, by `make torture`. Ctrl-C ends it early, in good order.
 
 One JOBS_DIR, one server after another on it, a client that sends, cancels and deletes all the
 while. After each death of the server the files are read as they lie; every now and then everything
@@ -148,7 +148,7 @@ class Torture:
         self.server.start()
 
     def _kill_child(self) -> None:
-        self._kill_below("child.py", "child")
+        self._kill_below("child/main.py", "child")
 
     def _kill_ffmpeg(self) -> None:
         self._kill_below("-nostdin", "ffmpeg")  # at work, not asked for its version

@@ -1,5 +1,5 @@
 """Mutates small videos and hands them to all that reads strangers' files: `python -m
-benchmarks.fuzz 10000 [seed]`.
+tests.faults.mutated_files 10000 [seed]`, by `make fuzz`.
 
 Sniffing, probing and decoding may refuse a file as the sender's fault and in no other way, within
 30 seconds, leaving no process and no descriptor. A file that does else is kept in fuzz_findings/.

@@ -1,12 +1,12 @@
 // A chosen file as the browser sees it: size, length, when its frames are shown, and pictures of
 // them. What the browser cannot know is said to be unknown: `timesAreExact`, `isPlayable`.
 
-import { frameTimes } from './container.js';
+import { frameTimes } from './mp4_index.js';
 import { MIN_FRAMES, firstAt, sample, sourceRate, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
-const LONGEST_WAIT_MS = 4000;
-const MOST_ESTIMATED_FRAMES = 20_000;
+const EVENT_TIMEOUT_MS = 4000;
+const MAX_ESTIMATED_FRAMES = 20_000;
 
 export class Clip {
   constructor(file) {
@@ -21,7 +21,7 @@ export class Clip {
     this.duration = null;
     this._video = null;
     this._thumbs = new Map();
-    this._turn = Promise.resolve();
+    this._thumbQueue = Promise.resolve();
   }
 
   /** Read what can be read; resolves once the facts are there. */
@@ -58,7 +58,7 @@ export class Clip {
   }
 
   /** Where a frame stands in the whole clip: as a `part` from 0 to 1, and in words. */
-  placeOf(index) {
+  positionOf(index) {
     const time = this.times[index];
     return { part: time / this.times[this.times.length - 1], words: `${time.toFixed(2)} s` };
   }
@@ -67,13 +67,13 @@ export class Clip {
   thumb(index, signal) {
     const known = this._thumbs.get(index);
     if (known) return Promise.resolve(known);
-    this._turn = this._turn.then(async () => {
+    this._thumbQueue = this._thumbQueue.then(async () => {
       if (signal.aborted || !this.hasPictures) return null;
       const picture = await this._picture(index);
       this._thumbs.set(index, picture);
       return picture;
     }).catch(() => null);
-    return this._turn;
+    return this._thumbQueue;
   }
 
   close() {
@@ -96,7 +96,7 @@ export class Clip {
   async _openVideo() {
     const video = document.createElement('video');
     Object.assign(video, { muted: true, playsInline: true, preload: 'auto', src: this.url });
-    if (!(await happens(video, 'loadeddata')) || !video.videoWidth) return;
+    if (!(await waitForEvent(video, 'loadeddata')) || !video.videoWidth) return;
     this._video = video;
     this.isPlayable = true;
     this.width = video.videoWidth;
@@ -104,7 +104,7 @@ export class Clip {
     if (!Number.isFinite(video.duration)) {
       // a recorder that wrote no length: the browser finds it by seeking behind the end
       video.currentTime = 1e7;
-      await happens(video, 'durationchange');
+      await waitForEvent(video, 'durationchange');
       await this._seek(0);
     }
     this.duration = Number.isFinite(video.duration) ? video.duration : null;
@@ -113,13 +113,13 @@ export class Clip {
   /** Evenly spaced times at the rate seen while playing a little; null if nothing can be seen. */
   async _estimatedTimes() {
     if (!this.duration) return null;
-    const fps = await this._seenRate();
+    const fps = await this._measuredRate();
     if (fps === null) return null;
-    const count = Math.min(Math.round(this.duration * fps), MOST_ESTIMATED_FRAMES);
+    const count = Math.min(Math.round(this.duration * fps), MAX_ESTIMATED_FRAMES);
     return Array.from({ length: count }, (_, k) => k / fps);
   }
 
-  async _seenRate() {
+  async _measuredRate() {
     const video = this._video;
     if (!('requestVideoFrameCallback' in video)) return null;
     const seen = [];
@@ -152,7 +152,7 @@ export class Clip {
     const target = Math.min(time, Math.max(0, (this.duration ?? time) - 1e-3));
     if (Math.abs(video.currentTime - target) < 1e-4) return;
     video.currentTime = target;
-    await happens(video, 'seeked');
+    await waitForEvent(video, 'seeked');
   }
 
   _draw(source, width, height) {
@@ -176,7 +176,7 @@ function rateOf(seen) {
 }
 
 /** True when the event came; false on an error of the video, or when it takes too long. */
-function happens(video, event) {
+function waitForEvent(video, event) {
   return new Promise((resolve) => {
     const ends = new AbortController();
     const end = (came) => () => {
@@ -184,7 +184,7 @@ function happens(video, event) {
       clearTimeout(timer);
       resolve(came);
     };
-    const timer = setTimeout(end(false), LONGEST_WAIT_MS);
+    const timer = setTimeout(end(false), EVENT_TIMEOUT_MS);
     video.addEventListener(event, end(true), { signal: ends.signal });
     video.addEventListener('error', end(false), { signal: ends.signal });
   });

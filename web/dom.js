@@ -30,7 +30,7 @@ export function fill(element, ...children) {
 }
 
 /** Change the text only if it is another one: screen readers repeat what is set again. */
-export function say(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 

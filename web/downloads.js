@@ -1,8 +1,8 @@
 // Everything that a finished job offers to keep: files with their sizes, facts, the same as curl.
 
 import { address } from './api.js';
-import { byId, copyText, el, fill, say } from './dom.js';
-import { bytes, moment, number, rate, seconds } from './format.js';
+import { byId, copyText, el, fill, setText } from './dom.js';
+import { bytes, dateTime, number, rate, seconds } from './format.js';
 import { stageTimes } from './progress.js';
 
 // key in `outputs`, what it is called, what it is for
@@ -23,25 +23,25 @@ export function showDownloads(job) {
   const offered = FILES.filter(([key]) => job.outputs[key]);
   fill(byId('downloads'), ...offered.map(([key, title, purpose]) => {
     const url = job.outputs[key];
-    return el('li', {}, el('a', { href: url, download: savedAs(job, fileName(url)) },
+    return el('li', {}, el('a', { href: url, download: downloadName(job, fileName(url)) },
       el('span', { class: 'download-title' }, title),
-      el('span', { class: 'quiet' }, purpose),
+      el('span', { class: 'secondary' }, purpose),
       el('span', { class: 'download-size' }, bytes(sizes.get(fileName(url)) ?? 0))));
   }));
-  fill(byId('single-list'), ...job.outputs.per_frame_meshes.map((url, k) => el('li', {},
-    el('a', { href: url, download: savedAs(job, fileName(url)), 'aria-label': `Frame ${k}, ${bytes(sizes.get(fileName(url)) ?? 0)}` },
+  fill(byId('frame-file-list'), ...job.outputs.per_frame_meshes.map((url, k) => el('li', {},
+    el('a', { href: url, download: downloadName(job, fileName(url)), 'aria-label': `Frame ${k}, ${bytes(sizes.get(fileName(url)) ?? 0)}` },
       String(k).padStart(3, '0')))));
-  byId('singles').hidden = job.outputs.per_frame_meshes.length === 0;
-  showAbout(job);
+  byId('frame-files').hidden = job.outputs.per_frame_meshes.length === 0;
+  showDetails(job);
   const text = curl(job);
-  say(byId('curl'), text);
+  setText(byId('curl'), text);
   byId('copy-curl').onclick = async ({ target }) => {
-    say(target, (await copyText(text)) ? 'Copied' : selectAll(byId('curl')));
-    setTimeout(() => say(target, 'Copy'), 2500);
+    setText(target, (await copyText(text)) ? 'Copied' : selectAll(byId('curl')));
+    setTimeout(() => setText(target, 'Copy'), 2500);
   };
 }
 
-function showAbout(job) {
+function showDetails(job) {
   const { mesh, input, options, source } = job;
   const facts = {
     Mesh: `${number(mesh.vertices)} vertices, ${number(mesh.faces)} faces`,
@@ -56,7 +56,7 @@ function showAbout(job) {
   fill(byId('about'), ...rows.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]));
   byId('about').append(el('dt', {}, 'Stages'), el('dd', {}, el('details', {}, el('summary', {}, 'Time of each'), stageTimes(job.timings))));
   fill(byId('warnings'), ...(job.warnings ?? []).map(({ message }) => el('li', {}, message)));
-  say(byId('expiry'), job.expires_at ? `Kept until ${moment(job.expires_at)}.` : 'Kept until you delete it.');
+  setText(byId('expiry'), job.expires_at ? `Kept until ${dateTime(job.expires_at)}.` : 'Kept until you delete it.');
 }
 
 /** "0 to 60, every 2nd" or the plain list. */
@@ -98,7 +98,7 @@ function fileName(url) {
 }
 
 /** clip_animated_mesh.glb rather than the tenth animated_mesh.glb in a folder. */
-function savedAs(job, name) {
+function downloadName(job, name) {
   const stem = (job.input.filename ?? 'clip').replace(/\.\w+$/, '').replace(/[^\w.-]+/g, '_');
   return `${stem}_${name}`;
 }

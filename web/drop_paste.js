@@ -2,23 +2,23 @@
 
 /**
  * `area` is where links are dropped and what lights up under a file. `onFile(file)` and `onUrl(url)`
- * are called while `isWelcome()`.
+ * are called while `canAccept()`.
  */
-export function setUpArrivals(area, { isWelcome, onFile, onUrl }) {
+export function acceptDropAndPaste(area, { canAccept, onFile, onUrl }) {
   const carries = (event, kind) => [...(event.dataTransfer?.types ?? [])].includes(kind);
-  const isForUs = (event) => carries(event, 'Files')
+  const isClip = (event) => carries(event, 'Files')
     || (carries(event, 'text/uri-list') && area.contains(event.target));
   addEventListener('dragover', (event) => {
-    if (!isForUs(event)) return;
+    if (!isClip(event)) return;
     event.preventDefault();
-    area.classList.add('is-over');
+    area.classList.add('is-drag-over');
   });
   addEventListener('dragleave', (event) => {
-    if (!area.contains(event.relatedTarget)) area.classList.remove('is-over');
+    if (!area.contains(event.relatedTarget)) area.classList.remove('is-drag-over');
   });
   addEventListener('drop', (event) => {
-    area.classList.remove('is-over');
-    if (!isForUs(event)) return;
+    area.classList.remove('is-drag-over');
+    if (!isClip(event)) return;
     event.preventDefault(); // a file that misses the area must not replace the page
     take(event.dataTransfer, 'text/uri-list');
   });
@@ -28,7 +28,7 @@ export function setUpArrivals(area, { isWelcome, onFile, onUrl }) {
   });
 
   function take(carried, kind) {
-    if (!carried || !isWelcome()) return;
+    if (!carried || !canAccept()) return;
     const text = carried.getData(kind).trim();
     if (carried.files.length) onFile(carried.files[0]);
     else if (/^https?:\/\/\S+$/.test(text)) onUrl(text);

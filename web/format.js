@@ -42,11 +42,11 @@ export function number(count) {
 }
 
 /** "1 frame", "16 frames". */
-export function counted(count, noun) {
+export function countOf(count, noun) {
   return `${number(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** A moment in the past, as short as it can be said. */
+/** How long ago `time` was; a date for more than a day. */
 export function ago(time, now = Date.now()) {
   const passed = (now - new Date(time).getTime()) / 1000;
   if (passed < 60) return 'just now';
@@ -56,7 +56,7 @@ export function ago(time, now = Date.now()) {
 }
 
 /** A date and time in the reader's own manner, to the minute. */
-export function moment(time) {
+export function dateTime(time) {
   return new Date(time).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 }
 

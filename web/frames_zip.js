@@ -6,9 +6,9 @@ import { Clip } from './clip.js';
 import { FALLBACK_FPS, MIN_FRAMES, roundHalfEven, sampleUntimed } from './sampling.js';
 
 const END_BYTES = 22;
-const LONGEST_COMMENT_BYTES = 65_535;
-const LARGEST_DIRECTORY_BYTES = 1 << 20;
-const LARGEST_PICTURE_BYTES = 64 << 20;
+const MAX_COMMENT_BYTES = 65_535;
+const MAX_DIRECTORY_BYTES = 1 << 20;
+const MAX_PICTURE_BYTES = 64 << 20;
 const STORED = 0;
 const DEFLATED = 8;
 const NOT_FRAMES = ['thumbs.db', 'desktop.ini'];
@@ -40,7 +40,7 @@ export class FramesZip extends Clip {
     return found.used ? { ...found, used: found.used.map((position) => first + position) } : found;
   }
 
-  placeOf(index) {
+  positionOf(index) {
     const { name } = this.entries[index];
     return { part: index / Math.max(1, this.count - 1), words: name.slice(name.lastIndexOf('/') + 1) };
   }
@@ -54,7 +54,7 @@ export class FramesZip extends Clip {
   }
 
   async _picture(index, take = (bitmap) => this._draw(bitmap, bitmap.width, bitmap.height)) {
-    const bitmap = await createImageBitmap(await contentOf(this.file, this.entries[index]));
+    const bitmap = await createImageBitmap(await readEntry(this.file, this.entries[index]));
     try {
       return take(bitmap);
     } finally {
@@ -67,8 +67,8 @@ export class FramesZip extends Clip {
 export async function frameEntries(file) {
   try {
     const entries = (await readDirectory(file)).filter(isFrame);
-    if (entries.some((entry) => !isPlain(entry))) return null;
-    return entries.map((entry) => ({ ...entry, key: naturalKey(entry.name) })).sort(naturally);
+    if (entries.some((entry) => !isReadable(entry))) return null;
+    return entries.map((entry) => ({ ...entry, key: naturalKey(entry.name) })).sort(byNaturalKey);
   } catch {
     return null; // cut off: as good as unknown
   }
@@ -76,11 +76,11 @@ export async function frameEntries(file) {
 
 /** The central directory, as far as it is needed (APPNOTE.TXT, 4.3.12 and 4.3.16). */
 async function readDirectory(file) {
-  const tailAt = Math.max(0, file.size - END_BYTES - LONGEST_COMMENT_BYTES);
+  const tailAt = Math.max(0, file.size - END_BYTES - MAX_COMMENT_BYTES);
   const tail = new DataView(await file.slice(tailAt).arrayBuffer());
-  const at = findEnd(tail);
+  const at = findEndRecord(tail);
   const [size, offset] = [tail.getUint32(at + 12, true), tail.getUint32(at + 16, true)];
-  if (size > LARGEST_DIRECTORY_BYTES || offset === 0xffffffff) throw new RangeError('too large');
+  if (size > MAX_DIRECTORY_BYTES || offset === 0xffffffff) throw new RangeError('too large');
   const directoryAt = tailAt + at - size;
   const before = directoryAt - offset; // what stands before the zip itself, as in an installer
   const view = new DataView(await file.slice(directoryAt, directoryAt + size).arrayBuffer());
@@ -102,7 +102,7 @@ async function readDirectory(file) {
   return entries;
 }
 
-function findEnd(tail) {
+function findEndRecord(tail) {
   for (let at = tail.byteLength - END_BYTES; at >= 0; at -= 1) {
     if (tail.getUint32(at, true) === 0x06054b50) return at;
   }
@@ -122,8 +122,8 @@ function isFrame({ name }) {
   return !(name.endsWith('/') || isHidden || NOT_FRAMES.includes(parts.pop().toLowerCase()));
 }
 
-function isPlain({ isEncrypted, method, bytes }) {
-  return !isEncrypted && [STORED, DEFLATED].includes(method) && bytes <= LARGEST_PICTURE_BYTES;
+function isReadable({ isEncrypted, method, bytes }) {
+  return !isEncrypted && [STORED, DEFLATED].includes(method) && bytes <= MAX_PICTURE_BYTES;
 }
 
 /** frame_2 before frame_10; equal but for zeros or case: by the name itself. */
@@ -132,7 +132,7 @@ function naturalKey(name) {
     /^[0-9]/.test(part) ? BigInt(part) : part.toLowerCase()));
 }
 
-function naturally(one, other) {
+function byNaturalKey(one, other) {
   for (const [k, part] of one.key.entries()) {
     const rival = other.key[k];
     if (rival === undefined) return 1;
@@ -143,7 +143,7 @@ function naturally(one, other) {
   return one.name < other.name ? -1 : 1;
 }
 
-async function contentOf(file, { at, method, packedBytes }) {
+async function readEntry(file, { at, method, packedBytes }) {
   const head = new DataView(await file.slice(at, at + 30).arrayBuffer());
   const from = at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
   const packed = file.slice(from, from + packedBytes);

@@ -1,7 +1,7 @@
 // The jobs that were sent from this browser: kept in localStorage, listed under the drop area. The
 // server is asked about those that were not over yet; what it does not answer is kept.
 
-import { OVER, Problem, ask } from './api.js';
+import { ENDED, Problem, ask } from './api.js';
 import { byId, el, fill } from './dom.js';
 import { ago } from './format.js';
 
@@ -13,7 +13,7 @@ const WORDS = {
 };
 
 /** Keep a job, or what is new about it; the latest comes first. */
-export function remember(id, facts) {
+export function saveJob(id, facts) {
   const known = all();
   const old = known.find((entry) => entry.id === id);
   if (old) Object.assign(old, facts);
@@ -23,8 +23,8 @@ export function remember(id, facts) {
 }
 
 /** What a GET of the job told. */
-export function rememberJob(job) {
-  remember(job.job_id, {
+export function saveJobState(job) {
+  saveJob(job.job_id, {
     name: job.input?.filename ?? job.options?.video_url ?? 'video',
     at: job.created_at,
     status: job.status,
@@ -33,20 +33,20 @@ export function rememberJob(job) {
   });
 }
 
-export function forget(id) {
+export function removeJob(id) {
   write(all().filter((entry) => entry.id !== id));
 }
 
 /** Draw the list, and ask the server about the jobs that were under way. */
 export async function showHistory() {
   draw();
-  const open = all().filter((entry) => !OVER.includes(entry.status) && entry.status !== 'gone');
+  const open = all().filter((entry) => !ENDED.includes(entry.status) && entry.status !== 'gone');
   for (const entry of open) {
     try {
-      rememberJob(await ask(`jobs/${entry.id}`));
+      saveJobState(await ask(`jobs/${entry.id}`));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status === 404 || error.status === 410) remember(entry.id, { status: 'gone' });
+      if (error.status === 404 || error.status === 410) saveJob(entry.id, { status: 'gone' });
     }
   }
   if (open.length) draw();
@@ -65,7 +65,7 @@ function row(entry) {
       onerror: (event) => event.target.remove() })
     : null;
   const remove = () => {
-    forget(entry.id);
+    removeJob(entry.id);
     draw();
   };
   return el('li', {},
@@ -74,8 +74,8 @@ function row(entry) {
       el('span', { class: 'history-name' }, name),
       el('span', { class: 'history-status', 'data-status': entry.status ?? '' },
         WORDS[entry.status] ?? ''),
-      el('time', { dateTime: entry.at, class: 'quiet' }, ago(entry.at))),
-    el('button', { type: 'button', class: 'plain', title: 'Remove from this list only',
+      el('time', { dateTime: entry.at, class: 'secondary' }, ago(entry.at))),
+    el('button', { type: 'button', class: 'remove', title: 'Remove from this list only',
       'aria-label': `Remove ${name} from this list`, onclick: remove }, '×'));
 }
 

@@ -1,13 +1,13 @@
 // One job on the page: follows it, and shows what its status calls for.
 
-import { OVER, Problem, ask } from './api.js';
-import { byId, el, fill, say } from './dom.js';
+import { ENDED, Problem, ask } from './api.js';
+import { byId, el, fill, setText } from './dom.js';
 import { showDownloads } from './downloads.js';
-import { counted, rate } from './format.js';
-import { forget, remember, rememberJob } from './history.js';
-import { clearLive, showLive, showStopping, stageTimes } from './progress.js';
-import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from './viewer.js';
-import { watchJob } from './watch.js';
+import { countOf, rate } from './format.js';
+import { removeJob, saveJob, saveJobState } from './history.js';
+import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
+import { showPlaceholder, clearViewer, cancelMeshLoad, showAnchorMesh, showAnimation } from './viewer.js';
+import { watchJob } from './job_updates.js';
 
 const APP = 'ActionMesh';
 
@@ -20,17 +20,17 @@ export function openJob(id, clip = null) {
   closeJob();
   current = id;
   isStopping = false;
-  say(byId('job-name'), clip?.file.name ?? 'Job');
-  say(byId('job-facts'), '');
-  for (const part of ['outcome', 'after', 'manage', 'manage-problem', 'silence']) byId(part).hidden = true;
+  setText(byId('job-name'), clip?.file.name ?? 'Job');
+  setText(byId('job-facts'), '');
+  for (const part of ['outcome', 'results', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
   byId('job').dataset.status = '';
-  announceMesh('The shape shows here first, long before the motion is done', clip);
+  showPlaceholder('The shape shows here first, long before the motion is done', clip);
   stopWatching = watchJob(id, {
     onJob: show,
-    onSilence: (isSilent) => {
-      byId('silence').hidden = !isSilent;
+    onUnreachable: (isUnreachable) => {
+      byId('unreachable').hidden = !isUnreachable;
     },
-    onGone: (problem) => showGone(id, problem),
+    onMissing: (problem) => showMissing(id, problem),
   });
 }
 
@@ -40,38 +40,38 @@ export function closeJob() {
   stopWatching = () => {};
   current = null;
   document.title = APP;
-  clearLive();
-  clearStage();
+  clearProgress();
+  clearViewer();
 }
 
 function show(job) {
   if (job.job_id !== current) return;
-  rememberJob(job);
+  saveJobState(job);
   byId('job').dataset.status = job.status;
   const name = job.input?.filename ?? job.options?.video_url ?? 'Job';
-  say(byId('job-name'), name);
-  say(byId('job-facts'), factsOf(job));
+  setText(byId('job-name'), name);
+  setText(byId('job-facts'), summaryOf(job));
   document.title = titleOf(job, name);
-  if (!OVER.includes(job.status)) {
+  if (!ENDED.includes(job.status)) {
     isStopping ||= job.cancel_requested === true;
-    showLive(job, { isStopping, cancel: () => cancel(job.job_id) });
-    if (job.preview_mesh && !isStopping) showAnchor(job.preview_mesh);
+    showProgress(job, { isStopping, cancel: () => cancel(job.job_id) });
+    if (job.preview_mesh && !isStopping) showAnchorMesh(job.preview_mesh);
     return;
   }
-  clearLive();
-  byId('manage').hidden = false;
-  setUpManaging(job);
+  clearProgress();
+  byId('job-actions').hidden = false;
+  setUpJobActions(job);
   if (job.status === 'finished') showFinished(job);
-  else showEnded(job);
+  else showFailedOrCancelled(job);
 }
 
 function showFinished(job) {
-  say(byId('announcer'), 'Finished. The mesh is being shown.');
-  byId('after').hidden = false;
+  setText(byId('announcer'), 'Finished. The mesh is being shown.');
+  byId('results').hidden = false;
   showDownloads(job);
   const { outputs, mesh } = job;
   if (!outputs.animated_mesh) {
-    announceMesh('This job has no animated file; its frames are below.');
+    showPlaceholder('This job has no animated file; its frames are below.');
     return;
   }
   showAnimation({
@@ -81,27 +81,27 @@ function showFinished(job) {
 }
 
 /** Failed or cancelled: what happened, and the way on as buttons. */
-function showEnded(job) {
+function showFailedOrCancelled(job) {
   const failed = job.status === 'error';
-  clearStage();
+  clearViewer();
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome,
     el('h2', {}, failed ? 'This did not work' : 'Cancelled'),
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
-    failed && job.error_hint ? el('p', { class: 'quiet' }, job.error_hint) : null,
-    el('p', { class: 'outcome-buttons' }, ...buttonsOf(job)),
-    failed ? el('p', { class: 'quiet' }, el('code', {}, job.error_code)) : null,
+    failed && job.error_hint ? el('p', { class: 'secondary' }, job.error_hint) : null,
+    el('p', { class: 'outcome-buttons' }, ...outcomeButtons(job)),
+    failed ? el('p', { class: 'secondary' }, el('code', {}, job.error_code)) : null,
     stageTimes(job.timings));
-  say(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
+  setText(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
   fill(byId('curl'), '');
   byId('curl').parentElement.hidden = true;
-  say(byId('expiry'), '');
+  setText(byId('expiry'), '');
 }
 
 /** The most promising way first; for a clip that is at fault, that is another clip. */
-function buttonsOf(job) {
-  const buttons = waysOn(job).map(([words, changes]) => el('button', {
+function outcomeButtons(job) {
+  const buttons = retryChoices(job).map(([words, changes]) => el('button', {
     type: 'button', class: 'link', onclick: ({ target }) => retry(job, changes, target),
   }, words));
   const isClipAtFault = job.status === 'error' && !job.retryable;
@@ -111,7 +111,7 @@ function buttonsOf(job) {
 }
 
 /** Pairs of words and changed options. */
-function waysOn(job) {
+function retryChoices(job) {
   const { mode, options, input, error_code: code } = job;
   const ways = [];
   const mentioned = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
@@ -133,44 +133,44 @@ async function retry(job, changes, button) {
   button.disabled = true;
   try {
     const { job_id: id } = await ask(`jobs/${job.job_id}/retry`, { method: 'POST', json: changes });
-    remember(id, { name: byId('job-name').textContent, status: 'queued' });
+    saveJob(id, { name: byId('job-name').textContent, status: 'queued' });
     location.hash = `job=${id}`;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     button.disabled = false;
-    const note = byId('manage-problem');
+    const note = byId('job-problem');
     note.hidden = false;
-    say(note, `${error.message} ${error.hint}`);
+    setText(note, `${error.message} ${error.hint}`);
   }
 }
 
 async function cancel(id) {
   isStopping = true;
   showStopping(true);
-  forgoMesh();
+  cancelMeshLoad();
   try {
     await ask(`jobs/${id}/cancel`, { method: 'POST' });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     isStopping = false; // over already, or out of reach: the next state tells
-    if (!byId('live').hidden) showStopping(false);
+    if (!byId('progress-panel').hidden) showStopping(false);
   }
 }
 
-function setUpManaging(job) {
+function setUpJobActions(job) {
   byId('curl').parentElement.hidden = false;
-  const again = byId('again');
+  const again = byId('rerun');
   again.hidden = job.status !== 'finished';
   again.disabled = false;
   again.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, again);
   const remove = byId('delete');
-  say(remove, 'Delete this job');
+  setText(remove, 'Delete this job');
   remove.disabled = false;
   let asked = false;
   remove.onclick = async () => {
     if (!asked) {
       asked = true;
-      say(remove, 'Really delete it, with all its files?');
+      setText(remove, 'Really delete it, with all its files?');
       return;
     }
     remove.disabled = true;
@@ -180,30 +180,30 @@ function setUpManaging(job) {
       if (!(error instanceof Problem)) throw error;
       if (error.status !== 404) {
         remove.disabled = false;
-        say(remove, `${error.message} Try again?`);
+        setText(remove, `${error.message} Try again?`);
         return;
       }
     }
-    forget(job.job_id);
+    removeJob(job.job_id);
     location.hash = '';
   };
 }
 
-function showGone(id, problem) {
-  clearLive();
-  clearStage();
-  if (problem.status === 404 || problem.status === 410) remember(id, { status: 'gone' });
+function showMissing(id, problem) {
+  clearProgress();
+  clearViewer();
+  if (problem.status === 404 || problem.status === 410) saveJob(id, { status: 'gone' });
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome, el('h2', {}, problem.status === 410 ? 'This job has expired' : 'There is no such job'),
-    el('p', {}, problem.message), problem.hint ? el('p', { class: 'quiet' }, problem.hint) : null,
+    el('p', {}, problem.message), problem.hint ? el('p', { class: 'secondary' }, problem.hint) : null,
     el('p', { class: 'outcome-buttons' }, el('a', { href: '#', class: 'primary' }, 'New mesh')));
 }
 
-function factsOf(job) {
+function summaryOf(job) {
   const { input } = job;
   if (!input?.used_frames) return job.mode;
-  return `${counted(input.used_frames, 'frame')} at ${rate(input.fps)} per second, ${job.mode}`;
+  return `${countOf(input.used_frames, 'frame')} at ${rate(input.fps)} per second, ${job.mode}`;
 }
 
 function titleOf(job, name) {

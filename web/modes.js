@@ -1,6 +1,6 @@
 // The mode cards and the words on the pipeline that runs here, all read from GET /info.
 
-import { byId, el, fill, say } from './dom.js';
+import { byId, el, fill, setText } from './dom.js';
 import { bytes, seconds } from './format.js';
 
 const TITLES = { default: 'Best', fast: 'Fast', fast_low_ram: 'Frugal' };
@@ -32,18 +32,18 @@ export function chosenMode() {
 /** Header, footer and the honest line on what this machine can do. */
 export function showServer(info) {
   const { pipeline, gpu, limits, model } = info;
-  say(byId('engine'), `${pipeline.name} on ${gpu ? gpu.name : 'CPU'}`);
+  setText(byId('server-info'), `${pipeline.name} on ${gpu ? gpu.name : 'CPU'}`);
   const formats = limits.formats.filter((format) => format !== 'zip').join(', ');
-  say(byId('limits'), `${formats} up to ${limitOf(info)}, `
+  setText(byId('limits'), `${formats} up to ${limitOf(info)}, `
     + `or a zip of ${limits.min_frames} to ${limits.max_frames} pictures`);
-  say(byId('licence'), `${model.license}. ${model.notice}`);
+  setText(byId('licence'), `${model.license}. ${model.notice}`);
   const note = byId('pipeline-note');
   const isReal = pipeline.name === 'actionmesh';
   const lead = gpu ? 'The GPU is not in use.' : 'No GPU here.';
   note.hidden = isReal;
   fill(note, el('strong', {}, `${lead} `),
     `${reasonOf(info)} The silhouette pipeline runs in its place: ${SILHOUETTE}`);
-  say(byId('mode-note'), isReal ? `ActionMesh on ${gpu?.name ?? 'this machine'}.` : `${lead} Silhouette runs: ${SILHOUETTE}`);
+  setText(byId('mode-note'), isReal ? `ActionMesh on ${gpu?.name ?? 'this machine'}.` : `${lead} Silhouette runs: ${SILHOUETTE}`);
 }
 
 /** The largest upload, in the unit in which it is a round number. */
@@ -53,7 +53,7 @@ export function limitOf({ limits }) {
 }
 
 /** "about 6 s on this machine, 2 jobs are before it"; empty if nothing is known. */
-export function forecast(info, mode) {
+export function expectedWait(info, mode) {
   const known = info?.modes.find(({ id }) => id === mode)?.typical_seconds;
   const ahead = (info?.queue.running ?? 0) + (info?.queue.queued ?? 0);
   return [
@@ -80,6 +80,6 @@ function card(mode, pipeline) {
   });
   return el('label', { class: 'mode' }, input,
     el('span', { class: 'mode-title' }, TITLES[mode.id] ?? mode.id, ' ', el('code', {}, mode.id)),
-    el('span', { class: 'mode-words' }, WORDS[pipeline]?.[mode.id] ?? ''),
-    el('span', { class: 'quiet' }, mode.available ? facts : `needs ${memory}; not on this machine`));
+    el('span', { class: 'mode-text' }, WORDS[pipeline]?.[mode.id] ?? ''),
+    el('span', { class: 'secondary' }, mode.available ? facts : `needs ${memory}; not on this machine`));
 }

@@ -1,6 +1,6 @@
 // What a waiting or running job shows: its place, percent, stages with their times, what is left.
 
-import { byId, el, fill, say } from './dom.js';
+import { byId, el, fill, setText } from './dom.js';
 import { ordinal, remaining, seconds } from './format.js';
 
 const STAGES = {
@@ -24,19 +24,19 @@ let etaEnds = null;
 let lastSaid = '';
 
 /** Forget the job before this one. */
-export function clearLive() {
+export function clearProgress() {
   clearInterval(timer);
   timer = null;
   began = new Map();
   attempt = 0;
   etaEnds = null;
-  byId('live').hidden = true;
-  fill(byId('live'));
+  byId('progress-panel').hidden = true;
+  fill(byId('progress-panel'));
 }
 
 /** Show a queued or running job; `cancel` is called by its button, unless the job is stopping. */
-export function showLive(job, { isStopping, cancel }) {
-  const live = byId('live');
+export function showProgress(job, { isStopping, cancel }) {
+  const live = byId('progress-panel');
   if (!live.firstChild) build(live, cancel);
   live.hidden = false;
   const { progress } = job;
@@ -48,12 +48,12 @@ export function showLive(job, { isStopping, cancel }) {
   const eta = progress?.eta_seconds ?? job.eta_seconds ?? null;
   etaEnds = eta === null ? null : performance.now() + eta * 1000;
   const percent = job.status === 'queued' ? null : (progress?.percent ?? 0);
-  say(byId('live-figure'), percent === null ? place(job) : String(Math.floor(percent)));
-  byId('live-figure').classList.toggle('is-percent', percent !== null);
-  const bar = byId('live-bar');
+  setText(byId('progress-value'), percent === null ? place(job) : String(Math.floor(percent)));
+  byId('progress-value').classList.toggle('is-percent', percent !== null);
+  const bar = byId('progress-bar');
   if (percent === null) bar.removeAttribute('value');
   else bar.value = percent / 100;
-  say(byId('live-line'), lineOf(job));
+  setText(byId('progress-line'), lineOf(job));
   showStopping(isStopping);
   showStages(job);
   announce(job);
@@ -64,7 +64,7 @@ export function showLive(job, { isStopping, cancel }) {
 /** The cancel button, before and after it was pressed. */
 export function showStopping(isStopping) {
   byId('cancel').disabled = isStopping;
-  say(byId('cancel'), isStopping ? 'Stopping at the next step' : 'Cancel');
+  setText(byId('cancel'), isStopping ? 'Stopping at the next step' : 'Cancel');
 }
 
 /** The stages of an ended job with the server's own times; null if it tells none. */
@@ -77,10 +77,10 @@ export function stageTimes(timings = {}) {
 
 function build(live, cancel) {
   fill(live,
-    el('p', { id: 'live-figure', class: 'live-figure' }),
-    el('progress', { id: 'live-bar', max: 1, 'aria-label': 'Progress' }),
-    el('p', { class: 'live-line' }, el('span', { id: 'live-line' }), el('span', { id: 'live-eta', class: 'quiet' })),
-    el('ol', { id: 'live-stages', class: 'stages' }),
+    el('p', { id: 'progress-value', class: 'progress-value' }),
+    el('progress', { id: 'progress-bar', max: 1, 'aria-label': 'Progress' }),
+    el('p', { class: 'progress-line' }, el('span', { id: 'progress-line' }), el('span', { id: 'progress-eta', class: 'secondary' })),
+    el('ol', { id: 'progress-stages', class: 'stages' }),
     el('button', { id: 'cancel', type: 'button', class: 'link', onclick: cancel }, 'Cancel'));
 }
 
@@ -105,7 +105,7 @@ function lineOf(job) {
 function showStages(job) {
   const stages = ORDER.filter((stage) => ALWAYS.includes(stage) || began.has(stage));
   const now = job.status === 'running' ? stages.indexOf(job.progress?.stage) : -1;
-  const list = byId('live-stages');
+  const list = byId('progress-stages');
   if (list.children.length !== stages.length) {
     fill(list, ...stages.map((stage) => el('li', { 'data-stage': stage },
       el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }))));
@@ -115,9 +115,9 @@ function showStages(job) {
     row.dataset.state = position < now ? 'done' : position === now ? 'now' : 'later';
     if (position === now) row.setAttribute('aria-current', 'step');
     else row.removeAttribute('aria-current');
-    if (position < now) say(row.lastChild, took(stage));
-    else if (position > now) say(row.lastChild, '');
-    else say(row.lastChild, stepOf(job.progress));
+    if (position < now) setText(row.lastChild, took(stage));
+    else if (position > now) setText(row.lastChild, '');
+    else setText(row.lastChild, stepOf(job.progress));
   }
 }
 
@@ -141,7 +141,7 @@ function took(stage) {
 
 function tick() {
   const left = etaEnds === null ? null : (etaEnds - performance.now()) / 1000;
-  say(byId('live-eta'), left === null ? '' : remaining(Math.max(0, left)));
+  setText(byId('progress-eta'), left === null ? '' : remaining(Math.max(0, left)));
 }
 
 /** For those who listen: a new stage, and each quarter of the way. */
@@ -151,7 +151,7 @@ function announce(job) {
     : `${STAGES[job.progress?.stage] ?? 'Running'}, ${quarter}% done`;
   if (text === lastSaid) return;
   lastSaid = text;
-  say(byId('announcer'), text);
+  setText(byId('announcer'), text);
 }
 
 function sentence(text) {

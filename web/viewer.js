@@ -1,7 +1,7 @@
 // Mesh and source video side by side, with one set of controls for both: buttons, scrubber, keys.
 // Brings three.js in when the first mesh comes, and does without it where there is no WebGL.
 
-import { byId, el, fill, say, wantsLessMotion } from './dom.js';
+import { byId, el, fill, setText, wantsLessMotion } from './dom.js';
 import { Playback } from './playback.js';
 
 const SPEEDS = [0.25, 0.5, 1, 2];
@@ -24,10 +24,10 @@ const look = { surface: 'texture', wireframe: false, grid: false, turntable: fal
 globalThis.actionmesh = { get scene() { return scene; }, get playback() { return playback; } };
 
 /** Take everything off the stage. */
-export function clearStage() {
+export function clearViewer() {
   ends.abort();
   ends = new AbortController();
-  forgoMesh();
+  cancelMeshLoad();
   playback?.close();
   scene?.close();
   scene = playback = null;
@@ -35,26 +35,26 @@ export function clearStage() {
   const source = byId('source');
   source.removeAttribute('src');
   source.load();
-  freshCanvas();
-  dropSketch();
-  for (const id of ['source', 'poster', 'looks', 'transport']) byId(id).hidden = true;
-  say(byId('scene-text'), '');
+  replaceCanvas();
+  hideClip();
+  for (const id of ['source', 'poster', 'display-options', 'playback-controls']) byId(id).hidden = true;
+  setText(byId('mesh-text'), '');
 }
 
 /** What is there before any mesh: a line, and the clip itself as a pale sketch if it is at hand. */
-export function announceMesh(text, clip = null) {
+export function showPlaceholder(text, clip = null) {
   if (shown) return;
-  say(byId('scene-text'), text);
-  dropSketch();
+  setText(byId('mesh-text'), text);
+  hideClip();
   if (!clip?.isPlayable) return;
-  const sketch = byId('sketch');
+  const sketch = byId('clip-preview');
   sketch.hidden = false;
   sketch.src = clip.url;
   if (!wantsLessMotion()) sketch.play().catch(() => {}); // refused: then it stands still
 }
 
-function dropSketch() {
-  const sketch = byId('sketch');
+function hideClip() {
+  const sketch = byId('clip-preview');
   if (sketch.hidden) return;
   sketch.hidden = true;
   sketch.removeAttribute('src');
@@ -62,15 +62,15 @@ function dropSketch() {
 }
 
 /** Ask no more for the mesh that is on its way. */
-export function forgoMesh() {
+export function cancelMeshLoad() {
   loading.abort();
   asked = shown;
 }
 
 /** The shape before it moves. */
-export async function showAnchor(url) {
+export async function showAnchorMesh(url) {
   if (asked === url) return;
-  if (await stage(url)) showLooks();
+  if (await stage(url)) showDisplayOptions();
   else if (asked === url) asked = ''; // the next state of the job tries again
 }
 
@@ -92,8 +92,8 @@ export async function showAnimation({ mesh, video, poster, preview, frames, fps 
   picture.hidden = true;
   playback = new Playback({ frames, fps, video: video ? source : null });
   playback.addEventListener('change', onChange);
-  showLooks();
-  showTransport();
+  showDisplayOptions();
+  showPlaybackControls();
   listenToKeys();
   onChange();
   if (!wantsLessMotion()) playback.play();
@@ -102,23 +102,23 @@ export async function showAnimation({ mesh, video, poster, preview, frames, fps 
 /** True once the mesh at `url` is the one on stage. */
 async function stage(url) {
   if (shown === url) return true;
-  forgoMesh();
+  cancelMeshLoad();
   asked = url;
   loading = new AbortController();
   const { signal } = loading;
-  const text = byId('scene-text');
-  if (!shown) say(text, 'Loading the mesh');
+  const text = byId('mesh-text');
+  if (!shown) setText(text, 'Loading the mesh');
   try {
     if (!scene) {
       const { Scene } = await import('./scene.js');
       if (signal.aborted) return false;
-      scene = new Scene(byId('scene'), beforeDraw);
-      scene.setLook(look);
+      scene = new Scene(byId('mesh-canvas'), beforeDraw);
+      scene.setDisplay(look);
     }
     await scene.load(url, {
       signal,
       onProgress: (part) => {
-        if (part !== null && !shown) say(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+        if (part !== null && !shown) setText(text, `Loading the mesh, ${Math.round(part * 100)}%`);
       },
     });
   } catch (error) {
@@ -126,14 +126,14 @@ async function stage(url) {
     console.warn('The mesh cannot be shown:', error);
     const isLost = scene !== null || error instanceof TypeError; // else three.js found no WebGL
     if (!shown) {
-      say(text, isLost ? 'The mesh did not arrive. Reload the page to try again.'
+      setText(text, isLost ? 'The mesh did not arrive. Reload the page to try again.'
         : 'This browser cannot draw the mesh: it has no WebGL.');
     }
     return false;
   }
   shown = url;
-  say(text, '');
-  dropSketch();
+  setText(text, '');
+  hideClip();
   return true;
 }
 
@@ -141,17 +141,17 @@ async function stage(url) {
 function showPreview(preview) {
   if (!preview) return;
   byId('poster').hidden = true;
-  say(byId('scene-text'), '');
-  byId('scene').replaceWith(el('video', {
-    id: 'scene', class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true,
+  setText(byId('mesh-text'), '');
+  byId('mesh-canvas').replaceWith(el('video', {
+    id: 'mesh-canvas', class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true,
     'aria-label': 'A rendered preview of the mesh',
   }));
 }
 
 /** A canvas keeps its context for good: the next scene needs a new one. */
-function freshCanvas() {
-  const fresh = el('canvas', { id: 'scene', tabIndex: 0, 'aria-label': 'The mesh. Drag to turn it, scroll to come closer.' });
-  byId('scene').replaceWith(fresh);
+function replaceCanvas() {
+  const fresh = el('canvas', { id: 'mesh-canvas', tabIndex: 0, 'aria-label': 'The mesh. Drag to turn it, scroll to come closer.' });
+  byId('mesh-canvas').replaceWith(fresh);
 }
 
 function beforeDraw() {
@@ -167,7 +167,7 @@ function onChange() {
   button.setAttribute('aria-label', isPlaying ? 'Pause' : 'Play');
   scene.isMoving = isPlaying;
   showTime();
-  scene.wake();
+  scene.requestDraw();
 }
 
 function showTime() {
@@ -175,12 +175,12 @@ function showTime() {
   const { frame } = playback;
   if (scrubber.valueAsNumber !== frame) scrubber.valueAsNumber = frame;
   const text = `${frame + 1} / ${playback.frames}`;
-  say(byId('frame-text'), text);
+  setText(byId('frame-text'), text);
   scrubber.setAttribute('aria-valuetext', `frame ${frame + 1} of ${playback.frames}`);
   scrubber.style.setProperty('--part', String(frame / Math.max(1, playback.frames - 1)));
 }
 
-function showTransport() {
+function showPlaybackControls() {
   const scrubber = el('input', { id: 'scrubber', type: 'range', min: 0, max: playback.frames - 1, step: 1, value: 0, 'aria-label': 'Frame' });
   scrubber.addEventListener('input', () => {
     playback.pause();
@@ -188,7 +188,7 @@ function showTransport() {
   });
   const speed = el('select', { id: 'speed', 'aria-label': 'Speed', onchange: (event) => { playback.speed = Number(event.target.value); } },
     ...SPEEDS.map((value) => el('option', { value, selected: value === 1 }, `${value}×`)));
-  fill(byId('transport'),
+  fill(byId('playback-controls'),
     iconButton('previous', 'Previous frame', 'left arrow', ICONS.back, () => playback.show(playback.frame - 1)),
     iconButton('play', 'Play', 'space', ICONS.play, () => playback.toggle()),
     iconButton('next', 'Next frame', 'right arrow', ICONS.forward, () => playback.show(playback.frame + 1)),
@@ -196,34 +196,34 @@ function showTransport() {
     el('output', { id: 'frame-text', class: 'frame-text' }),
     speed,
     toggle('loop', 'Loop', 'L', true, (on) => playback.setLoop(on)));
-  byId('transport').hidden = false;
+  byId('playback-controls').hidden = false;
 }
 
-function showLooks() {
-  const bar = byId('looks');
+function showDisplayOptions() {
+  const bar = byId('display-options');
   const surfaces = { texture: scene.hasColours ? 'Texture' : 'Plain', clay: 'Clay', normals: 'Normals' };
   if (!scene.hasColours) delete surfaces.clay;
-  const group = el('span', { class: 'choice', role: 'radiogroup', 'aria-label': 'Surface' },
+  const group = el('span', { class: 'surface-choice', role: 'radiogroup', 'aria-label': 'Surface' },
     ...Object.entries(surfaces).map(([value, words]) => el('label', {},
-      el('input', { type: 'radio', name: 'surface', value, class: 'unseen', checked: look.surface === value,
-        onchange: () => setLook({ surface: value }) }), el('span', {}, words))));
+      el('input', { type: 'radio', name: 'surface', value, class: 'visually-hidden', checked: look.surface === value,
+        onchange: () => setDisplay({ surface: value }) }), el('span', {}, words))));
   fill(bar, group,
-    toggle('wireframe', 'Wireframe', 'W', look.wireframe, (wireframe) => setLook({ wireframe })),
-    toggle('grid', 'Grid', 'G', look.grid, (grid) => setLook({ grid })),
-    toggle('turntable', 'Turntable', 'T', look.turntable, (turntable) => setLook({ turntable })),
+    toggle('wireframe', 'Wireframe', 'W', look.wireframe, (wireframe) => setDisplay({ wireframe })),
+    toggle('grid', 'Grid', 'G', look.grid, (grid) => setDisplay({ grid })),
+    toggle('turntable', 'Turntable', 'T', look.turntable, (turntable) => setDisplay({ turntable })),
     el('button', { id: 'reset', type: 'button', class: 'tool', title: 'Key: R', onclick: () => scene.resetView() }, 'Reset'),
     el('button', { id: 'full-screen', type: 'button', class: 'tool', title: 'Key: F', onclick: fullScreen }, 'Full screen'));
   bar.hidden = false;
 }
 
-function setLook(change) {
+function setDisplay(change) {
   Object.assign(look, change);
-  scene.setLook(change);
+  scene.setDisplay(change);
 }
 
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else byId('theatre').requestFullscreen?.();
+  else byId('viewer').requestFullscreen?.();
 }
 
 function toggle(id, words, key, isOn, onToggle) {

@@ -49,12 +49,12 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Tab:
-    """A page in a context of its own. `troubles` are errors and requests to other origins."""
+    """A page in a context of its own. `problems` are errors and requests to other origins."""
 
     page: Page
     context: BrowserContext
     url: str
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     expected: tuple[str, ...] = ()
 
     def open(self, address: str = "") -> None:
@@ -88,7 +88,7 @@ class Tab:
     def glance(self) -> tuple[int, str]:
         """The big figure and the title, both of the same moment."""
         figure, title = self.evaluate(
-            "() => [document.querySelector('#live-figure.is-percent')?.innerText, document.title]"
+            "() => [document.querySelector('#progress-value.is-percent')?.innerText, document.title]"
         )
         return int(figure) if figure else -1, title
 
@@ -96,9 +96,9 @@ class Tab:
         """Until the job on the page has this status."""
         self.page.wait_for_selector(f"#job[data-status={status}]", timeout=timeout_s * 1000)
 
-    def wait_for_stage(self) -> None:
+    def wait_for_viewer(self) -> None:
         """Until mesh and transport are there."""
-        self.page.wait_for_selector("#transport:not([hidden])")
+        self.page.wait_for_selector("#playback-controls:not([hidden])")
         self.until("actionmesh.scene.drawn > 0")
 
     def until(self, expression: str, timeout_s: float = PATIENCE_S) -> None:
@@ -145,7 +145,7 @@ def new_tab(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
         yield tab
     finally:
         context.close()
-    wrong = [text for text in tab.troubles if not any(known in text for known in tab.expected)]
+    wrong = [text for text in tab.problems if not any(known in text for known in tab.expected)]
     assert not wrong, wrong
 
 
@@ -155,13 +155,13 @@ def _listen(tab: Tab) -> None:
     def on_console(message: ConsoleMessage) -> None:
         # the software renderer warns of the slow read that a screenshot is
         if message.type in ("error", "warning") and "GL Driver Message" not in message.text:
-            tab.troubles.append(f"console {message.type}: {message.text}")
+            tab.problems.append(f"console {message.type}: {message.text}")
 
     def on_request(request: Request) -> None:
         parts = urlsplit(request.url)
         if parts.scheme not in ("blob", "data") and parts.netloc != ours:
-            tab.troubles.append(f"request to another origin: {request.url}")
+            tab.problems.append(f"request to another origin: {request.url}")
 
     tab.page.on("console", on_console)
     tab.page.on("request", on_request)
-    tab.page.on("pageerror", lambda error: tab.troubles.append(f"uncaught: {error}"))
+    tab.page.on("pageerror", lambda error: tab.problems.append(f"uncaught: {error}"))

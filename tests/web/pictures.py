@@ -105,21 +105,21 @@ def upload(tab: Tab, take: Camera, server: Server, folder: Path) -> None:
 def run(tab: Tab, take: Camera, server: Server) -> None:
     """One job runs and another waits, both held; then the first is let go until it is finished."""
     first = tab.send(mode="default")
-    tab.until("parseInt(document.querySelector('#live-figure')?.textContent) >= 40", 300)
+    tab.until("parseInt(document.querySelector('#progress-value')?.textContent) >= 40", 300)
     tab.until("actionmesh.scene?.drawn > 0", 60)
     child = server.child()
     os.kill(child, signal.SIGSTOP)
     try:
         take("running")
         second = tab.send(mode="fast")
-        tab.page.wait_for_selector("#live:not([hidden])")
+        tab.page.wait_for_selector("#progress-panel:not([hidden])")
         take("queued")
     finally:
         os.kill(child, signal.SIGCONT)
     server.http.post(f"/jobs/{second}/cancel")
     tab.open(f"#job={first}")
     tab.wait_for_status("finished", 300)
-    tab.page.wait_for_selector("#transport:not([hidden])", timeout=90_000)
+    tab.page.wait_for_selector("#playback-controls:not([hidden])", timeout=90_000)
     tab.evaluate("() => actionmesh.playback.show(7)")
     tab.until("!document.querySelector('#source').seeking && actionmesh.scene.drawn > 1")
     take("finished")

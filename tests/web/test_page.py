@@ -35,7 +35,7 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     tab.page.check("input[name=mode][value=fast_low_ram]", force=True)
     tab.page.click("#submit")
     seen, titles, saw_anchor = [], set(), False
-    tab.page.wait_for_selector("#live:not([hidden])")
+    tab.page.wait_for_selector("#progress-panel:not([hidden])")
     while tab.page.get_attribute("#job", "data-status") in ("queued", "running"):
         percent, title = tab.glance()
         seen.append(percent)
@@ -48,11 +48,11 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     assert any(title.startswith(f"{moving[-1]}%") for title in titles), titles
     assert saw_anchor, "the anchor mesh was not shown while the job ran"
     assert streams and all(kind.startswith("text/event-stream") for kind in streams), streams
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.page.title().startswith("Done")
     assert tab.page.locator("#downloads li").count() >= 4
     assert "MB" in tab.page.inner_text("#downloads li:first-child")
-    assert tab.page.locator("#single-list a").count() == 31
+    assert tab.page.locator("#frame-file-list a").count() == 31
 
 
 def test_files_and_the_same_as_curl_can_be_taken_away(
@@ -60,7 +60,7 @@ def test_files_and_the_same_as_curl_can_be_taken_away(
 ) -> None:
     tab = tab_at(server, permissions=["clipboard-read", "clipboard-write"])
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert "Kept until" in tab.page.inner_text("#expiry")
     assert "Apache-2.0" in tab.page.inner_text("#licence")
     with tab.page.expect_download() as download:
@@ -93,12 +93,12 @@ def test_every_view_fits_its_screen(
     tab.choose()
     assert tab.evaluate(fits)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.evaluate(fits)
     colour = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(part) for part in colour[4:-1].split(",")) / 3
     assert (brightness < 60) == (scheme == "dark"), colour
-    boxes = [tab.page.locator(part).bounding_box() for part in ("#mesh-pane", "#side")]
+    boxes = [tab.page.locator(part).bounding_box() for part in ("#mesh-pane", "#side-pane")]
     assert boxes[0] and boxes[1]
     is_one_column = boxes[1]["y"] >= boxes[0]["y"] + boxes[0]["height"]
     assert is_one_column == (size == "phone")
@@ -118,7 +118,7 @@ def test_everything_has_a_name(server: ProcessServer, tab_at: NewTab, finished: 
     tab.page.click("summary")
     assert tab.evaluate(nameless) == []
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.evaluate(nameless) == []
 
 
@@ -138,7 +138,7 @@ def test_a_flat_clip_ends_with_a_hint_and_ways_on(
     tab.wait_for_another_job(before)
     tab.wait_for_status("error", JOB_S)
     tab.page.click("text=Send another clip")
-    tab.page.wait_for_selector("#choose:not([hidden])")
+    tab.page.wait_for_selector("#choose-clip:not([hidden])")
     assert tab.page.locator("#history-list li").count() == 2
 
 
@@ -149,7 +149,7 @@ def test_deleting_asks_first(server: ProcessServer, tab_at: NewTab, make_clip: A
     tab.page.click("#delete")
     assert httpx.get(f"{server.url}/jobs/{job_id}").status_code == 200
     tab.page.click("#delete")
-    tab.page.wait_for_selector("#choose:not([hidden])")
+    tab.page.wait_for_selector("#choose-clip:not([hidden])")
     assert httpx.get(f"{server.url}/jobs/{job_id}").status_code == 404
     tab.expected = ("404",)
     tab.open(f"#job={job_id}")

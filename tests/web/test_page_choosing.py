@@ -1,4 +1,4 @@
-"""What happens between a clip and its upload: it comes in many ways, and its frames are shown."""
+"""What waitForEvent between a clip and its upload: it comes in many ways, and its frames are shown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_start_and_rate_move_the_strip(
     assert "every 3rd frame" in tab.page.inner_text("#strip-text")
     assert "The last" in tab.page.inner_text("#form-warnings")
     tab.page.fill("#start", "2")
-    assert tab.page.inner_text("#span-from") == "2.00 s"
+    assert tab.page.inner_text("#used-from") == "2.00 s"
     tab.page.fill("#fps", "15")
     assert "15 per second" in tab.page.inner_text("#strip-text")
     tab.page.select_option("#max-frames", "16")
@@ -78,7 +78,7 @@ def test_a_zip_shows_its_own_pictures(
     assert "16 frames, every frame" in tab.page.inner_text("#strip-text")
     tab.page.fill("#fps", "8")
     tab.page.fill("#start", "0.5")
-    assert tab.page.inner_text("#span-from") == "frame_4.png"
+    assert tab.page.inner_text("#used-from") == "frame_4.png"
     tab.page.click("#submit")
     tab.wait_for_status("finished", 90)
     job = httpx.get(f"{sleepy.url}/jobs/{tab.job_id}").json()
@@ -114,7 +114,7 @@ def test_it_says_before_the_upload_which_pipeline_runs(
 def test_pasting_an_address_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
     tab = tab_at(sleepy)
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
+    tab.until("document.querySelector('#server-info').textContent")
     tab.evaluate("""() => {
       const carried = new DataTransfer();
       carried.setData('text', 'https://example.com/films/cat.mp4?token=1');
@@ -139,12 +139,12 @@ def test_dropping_a_file_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> No
 def test_a_link_dropped_on_the_area_is_chosen(sleepy: ProcessServer, tab_at: NewTab) -> None:
     tab = tab_at(sleepy)
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
+    tab.until("document.querySelector('#server-info').textContent")
     tab.evaluate("""() => {
       const carried = new DataTransfer();
       carried.setData('text/uri-list', 'https://example.com/cat.webm');
       const options = { dataTransfer: carried, cancelable: true, bubbles: true };
-      document.querySelector('#drop').dispatchEvent(new DragEvent('drop', options));
+      document.querySelector('#drop-area').dispatchEvent(new DragEvent('drop', options));
     }""")
     assert tab.page.inner_text("#clip-name") == "example.com/cat.webm"
     assert "cannot be shown before" in tab.page.inner_text("#strip-text")

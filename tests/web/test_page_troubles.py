@@ -31,7 +31,7 @@ def test_a_reload_and_another_device_come_back_to_the_job(
 ) -> None:
     tab = tab_at(sleepy)
     job_id = tab.send()
-    tab.page.wait_for_selector("#live-figure.is-percent")
+    tab.page.wait_for_selector("#progress-value.is-percent")
     tab.page.reload()
     tab.until(f"document.querySelector('#job-name').textContent === '{CLIP.name}'")
     other = tab_at(sleepy)
@@ -46,7 +46,7 @@ def test_a_reload_and_another_device_come_back_to_the_job(
 def test_a_running_job_can_be_cancelled_and_retried(sleepy: ProcessServer, tab_at: NewTab) -> None:
     tab = tab_at(sleepy)
     job_id = tab.send()
-    tab.page.wait_for_selector("#live-figure.is-percent")
+    tab.page.wait_for_selector("#progress-value.is-percent")
     tab.page.click("#cancel")
     tab.wait_for_status("cancelled")
     assert httpx.get(f"{sleepy.url}/jobs/{job_id}").json()["status"] == "cancelled"
@@ -93,8 +93,8 @@ def test_waiting_jobs_show_their_place(
     tabs = [tab_at(server) for _ in range(3)]
     for tab in tabs:
         tab.send()
-    tabs[2].until("document.querySelector('#live-figure')?.textContent === '2nd'")
-    tabs[1].until("document.querySelector('#live-figure').textContent === 'Next'")
+    tabs[2].until("document.querySelector('#progress-value')?.textContent === '2nd'")
+    tabs[1].until("document.querySelector('#progress-value').textContent === 'Next'")
     assert tabs[2].page.title().startswith("Waiting")
     for tab in tabs:
         tab.page.click("#cancel")
@@ -107,14 +107,14 @@ def test_a_killed_server_loses_no_job(tmp_path: Path, tab_at: NewTab) -> None:
         tab = tab_at(server)
         tab.expected = LOST
         tab.send()
-        tab.until("parseInt(document.querySelector('#live-figure')?.textContent) > 5")
+        tab.until("parseInt(document.querySelector('#progress-value')?.textContent) > 5")
         os.killpg(server.process.pid, signal.SIGKILL)
-        tab.page.wait_for_selector("#silence:not([hidden])")
-        assert tab.page.is_visible("#live-figure"), "what was known is still shown"
+        tab.page.wait_for_selector("#unreachable:not([hidden])")
+        assert tab.page.is_visible("#progress-value"), "what was known is still shown"
     with process_server(tmp_path, **again):
-        tab.page.wait_for_selector("#silence", state="hidden", timeout=60_000)
+        tab.page.wait_for_selector("#unreachable", state="hidden", timeout=60_000)
         tab.wait_for_status("finished", JOB_S)
-        tab.page.wait_for_selector("#transport:not([hidden])")
+        tab.page.wait_for_selector("#playback-controls:not([hidden])")
 
 
 def test_without_event_streams_it_polls(sleepy: ProcessServer, tab_at: NewTab) -> None:
@@ -227,12 +227,12 @@ def test_a_server_with_a_key_asks_for_it_once(
     tab.page.wait_for_selector("#key-problem:not([hidden])")
     tab.page.fill("#key", "open; sesame%20")
     tab.page.click("#key-form .primary")
-    tab.until("document.querySelector('#engine').textContent.includes('on')")
+    tab.until("document.querySelector('#server-info').textContent.includes('on')")
     tab.expected = ()
-    tab.troubles.clear()
+    tab.problems.clear()
     tab.send()
     tab.wait_for_status("finished", JOB_S)
-    tab.page.wait_for_selector("#transport:not([hidden])")
+    tab.page.wait_for_selector("#playback-controls:not([hidden])")
     cookies: Any = tab.context.cookies()
     assert [cookie["sameSite"] for cookie in cookies if cookie["name"] == "am_key"] == ["Strict"]
     tab.page.reload()

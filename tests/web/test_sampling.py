@@ -22,7 +22,7 @@ MANY = """async (cases) => {
   return cases.map(([times, fps, maxFrames]) => sample(times, { fps, maxFrames }));
 }"""
 TIMES = """async () => {
-  const { frameTimes } = await import('/container.js');
+  const { frameTimes } = await import('/mp4_index.js');
   return frameTimes(document.querySelector('#file').files[0]);
 }"""
 ENTRIES = """async () => {

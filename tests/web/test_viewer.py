@@ -38,7 +38,7 @@ def test_the_mesh_moves_in_step_with_the_video(
 ) -> None:
     tab = tab_at(server, viewport={"width": 900, "height": 700})
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     frames: list[dict[str, float]] = []
 
     def moves() -> bool:
@@ -46,8 +46,8 @@ def test_the_mesh_moves_in_step_with_the_video(
         return len(frames) >= 12 and len({round(frame["mesh"], 3) for frame in frames}) >= 4
 
     tab.until_here(moves)
-    before = tab.picture("#scene")
-    tab.until_other_than(before, "#scene")
+    before = tab.picture("#mesh-canvas")
+    tab.until_other_than(before, "#mesh-canvas")
     for frame in frames:  # the last frame has no next one: the mesh waits there for the loop
         apart = abs(frame["mesh"] - frame["video"])
         assert min(apart, 31 - apart) <= 1.0001, frame
@@ -75,17 +75,17 @@ def test_the_tools_change_what_is_seen(
     small = {"width": 900, "height": 700}
     tab = tab_at(server, reduced_motion="reduce", viewport=small)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.page.get_attribute("#play", "aria-label") == "Play", "less motion was asked for"
     tab.until_here(lambda: _rests(tab))
     for choose in ("text=Normals", "text=Clay", "#wireframe", "#grid"):
-        before = tab.picture("#scene")
+        before = tab.picture("#mesh-canvas")
         tab.page.click(choose)
-        tab.until_other_than(before, "#scene")
+        tab.until_other_than(before, "#mesh-canvas")
         tab.until_here(lambda: _rests(tab))
     tab.page.click("#turntable")
-    before = tab.picture("#scene")
-    tab.until_other_than(before, "#scene")
+    before = tab.picture("#mesh-canvas")
+    tab.until_other_than(before, "#mesh-canvas")
 
 
 def test_the_stage_can_fill_the_screen(
@@ -93,7 +93,7 @@ def test_the_stage_can_fill_the_screen(
 ) -> None:
     tab = tab_at(server)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     tab.page.click("#full-screen")
     tab.until("document.fullscreenElement?.id === 'theatre'")
     tab.page.keyboard.press("f")
@@ -105,7 +105,7 @@ def test_what_nobody_sees_is_not_drawn(
 ) -> None:
     tab = tab_at(server, viewport={"width": 900, "height": 400})
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     tab.until("actionmesh.playback.isPlaying")
     tab.evaluate("() => scrollTo(0, document.body.scrollHeight)")
     tab.until_here(lambda: _rests(tab))
@@ -118,7 +118,7 @@ def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished:
     tab = tab_at(server, reduced_motion="reduce")
     keys = tab.page.keyboard
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     shown = "() => actionmesh.playback.frame"
     for key, frame in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0),
                        ("ArrowLeft", 30), ("Home", 0), ("End", 30)]:  # fmt: skip
@@ -131,20 +131,20 @@ def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished:
     keys.press("w")
     assert tab.page.get_attribute("#wireframe", "aria-pressed") == "true"
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
+    tab.until("document.querySelector('#server-info').textContent")
     for _ in range(12):
         keys.press("Tab")
         if tab.evaluate("() => document.activeElement.id") == "example":
             break
     keys.press("Enter")
-    tab.page.wait_for_selector("#chosen:not([hidden])")
+    tab.page.wait_for_selector("#clip-form:not([hidden])")
     tab.until("!document.querySelector('#example').disabled")
     for _ in range(30):
         keys.press("Tab")
         if tab.evaluate("() => document.activeElement.id") == "submit":
             break
     keys.press("Enter")
-    tab.page.wait_for_selector("#live:not([hidden])")
+    tab.page.wait_for_selector("#progress-panel:not([hidden])")
     for _ in range(12):
         keys.press("Tab")
         if tab.evaluate("() => document.activeElement.id") == "cancel":

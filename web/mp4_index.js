@@ -2,8 +2,8 @@
 // nothing and loads the index only. Gives null for anything that it does not fully understand:
 // other containers, fragmented files, several edits; the page then says "about".
 
-const LARGEST_INDEX_BYTES = 32e6;
-const MOST_FRAMES = 200_000;
+const MAX_INDEX_BYTES = 32e6;
+const MAX_INDEXED_FRAMES = 200_000;
 
 /** Presentation times in seconds, ascending, of all frames that a player shows; or null. */
 export async function frameTimes(file) {
@@ -22,8 +22,8 @@ async function readIndex(file) {
     if (size === 1) size = Number(head.getBigUint64(8));
     else if (size === 0) size = file.size - at;
     if (size < 8) return null;
-    if (fourCharacters(head, 4) === 'moov') {
-      if (size > LARGEST_INDEX_BYTES) return null;
+    if (boxType(head, 4) === 'moov') {
+      if (size > MAX_INDEX_BYTES) return null;
       return new DataView(await file.slice(at, at + size).arrayBuffer());
     }
     at += size;
@@ -36,11 +36,11 @@ function timesOfVideo(moov) {
   if (inMovie.some((box) => box.kind === 'mvex')) return null;
   for (const track of inMovie.filter((box) => box.kind === 'trak')) {
     const media = find(track.view, 'mdia');
-    if (fourCharacters(find(media, 'hdlr'), 16) !== 'vide') continue;
+    if (boxType(find(media, 'hdlr'), 16) !== 'vide') continue;
     const table = find(find(media, 'minf'), 'stbl');
     const movieScale = timescale(inMovie.find((box) => box.kind === 'mvhd').view);
     const scale = timescale(find(media, 'mdhd'));
-    const edit = editOf(track.view, scale / movieScale);
+    const edit = shownRange(track.view, scale / movieScale);
     if (edit === null) return null;
     const shown = presentationTimes(table).filter((time) => time >= edit.from && time < edit.to);
     if (!shown.length) return null;
@@ -68,7 +68,7 @@ function expand(view, read) {
   const values = [];
   for (let run = 0; run < view.getUint32(12); run += 1) {
     const many = view.getUint32(16 + 8 * run);
-    if (values.length + many > MOST_FRAMES) throw new RangeError('too many frames');
+    if (values.length + many > MAX_INDEXED_FRAMES) throw new RangeError('too many frames');
     const value = read(view, 20 + 8 * run);
     for (let k = 0; k < many; k += 1) values.push(value);
   }
@@ -76,7 +76,7 @@ function expand(view, read) {
 }
 
 /** The stretch of the track that is shown, in its own units; null if it is cut in several. */
-function editOf(track, unitsPerMovieUnit) {
+function shownRange(track, unitsPerMovieUnit) {
   const whole = { from: 0, to: Infinity };
   const container = find(track, 'edts', true);
   const list = container && find(container, 'elst', true);
@@ -108,18 +108,18 @@ function boxes(view, skip) {
     if (size === 0) size = view.byteLength - at;
     if (size < 8 || at + size > view.byteLength) throw new RangeError('a box is cut off');
     const inside = new DataView(view.buffer, view.byteOffset + at, size);
-    found.push({ kind: fourCharacters(inside, 4), view: inside });
+    found.push({ kind: boxType(inside, 4), view: inside });
     at += size;
   }
   return found;
 }
 
-function find(view, kind, mayLack = false) {
+function find(view, kind, isOptional = false) {
   const found = boxes(view, 8).find((box) => box.kind === kind);
-  if (!found && !mayLack) throw new RangeError(`no ${kind}`);
+  if (!found && !isOptional) throw new RangeError(`no ${kind}`);
   return found?.view;
 }
 
-function fourCharacters(view, at) {
+function boxType(view, at) {
   return String.fromCharCode(...[0, 1, 2, 3].map((k) => view.getUint8(at + k)));
 }

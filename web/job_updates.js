@@ -1,30 +1,30 @@
 // Follows one job until it is over. Server-sent events where they work, polling where they do not;
 // a request that fails is only ever a pause: the job is the server's, and it keeps it.
 
-import { OVER, Problem, address, ask } from './api.js';
+import { ENDED, Problem, address, ask } from './api.js';
 import { pause } from './sleep.js';
 
-const SILENCE_S = 40;
-const LONGEST_PAUSE_S = 5;
+const STREAM_TIMEOUT_S = 40;
+const MAX_RETRY_DELAY_S = 5;
 const POLL_EVERY_S = 1;
 const POLLS_BETWEEN_STREAMS = 15;
 
 /**
- * `onJob(job)` gets every state, `onSilence(isSilent)` whether the server is out of reach,
- * `onGone(problem)` comes once if there is no such job. Gives a function that ends it.
+ * `onJob(job)` gets every state, `onUnreachable(isUnreachable)` whether the server is out of reach,
+ * `onMissing(problem)` comes once if there is no such job. Gives a function that ends it.
  */
-export function watchJob(id, { onJob, onSilence, onGone }) {
+export function watchJob(id, { onJob, onUnreachable, onMissing }) {
   const ended = new AbortController();
   const { signal } = ended;
-  follow(id, { onJob, onSilence, signal }).catch((error) => {
+  follow(id, { onJob, onUnreachable, signal }).catch((error) => {
     if (signal.aborted) return;
     if (!(error instanceof Problem)) throw error;
-    onGone(error);
+    onMissing(error);
   });
   return () => ended.abort();
 }
 
-async function follow(id, { onJob, onSilence, signal }) {
+async function follow(id, { onJob, onUnreachable, signal }) {
   let failures = 0;
   let polls = 0; // so many times to ask before a stream is tried again
   while (!signal.aborted) {
@@ -32,15 +32,15 @@ async function follow(id, { onJob, onSilence, signal }) {
       const job = await ask(`jobs/${id}`, { signal });
       if (signal.aborted) return;
       failures = 0;
-      onSilence(false);
+      onUnreachable(false);
       onJob(job);
-      if (OVER.includes(job.status)) return;
+      if (ENDED.includes(job.status)) return;
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof Problem) || !error.isPassing) throw error;
+      if (!(error instanceof Problem) || !error.isTemporary) throw error;
       failures += 1;
-      onSilence(true);
-      await pause(Math.min(LONGEST_PAUSE_S, 0.5 * failures), signal);
+      onUnreachable(true);
+      await pause(Math.min(MAX_RETRY_DELAY_S, 0.5 * failures), signal);
       continue;
     }
     if (polls === 0) {
@@ -72,14 +72,14 @@ function stream(id, onJob, signal) {
     const wakeUp = () => end(false);
     const listen = () => {
       clearTimeout(timer);
-      timer = setTimeout(end, SILENCE_S * 1000, false);
+      timer = setTimeout(end, STREAM_TIMEOUT_S * 1000, false);
     };
     const take = (event) => {
       listen();
       seen += 1;
       const job = JSON.parse(event.data);
       onJob(job);
-      if (OVER.includes(job.status)) end(true);
+      if (ENDED.includes(job.status)) end(true);
     };
     for (const kind of ['progress', 'done']) events.addEventListener(kind, take);
     events.addEventListener('error', () => end(false));

@@ -1,7 +1,7 @@
 // The strip: pictures of the very frames that a job will use, and the words that go with them.
 
-import { byId, el, fill, say } from './dom.js';
-import { counted, ordinal, rate, seconds } from './format.js';
+import { byId, el, fill, setText } from './dom.js';
+import { countOf, ordinal, rate, seconds } from './format.js';
 import { MIN_FRAMES } from './sampling.js';
 
 let drawing = new AbortController();
@@ -13,9 +13,9 @@ export function showStrip(clip, planned) {
   const strip = byId('strip');
   const used = planned?.used ?? [];
   strip.hidden = used.length === 0 || !clip.hasPictures;
-  fill(strip, ...used.map((index) => el('li', { title: clip.placeOf(index).words })));
-  showSpan(clip, planned);
-  say(byId('strip-text'), describe(clip, planned));
+  fill(strip, ...used.map((index) => el('li', { title: clip.positionOf(index).words })));
+  showUsedRange(clip, planned);
+  setText(byId('strip-text'), describe(clip, planned));
   if (strip.hidden) return;
   drawAll(clip, used, [...strip.children], drawing.signal);
 }
@@ -33,15 +33,15 @@ async function drawAll(clip, used, places, signal) {
 }
 
 /** The bar under the strip: which part of the whole clip is used. */
-function showSpan(clip, planned) {
-  const span = byId('span');
+function showUsedRange(clip, planned) {
+  const span = byId('used-range');
   span.hidden = !planned?.used;
   if (span.hidden) return;
-  const [from, to] = [planned.used[0], planned.used[planned.used.length - 1]].map((index) => clip.placeOf(index));
+  const [from, to] = [planned.used[0], planned.used[planned.used.length - 1]].map((index) => clip.positionOf(index));
   span.style.setProperty('--from', String(from.part));
   span.style.setProperty('--to', String(to.part));
-  say(byId('span-from'), from.words);
-  say(byId('span-to'), to.words);
+  setText(byId('used-from'), from.words);
+  setText(byId('used-to'), to.words);
 }
 
 /** One line on the frames used, honest about what the browser only guesses. */
@@ -51,12 +51,12 @@ function describe(clip, planned) {
     return 'This browser cannot show this clip. The server may still read it, and says so at once.';
   }
   if (!planned) return 'This browser cannot tell the frames of this clip; the server will.';
-  if (!planned.used) return `${counted(planned.tooShort, 'frame')} of at least ${MIN_FRAMES}.`;
+  if (!planned.used) return `${countOf(planned.tooShort, 'frame')} of at least ${MIN_FRAMES}.`;
   const about = clip.timesAreExact ? '' : 'about ';
   const which = planned.stride === null ? `frames ${about}nearest to an even pace`
     : planned.stride === 1 ? 'every frame'
       : `${about}every ${ordinal(planned.stride)} frame`;
   const length = seconds(planned.used.length / planned.fps);
-  return `${counted(planned.used.length, 'frame')}, ${which}: `
+  return `${countOf(planned.used.length, 'frame')}, ${which}: `
     + `${length} at ${about}${rate(planned.fps)} per second`;
 }

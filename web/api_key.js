@@ -1,13 +1,13 @@
 // Asks for the server's key when it wants one. The key stays in this tab.
 
 import { onKeyNeeded, useKey } from './api.js';
-import { byId, say } from './dom.js';
+import { byId, setText } from './dom.js';
 
 let answer = null;
 let tried = false;
 
 /** Wire the dialog; from then on every 401 opens it. */
-export function setUpKey() {
+export function setUpApiKey() {
   const dialog = byId('key-dialog');
   byId('key-form').addEventListener('submit', () => {
     useKey(byId('key').value.trim());
@@ -34,7 +34,7 @@ function askForKey() {
   });
   const problem = byId('key-problem');
   problem.hidden = !tried;
-  say(problem, tried ? 'The server does not know this key.' : '');
+  setText(problem, tried ? 'The server does not know this key.' : '');
   byId('key-dialog').showModal();
   return answer.promise;
 }

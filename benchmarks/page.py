@@ -12,7 +12,7 @@ from pathlib import Path
 
 from client import Client
 from tests.servers import process_server
-from tests.web.browsing import CLIP, Tab, chromium, new_tab
+from tests.web.browser import CLIP, Tab, chromium, new_tab
 
 PLAYED_MS = 4000
 

@@ -70,7 +70,7 @@ export async function ask(path, { method = 'GET', json, signal, timeout = 20 } =
 export function problemFrom(status, text) {
   let body = {};
   try {
-body = JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
     // not JSON: a page of a proxy
   }

@@ -1,28 +1,28 @@
-// The jobs that were sent from this browser: kept in localStorage, listed under the drop area. The
-// server is asked about those that were not over yet; what it does not answer is kept.
+// The list of jobs sent from this browser, kept in localStorage and shown under the drop area. Asks the
+// server about the jobs that had not ended; without an answer an entry stays as it is.
 
 import { ENDED, Problem, ask } from './api.js';
 import { byId, el, fill } from './dom.js';
 import { ago } from './format.js';
 
-const PLACE = 'actionmesh.jobs';
-const MOST = 24;
-const WORDS = {
+const STORAGE_KEY = 'actionmesh.jobs';
+const MAX_ENTRIES = 24;
+const STATUS_TEXT = {
   queued: 'waiting', running: 'running', finished: 'finished', error: 'failed',
   cancelled: 'cancelled', gone: 'expired',
 };
 
-/** Keep a job, or what is new about it; the latest comes first. */
-export function saveJob(id, facts) {
-  const known = all();
-  const old = known.find((entry) => entry.id === id);
-  if (old) Object.assign(old, facts);
-  else if (facts.status === 'gone') return; // never ours: a mistyped address
-  else known.unshift({ id, at: new Date().toISOString(), ...facts });
-  write(known);
+/** Add or change the entry of a job; the latest comes first. */
+export function saveJob(id, changes) {
+  const entries = all();
+  const old = entries.find((entry) => entry.id === id);
+  if (old) Object.assign(old, changes);
+  else if (changes.status === 'gone') return; // not sent from here: a mistyped address
+  else entries.unshift({ id, at: new Date().toISOString(), ...changes });
+  write(entries);
 }
 
-/** What a GET of the job told. */
+/** Save a job as the server returned it. */
 export function saveJobState(job) {
   saveJob(job.job_id, {
     name: job.input?.filename ?? job.options?.video_url ?? 'video',
@@ -37,7 +37,7 @@ export function removeJob(id) {
   write(all().filter((entry) => entry.id !== id));
 }
 
-/** Draw the list, and ask the server about the jobs that were under way. */
+/** Show the list, then ask the server about the jobs that had not ended. */
 export async function showHistory() {
   draw();
   const open = all().filter((entry) => !ENDED.includes(entry.status) && entry.status !== 'gone');
@@ -73,7 +73,7 @@ function row(entry) {
       el('span', { class: 'history-picture' }, picture),
       el('span', { class: 'history-name' }, name),
       el('span', { class: 'history-status', 'data-status': entry.status ?? '' },
-        WORDS[entry.status] ?? ''),
+        STATUS_TEXT[entry.status] ?? ''),
       el('time', { dateTime: entry.at, class: 'secondary' }, ago(entry.at))),
     el('button', { type: 'button', class: 'remove', title: 'Remove from this list only',
       'aria-label': `Remove ${name} from this list`, onclick: remove }, '×'));
@@ -81,8 +81,8 @@ function row(entry) {
 
 function all() {
   try {
-    const kept = JSON.parse(localStorage.getItem(PLACE) ?? '[]');
-    return Array.isArray(kept) ? kept.filter((entry) => typeof entry?.id === 'string') : [];
+    const stored = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? '[]');
+    return Array.isArray(stored) ? stored.filter((entry) => typeof entry?.id === 'string') : [];
   } catch {
     return [];
   }
@@ -90,8 +90,8 @@ function all() {
 
 function write(entries) {
   try {
-    localStorage.setItem(PLACE, JSON.stringify(entries.slice(0, MOST)));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(entries.slice(0, MAX_ENTRIES)));
   } catch {
-    // private windows may refuse: the address still holds the job
+    // a private window may refuse; the address still contains the job's id
   }
 }

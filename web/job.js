@@ -1,21 +1,22 @@
-// One job on the page: follows it, and shows what its status calls for.
+// The page of one job: follows it and shows progress, result or error. Opened and closed by app.js;
+// viewer.js, progress.js and downloads.js fill its parts.
 
 import { ENDED, Problem, ask } from './api.js';
 import { byId, el, fill, setText } from './dom.js';
 import { showDownloads } from './downloads.js';
 import { countOf, rate } from './format.js';
 import { removeJob, saveJob, saveJobState } from './history.js';
-import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
-import { showPlaceholder, clearViewer, cancelMeshLoad, showAnchorMesh, showAnimation } from './viewer.js';
 import { watchJob } from './job_updates.js';
+import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
+import { cancelMeshLoad, clearViewer, showAnchorMesh, showAnimation, showPlaceholder } from './viewer.js';
 
 const APP = 'ActionMesh';
 
 let stopWatching = () => {};
 let current = null;
-let isStopping = false; // cancel was pressed: the job's anchor mesh may be gone any moment
+let isStopping = false; // cancel was pressed: the job's anchor mesh may be deleted any moment
 
-/** Show the job with this id; `clip` is what was sent, where this page has just sent it. */
+/** Show the job with this id; `clip` is the file, if this page has just sent it. */
 export function openJob(id, clip = null) {
   closeJob();
   current = id;
@@ -24,7 +25,7 @@ export function openJob(id, clip = null) {
   setText(byId('job-facts'), '');
   for (const part of ['outcome', 'results', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
   byId('job').dataset.status = '';
-  showPlaceholder('The shape shows here first, long before the motion is done', clip);
+  showPlaceholder('A first mesh appears here before the motion is ready', clip);
   stopWatching = watchJob(id, {
     onJob: show,
     onUnreachable: (isUnreachable) => {
@@ -34,7 +35,7 @@ export function openJob(id, clip = null) {
   });
 }
 
-/** Leave the job; it goes on at the server. */
+/** Stop showing the job; the server continues it. */
 export function closeJob() {
   stopWatching();
   stopWatching = () => {};
@@ -66,7 +67,7 @@ function show(job) {
 }
 
 function showFinished(job) {
-  setText(byId('announcer'), 'Finished. The mesh is being shown.');
+  setText(byId('announcer'), 'Finished. The mesh is shown.');
   byId('results').hidden = false;
   showDownloads(job);
   const { outputs, mesh } = job;
@@ -80,14 +81,14 @@ function showFinished(job) {
   });
 }
 
-/** Failed or cancelled: what happened, and the way on as buttons. */
+/** What happened, and buttons to try again. */
 function showFailedOrCancelled(job) {
   const failed = job.status === 'error';
   clearViewer();
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome,
-    el('h2', {}, failed ? 'This did not work' : 'Cancelled'),
+    el('h2', {}, failed ? 'The job failed' : 'Cancelled'),
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
     failed && job.error_hint ? el('p', { class: 'secondary' }, job.error_hint) : null,
     el('p', { class: 'outcome-buttons' }, ...outcomeButtons(job)),
@@ -99,34 +100,33 @@ function showFailedOrCancelled(job) {
   setText(byId('expiry'), '');
 }
 
-/** The most promising way first; for a clip that is at fault, that is another clip. */
+/** The most useful button first: another clip, if the clip is the cause. */
 function outcomeButtons(job) {
-  const buttons = retryChoices(job).map(([words, changes]) => el('button', {
+  const buttons = retryChoices(job).map(([text, changes]) => el('button', {
     type: 'button', class: 'link', onclick: ({ target }) => retry(job, changes, target),
-  }, words));
-  const isClipAtFault = job.status === 'error' && !job.retryable;
-  if (isClipAtFault) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
+  }, text));
+  if (job.status === 'error' && !job.retryable) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
   buttons[0].className = 'primary';
   return buttons;
 }
 
-/** Pairs of words and changed options. */
+/** Pairs of button text and changed options. */
 function retryChoices(job) {
   const { mode, options, input, error_code: code } = job;
-  const ways = [];
-  const mentioned = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
-  if (mentioned && mentioned !== mode) ways.push([`Retry in ${mentioned}`, { mode: mentioned }]);
+  const choices = [];
+  const hinted = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
+  if (hinted && hinted !== mode) choices.push([`Retry in ${hinted}`, { mode: hinted }]);
   if (/max_frames=16/.test(job.error_hint ?? '') && options.max_frames !== 16) {
-    ways.push(['Retry with 16 frames', { max_frames: 16 }]);
+    choices.push(['Retry with 16 frames', { max_frames: 16 }]);
   }
-  if (job.retryable || job.status === 'cancelled') ways.push(['Retry', {}]);
+  if (job.retryable || job.status === 'cancelled') choices.push(['Retry', {}]);
   const length = (input?.source_frames ?? 0) / (input?.source_fps || Infinity);
   if (code === 'no_subject_found' && length > options.start + 3) {
-    ways.push(['Retry one second later', { start: options.start + 1 }]);
+    choices.push(['Retry one second later', { start: options.start + 1 }]);
   }
-  ways.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
-  if (mode !== 'fast' && mentioned !== 'fast') ways.push(['Retry in fast', { mode: 'fast' }]);
-  return ways;
+  choices.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
+  if (mode !== 'fast' && hinted !== 'fast') choices.push(['Retry in fast', { mode: 'fast' }]);
+  return choices;
 }
 
 async function retry(job, changes, button) {
@@ -152,25 +152,25 @@ async function cancel(id) {
     await ask(`jobs/${id}/cancel`, { method: 'POST' });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    isStopping = false; // over already, or out of reach: the next state tells
+    isStopping = false; // ended already, or not reachable: the next state of the job will show
     if (!byId('progress-panel').hidden) showStopping(false);
   }
 }
 
 function setUpJobActions(job) {
   byId('curl').parentElement.hidden = false;
-  const again = byId('rerun');
-  again.hidden = job.status !== 'finished';
-  again.disabled = false;
-  again.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, again);
+  const rerun = byId('rerun');
+  rerun.hidden = job.status !== 'finished';
+  rerun.disabled = false;
+  rerun.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, rerun);
   const remove = byId('delete');
   setText(remove, 'Delete this job');
   remove.disabled = false;
-  let asked = false;
+  let isConfirmed = false;
   remove.onclick = async () => {
-    if (!asked) {
-      asked = true;
-      setText(remove, 'Really delete it, with all its files?');
+    if (!isConfirmed) {
+      isConfirmed = true;
+      setText(remove, 'Delete it with all its files? Click again.');
       return;
     }
     remove.disabled = true;
@@ -207,11 +207,11 @@ function summaryOf(job) {
 }
 
 function titleOf(job, name) {
-  const lead = {
+  const state = {
     queued: 'Waiting', running: `${Math.floor(job.progress?.percent ?? 0)}%`, finished: 'Done',
     error: 'Failed', cancelled: 'Cancelled',
   }[job.status];
-  return `${lead} · ${name} · ${APP}`;
+  return `${state} · ${name} · ${APP}`;
 }
 
 function otherSeed(seed) {

@@ -1,8 +1,8 @@
-// Follows one job until it is over. Server-sent events where they work, polling where they do not;
-// a request that fails is only ever a pause: the job is the server's, and it keeps it.
+// Follows one job until it has ended: by server-sent events, or by polling where these do not work.
+// After a failed request it waits and tries again. Used by job.js.
 
 import { ENDED, Problem, address, ask } from './api.js';
-import { pause } from './sleep.js';
+import { sleep } from './sleep.js';
 
 const STREAM_TIMEOUT_S = 40;
 const MAX_RETRY_DELAY_S = 5;
@@ -10,8 +10,8 @@ const POLL_EVERY_S = 1;
 const POLLS_BETWEEN_STREAMS = 15;
 
 /**
- * `onJob(job)` gets every state, `onUnreachable(isUnreachable)` whether the server is out of reach,
- * `onMissing(problem)` comes once if there is no such job. Gives a function that ends it.
+ * Calls `onJob(job)` for every state, `onUnreachable(isUnreachable)` after every request, and
+ * `onMissing(problem)` once if there is no such job. Returns a function that stops it.
  */
 export function watchJob(id, { onJob, onUnreachable, onMissing }) {
   const ended = new AbortController();
@@ -26,7 +26,7 @@ export function watchJob(id, { onJob, onUnreachable, onMissing }) {
 
 async function follow(id, { onJob, onUnreachable, signal }) {
   let failures = 0;
-  let polls = 0; // so many times to ask before a stream is tried again
+  let polls = 0; // how many polls are left before the stream is tried again
   while (!signal.aborted) {
     try {
       const job = await ask(`jobs/${id}`, { signal });
@@ -40,52 +40,52 @@ async function follow(id, { onJob, onUnreachable, signal }) {
       if (!(error instanceof Problem) || !error.isTemporary) throw error;
       failures += 1;
       onUnreachable(true);
-      await pause(Math.min(MAX_RETRY_DELAY_S, 0.5 * failures), signal);
+      await sleep(Math.min(MAX_RETRY_DELAY_S, 0.5 * failures), signal);
       continue;
     }
     if (polls === 0) {
-      const { isOver, events } = await stream(id, onJob, signal);
-      if (isOver) return;
-      // a proxy that lets no events through: ask, and try the stream now and then
+      const { hasEnded, events } = await stream(id, onJob, signal);
+      if (hasEnded) return;
+      // no event came, for example because of a proxy: poll, and try the stream again later
       polls = events === 0 ? POLLS_BETWEEN_STREAMS : 0;
     } else {
       polls -= 1;
     }
-    await pause(polls ? POLL_EVERY_S : 0.3, signal);
+    await sleep(polls ? POLL_EVERY_S : 0.3, signal);
   }
 }
 
-/** Resolves when the job is over or the stream breaks or falls silent; counts its events. */
+/** Resolves when the job has ended, or the stream ended or is silent; counts its events. */
 function stream(id, onJob, signal) {
   return new Promise((resolve) => {
     const events = new EventSource(address(`jobs/${id}/events`));
     let timer;
-    let seen = 0;
-    const end = (isOver) => {
+    let count = 0;
+    const end = (hasEnded) => {
       clearTimeout(timer);
       events.close();
       signal.removeEventListener('abort', abort);
-      window.removeEventListener('online', wakeUp);
-      resolve({ isOver, events: seen });
+      window.removeEventListener('online', onOnline);
+      resolve({ hasEnded, events: count });
     };
     const abort = () => end(true);
-    const wakeUp = () => end(false);
-    const listen = () => {
+    const onOnline = () => end(false);
+    const restartTimer = () => {
       clearTimeout(timer);
       timer = setTimeout(end, STREAM_TIMEOUT_S * 1000, false);
     };
-    const take = (event) => {
-      listen();
-      seen += 1;
+    const onEvent = (event) => {
+      restartTimer();
+      count += 1;
       const job = JSON.parse(event.data);
       onJob(job);
       if (ENDED.includes(job.status)) end(true);
     };
-    for (const kind of ['progress', 'done']) events.addEventListener(kind, take);
+    for (const kind of ['progress', 'done']) events.addEventListener(kind, onEvent);
     events.addEventListener('error', () => end(false));
     signal.addEventListener('abort', abort);
-    // a laptop that slept comes back with a stream that is dead and does not know it
-    window.addEventListener('online', wakeUp);
-    listen();
+    // after a laptop was asleep, the stream may be dead without an error
+    window.addEventListener('online', onOnline);
+    restartTimer();
   });
 }

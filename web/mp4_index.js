@@ -1,17 +1,17 @@
-// When each frame of an mp4 or mov is shown, read from its index (ISO/IEC 14496-12). Decodes
-// nothing and loads the index only. Gives null for anything that it does not fully understand:
-// other containers, fragmented files, several edits; the page then says "about".
+// The times at which the frames of an mp4 or mov are shown, from its index (ISO/IEC 14496-12, the moov
+// box). Decodes nothing and loads the index only. Gives null for what it does not fully understand:
+// other containers, fragmented files, several edits. Used by clip.js, which then estimates.
 
 const MAX_INDEX_BYTES = 32e6;
 const MAX_INDEXED_FRAMES = 200_000;
 
-/** Presentation times in seconds, ascending, of all frames that a player shows; or null. */
+/** Presentation times in seconds, ascending, of all frames that a player shows; null if unknown. */
 export async function frameTimes(file) {
   try {
     const moov = await readIndex(file);
     return moov && timesOfVideo(moov);
   } catch {
-    return null; // cut off or odd: as good as unknown
+    return null; // damaged, or not understood
   }
 }
 
@@ -75,18 +75,18 @@ function expand(view, read) {
   return values;
 }
 
-/** The stretch of the track that is shown, in its own units; null if it is cut in several. */
+/** The part of the track that is shown, in the track's units; null if there are several parts. */
 function shownRange(track, unitsPerMovieUnit) {
   const whole = { from: 0, to: Infinity };
   const container = find(track, 'edts', true);
   const list = container && find(container, 'elst', true);
   if (!list) return whole;
-  const wide = list.getUint8(8) === 1;
+  const is64Bit = list.getUint8(8) === 1;
   const edits = [];
   for (let k = 0; k < list.getUint32(12); k += 1) {
-    const at = 16 + k * (wide ? 20 : 12);
-    const length = wide ? Number(list.getBigUint64(at)) : list.getUint32(at);
-    const from = wide ? Number(list.getBigInt64(at + 8)) : list.getInt32(at + 4);
+    const at = 16 + k * (is64Bit ? 20 : 12);
+    const length = is64Bit ? Number(list.getBigUint64(at)) : list.getUint32(at);
+    const from = is64Bit ? Number(list.getBigInt64(at + 8)) : list.getInt32(at + 4);
     if (from >= 0) edits.push({ from, length: length * unitsPerMovieUnit });
   }
   if (edits.length > 1) return null;

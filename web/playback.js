@@ -1,5 +1,6 @@
-// Where the animation stands. The source video is the clock, so that mesh and video cannot drift
-// apart; without a video an own clock runs. Knows no mesh and draws nothing.
+// The current time of the animation: play, pause, seek, speed, loop. The source video is the clock, so
+// that mesh and video stay in sync; without a video it keeps its own clock. Draws nothing. Used by
+// viewer.js.
 
 export class Playback extends EventTarget {
   /** Frame k is shown from k / fps to (k + 1) / fps; `video` holds exactly these frames. */
@@ -12,9 +13,9 @@ export class Playback extends EventTarget {
     this.loop = true;
     this._speed = 1;
     this._video = video;
-    this._clockTime = 0; // own clock: seconds at the moment `_clockStart`
+    this._clockTime = 0; // own clock: seconds of the animation at `_clockStart`
     this._clockStart = 0;
-    this._seekTarget = null; // a seek that waits for the one under way
+    this._seekTarget = null; // seconds, while the video is seeking
     this._abort = new AbortController();
     if (video) this._listen(video);
   }
@@ -30,12 +31,12 @@ export class Playback extends EventTarget {
     return Math.min(time, this.duration);
   }
 
-  /** The frame that is shown now. */
+  /** The index of the current frame. */
   get frame() {
     return Math.min(this.frames - 1, Math.floor(this.time * this.fps + 1e-6));
   }
 
-  /** Seconds on the mesh's own time line, where the last frame is the end: at rest a whole frame. */
+  /** Seconds on the mesh's time line, which ends at the last frame; when paused, exactly on a frame. */
   get meshTime() {
     const time = this.isPlaying ? this.time : this.frame / this.fps;
     return Math.min(time, (this.frames - 1) / this.fps);
@@ -88,15 +89,15 @@ export class Playback extends EventTarget {
     this._notify();
   }
 
-  /** Stop at a frame; -1 is the last one, `frames` the first. */
-  show(frame) {
+  /** Pause at a frame; -1 is the last one, `frames` the first. */
+  pauseAt(frame) {
     this.pause();
     this.seek((frame + this.frames) % this.frames);
   }
 
   /** Go to a frame, playing or not. */
   seek(frame) {
-    // the middle of a frame, so that no rounding of the container shows its neighbour
+    // the middle of a frame, so that rounded times in the container cannot show the one before
     const time = (frame + 0.5) / this.fps;
     this._clockTime = time;
     this._clockStart = performance.now();
@@ -117,7 +118,7 @@ export class Playback extends EventTarget {
     video.playbackRate = this._speed;
     video.addEventListener('seeked', () => {
       if (this._seekTarget === null) return;
-      // while the seek ran another may have been asked for: only the last one counts
+      // another seek may have been requested meanwhile: only the last one counts
       if (Math.abs(video.currentTime - this._seekTarget) > 0.25 / this.fps) {
         video.currentTime = this._seekTarget;
         return;
@@ -132,7 +133,7 @@ export class Playback extends EventTarget {
     video.addEventListener('error', () => this._useOwnClock(), { signal });
   }
 
-  /** The video cannot be shown: go on with the own clock. */
+  /** The video cannot be shown: continue with the own clock. */
   _useOwnClock() {
     this._clockTime = this._seekTarget ?? Math.min(this._video.currentTime || 0, this.duration);
     this._seekTarget = null;
@@ -141,7 +142,7 @@ export class Playback extends EventTarget {
     this._notify();
   }
 
-  /** Make the own clock count from here. */
+  /** Let the own clock count from the current time. */
   _restartClock() {
     this._clockTime = this._video ? this._clockTime : this.time;
     this._clockStart = performance.now();

@@ -1,5 +1,6 @@
-// The mesh in three.js: load it, light it, draw it at one time. Loaded only when there is a mesh.
-// Draws when something has changed, and not at all while it cannot be seen.
+// The three.js scene of the viewer: loads a GLB, lights it and draws it at a given time. It draws only
+// after a change, and not while the canvas is not visible. viewer.js loads this file with the first
+// mesh.
 
 import { GLTFLoader } from './vendor/GLTFLoader.js';
 import { OrbitControls } from './vendor/OrbitControls.js';
@@ -27,14 +28,14 @@ export class Scene {
     this._display = { surface: 'texture', wireframe: false };
     this._isVisible = true;
     this._isDrawRequested = false;
-    this.isMoving = false; // draw on, whatever else
-    this.drawn = 0;
+    this.isMoving = false; // true: draw every animation frame
+    this.drawn = 0; // how many times it has drawn, for tests and benchmarks
     this._observe();
   }
 
   /**
-   * Show the GLB at `url` in place of what is shown, unless `signal` is aborted first: then it
-   * rejects. `onProgress` gets 0..1, or null if unknown.
+   * Load the GLB at `url` and show it instead of the current one. Rejects if `signal` is aborted
+   * first. `onProgress` gets 0..1, or null if unknown.
    */
   async load(url, { signal, onProgress }) {
     const manager = new THREE.LoadingManager();
@@ -59,7 +60,7 @@ export class Scene {
     this.requestDraw();
   }
 
-  /** The time to be drawn next, in seconds of the animation. */
+  /** Set the time of the animation that is drawn next, in seconds. */
   setTime(time) {
     if (!this._action) return;
     const end = this._action.getClip().duration;
@@ -72,14 +73,14 @@ export class Scene {
     return [...(this._meshes?.[0]?.morphTargetInfluences ?? [])];
   }
 
-  /** True if the model has colours of its own beside its shape. */
+  /** True if the model has a texture or vertex colours. */
   get hasColours() {
     return this._meshes?.some(({ geometry, userData }) => geometry.attributes.color || userData.texture.map) ?? false;
   }
 
   /** `surface`: texture, clay or normals; `wireframe`, `grid`, `turntable`: booleans. */
-  setDisplay(look) {
-    Object.assign(this._display, look);
+  setDisplay(change) {
+    Object.assign(this._display, change);
     this._applyMaterials();
     if (this._grid) this._grid.visible = this._display.grid ?? false;
     this._controls.autoRotate = this._display.turntable ?? false;
@@ -87,17 +88,17 @@ export class Scene {
   }
 
   resetView() {
-    const reach = this._radius / Math.sin(THREE.MathUtils.degToRad(FIELD_OF_VIEW_DEG / 2));
+    const distance = this._radius / Math.sin(THREE.MathUtils.degToRad(FIELD_OF_VIEW_DEG / 2));
     const narrow = Math.min(1, this._camera.aspect);
     this._controls.target.copy(this._centre);
-    this._camera.position.copy(INITIAL_DIRECTION).setLength((reach / narrow) * 0.8).add(this._centre);
+    this._camera.position.copy(INITIAL_DIRECTION).setLength((distance / narrow) * 0.8).add(this._centre);
     this._controls.minDistance = this._radius * 0.6;
-    this._controls.maxDistance = reach * 4;
+    this._controls.maxDistance = distance * 4;
     this._controls.update();
     this.requestDraw();
   }
 
-  /** Draw soon; many calls make one drawing. */
+  /** Draw in the next animation frame; several calls draw once. */
   requestDraw() {
     if (this._isDrawRequested || !this._isVisible || this._isClosed || document.hidden) return;
     this._isDrawRequested = true;
@@ -106,7 +107,7 @@ export class Scene {
 
   close() {
     this._isClosed = true;
-    this._observed.disconnect();
+    for (const observer of this._observers) observer.disconnect();
     this._abort.abort();
     this._removeModel();
     this._controls.dispose();
@@ -118,11 +119,11 @@ export class Scene {
     if (this._isClosed) return;
     const passed = Math.min(0.1, (now - (this._drawnAt ?? now)) / 1000);
     this._drawnAt = now;
-    const turned = this._controls.update(passed || null);
+    const hasTurned = this._controls.update(passed || null);
     this._beforeDraw();
     this._renderer.render(this._scene, this._camera);
     this.drawn += 1;
-    if (this.isMoving || turned || this._display.turntable) this.requestDraw();
+    if (this.isMoving || hasTurned || this._display.turntable) this.requestDraw();
   }
 
   _addLights() {
@@ -134,16 +135,16 @@ export class Scene {
     this._scene.add(sky, key, rim);
   }
 
-  /** Centre, radius and floor of all moments together. */
+  /** Centre, radius and floor for all frames together; the camera keeps its place relative to it. */
   _updateBounds() {
     const box = boundsOfAllFrames(this._meshes);
-    const wasAt = this._centre;
+    const oldCentre = this._centre;
     this._centre = box.getCenter(new THREE.Vector3());
     this._radius = box.getSize(new THREE.Vector3()).length() / 2;
     for (const mesh of this._meshes) mesh.frustumCulled = false;
-    if (wasAt) {
-      this._controls.target.add(this._centre).sub(wasAt);
-      this._camera.position.add(this._centre).sub(wasAt);
+    if (oldCentre) {
+      this._controls.target.add(this._centre).sub(oldCentre);
+      this._camera.position.add(this._centre).sub(oldCentre);
     }
     this._addFloor(box.min.y);
   }
@@ -196,19 +197,19 @@ export class Scene {
       this._camera.updateProjectionMatrix();
       this.requestDraw();
     };
-    const sized = new ResizeObserver(resize);
-    const seen = new IntersectionObserver(([entry]) => {
+    const resizeObserver = new ResizeObserver(resize);
+    const visibilityObserver = new IntersectionObserver(([entry]) => {
       this._isVisible = entry.isIntersecting;
       this.requestDraw();
     });
-    sized.observe(this._canvas);
-    seen.observe(this._canvas);
-    this._observed = { disconnect: () => [sized, seen].forEach((observer) => observer.disconnect()) };
+    resizeObserver.observe(this._canvas);
+    visibilityObserver.observe(this._canvas);
+    this._observers = [resizeObserver, visibilityObserver];
     resize();
   }
 }
 
-/** three's own box adds the targets' boxes to the base's: twice too wide for a dancer. */
+/** Exact bounds. three.js adds the targets' boxes to the base's box, which can be twice too wide. */
 function boundsOfAllFrames(meshes) {
   const box = new THREE.Box3();
   const point = new THREE.Vector3();
@@ -226,16 +227,16 @@ function boundsOfAllFrames(meshes) {
   return box;
 }
 
-/** A dark spot that fades to nothing: the shadow of something soft. */
+/** A dark spot that fades to transparent, drawn under the mesh as its shadow. */
 function shadowTexture() {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = 128;
-  const pen = canvas.getContext('2d');
-  const fade = pen.createRadialGradient(64, 64, 0, 64, 64, 64);
+  const context = canvas.getContext('2d');
+  const fade = context.createRadialGradient(64, 64, 0, 64, 64, 64);
   fade.addColorStop(0, 'rgba(0, 0, 0, 0.22)');
   fade.addColorStop(0.45, 'rgba(0, 0, 0, 0.07)');
   fade.addColorStop(1, 'rgba(0, 0, 0, 0)');
-  pen.fillStyle = fade;
-  pen.fillRect(0, 0, 128, 128);
+  context.fillStyle = fade;
+  context.fillRect(0, 0, 128, 128);
   return new THREE.CanvasTexture(canvas);
 }

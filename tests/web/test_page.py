@@ -1,4 +1,4 @@
-"""The page in a real browser against a real server: from a clip to a mesh that moves."""
+"""The page in a real browser against a real server: from a clip to an animated mesh."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.servers import ProcessServer
-from tests.web.browsing import CLIP, SIZES
+from tests.web.browser import CLIP, SIZES
 from tests.web.conftest import NewTab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -37,7 +37,7 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     seen, titles, saw_anchor = [], set(), False
     tab.page.wait_for_selector("#progress-panel:not([hidden])")
     while tab.page.get_attribute("#job", "data-status") in ("queued", "running"):
-        percent, title = tab.glance()
+        percent, title = tab.percent_and_title()
         seen.append(percent)
         titles.add(title)
         saw_anchor = saw_anchor or bool(tab.evaluate("() => actionmesh.scene?.drawn > 0"))
@@ -55,7 +55,7 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     assert tab.page.locator("#frame-file-list a").count() == 31
 
 
-def test_files_and_the_same_as_curl_can_be_taken_away(
+def test_a_finished_job_offers_its_files_and_curl_commands(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     tab = tab_at(server, permissions=["clipboard-read", "clipboard-write"])
@@ -104,25 +104,25 @@ def test_every_view_fits_its_screen(
     assert is_one_column == (size == "phone")
 
 
-def test_everything_has_a_name(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
-    """Every control that can be reached has a label for those who do not see it."""
-    nameless = """() => [...document.querySelectorAll('button, input, select, a, video, canvas')]
+def test_every_control_has_a_label(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
+    """Every visible control has a text that a screen reader can say."""
+    unlabelled = """() => [...document.querySelectorAll('button, input, select, a, video, canvas')]
       .filter((element) => element.checkVisibility() && !element.closest('[aria-hidden=true]'))
       .filter((element) => !(element.ariaLabel || element.textContent.trim()
         || element.labels?.length || element.title))
       .map((element) => element.outerHTML)"""
     tab = tab_at(server)
     tab.open()
-    assert tab.evaluate(nameless) == []
+    assert tab.evaluate(unlabelled) == []
     tab.choose()
     tab.page.click("summary")
-    assert tab.evaluate(nameless) == []
+    assert tab.evaluate(unlabelled) == []
     tab.open(f"#job={finished}")
     tab.wait_for_viewer()
-    assert tab.evaluate(nameless) == []
+    assert tab.evaluate(unlabelled) == []
 
 
-def test_a_flat_clip_ends_with_a_hint_and_ways_on(
+def test_a_clip_without_a_subject_fails_with_a_hint_and_retry_buttons(
     server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
 ) -> None:
     name = "<img src=x onerror=alert(1)>.mp4"

@@ -40,7 +40,7 @@ from settings import Settings
 RESULT_LIMIT_BYTES = 10_000_000
 """RunPod's limit for the result of /run. /runsync has 20 MB, but which was called is unknown."""
 ENVELOPE_BYTES = 100_000
-"""Room for everything in a result that is not a file."""
+"""Reserved for the parts of a result that are not files."""
 TELL_EVERY_S = 1.0
 """For each progress update RunPod's client starts a thread and sends an HTTP request."""
 FETCH_S = 300.0

@@ -250,7 +250,7 @@ def test_a_result_beyond_the_limit_is_an_error_that_names_the_way_out(tmp_path: 
     code = (
         "import sys; from pathlib import Path\n"
         "from deploy.runpod_handler import packed\n"
-        "from executors.base import OutputFile, Result\n"
+        "from job.task import OutputFile, Result\n"
         "files = (OutputFile('meshes.zip', 7_600_000, '0' * 64),)\n"
         "try: packed(Result(files, {}, {}, {}), Path('.'), ())\n"
         "except Exception as error: print(error.message, error.hint)\n"

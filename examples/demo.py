@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from client import Client, ClientError, Terminal
-from examples.output_checks import Fault, check_outputs
+from examples.output_checks import InvalidOutput, check_outputs
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 120.0, 15.0
@@ -52,7 +52,7 @@ def main() -> int:
             with running_server(Path(folder)) as url:
                 for clip in clips:
                     _run(Client(url), clip, given.out / clip.stem, given.mode)
-    except (ServerFailed, ClientError, Fault, OSError) as exc:
+    except (ServerFailed, ClientError, InvalidOutput, OSError) as exc:
         print(f"\nThe demo failed: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

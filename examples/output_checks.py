@@ -20,23 +20,25 @@ PARTS_OF = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 EXPECTED = ("animated_mesh.glb", "meshes.zip", "preview.mp4", "source.mp4", "poster.webp")
 
 
-class Fault(Exception):
+class InvalidOutput(Exception):
     """A file is missing or invalid; the message names it."""
 
 
 def check_outputs(folder: Path, job: Mapping[str, Any]) -> int:
-    """Check every file of a finished job in `folder`; return their number. Raises Fault."""
+    """Check every file of a finished job in `folder`; return their number. Raises InvalidOutput."""
     names = [str(file["name"]) for file in job["files"]]
     timesteps = int(job["mesh"]["timesteps"])
     frames = [f"mesh_{k:03d}.glb" for k in range(timesteps)]
     if missing := [name for name in (*frames, *EXPECTED) if name not in names]:
-        raise Fault(f"missing: {', '.join(missing)}")
+        raise InvalidOutput(f"missing: {', '.join(missing)}")
     for file in job["files"]:
         _check_bytes(folder / file["name"], int(file["bytes"]), str(file["sha256"]))
 
     counts = {name: vertex_count(read_glb(folder / name)) for name in frames}
     if set(counts.values()) != {int(job["mesh"]["vertices"])}:
-        raise Fault(f"the meshes have different numbers of vertices: {sorted(counts.values())}")
+        raise InvalidOutput(
+            f"the meshes have different numbers of vertices: {sorted(counts.values())}"
+        )
     _check_animated(folder / "animated_mesh.glb", timesteps)
     _check_zip(folder / "meshes.zip", frames)
     for name in names:
@@ -47,28 +49,31 @@ def check_outputs(folder: Path, job: Mapping[str, Any]) -> int:
 
 
 def read_glb(path: Path) -> dict[str, Any]:
-    """The JSON of a binary glTF. Raises Fault if header, chunks, views or accessors do not fit."""
+    """The JSON of a binary glTF whose header, chunks, views and accessors are consistent.
+
+    Raises InvalidOutput.
+    """
     whole = path.read_bytes()
     try:
         magic, version, length = struct.unpack_from("<4sII", whole)
         chunks = dict(_glb_chunks(whole))
         gltf = json.loads(chunks[GLB_JSON])
     except (struct.error, KeyError, ValueError) as exc:
-        raise Fault(f"{path.name} is not a binary glTF") from exc
+        raise InvalidOutput(f"{path.name} is not a binary glTF") from exc
     if (magic, version, length) != (b"glTF", 2, len(whole)):
-        raise Fault(f"{path.name}: the header says {magic!r} {version} and {length} bytes")
+        raise InvalidOutput(f"{path.name}: the header says {magic!r} {version} and {length} bytes")
     stored = len(chunks.get(GLB_BIN, b""))
     if not 0 <= stored - int(gltf["buffers"][0]["byteLength"]) <= 3:
-        raise Fault(f"{path.name}: the buffer is not as long as it says")
+        raise InvalidOutput(f"{path.name}: the buffer is not as long as it says")
     views = gltf["bufferViews"]
     if any(view.get("byteOffset", 0) + view["byteLength"] > stored for view in views):
-        raise Fault(f"{path.name}: a view ends after the buffer")
+        raise InvalidOutput(f"{path.name}: a view ends after the buffer")
     for accessor in gltf["accessors"]:
         size = BYTES_OF[accessor["componentType"]] * PARTS_OF[accessor["type"]]
         view = views[accessor["bufferView"]]
         end = accessor.get("byteOffset", 0) + size * accessor["count"]
         if end > view["byteLength"]:
-            raise Fault(f"{path.name}: an accessor ends after its view")
+            raise InvalidOutput(f"{path.name}: an accessor ends after its view")
     return dict(gltf)
 
 
@@ -90,9 +95,9 @@ def _glb_chunks(whole: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _check_bytes(path: Path, size: int, digest: str) -> None:
     if not path.is_file() or path.stat().st_size != size or size == 0:
-        raise Fault(f"{path.name} is missing, or not {size} bytes long")
+        raise InvalidOutput(f"{path.name} is missing, or not {size} bytes long")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        raise Fault(f"{path.name} does not have the hash that the server reported")
+        raise InvalidOutput(f"{path.name} does not have the hash that the server reported")
 
 
 def _check_animated(path: Path, timesteps: int) -> None:
@@ -100,10 +105,10 @@ def _check_animated(path: Path, timesteps: int) -> None:
     gltf = read_glb(path)
     targets = gltf["meshes"][0]["primitives"][0].get("targets", [])
     if len(targets) != timesteps - 1:
-        raise Fault(f"{path.name} has {len(targets)} morph targets, not {timesteps - 1}")
+        raise InvalidOutput(f"{path.name} has {len(targets)} morph targets, not {timesteps - 1}")
     paths = [c["target"]["path"] for a in gltf.get("animations", []) for c in a["channels"]]
     if paths != ["weights"]:
-        raise Fault(f"{path.name} does not move: its channels are {paths}")
+        raise InvalidOutput(f"{path.name} does not move: its channels are {paths}")
 
 
 def _check_zip(path: Path, frames: list[str]) -> None:
@@ -112,9 +117,9 @@ def _check_zip(path: Path, frames: list[str]) -> None:
             broken, members = archive.testzip(), archive.namelist()
             same = all(archive.read(name) == path.with_name(name).read_bytes() for name in members)
     except (zipfile.BadZipFile, OSError) as exc:
-        raise Fault(f"{path.name} is not a zip of the meshes") from exc
+        raise InvalidOutput(f"{path.name} is not a zip of the meshes") from exc
     if broken or members != frames or not same:
-        raise Fault(f"{path.name} does not contain exactly the {len(frames)} meshes")
+        raise InvalidOutput(f"{path.name} does not contain exactly the {len(frames)} meshes")
 
 
 def _check_mp4(path: Path) -> None:
@@ -130,12 +135,12 @@ def _check_mp4(path: Path) -> None:
             boxes.append(kind)
             at += int(length) if length >= 8 else size - at
     if at != size or boxes[:1] != [b"ftyp"] or not {b"moov", b"mdat"} <= set(boxes):
-        raise Fault(f"{path.name} is not a complete mp4")
+        raise InvalidOutput(f"{path.name} is not a complete mp4")
 
 
 def _check_webp(path: Path) -> None:
     head = path.read_bytes()[:12]
     if head[:4] != b"RIFF" or head[8:] != b"WEBP":
-        raise Fault(f"{path.name} is not a WebP")
+        raise InvalidOutput(f"{path.name} is not a WebP")
     if struct.unpack("<I", head[4:8])[0] + 8 != path.stat().st_size:
-        raise Fault(f"{path.name} is cut short")
+        raise InvalidOutput(f"{path.name} is cut short")

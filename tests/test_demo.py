@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from client import Client
-from examples.output_checks import Fault, check_outputs
+from examples.output_checks import InvalidOutput, check_outputs
 from tests.servers import ROOT, ProcessServer
 
 DEMO = [sys.executable, "-m", "examples.demo"]
@@ -166,7 +166,7 @@ def test_every_broken_file_is_found(
     break_it(broken / name)
     if words not in ("hash", "is missing"):  # a server that tells the hash of a broken file
         _tell_as_it_is(broken, job, name)
-    with pytest.raises(Fault, match=words):
+    with pytest.raises(InvalidOutput, match=words):
         check_outputs(broken, job)
 
 
@@ -180,5 +180,5 @@ def _tell_as_it_is(folder: Path, job: dict[str, Any], name: str) -> None:
 def test_an_output_that_was_never_made_is_missed(made: tuple[Path, dict[str, Any]]) -> None:
     folder, job = made
     files = [file for file in job["files"] if file["name"] != "preview.mp4"]
-    with pytest.raises(Fault, match="missing: preview.mp4"):
+    with pytest.raises(InvalidOutput, match="missing: preview.mp4"):
         check_outputs(folder, {**job, "files": files})

@@ -22,7 +22,7 @@ let sending = null;
 let choiceNumber = 0; // a clip that was opened for an earlier choice is dropped
 let onClipChosen = () => {};
 
-/** `onChosen()` is called for every clip, `onSent(id, clip)` once the server has taken the job. */
+/** `onChosen()` is called for every clip, `onSent(id, clip)` once the server has accepted the job. */
 export function setUpNewJob(onChosen, onSent) {
   onClipChosen = onChosen;
   const file = byId('file');
@@ -54,7 +54,7 @@ export function setUpNewJob(onChosen, onSent) {
   for (const id of ['fps', 'max-frames', 'mode-cards']) byId(id).addEventListener('input', refresh);
 }
 
-/** What the server told about itself; the form follows. */
+/** Take over what GET /info says: modes, limits, extra files. */
 export function useInfo(told) {
   const isFirst = info === null;
   info = told;
@@ -182,7 +182,7 @@ function samplingFields() {
   };
 }
 
-/** What is wrong with this clip, or worth knowing. `stops`: the server would refuse it. */
+/** Warnings about this clip; `stops` means that the server would refuse it. */
 function warningsOn(planned) {
   const warnings = [];
   const limit = info?.limits.max_upload_bytes;
@@ -193,7 +193,7 @@ function warningsOn(planned) {
   if (planned?.tooShort !== undefined) {
     const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
       : samplingFields().start > 0 ? 'Start earlier.' : clip.isZip ? 'Put more pictures into the zip.' : 'Send a longer clip.';
-    // without exact times the server may count differently, and has the last word
+    // without exact times the server may count differently, so it decides
     warnings.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
       + `frames; ${MIN_FRAMES} are needed. ${cure}` });
   }

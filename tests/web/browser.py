@@ -120,6 +120,14 @@ class Tab:
         """Until the page shows a job that is not this one."""
         self.until(f"/job=/.test(location.hash) && !location.hash.endsWith('{job_id}')")
 
+    def focus_by_tab_key(self, element_id: str) -> None:
+        """Press Tab until the element has the focus, at most 30 times."""
+        for _ in range(30):
+            self.page.keyboard.press("Tab")
+            if self.evaluate("() => document.activeElement.id") == element_id:
+                return
+        raise AssertionError(f"the Tab key does not reach #{element_id}")
+
     def picture(self, selector: str) -> bytes:
         """A PNG of the element as it is now, even if it is moving."""
         box = self.page.locator(selector).bounding_box()

@@ -136,22 +136,13 @@ def test_the_page_works_with_the_keyboard_alone(
     assert tab.page.get_attribute("#wireframe", "aria-pressed") == "true"
     tab.open()
     tab.until("document.querySelector('#server-info').textContent")
-    for _ in range(12):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "example":
-            break
+    tab.focus_by_tab_key("example")
     keys.press("Enter")
     tab.page.wait_for_selector("#clip-form:not([hidden])")
     tab.until("!document.querySelector('#example').disabled")
-    for _ in range(30):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "submit":
-            break
+    tab.focus_by_tab_key("submit")
     keys.press("Enter")
     tab.page.wait_for_selector("#progress-panel:not([hidden])")
-    for _ in range(12):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "cancel":
-            break
+    tab.focus_by_tab_key("cancel")
     keys.press("Enter")
     tab.wait_for_status("cancelled")

@@ -40,10 +40,10 @@ RECOVERY_TRIES = 5
 """How often the start tries a job that cannot be read or written, a second apart."""
 
 _HEAD = re.compile(
-    rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
+    rb'\{"schema":[1-%d],"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
     rb'"status":"(finished|error|cancelled)","created_at":"([^"]+)",'
     rb'"finished_at":"([^"]+)","disk_bytes":(\d+),'
-    rb'"idempotency":(?:null|\{"key":"([0-9a-f]{64})","hash":"[0-9a-f]{64}"\}),'
+    rb'"idempotency":(?:null|\{"key":"([0-9a-f]{64})","hash":"[0-9a-f]{64}"\}),' % SCHEMA
 )
 
 

@@ -32,10 +32,11 @@ from api import jobs as job_routes
 from api.app_state import VERSION, AppState
 from api.http_protocol import TimeoutHttpProtocol
 from api.security import SecurityMiddleware
-from executors.base import Executor
-from executors.local import ChildOptions, LocalExecutor
+from executors.base import Executor, ExecutorOptions
+from executors.local import LocalExecutor
 from job.folder import JobsFolderError
 from job.state import Job
+from job.task import ChildConfig
 from job_store import JobStore
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings, SettingsError
@@ -92,7 +93,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     )
     problems.install(app, routers)
     for router in routers:
-        app.include_router(router)
+        app.router.routes += router.routes  # include_router wraps them, at 20 us a request
         _answer_head(app, router)
     openapi.complete(app)
     return app
@@ -100,12 +101,16 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
 
 def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
     """One child on this machine, or, where RAY_ADDRESS is set, actors on a cluster."""
-    options = ChildOptions(
-        pipeline=choice.name,
+    options = ExecutorOptions(
+        ChildConfig(
+            choice.name,
+            settings.log_format,
+            memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
+            blender_path=str(settings.blender_path or ""),
+            environment=settings.child_environment(with_paths=not settings.ray_address),
+        ),
         job_timeout_s=settings.job_timeout,
         idle_unload_s=settings.idle_unload_seconds,
-        log_format=settings.log_format,
-        memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
         # not on a cluster: an actor is given its next job when the last one's files have gone
         separate_files=choice.name == "actionmesh" and not settings.ray_address,
     )

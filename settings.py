@@ -71,6 +71,18 @@ class Settings:
             "rmbg": self.rmbg_revision,
         }
 
+    def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
+        """What the process that runs jobs reads back with `from_environment`; only what is set.
+
+        Paths hold on this machine only.
+        """
+        values = {name: getattr(self, _VARIABLES[name][0]) for name in CHILD_VARIABLES}
+        return {
+            name: "1" if value is True else str(value)
+            for name, value in values.items()
+            if value and (with_paths or not isinstance(value, Path))
+        }
+
     @property
     def bound_to_loopback(self) -> bool:
         """True if only this machine can reach the server: every Host must be a local name."""
@@ -160,6 +172,10 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _program(text: str) -> Path:
+    return _path(text) if "/" in text else Path(text)  # a bare name is looked up in PATH
+
+
 def _root_path(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError(text)
@@ -182,7 +198,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "PORT": ("port", _port, "a port from 1 to 65535"),
     "JOBS_DIR": ("jobs_dir", _path, "a folder"),
     "HF_HOME": ("hf_home", _path, "a folder"),
-    "BLENDER_PATH": ("blender_path", _path, "the path of a Blender executable"),
+    "BLENDER_PATH": ("blender_path", _program, "the path of a Blender executable"),
     "MAX_UPLOAD_SIZE": ("max_upload_size", _at_least(1, int), _COUNT + " (bytes)"),
     "HOST": ("host", str, "an address"),
     "PIPELINE": ("pipeline", _pipeline, "auto, actionmesh, silhouette or module:Class"),
@@ -213,5 +229,11 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "LOG_FORMAT": ("log_format", _one_of("auto", "text", "json"), "auto, text or json"),
     "ROOT_PATH": ("root_path", _root_path, "a path that starts with /"),
 }
+
+CHILD_VARIABLES = (
+    "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_ANY_CHECKOUT", "ACTIONMESH_REVISION",
+    "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
+)  # fmt: skip
+"""The settings that the pipeline reads, in the child process (tests hold this against the code)."""
 
 VARIABLE_NAMES: tuple[str, ...] = tuple(_VARIABLES)

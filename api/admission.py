@@ -23,7 +23,9 @@ from errors import (
     from_os_error,
     is_disk_full,
 )
-from job.state import InputFacts, Job, JobOptions, JobStatus
+from intake.inspect import ClipFacts
+from job.options import JobOptions
+from job.state import Job, JobStatus
 from job_store import Staging
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class NewJob:
     """What a job is made of, before it has an id. Without `input` its video is still to fetch."""
 
     options: JobOptions
-    input: InputFacts | None
+    input: ClipFacts | None
     retry_of: str | None = None
     idempotency: dict[str, str] | None = None
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
+from api.schemas import NOT_SHOWN, Input, JobBody, ListedJob
 from job.state import Job, JobStatus
 from job.task import Progress, Result
 from settings import Settings
@@ -38,8 +39,7 @@ _OPTIONAL = {".fbx": "fbx", ".abc": "abc", ".usdz": "usdz", ".npz": "npz"}
 CACHED_BODIES = 128
 
 _NOT_YET = Progress("loading", 0, 0, 0.0)
-_INPUT = ("filename", "bytes", "width", "height", "source_fps", "source_frames", "used_frames",
-          "fps")  # fmt: skip
+_OF_CLIP = tuple(name for name in Input.model_fields if name != "seed")
 
 
 class JobView:
@@ -66,7 +66,7 @@ class JobView:
                 self._bodies.popitem(last=False)
         return known[1], known[2]
 
-    def whole(self, job: Job) -> dict[str, Any]:
+    def whole(self, job: Job) -> JobBody:
         """The body of GET /jobs/{id}."""
         about: dict[str, Any] = {
             "job_id": job.job_id,
@@ -83,10 +83,10 @@ class JobView:
             about["retry_of"] = job.retry_of
         about.update(self._by_status(job))
         if job.status.is_terminal or job.warnings:
-            about["warnings"] = [dict(warning) for warning in job.warnings]
-        return about
+            about["warnings"] = job.warnings
+        return JobBody(**about)
 
-    def short(self, job: Job) -> dict[str, Any]:
+    def short(self, job: Job) -> ListedJob:
         """One entry of the list."""
         about: dict[str, Any] = {
             "job_id": job.job_id,
@@ -103,7 +103,7 @@ class JobView:
                 "percent": _percent(job.progress.fraction),
                 "stage": job.progress.stage,
             }
-        return about
+        return ListedJob(**about)
 
     def _by_status(self, job: Job) -> dict[str, Any]:
         if job.status is JobStatus.QUEUED:
@@ -194,19 +194,12 @@ def _percent(fraction: float) -> float:
 
 
 def _options(job: Job) -> dict[str, Any]:
-    o = job.options
-    shown: dict[str, Any] = {
-        "start": o.start,
-        "fps": o.fps,
-        "max_frames": o.max_frames,
-        "seed": o.seed,
-        "blender_export": o.blender_export,
-        "formats": list(o.formats),
-    }
-    if o.video_url is not None:
-        shown["video_url"] = _without_query(o.video_url)
-    if o.mesh:
-        shown["mesh"] = True
+    shown = job.options.model_dump(mode="json", exclude=NOT_SHOWN)
+    url = shown.pop("video_url")
+    if url is not None:
+        shown["video_url"] = _without_query(url)
+    if not job.options.mesh:
+        del shown["mesh"]
     return shown
 
 
@@ -218,7 +211,7 @@ def _without_query(url: str) -> str:
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
-    return {**{name: getattr(job.input, name, None) for name in _INPUT}, "seed": job.options.seed}
+    return {**{name: getattr(job.input, name, None) for name in _OF_CLIP}, "seed": job.options.seed}
 
 
 def _timings(job: Job, finished_at: datetime) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,7 +27,6 @@ from api.multipart import (
     too_large,
     total_limit,
 )
-from api.options import check_names
 from errors import (
     InvalidParameter,
     MalformedRequest,
@@ -35,6 +34,7 @@ from errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from job.options import check_names
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
@@ -123,7 +123,7 @@ async def small_body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def json_options(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
+async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]:
     """The optional JSON object of requests that need no body."""
     body = await small_body(request)
     if not body.strip():

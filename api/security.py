@@ -75,6 +75,7 @@ class SecurityMiddleware:
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._any_host = not self._hosts and not settings.bound_to_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event. Lifespan passes through with its traceback cut to one line."""
@@ -118,7 +119,7 @@ class SecurityMiddleware:
     # --- Host: the only defence against DNS rebinding
 
     def _check_host(self, headers: Headers) -> ServiceError | None:
-        if not self._hosts and not self._settings.bound_to_loopback:
+        if self._any_host:
             return None
         found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two are none
         name = found[1].lower().rstrip(".") if found else ""

@@ -61,12 +61,14 @@ class Recipe:
         pipeline: Pipeline | None,
         send: Send,
         cancelled: threading.Event,
-        ahead: ReadAhead | None = None,
+        prefetcher: FramePrefetcher | None = None,
+        blender_path: str = "",
     ) -> None:
         self._pipeline = pipeline
         self._send = send
         self._cancelled = cancelled
-        self._ahead = ahead or ReadAhead()
+        self._prefetcher = prefetcher or FramePrefetcher()
+        self._blender_path = blender_path
 
     def load(self) -> None:
         """Load the pipeline; raises what `Pipeline.load` raises."""
@@ -77,7 +79,7 @@ class Recipe:
         """One attempt, from the input to the files."""
         clip, meshes, reporter = self._make(task)
         assert self._pipeline is not None
-        return _write(task, clip, meshes, reporter, self._pipeline.name)
+        return self._write(task, clip, meshes, reporter, self._pipeline.name)
 
     def make(self, task: Task) -> None:
         """The first half: returns once the meshes are in the checkpoint."""
@@ -95,7 +97,7 @@ class Recipe:
         with _full_disks_named():
             task.workspace.mkdir(mode=0o700, exist_ok=True)
             clip = _read_frames(task, reporter)
-        result = _write(task, clip, meshes, reporter, made["pipeline"])
+        result = self._write(task, clip, meshes, reporter, made["pipeline"])
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _make(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
@@ -104,8 +106,16 @@ class Recipe:
         reporter = JobReporter(task, spans, self._send, self._cancelled)
         with _full_disks_named():
             task.workspace.mkdir(mode=0o700)
-            clip = self._ahead.take(task, reporter) or _read_frames(task, reporter)
+            clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
             return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
+
+    def _write(
+        self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
+    ) -> Result:
+        with _full_disks_named():
+            facts = {"pipeline": pipeline, "mode": task.options.mode, "seed": task.options.seed}
+            write_files(task, clip, meshes, reporter, facts, self._blender_path)
+            return _result(task, clip, meshes, reporter)
 
 
 def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter) -> MeshSequence:
@@ -113,8 +123,9 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
     try:
         meshes, made = _load_checkpoint(task)
     except ValueError:
-        mesh = task.folder / "mesh.glb" if task.mesh else None
-        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)
+        o = task.options
+        mesh = task.folder / "mesh.glb" if o.mesh else None
+        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
         _remember(made, reporter)
@@ -122,12 +133,12 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
     return meshes
 
 
-class ReadAhead:
+class FramePrefetcher:
     """The frames of the job that is likely to be next, read by a thread while a GPU is busy."""
 
     def __init__(self) -> None:
         # one thread for good: ffmpeg dies with the thread that started it
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._reading: dict[str, Future[Read]] = {}
 
     def begin(self, task: Task) -> None:
@@ -157,9 +168,9 @@ def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     return read_clip(
         task.folder / "input",
         task.container,
-        start=task.start,
-        fps=task.fps,
-        max_frames=task.max_frames,
+        start=task.options.start,
+        fps=task.options.fps,
+        max_frames=task.options.max_frames,
         on_progress=on_progress,
     )
 
@@ -169,15 +180,6 @@ def _with_warnings(read: Read, reporter: JobReporter) -> Clip:
     for code, message in warnings:
         reporter.warning(code, message)
     return clip
-
-
-def _write(
-    task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
-) -> Result:
-    with _full_disks_named():
-        facts = {"pipeline": pipeline, "mode": task.mode, "seed": task.seed}
-        write_files(task, clip, meshes, reporter, facts)
-        return _result(task, clip, meshes, reporter)
 
 
 @contextmanager

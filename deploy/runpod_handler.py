@@ -26,14 +26,21 @@ import runpod
 from runpod.serverless.utils import rp_upload
 
 import logs
-from api.options import OPTION_NAMES, check_names, parse_options
-from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
+from api.modes import parse_options
+from errors import (
+    BothInputs,
+    Cancelled,
+    InvalidParameter,
+    MissingInput,
+    ServiceError,
+    WorkerCrashed,
+)
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
-from job.state import JobOptions
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from job.options import REQUEST_FIELDS, JobOptions, check_names
+from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
 
@@ -47,7 +54,7 @@ FETCH_S = 300.0
 MAX_ATTEMPTS = 3
 BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
 MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
-OPTIONS = tuple(name for name in OPTION_NAMES if name != "webhook_url")
+OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")
 FIELDS = (*OPTIONS, "video_base64", "files")
 
 Tell = Callable[[dict[str, Any]], None]
@@ -68,9 +75,13 @@ class Handler:
     def __init__(self, settings: Settings, choice: PipelineChoice) -> None:
         self._settings = settings
         self._choice = choice
-        self._executor = LocalExecutor(
-            ChildOptions(choice.name, settings.job_timeout, log_format=settings.log_format)
+        child = ChildConfig(
+            choice.name,
+            settings.log_format,
+            blender_path=str(settings.blender_path or ""),
+            environment=settings.child_environment(),
         )
+        self._executor = LocalExecutor(ExecutorOptions(child, settings.job_timeout))
         # always the same thread: the child ends when the thread that started it ends
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
@@ -87,8 +98,6 @@ class Handler:
             result = await self._run(task, _teller(job))
             task = replace(task, attempt=result.extra["attempt"])
             return await asyncio.to_thread(packed, result, task.workspace, request.files)
-        except JobFailed as failure:
-            return _refusal(failure.error)
         except ServiceError as error:
             return _refusal(error)
         finally:
@@ -108,10 +117,10 @@ class Handler:
                 allow_private=self._settings.allow_private_urls,
             )
         facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
-        return o.task(folder.name, 1, folder, facts.container)
+        return Task(folder.name, 1, folder, facts.container, o)
 
     async def _run(self, task: Task, tell: Tell) -> Result:
-        """Raises JobFailed; a job that RunPod cancels is cancelled here too."""
+        """Raises ServiceError; a job that RunPod cancels is cancelled here too."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._thread, self._attempts, task, tell, cancelled)
@@ -129,13 +138,16 @@ class Handler:
             tell({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                again = replace(task, attempt=attempt)
-                result = run_to_end(self._executor, again, report, cancelled)
-                return replace(result, extra={**result.extra, "attempt": attempt})
-            except WorkerLost as lost:
-                reason = str(lost)
-        raise JobFailed(WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}"))
+            again = replace(task, attempt=attempt)
+            outcome = run_to_end(self._executor, again, report, cancelled.is_set)
+            if isinstance(outcome, Result):
+                return replace(outcome, extra={**outcome.extra, "attempt": attempt})
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            if isinstance(outcome, Stopped):
+                raise Cancelled
+            reason = outcome.reason
+        raise WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}")
 
 
 def parse_request(given: object, choice: PipelineChoice) -> Request:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from job.state import InputFacts, Job, JobOptions, JobStatus
-from job.task import OutputFile, Result
+from intake.inspect import ClipFacts
+from job.options import JobOptions
+from job.state import Job, JobStatus
+from job.task import OutputFile, Result, Task
 from job_store import JobStore
 
-FACTS = InputFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
+FACTS = ClipFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
+
+OPTIONS = JobOptions(mode="default", max_frames=16)
+
+
+def with_options(task: Task, **changes: Any) -> Task:
+    """The same task with some options changed."""
+    return replace(task, options=task.options.model_copy(update=changes))
 
 
 def job(job_id: str, sequence: int, now: datetime, **changes: Any) -> Job:

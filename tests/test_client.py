@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from client import (
     ServerUnreachable,
     WaitTimeout,
 )
+from job.options import REQUEST_FIELDS, RETRY_FIELDS
 from tests.misbehaving_server import (
     Request,
     UnrulyServer,
@@ -81,6 +83,17 @@ def call(
         env={"PATH": os.environ["PATH"]},
         timeout=60,
     )
+
+
+# --- options
+
+
+def test_its_options_are_those_of_the_server() -> None:
+    def fields(flags: Iterable[str]) -> set[str]:
+        return {flag.strip("-").replace("-", "_") for flag in flags}
+
+    assert fields(client.OPTIONS) == set(REQUEST_FIELDS) - {"video_url"} | {"mesh"}
+    assert fields(client.CHANGES.split()) == set(RETRY_FIELDS)
 
 
 # --- sending
@@ -246,6 +259,21 @@ def test_waiting_lives_through_a_restart_of_the_server() -> None:
         second.on("GET /jobs/j1", problem(503, "starting"), reply(FINISHED))
         waiting.join(30)
     assert ended == [FINISHED]
+
+
+def test_a_reset_while_it_connects_is_tried_again(
+    unruly: UnrulyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, resets = socket.create_connection, [ConnectionResetError("reset by peer")]
+
+    def reset_once(*where: Any, **how: Any) -> socket.socket:
+        if resets:
+            raise resets.pop()
+        return connect(*where, **how)
+
+    monkeypatch.setattr(socket, "create_connection", reset_once)
+    unruly.on("GET /jobs/j1", reply(FINISHED))
+    assert Client(unruly.url).status("j1") == FINISHED and not resets
 
 
 def test_waiting_gives_up_on_a_server_that_stays_away(tmp_path: Path) -> None:

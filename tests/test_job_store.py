@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.pace import slowness
 from errors import AlreadyFinished, JobExpired, JobNotFound, NoSubjectFound
 from job.folder import JobsFolderError
-from job.state import Job, JobStatus
+from job.options import JobOptions
+from job.state import SCHEMA, Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
 from tests.job_factory import accept, result, write_attempt
@@ -168,10 +171,36 @@ def test_foreign_records_are_set_aside(store: JobStore, foreign: bytes) -> None:
     again.close()
 
 
+def as_first_schema(record: dict[str, Any]) -> dict[str, Any]:
+    """As the first version wrote it: other names, and fewer options."""
+    old = {**record, "schema": 1, "options": {"mode": "default", "formats": []}}
+    if old["result"]:
+        old["result"]["notices"] = old["result"].pop("warnings")
+    if old["progress"]:
+        old["progress"]["preview_mesh"] = old["progress"].pop("has_anchor")
+    return old
+
+
+def test_records_of_the_first_schema_are_read(store: JobStore) -> None:
+    ended, running = finish(store, accept(store)), accept(store)
+    store.start(running.job_id)
+    store.report(running.job_id, Progress("motion", 1, 2, 0.5, "", True))
+    running = store.get(running.job_id)
+    for job in (ended, running):
+        old = as_first_schema(json.loads(json.dumps(job.to_dict())))
+        store.folder.record_path(job.job_id).write_text(json.dumps(old, separators=(",", ":")))
+        options = JobOptions(mode="default")
+        assert Job.from_dict(old) == replace(job, options=options)
+    again, to_run = reopened(store)
+    assert [job.job_id for job in to_run] == [running.job_id]
+    assert again.get(ended.job_id) == replace(ended, options=JobOptions(mode="default"))
+    again.close()
+
+
 def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
     job = accept(store)
     record = store.folder.record_path(job.job_id)
-    newer = {**json.loads(record.read_bytes()), "schema": 2, "new": True}
+    newer = {**json.loads(record.read_bytes()), "schema": SCHEMA + 1, "new": True}
     record.write_text(json.dumps(newer))
     again, to_run = reopened(store)
     assert to_run == [] and len(quarantined(again)) == 0

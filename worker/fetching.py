@@ -25,10 +25,10 @@ from errors import (
     VideoUnreadable,
     from_os_error,
 )
-from intake.inspect import inspect
+from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
-from job.state import InputFacts, Job, JobStatus
+from job.state import Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
 from logs import bound_to_job
@@ -123,12 +123,11 @@ class Fetcher:
         log.info("fetched %d bytes", facts.bytes)
         return True
 
-    def _take_in(self, job: Job, part: Path) -> InputFacts:
+    def _take_in(self, job: Job, part: Path) -> ClipFacts:
         """Blocking: look into the file and put it in its place."""
         o = job.options
-        seen = inspect(part, o.start, o.fps, o.max_frames)
         name = shown_name(unquote(urlsplit(o.video_url or "").path))
-        facts = InputFacts.of(seen, name, part.stat().st_size)
+        facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
         os.replace(part, part.with_name("input"))
         return facts
 

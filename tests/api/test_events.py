@@ -14,12 +14,11 @@ import httpx
 import pytest
 
 import api.events
-from executors.base import UnderWay
 from job.task import Progress, Task
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
-from tests.inline_executors import WaitsForPermission
+from tests.inline_executors import Events, WaitsForPermission
 from tests.servers import ThreadServer
 from tests.waiting import wait_until
 
@@ -84,14 +83,14 @@ def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
 class ReportsOften(WaitsForPermission):
     """A hundred reports a second, until it may finish."""
 
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def attempt(self, task: Task) -> Events:
         """Between two reports the worker waits."""
         for k in itertools.count():
             if self.permission.is_set():
                 break
             yield Progress("motion", k, 100_000, k / 100_000)
             yield None
-        return (yield from super().attempt(task, cancelled))
+        yield from super().attempt(task)
 
 
 def test_at_most_four_events_a_second(serve: Serve) -> None:

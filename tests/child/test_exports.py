@@ -11,7 +11,6 @@ import shutil
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -29,6 +28,7 @@ from job.task import Progress, Result, Task
 from meshes.encoding import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
 
@@ -49,7 +49,7 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16)
+    return Task(folder.name, 1, folder, "zip", OPTIONS)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def _facts(result: Result) -> tuple[Result, set[str], set[str]]:
 
 
 def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
-    result, names, warnings = run(replace(task, formats=("npz",)))
+    result, names, warnings = run(with_options(task, formats=("npz",)))
     assert names >= PROMISED | {"animated_mesh.npz"} and not warnings
     with np.load(task.workspace / "animated_mesh.npz") as arrays:
         assert arrays["vertices"].shape == (16, result.mesh["vertices"], 3)
@@ -90,13 +90,13 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
 def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz", "npz")))
+    _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
     assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
 def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz",)))
+    _, names, warnings = run(with_options(task, formats=("usdz",)))
     assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
 
@@ -113,7 +113,7 @@ def test_blender_costs_its_own_files_only(
     task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLENDER_PATH", blender)
-    result, names, warnings = run(replace(task, blender_export=True))
+    result, names, warnings = run(with_options(task, blender_export=True))
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
     (warning,) = result.warnings
@@ -136,7 +136,7 @@ def test_a_cancel_during_blender_is_answered_and_ends_it(
 
     try:
         with pytest.raises(Cancelled):
-            run_to_end(executor, replace(task, blender_export=True), note, cancelled)
+            run_to_end(executor, with_options(task, blender_export=True), note, cancelled)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
@@ -222,6 +222,6 @@ def test_the_real_blender_adds_its_files(task: Task, monkeypatch: pytest.MonkeyP
     if not blender:
         pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
     monkeypatch.setenv("BLENDER_PATH", blender)
-    _, names, warnings = run(replace(task, blender_export=True))
+    _, names, warnings = run(with_options(task, blender_export=True))
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

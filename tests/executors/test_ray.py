@@ -28,7 +28,7 @@ from job.state import JobStatus
 from job.task import Progress, Result, Task, WorkerLost
 from job_store import JobStore
 from tests.executors.conformance import ExecutorConformance
-from tests.job_factory import accept
+from tests.job_factory import OPTIONS, accept
 from tests.servers import process_server
 from tests.waiting import wait_until
 from worker.loop import Worker
@@ -98,7 +98,7 @@ def task(tmp_path: Path, clip_16: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(clip_16.read_bytes())
-    return Task(folder.name, 1, folder, "mov", "default", 44, max_frames=16)
+    return Task(folder.name, 1, folder, "mov", OPTIONS)
 
 
 def again(task: Task) -> Task:

@@ -26,6 +26,7 @@ from tests.api.bodies import ended, frames_zip, send, submit
 from tests.executors.blocking_blender import BlockingBlender
 from tests.executors.conformance import ExecutorConformance
 from tests.executors.test_local import load
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
@@ -57,7 +58,7 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16, blender_export=True)
+    return with_options(Task(folder.name, 1, folder, "zip", OPTIONS), blender_export=True)
 
 
 @pytest.fixture

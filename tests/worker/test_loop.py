@@ -6,16 +6,16 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
-from executors.base import Executor, UnderWay
+from executors.base import Executor
 from job.state import Job, JobStatus
-from job.task import Progress, Task
+from job.task import Event, Progress, Task
 from job_store import JobStore
 from tests.inline_executors import (
+    Events,
     FindsNoSubject,
     FinishesAtOnce,
     LosesWorkers,
@@ -43,6 +43,13 @@ def submitted(store: JobStore, worker: Worker) -> str:
     return job_id
 
 
+def run_until_recovered(worker: Worker) -> None:
+    """As at the start of a server."""
+    worker.start()
+    assert worker.recovered.wait(10)
+    worker.stop(grace_s=1.0)
+
+
 def status(store: JobStore, job_id: str) -> JobStatus:
     return store.get(job_id).status
 
@@ -50,7 +57,7 @@ def status(store: JobStore, job_id: str) -> JobStatus:
 def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
-    assert worker.turn(0)
+    assert worker.run_once(0)
     job = store.get(job_id)
     assert job.status is JobStatus.FINISHED and job.attempts == 1
     outputs = {path.name for path in store.folder.outputs(job_id).iterdir()}
@@ -62,7 +69,7 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
 
 
 def test_an_empty_queue_is_no_job(store: JobStore) -> None:
-    assert not Worker(store, FinishesAtOnce()).turn(0)
+    assert not Worker(store, FinishesAtOnce()).run_once(0)
 
 
 def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> None:
@@ -70,7 +77,7 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
     worker = Worker(store, executor)
     first, second = submitted(store, worker), submitted(store, worker)
     for _ in range(3):
-        worker.turn(0)
+        worker.run_once(0)
     assert [task.job_id for task in executor.tasks] == [first, first, second]
     assert store.get(first).attempts == 2
     assert status(store, first) is status(store, second) is JobStatus.FINISHED
@@ -81,29 +88,31 @@ def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
     worker = Worker(store, LosesWorkers(99))
     job_id = submitted(store, worker)
     for _ in range(MAX_ATTEMPTS):
-        assert worker.turn(0)
+        assert worker.run_once(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "worker_crashed"
     assert job.error["facts"] == {"attempts": MAX_ATTEMPTS}
-    assert not worker.turn(0)
+    assert not worker.run_once(0)
 
 
-def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
+def test_attempts_of_earlier_servers_count(store: JobStore, tmp_path: Path) -> None:
     job_id = accept(store).job_id
     for _ in range(MAX_ATTEMPTS):
         store.start(job_id)
         store.requeue(job_id, counted=True)
-    worker = Worker(store, FinishesAtOnce())
-    store._live.clear()
-    worker._recover()
-    assert store.get(job_id).status is JobStatus.ERROR
+    store.close()
+    reopened = JobStore(tmp_path / "jobs")
+    reopened.open()
+    run_until_recovered(Worker(reopened, FinishesAtOnce()))
+    assert reopened.get(job_id).status is JobStatus.ERROR
+    reopened.close()
 
 
 def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
     shutil.rmtree(store.folder.job_dir(first))
-    assert worker.turn(0) and worker.turn(0)
+    assert worker.run_once(0) and worker.run_once(0)
     assert status(store, second) is JobStatus.FINISHED
     with pytest.raises(JobNotFound):
         store.get(first)
@@ -112,7 +121,7 @@ def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
 def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
     worker = Worker(store, FindsNoSubject())
     job_id = submitted(store, worker)
-    worker.turn(0)
+    worker.run_once(0)
     job = store.get(job_id)
     assert job.status is JobStatus.ERROR
     assert job.error is not None and job.error["code"] == "no_subject_found"
@@ -122,13 +131,13 @@ def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
     store: JobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     class HasABug(FinishesAtOnce):
-        def attempt(self, *_: Any) -> UnderWay:
+        def attempt(self, task: Task) -> Events:
             yield Progress("motion", 1, 2, 0.5)
             raise RuntimeError("secret")
 
     worker = Worker(store, HasABug())
     job_id = submitted(store, worker)
-    assert worker.turn(0)
+    assert worker.run_once(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "internal_error"
     assert "secret" not in str(job.error) and "secret" in caplog.text
@@ -138,7 +147,7 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.cancel(job_id).status is JobStatus.CANCELLED
-    assert not worker.turn(0)
+    assert not worker.run_once(0)
     with pytest.raises(AlreadyFinished):
         worker.cancel(job_id)
 
@@ -185,7 +194,7 @@ def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool
     worker = Worker(store, FinishesAtOnce(), keep_input=keep)
     finished, cancelled = submitted(store, worker), submitted(store, worker)
     worker.cancel(cancelled)
-    worker.turn(0)
+    worker.run_once(0)
     for job_id in (finished, cancelled):
         assert (store.folder.job_dir(job_id) / "input").exists() is keep
 
@@ -220,9 +229,9 @@ def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
 ) -> None:
     worker = Worker(store, FinishesAtOnce())
     job_id = submitted(store, worker)
-    worker.turn(0)
+    worker.run_once(0)
     assert (store.folder.job_dir(job_id) / "input").exists()
-    Worker(store, FinishesAtOnce(), keep_input=False)._recover()
+    run_until_recovered(Worker(store, FinishesAtOnce(), keep_input=False))
     assert not (store.folder.job_dir(job_id) / "input").exists()
 
 
@@ -274,7 +283,7 @@ def test_two_slots_run_two_jobs_and_the_third_waits(
 ) -> None:
     worker, executor = two_slots
     jobs = [submitted(store, worker) for _ in range(3)]
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     assert [status(store, job_id) for job_id in jobs] == [
         JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.QUEUED,
     ]  # fmt: skip
@@ -288,7 +297,7 @@ def test_a_cancel_reaches_its_own_job_of_two(
 ) -> None:
     worker, executor = two_slots
     first, second, third = (submitted(store, worker) for _ in range(3))
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     worker.cancel(second)
     wait_until(lambda: status(store, second) is JobStatus.CANCELLED)
     wait_until(lambda: status(store, third) is JobStatus.RUNNING)
@@ -303,9 +312,9 @@ def test_a_cancel_reaches_its_own_job_of_two(
 def test_a_stop_gives_the_attempts_of_both_slots_back(
     store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
 ) -> None:
-    worker, _ = two_slots
+    worker, executor = two_slots
     jobs = [submitted(store, worker) for _ in range(2)]
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     worker.stop(grace_s=0.1)
     assert [store.get(job_id).attempts for job_id in jobs] == [0, 0]
     assert not worker.is_alive and _worker_threads() == 0
@@ -316,7 +325,7 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 ) -> None:
     worker, executor = two_slots
     job_id = submitted(store, worker)
-    wait_until(lambda: len(worker._under_way) == 1)
+    wait_until(lambda: len(executor.running) == 1)
     threading.Timer(1.5, executor.permission.set).start()
     worker.stop(grace_s=5.0)
     assert status(store, job_id) is JobStatus.FINISHED
@@ -324,9 +333,9 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 
 def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: JobStore) -> None:
     class IsCancelledMeanwhile(LosesWorkers):
-        def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        def attempt(self, task: Task) -> Events:
             store.listeners.append(cancel_once)
-            return (yield from super().attempt(task, cancelled))
+            yield from super().attempt(task)
 
     def cancel_once(job: Job) -> None:
         if job.status is JobStatus.QUEUED:
@@ -335,21 +344,20 @@ def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: Job
 
     worker = Worker(store, IsCancelledMeanwhile(1))
     job_id = submitted(store, worker)
-    assert worker.turn(0) and not worker.turn(0)
+    assert worker.run_once(0) and not worker.run_once(0)
     assert status(store, job_id) is JobStatus.CANCELLED
 
 
-class WaitsForACall(WaitsForPermission):
-    """Would sleep for ever if nobody called it."""
+class WaitsToBeWoken(WaitsForPermission):
+    """Would sleep for ever if nobody woke it."""
 
-    def wait(self, timeout_s: float) -> None:
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
         """No time is ever over, except where there is something to do at once."""
-        self._woken.wait(30.0 if timeout_s else 0.0)
-        self._woken.clear()
+        return FinishesAtOnce.poll(self, 30.0 if timeout_s else 0.0)
 
 
 def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> None:
-    executor = WaitsForACall()
+    executor = WaitsToBeWoken()
     worker = Worker(store, executor)
     worker.start()
     assert worker.recovered.wait(5)
@@ -369,12 +377,12 @@ def test_the_executor_is_told_which_job_is_next(
 ) -> None:
     worker, executor = running
     first, second, third = (submitted(store, worker) for _ in range(3))
-    wait_until(lambda: executor.expected == [second])
+    wait_until(lambda: executor.prefetched == [second])
     worker.cancel(second)
-    wait_until(lambda: executor.expected == [second, third])
+    wait_until(lambda: executor.prefetched == [second, third])
     worker.cancel(first)
     wait_until(lambda: status(store, third) is JobStatus.RUNNING)
-    assert executor.expected == [second, third]
+    assert executor.prefetched == [second, third]
 
 
 def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from job.state import Job, JobOptions
+from job.options import JobOptions
+from job.state import Job
 from job_store import JobStore
 from settings import Settings
 from tests.job_factory import accept
@@ -88,7 +89,7 @@ def webhooks(store: JobStore, **settings: object) -> Webhooks:
 
 
 def job_with_webhook(store: JobStore, url: str) -> Job:
-    return accept(store, options=JobOptions("default", webhook_url=url))
+    return accept(store, options=JobOptions(mode="default", webhook_url=url))
 
 
 def deliver(store: JobStore, hooks: Webhooks, job_id: str) -> None:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Start command of the image: makes the worker user the owner of the mounted folders (Docker creates
-# them for root), then runs the server as that user. With --user or --cap-drop=ALL the user stays.
+# Gives the mounted folders to the user `worker`, then runs the command as that user. A bind mount that
+# docker itself created belongs to root. With --user or --cap-drop=ALL the user stays as it is.
 set -eu
-PATH=/opt/venv/bin:$PATH # also if a login shell's profile has changed it
+PATH=/opt/venv/bin:$PATH # a login shell's profile may have replaced it
 as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
 
 if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then

@@ -1,8 +1,8 @@
-"""`make demo`: sends the example clips to a real server and saves the results in demo_output/.
+"""`make demo`: the example clips through the real server, over HTTP, into demo_output/.
 
-Starts `python main.py` on a free port with its own jobs folder, sends each clip with client.py,
-saves and checks every file, and prints what was made and what to open. Exit code 0 only if every
-file exists and is valid. Standard library only; the server is always stopped at the end.
+Starts `python main.py` on a free port with a folder of its own, sends each clip with client.py,
+saves and checks everything, says what was made and what to open. Exit code 0 only if all of it is
+there and valid. Standard library only; the server is stopped in every case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from client import Client, ClientError, Terminal
-from examples.output_checks import InvalidOutput, check_outputs
+from examples.output_checks import Fault, check_outputs
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 120.0, 15.0
@@ -32,7 +32,7 @@ NOT_FOR_THE_DEMO = (
     "ALLOWED_HOSTS", "API_KEY", "CORS_ORIGINS", "GPU_WORKERS", "MAX_UPLOAD_SIZE", "RAY_ADDRESS",
     "REQUIRE_AUTH", "ROOT_PATH",
 )  # fmt: skip
-"""Settings that may be set on this machine, and with which the demo could not use its server."""
+"""Settings of this machine's own service that would keep the demo's server from its visitor."""
 
 
 class ServerFailed(Exception):
@@ -40,7 +40,7 @@ class ServerFailed(Exception):
 
 
 def main() -> int:
-    """Run the demo; return the exit code."""
+    """Run the demo; the exit code."""
     parser = argparse.ArgumentParser(description="Send the example clips through a real server.")
     parser.add_argument("--out", type=Path, default=ROOT / "demo_output", metavar="DIR")
     parser.add_argument("--mode", help="default, fast or fast_low_ram")
@@ -51,8 +51,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="actionmesh_demo_") as folder:
             with running_server(Path(folder)) as url:
                 for clip in clips:
-                    _run(Client(url), clip, given.out / clip.stem, given.mode)
-    except (ServerFailed, ClientError, InvalidOutput, OSError) as exc:
+                    _show(Client(url), clip, given.out / clip.stem, given.mode)
+    except (ServerFailed, ClientError, Fault, OSError) as exc:
         print(f"\nThe demo failed: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -63,27 +63,27 @@ def main() -> int:
 
 
 def terminated(signum: int, _: object) -> NoReturn:
-    """Signal handler: exit by SystemExit, so that `finally` blocks run."""
+    """So that `finally` is kept."""
     sys.exit(128 + signum)
 
 
-def _run(client: Client, clip: Path, out: Path, mode: str | None) -> None:
-    """Send one clip, save and check its files, and print each step."""
+def _show(client: Client, clip: Path, out: Path, mode: str | None) -> None:
+    """One clip from file to meshes, with words on the way."""
     terminal = Terminal(as_json=False)
-    say("clip", f"{_path(clip)}, {_size(clip.stat().st_size)}")
+    say("clip", f"{_shown(clip)}, {_size(clip.stat().st_size)}")
     terminal.job_id = client.submit(clip, mode=mode, on_progress=terminal.progress)
     job = client.wait(terminal.job_id, on_progress=terminal.progress)
     client.save(terminal.job_id, out, on_progress=terminal.progress)
     terminal.clear()
-    _print_mesh(job)
-    _print_files(job, out)
+    _tell_made(job)
+    _tell_saved(job, out)
     say("checked", f"{check_outputs(out, job)} files: hashes, GLBs, zip, videos; all valid")
-    say("open", f"{_path(out / 'preview.mp4')} (the clip | front | three-quarter)")
-    say("", f"{_path(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
+    say("open", f"{_shown(out / 'preview.mp4')} (the clip | front | three-quarter)")
+    say("", f"{_shown(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
     say("", "for example https://gltf-viewer.donmccurdy.com")
 
 
-def _print_mesh(job: dict[str, Any]) -> None:
+def _tell_made(job: dict[str, Any]) -> None:
     mesh, timings = job["mesh"], dict(job["timings"])
     total_s = timings.pop("total")
     size = f"{mesh['vertices']:,} vertices and {mesh['faces']:,} faces"
@@ -94,8 +94,8 @@ def _print_mesh(job: dict[str, Any]) -> None:
         say("warning", str(warning["message"]))
 
 
-def _print_files(job: dict[str, Any], out: Path) -> None:
-    say("saved", f"{_path(out)}{os.sep}")
+def _tell_saved(job: dict[str, Any], out: Path) -> None:
+    say("saved", f"{_shown(out)}{os.sep}")
     sizes = {str(file["name"]): int(file["bytes"]) for file in job["files"]}
     frames = sorted(name for name in sizes if name.startswith("mesh_"))
     together = sum(sizes.pop(name) for name in frames)
@@ -105,7 +105,7 @@ def _print_files(job: dict[str, Any], out: Path) -> None:
 
 
 def say(label: str, text: str) -> None:
-    """Print one line after a label."""
+    """One line under a label."""
     print(f"{label:<8}  {text}", flush=True)
 
 
@@ -113,7 +113,7 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.0f} kB"
 
 
-def _path(path: Path) -> str:
+def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -122,9 +122,9 @@ def _path(path: Path) -> str:
 
 @contextmanager
 def running_server(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`python main.py` in its own process group; yields its URL. Raises ServerFailed.
+    """`python main.py` in a process group of its own; its address. Raises ServerFailed.
 
-    `settings` are environment variables added to those of this process.
+    `settings` are environment variables over those of this process.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -160,7 +160,7 @@ def running_server(folder: Path, settings: Mapping[str, str] | None = None) -> I
 
 
 def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until GET /ready answers 200; while weights load, as long as there is progress."""
+    """Until GET /ready says so. Loading weights may take as long as it makes progress."""
     deadline, last = time.monotonic() + START_S, b""
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -168,10 +168,10 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> N
                 return
         except urllib.error.HTTPError as exc:
             with exc:
-                body = exc.read()
-            if body != last:
-                last, deadline = body, time.monotonic() + START_S
-                say("server", f"not ready yet: {json.loads(body).get('reason')}")
+                told = exc.read()
+            if told != last:
+                last, deadline = told, time.monotonic() + START_S
+                say("server", f"not ready yet: {json.loads(told).get('reason')}")
         except OSError:
             pass
         time.sleep(0.1)
@@ -182,7 +182,7 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> N
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """SIGTERM; after 15 seconds SIGKILL."""
+    """Ask first; after 15 seconds do not ask any more."""
     server.terminate()
     try:
         server.wait(STOP_S)

@@ -1,11 +1,10 @@
-"""Renders examples/dancing_sprout.mp4: a small figure in a striped jumper that dances in a loop.
+"""Renders examples/dancing_sprout.mp4: a plump little sprout in a striped jumper, dancing a loop.
 
-The figure, its motion and its colours are here; raymarcher.py renders it. It has 31 frames, so
-that a job uses all of them and the mesh loops like the clip. Arms and legs stay beside the body
-and move in the image plane, which suits a pipeline that uses outlines. Every run gives the same
-pixels:
+The puppet, its dance and its colours are here; raymarcher.py draws it. 31 frames, so that a job
+uses every one and the mesh loops as the clip does; limbs stay beside the body and move in the
+image plane, which suits a pipeline that sees outlines. The same pixels on every run:
 
-    python -m examples.make_dancing_sprout        # about five minutes on one core
+    python -m examples.make_dancing_sprout        # some five minutes of one core
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from examples.raymarcher import (
     Array,
     Capsule,
     Ellipsoid,
-    Figure,
     Picture,
     Shape,
+    Toy,
     encode,
     linear,
     mix,
@@ -43,13 +42,13 @@ INK, SPARK = linear("231A2B"), linear("FFFFFF")
 PLAIN = {"trousers": TROUSERS, "wool": WOOL, "cuff": TRIM, "stem": STEM, "lid": INK}
 
 
-# --- the motion
+# --- the dance
 
 
 def pose(moment: float) -> list[Shape]:
-    """The figure's shapes at `moment` 0..1 of the loop: four beats, one step to each side.
+    """The puppet at `moment` 0..1 of the loop: four beats, one step to each side.
 
-    Each part follows the one it is attached to with a delay: head, forearms, leaves.
+    What hangs on something follows it late: head after hips, forearm after arm, leaves after head.
     """
     phase = 2 * np.pi * moment
     dip = 0.5 - 0.5 * np.cos(4 * phase)
@@ -63,15 +62,15 @@ def pose(moment: float) -> list[Shape]:
     crown = chest + vector(0, 0.50 * squash) @ lean
     belly_radii = vector(0.45 * plump, 0.46 * squash, 0.40 * plump)
     head_radii = vector(0.41 * plump, 0.38 * squash, 0.38)
-    shapes: list[Shape] = [
+    puppet: list[Shape] = [
         Ellipsoid("body", chest, axes=lean, radii=belly_radii),
         Ellipsoid("body", crown, melt=0.20, axes=nod, radii=head_radii),
     ]
     for side in (-1, 1):
-        shapes += _leg(side, hips, phase)
-        shapes += _arm(side, chest + vector(side * 0.36, 0.23 * squash) @ lean, phase)
-        shapes += _eye(side, crown, nod, squash, moment)
-    return shapes + _sprout(crown + vector(0, 0.35 * squash) @ nod, phase)
+        puppet += _leg(side, hips, phase)
+        puppet += _arm(side, chest + vector(side * 0.36, 0.23 * squash) @ lean, phase)
+        puppet += _eye(side, crown, nod, squash, moment)
+    return puppet + _sprout(crown + vector(0, 0.35 * squash) @ nod, phase)
 
 
 def _turned(roll: float, yaw: float = 0.0) -> Array:
@@ -92,7 +91,7 @@ def _limb(paint: str, a: Array, b: Array, ra: float, rb: float, melt: float = 0.
 
 
 def _leg(side: int, hips: Array, phase: float) -> list[Shape]:
-    """A leg; the one without weight is lifted and moves a little outwards."""
+    """The leg that carries no weight is lifted and kicked a little outwards."""
     lift = max(0.0, -side * np.sin(phase - 0.15)) ** 1.5
     heel = vector(side * (0.33 + 0.10 * lift), 0.12 + 0.13 * lift, 0.02)
     hip = hips + vector(side * 0.22, -0.13)
@@ -108,7 +107,7 @@ def _leg(side: int, hips: Array, phase: float) -> list[Shape]:
 
 
 def _arm(side: int, shoulder: Array, phase: float) -> list[Shape]:
-    """An arm; one is up while the other is down, and the forearm waves on every beat."""
+    """One arm up while the other is down; the forearm waves on every beat."""
     upper = 0.12 + 0.58 * side * np.sin(phase + 0.15) + 0.08 * np.sin(4 * phase)
     fore = upper + 0.28 + 0.46 * side * np.sin(phase - 0.45) + 0.14 * np.sin(4 * phase - 0.9)
     ahead = _towards(fore, side)
@@ -126,7 +125,7 @@ def _arm(side: int, shoulder: Array, phase: float) -> list[Shape]:
 
 
 def _eye(side: int, crown: Array, nod: Array, squash: float, moment: float) -> list[Shape]:
-    """An eye; it blinks once in the loop."""
+    """Glossy, and shut for a moment once in the loop."""
     shut = float(np.exp(-(((moment - 0.62) / 0.03) ** 2)))
     at = crown + vector(side * 0.155, 0.035 * squash, 0.345) @ nod
     radii = vector(0.061, 0.088 * squash * (1 - 0.82 * shut), 0.045)
@@ -135,7 +134,7 @@ def _eye(side: int, crown: Array, nod: Array, squash: float, moment: float) -> l
 
 
 def _sprout(root: Array, phase: float) -> list[Shape]:
-    """Stem and two leaves, which follow the head with a delay."""
+    """Stem and two leaves, whipping after the head."""
     whip = 0.30 * np.sin(phase - 1.7) + 0.10 * np.sin(4 * phase - 1.2)
     flap = 0.42 + 0.16 * np.sin(4 * phase - 2.0)
     tip = root + 0.17 * _towards(np.pi / 2 - whip, 1)
@@ -148,20 +147,20 @@ def _sprout(root: Array, phase: float) -> list[Shape]:
     return sprout
 
 
-# --- the colours
+# --- the clothes
 
 
-def paint(figure: Figure, points: Array) -> tuple[Array, Array]:
+def paint(toy: Toy, points: Array) -> tuple[Array, Array]:
     """Colour `(N, 3)` and gloss `(N,)`, from the nearest shape in that shape's own coordinates."""
-    nearest = np.argmin([shape.distance(points) for shape in figure], axis=0)
+    nearest = np.argmin([shape.distance(points) for shape in toy], axis=0)
     colour = np.zeros_like(points)
     for index in np.unique(nearest):
         mine = nearest == index
-        colour[mine] = _paint_shape(figure, figure[index], points[mine])
-    return colour, np.array([shape.gloss for shape in figure], np.float32)[nearest]
+        colour[mine] = _paint_shape(toy, toy[index], points[mine])
+    return colour, np.array([shape.gloss for shape in toy], np.float32)[nearest]
 
 
-def _paint_shape(figure: Figure, shape: Shape, points: Array) -> Array:
+def _paint_shape(toy: Toy, shape: Shape, points: Array) -> Array:
     if isinstance(shape, Capsule):
         if shape.paint != "sleeve":
             return PLAIN[shape.paint]
@@ -171,7 +170,7 @@ def _paint_shape(figure: Figure, shape: Shape, points: Array) -> Array:
     assert isinstance(shape, Ellipsoid)
     x, y, _ = shape.local(points).T
     if shape.paint == "body":
-        return _paint_body(figure, points)
+        return _paint_body(toy, points)
     if shape.paint == "foot":
         return mix(WOOL, SOLE, step(-0.45 - y, 0.12))
     if shape.paint == "leaf":
@@ -185,9 +184,9 @@ def _stripes(x: Array, period: float) -> Array:
     return mix(STRIPE_LIGHT, STRIPE_DARK, step(np.cos(2 * np.pi * x / period), 0.35))
 
 
-def _paint_body(figure: Figure, points: Array) -> Array:
+def _paint_body(toy: Toy, points: Array) -> Array:
     """Trousers, jumper, collar and face, from below upwards."""
-    belly, head = (shape for shape in figure if shape.paint == "body")
+    belly, head = (shape for shape in toy if shape.paint == "body")
     assert isinstance(belly, Ellipsoid) and isinstance(head, Ellipsoid)
     y = belly.local(points)[:, 1]
     colour = _paint_face(head.local(points))

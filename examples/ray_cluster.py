@@ -1,7 +1,7 @@
-"""A Ray cluster of several nodes on this machine, for the demo and the tests.
+"""A Ray cluster of several nodes on this machine, for the demo and the tests; gone when they end.
 
-Each node is a separate raylet with the number of CPUs that the caller gives, whatever the machine
-has. All files are in a temporary folder, so it never connects to another cluster of this machine.
+Each node is a raylet of its own with as many CPUs as one says, whatever the machine has. All files
+lie in a folder of their own, so that no other cluster of this machine is met, nor its leftovers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STORE_BYTES = 200_000_000
 
 
 class LocalCluster:
-    """The cluster that `local_cluster` yields: nodes can be added and killed, processes listed."""
+    """What `local_cluster` gives: nodes that can be added, removed and looked into."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
@@ -26,30 +26,30 @@ class LocalCluster:
 
     @property
     def address(self) -> str:
-        """The value for RAY_ADDRESS."""
+        """For RAY_ADDRESS."""
         return str(self._cluster.address)
 
     def add_node(self, cpus: int) -> None:
-        """Start one more raylet; return when the cluster counts it and counts no dead node."""
+        """One more raylet; returns once the cluster counts it, and no dead one any more."""
         self.nodes.append(
             self._cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, num_gpus=0)
         )
         self._cluster.wait_for_nodes()
 
     def kill_node_of(self, pid: int) -> None:
-        """Kill the node that runs this process, as if its machine lost power."""
+        """As if the machine that runs this process were unplugged."""
         raylet = _parent(pid)
         node = next(node for node in self.nodes if raylet in _raylets(node))
         self.nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
 
     def actor_pids(self) -> list[int]:
-        """Process ids of the worker's actors, busy or not."""
+        """The processes of our actors, busy or not."""
         raylets = {pid for node in self.nodes for pid in _raylets(node)}
         return [pid for pid in _named("ray::RayActor") if _parent(pid) in raylets]
 
     def kill_an_actor(self) -> int:
-        """Send SIGKILL to one actor; return its process id."""
+        """SIGKILL to one of them, and its pid."""
         pid = min(self.actor_pids())
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -57,8 +57,8 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(*cpus: int) -> Iterator[LocalCluster]:
-    """Start a head without CPUs, and a node for each number of CPUs."""
-    # a short path: a socket's path may have 107 characters, and Ray adds about 80
+    """A head without CPUs, and a node for each number."""
+    # short: a socket's path may have 107 characters, and Ray adds some 80
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as folder:
         before = {name: os.environ.get(name) for name in ("RAY_TMPDIR", "RAY_USAGE_STATS_ENABLED")}
         os.environ |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -92,7 +92,7 @@ def _named(start: str) -> list[int]:
                 if (folder / "cmdline").read_bytes().startswith(start.encode()):
                     found.append(int(folder.name))
             except OSError:
-                pass  # the process has just ended
+                pass  # it has just ended
     return found
 
 

@@ -1,8 +1,8 @@
-"""A small ray-marching renderer for one figure of capsules and ellipsoids, blended smoothly.
+"""A small renderer for soft toys: capsules and ellipsoids, melted together, drawn by marching rays.
 
-It has the distance field, light, camera and video encoding; the figure's shapes and colours come
-from its caller, make_dancing_sprout.py. World: +X right, +Y up, +Z towards the camera, the floor
-at y = 0, the figure about 2 units tall. Colours are linear RGB.
+It knows distances, light, the camera and the film; what the toy looks like is its caller's
+(make_dancing_sprout.py). World: +X right, +Y up, +Z towards the camera, the floor at y = 0, and a
+toy about 2 units tall. Colours are linear RGB.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ BACKDROP_TOP, BACKDROP_BOTTOM = linear("F7F4EE"), linear("EAE4DA")
 
 @dataclass(frozen=True)
 class Shape:
-    """Base of all shapes: `paint` names the colour, `at` is the centre or first end.
+    """What all shapes share: `paint` names the colour, `at` is the centre or first end.
 
-    `melt` is the width of the blend with the shapes before it, in world units; `gloss` is 0..1.
+    `melt` is how softly the shape flows into those before it, in world units; `gloss` 0..1.
     """
 
     paint: str
@@ -57,28 +57,28 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Capsule(Shape):
-    """A capsule from `at` to `end`; its radius changes from `start_radius` to `end_radius`."""
+    """From `at` to `end`, its radius going from `start_radius` to `end_radius`."""
 
     end: Array
     start_radius: float
     end_radius: float
 
     def along(self, points: Array) -> Array:
-        """Position of points between the ends, 0..1 `(N,)`."""
-        axis = self.end - self.at
-        return np.clip((points - self.at) @ axis / (axis @ axis), 0, 1)
+        """Where points lie between the ends, 0..1 `(N,)`."""
+        bone = self.end - self.at
+        return np.clip((points - self.at) @ bone / (bone @ bone), 0, 1)
 
     def distance(self, points: Array) -> Array:
-        """Approximate for a tapered capsule; exact where both radii are the same."""
+        """To the tapered capsule, about: exact where both radii are the same."""
         h = self.along(points)
-        nearest = self.at + h[:, None] * (self.end - self.at)
+        spine = self.at + h[:, None] * (self.end - self.at)
         radius = self.start_radius + (self.end_radius - self.start_radius) * h
-        return lengths(points - nearest) - radius
+        return lengths(points - spine) - radius
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ellipsoid(Shape):
-    """An ellipsoid around `at`, with half sizes `radii` along `axes`, the rows of a rotation."""
+    """Around `at`, with half sizes `radii` along its own `axes`, the rows of a rotation."""
 
     axes: Array
     radii: Array
@@ -89,15 +89,15 @@ class Ellipsoid(Shape):
         return inside
 
     def distance(self, points: Array) -> Array:
-        """First-order approximation, which is enough for ray marching."""
+        """To first order, which is enough to march by."""
         q = self.local(points)
         k = lengths(q)
         return k * (k - 1) / np.maximum(lengths(q / self.radii), 1e-6)
 
 
-Figure = Sequence[Shape]
-Painter = Callable[[Figure, Array], tuple[Array, Array]]
-"""Colour `(N, 3)` and gloss `(N,)` of points `(N, 3)` on the figure."""
+Toy = Sequence[Shape]
+Painter = Callable[[Toy, Array], tuple[Array, Array]]
+"""Colour `(N, 3)` and gloss `(N,)` of points `(N, 3)` on the toy."""
 
 
 def vector(x: float, y: float, z: float = 0.0) -> Array:
@@ -106,33 +106,33 @@ def vector(x: float, y: float, z: float = 0.0) -> Array:
 
 
 def lengths(vectors: Array) -> Array:
-    """Length of each row, `(N,)`."""
+    """Of each row, `(N,)`."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def step(x: Array, width: float) -> Array:
-    """Smooth step `(N,)`: 0 for negative x, 1 for positive, with a transition of `width`."""
+    """0 for negative x, 1 for positive, soft across `width`."""
     t: Array = np.clip(x / width + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def mix(under: Array, over: Array, amount: Array) -> Array:
-    """`over` blended onto `under` by `amount`, 0..1 `(N,)`."""
+    """`over` laid on `under`, `amount` 0..1 `(N,)`."""
     return under + (over - under) * amount[:, None]
 
 
-def render(figure: Figure, paint: Painter) -> Picture:
-    """One frame `(H, W, 3)` RGB: one ray per pixel, then nine per pixel on an edge."""
+def render(toy: Toy, paint: Painter) -> Picture:
+    """One frame `(H, W, 3)` RGB: a ray for each pixel, then nine for each pixel on an edge."""
     rows, columns = np.mgrid[0:SIDE_PX, 0:SIDE_PX] + 0.5
-    picture = _backdrop(figure, columns.ravel(), rows.ravel()).reshape(SIDE_PX, SIDE_PX, 3)
-    y, x = np.nonzero(_neighbourhood(figure))
-    picture[y, x] = _trace(figure, paint, x + 0.5, y + 0.5)
+    picture = _backdrop(toy, columns.ravel(), rows.ravel()).reshape(SIDE_PX, SIDE_PX, 3)
+    y, x = np.nonzero(_neighbourhood(toy))
+    picture[y, x] = _trace(toy, paint, x + 0.5, y + 0.5)
 
     tones = picture ** (1 / 2.2)
     contrast = cv2.dilate(tones, np.ones((3, 3))) - cv2.erode(tones, np.ones((3, 3)))
     y, x = np.nonzero(contrast.max(axis=2) > 0.1)
     dx, dy = (np.mgrid[0:3, 0:3].reshape(2, 9, 1) + 0.5) / 3
-    samples = _trace(figure, paint, (x + dx).ravel(), (y + dy).ravel()).reshape(9, -1, 3)
+    samples = _trace(toy, paint, (x + dx).ravel(), (y + dy).ravel()).reshape(9, -1, 3)
     picture[y, x] = np.clip(samples, 0, 1).mean(axis=0)
     return np.asarray(np.rint(255 * np.clip(picture, 0, 1) ** (1 / 2.2)), np.uint8)
 
@@ -154,10 +154,10 @@ def encode(frames: Sequence[Picture], fps: int, path: Path) -> None:
 # --- the distance field
 
 
-def _distance(figure: Figure, points: Array) -> Array:
-    """Signed distance `(N,)` to the whole figure; polynomial smooth minimum where shapes blend."""
-    total = figure[0].distance(points)
-    for shape in figure[1:]:
+def _distance(toy: Toy, points: Array) -> Array:
+    """Signed distance `(N,)` to the whole toy; the polynomial smooth minimum where shapes melt."""
+    total = toy[0].distance(points)
+    for shape in toy[1:]:
         own = shape.distance(points)
         nearer = np.minimum(total, own)
         if shape.melt:
@@ -166,13 +166,13 @@ def _distance(figure: Figure, points: Array) -> Array:
     return total
 
 
-def _march(figure: Figure, rays: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Follow unit rays `(N, 3)` from the camera; return their ends `(N, 3)` and which have hit."""
+def _march(toy: Toy, rays: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Follow unit rays `(N, 3)` from the camera; where they end `(N, 3)`, and which have hit."""
     depth = np.full(len(rays), NEAREST, np.float32)
     hit = np.zeros(len(rays), bool)
     active = np.arange(len(rays))
     for _ in range(48):
-        gap = _distance(figure, CAMERA + depth[active, None] * rays[active])
+        gap = _distance(toy, CAMERA + depth[active, None] * rays[active])
         depth[active] += 0.9 * gap
         hit[active[gap < 1e-3]] = True
         active = active[(gap >= 1e-3) & (depth[active] < FARTHEST)]
@@ -181,27 +181,27 @@ def _march(figure: Figure, rays: Array) -> tuple[Array, NDArray[np.bool_]]:
     return CAMERA + depth[:, None] * rays, hit
 
 
-def _normals(figure: Figure, points: Array) -> Array:
-    """Gradient of the distance field, from four samples at the corners of a tetrahedron."""
+def _normals(toy: Toy, points: Array) -> Array:
+    """The field's gradient, by four taps at the corners of a tetrahedron."""
     total = np.zeros_like(points)
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
-        offset = vector(*corner)
-        total += offset * _distance(figure, points + 2e-3 * offset)[:, None]
+        tap = vector(*corner)
+        total += tap * _distance(toy, points + 2e-3 * tap)[:, None]
     return total / np.maximum(lengths(total), 1e-9)[:, None]
 
 
 # --- light
 
 
-def _shade(figure: Figure, paint: Painter, points: Array, rays: Array) -> Array:
-    """Linear colour `(N, 3)`: a wide lamp, light from sky and floor, occlusion, rim light."""
-    normal = _normals(figure, points)
-    colour, gloss = paint(figure, points)
-    lamp = np.clip(0.25 + 0.75 * (normal @ TO_LIGHT), 0, 1) * _lamp_seen(figure, points, normal)
+def _shade(toy: Toy, paint: Painter, points: Array, rays: Array) -> Array:
+    """Linear colour `(N, 3)`: a broad lamp, sky and bounce, occlusion, a felt-like rim."""
+    normal = _normals(toy, points)
+    colour, gloss = paint(toy, points)
+    lamp = np.clip(0.25 + 0.75 * (normal @ TO_LIGHT), 0, 1) * _lamp_seen(toy, points, normal)
     upward = (0.5 + 0.5 * normal[:, 1])[:, None]
     ambient = 0.62 * upward * SKY + 0.45 * (1 - upward) * BOUNCE
     rim = (1 - np.clip(-np.einsum("ij,ij->i", normal, rays), 0, 1)) ** 3
-    reach = _openness(figure, points, normal) * (1 + 0.3 * rim)
+    reach = _openness(toy, points, normal) * (1 + 0.3 * rim)
     lit = colour * (0.72 * lamp[:, None] * KEY + reach[:, None] * ambient)
 
     half = TO_LIGHT - rays
@@ -211,26 +211,26 @@ def _shade(figure: Figure, paint: Painter, points: Array, rays: Array) -> Array:
     return shone
 
 
-def _lamp_seen(figure: Figure, points: Array, normal: Array) -> Array:
-    """Soft shadow, 0.35..1 `(N,)`: from the smallest gap on the way to the lamp."""
+def _lamp_seen(toy: Toy, points: Array, normal: Array) -> Array:
+    """How much of the lamp is seen, 0.35..1: from the narrowest passage on the way to it."""
     seen: Array = np.ones(len(points), np.float32)
     start = points + 0.02 * normal
     for far in (0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.6):
-        gap = _distance(figure, start + far * TO_LIGHT)
+        gap = _distance(toy, start + far * TO_LIGHT)
         seen = np.minimum(seen, np.clip(0.5 + 2.2 * gap / far, 0, 1))
     return 0.35 + 0.65 * seen * seen * (3 - 2 * seen)
 
 
-def _openness(figure: Figure, points: Array, normal: Array) -> Array:
-    """Ambient occlusion, 0.15..1 `(N,)`: from the distance field along the normal."""
+def _openness(toy: Toy, points: Array, normal: Array) -> Array:
+    """Ambient light that arrives, 0.15..1: from how soon the field widens along the normal."""
     closed = np.zeros(len(points), np.float32)
     for k, far in enumerate((0.03, 0.08, 0.15, 0.24)):
-        closed += (far - _distance(figure, points + far * normal)) * 0.72**k
+        closed += (far - _distance(toy, points + far * normal)) * 0.72**k
     seen: Array = np.clip(1 - 1.6 * closed, 0.15, 1)
     return seen
 
 
-# --- camera and background
+# --- camera and paper
 
 
 def _rays(x: Array, y: Array) -> Array:
@@ -241,31 +241,31 @@ def _rays(x: Array, y: Array) -> Array:
     return rays / lengths(rays)[:, None]
 
 
-def _trace(figure: Figure, paint: Painter, x: Array, y: Array) -> Array:
+def _trace(toy: Toy, paint: Painter, x: Array, y: Array) -> Array:
     """Linear colour `(N, 3)` at picture positions in pixels."""
-    colour = _backdrop(figure, x, y)
+    colour = _backdrop(toy, x, y)
     rays = _rays(x, y)
-    points, hit = _march(figure, rays)
-    colour[hit] = _shade(figure, paint, points[hit], rays[hit])
+    points, hit = _march(toy, rays)
+    colour[hit] = _shade(toy, paint, points[hit], rays[hit])
     return colour
 
 
-def _backdrop(figure: Figure, x: Array, y: Array) -> Array:
-    """A light background with a weak shadow under each foot, too soft to be segmented."""
+def _backdrop(toy: Toy, x: Array, y: Array) -> Array:
+    """Light paper with the faintest shadow under each foot: too soft to be taken for the toy."""
     colour = mix(BACKDROP_TOP, BACKDROP_BOTTOM, np.clip(y / SIDE_PX, 0, 1))
     scale = VIEW_HEIGHT / SIDE_PX
     floor_y = SIDE_PX / 2 + VIEW_CENTRE_Y / scale
     shadow = np.zeros_like(x)
-    for foot in (shape for shape in figure if shape.paint == "foot"):
+    for foot in (shape for shape in toy if shape.paint == "foot"):
         dx, dy = x - (SIDE_PX / 2 + foot.at[0] / scale), y - floor_y
         depth = 0.11 - 0.3 * (foot.at[1] - 0.09)
         shadow += depth * np.exp(-((dx / 46) ** 2) - (dy / 12) ** 2)
     return np.asarray(colour * (1 - shadow)[:, None], np.float32)
 
 
-def _neighbourhood(figure: Figure) -> NDArray[np.bool_]:
-    """Pixels `(H, W)` on or near the figure, from rays at every eighth row and column."""
+def _neighbourhood(toy: Toy) -> NDArray[np.bool_]:
+    """Pixels `(H, W)` on or near the toy, from every eighth ray each way."""
     rows, columns = np.mgrid[0:SIDE_PX:8, 0:SIDE_PX:8] + 4.0
-    _, hit = _march(figure, _rays(columns.ravel(), rows.ravel()))
+    _, hit = _march(toy, _rays(columns.ravel(), rows.ravel()))
     coarse = cv2.dilate(hit.reshape(rows.shape).astype(np.uint8), np.ones((5, 5)))
     return np.asarray(cv2.resize(coarse, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_NEAREST) > 0)

@@ -60,13 +60,13 @@ def test_page_and_server_choose_the_same_frames(server: ProcessServer, tab_at: N
     for (times, fps, most), chosen in zip(cases, tab.evaluate(MANY, cases), strict=True):
         case = f"{len(times)} frames, fps={fps}, max_frames={most}"
         try:
-            expected = sample(times, len(times), fps=fps, max_frames=most)
+            ours = sample(times, len(times), fps=fps, max_frames=most)
         except VideoTooShort as refusal:
             assert chosen.get("tooShort") == refusal.facts["frames"], case
             continue
-        assert tuple(chosen["used"]) == expected.used, case
-        assert chosen["fps"] == pytest.approx(expected.fps, abs=1.1e-4), case
-        has_tail = any(warning.code == "unused_tail" for warning in expected.warnings)
+        assert tuple(chosen["used"]) == ours.used, case
+        assert chosen["fps"] == pytest.approx(ours.fps, abs=1.1e-4), case
+        has_tail = any(warning.code == "unused_tail" for warning in ours.warnings)
         assert (chosen["unused"] > 0) == has_tail, case
 
 
@@ -144,9 +144,9 @@ def test_page_and_server_use_the_same_pictures_of_a_zip(
     for (start, fps, most), chosen in zip(requests, tab.evaluate(PLANS, requests), strict=True):
         first = round(min(start * (fps or FALLBACK_FPS), len(ordered)))
         try:
-            expected = sample(None, len(ordered) - first, fps=fps, max_frames=most)
+            ours = sample(None, len(ordered) - first, fps=fps, max_frames=most)
         except VideoTooShort as refusal:
             assert chosen["tooShort"] == refusal.facts["frames"]
             continue
-        assert chosen["used"] == [first + pick for pick in expected.used], (start, fps, most)
-        assert chosen["fps"] == expected.fps
+        assert chosen["used"] == [first + pick for pick in ours.used], (start, fps, most)
+        assert chosen["fps"] == ours.fps

@@ -70,6 +70,7 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 EXAMPLES: dict[str, dict[str, Any]] = {
+    **JOB_EXAMPLES,
     "accepted": {"job_id": EXAMPLE_ID, "status": "queued"},
     "healthy": {"status": "healthy", "gpu_available": False},
     "unhealthy": {"status": "unhealthy", "gpu_available": False},

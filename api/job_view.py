@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -32,9 +31,10 @@ _NAMED = {
     "archive": ARCHIVE,
     "poster": "poster.webp",
     "source_video": "source.mp4",
+    **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
 }
-_PROMISED = ("animated_mesh", "preview_video")
-_OPTIONAL = {".fbx": "fbx", ".abc": "abc", ".usdz": "usdz", ".npz": "npz"}
+_ALWAYS = ("animated_mesh", "preview_video")
+"""Keys that are there without their files, too."""
 
 CACHED_BODIES = 128
 
@@ -158,35 +158,20 @@ class JobView:
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
         """The addresses of all files, their sizes and hashes, and what the mesh is."""
-        names = [file.name for file in result.files]
-        outputs: dict[str, Any] = {
-            "per_frame_meshes": [self._url(job_id, name) for name in _frames(names)]
+        urls = {file.name: self._url(job_id, file.name) for file in result.files}
+        frames = sorted(name for name in urls if _FRAME.fullmatch(name))
+        named = {
+            key: urls.get(name) for key, name in _NAMED.items() if name in urls or key in _ALWAYS
         }
-        for key, name in _NAMED.items():
-            if name in names:
-                outputs[key] = self._url(job_id, name)
-            elif key in _PROMISED:
-                outputs[key] = None
-        for suffix, key in _OPTIONAL.items():
-            for name in names:
-                if name.endswith(suffix):
-                    outputs[key] = self._url(job_id, name)
         return {
-            "outputs": outputs,
-            "files": [
-                {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
-                for file in result.files
-            ],
-            "mesh": dict(result.mesh),
-            "source": dict(result.source),
+            "outputs": {"per_frame_meshes": [urls[name] for name in frames], **named},
+            "files": [vars(file) for file in result.files],
+            "mesh": result.mesh,
+            "source": result.source,
         }
 
     def _url(self, job_id: str, name: str) -> str:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"
-
-
-def _frames(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if _FRAME.fullmatch(name))
 
 
 def _percent(fraction: float) -> float:

@@ -107,10 +107,11 @@ def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 def reply(
-    model: type[BaseModel], description: str, example: str, status: int = 200
+    model: type[BaseModel], description: str, *examples: str, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """One good reply, with its model and an example."""
-    content = {"application/json": {"example": EXAMPLES[example]}}
+    """One good reply, with its model and examples."""
+    shown = {"examples": {name: {"value": EXAMPLES[name]} for name in examples}}
+    content = {"application/json": shown}
     return {status: {"model": model, "description": description, "content": content}}
 
 
@@ -123,14 +124,14 @@ def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
-ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", 202)
+ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
     **reply(schemas.Health, "All is well.", "healthy"),
-    **reply(schemas.Health, "Restart me.", "unhealthy", 503),
+    **reply(schemas.Health, "Restart me.", "unhealthy", status=503),
 }
 READY = {
     **reply(schemas.Ready, "A job sent now runs at once.", "ready"),
-    **reply(schemas.Ready, "Not yet.", "not_ready", 503),
+    **reply(schemas.Ready, "Not yet.", "not_ready", status=503),
 }
 EVENTS: dict[int | str, dict[str, Any]] = {
     **raw("Events whose `data` is the body of GET /jobs/{job_id}.", "text/event-stream"),
@@ -143,19 +144,11 @@ INFO = reply(schemas.Info, "What this server is and can.", "info")
 DELETED = reply(schemas.Deleted, "Gone.", "deleted")
 CANCELLED = {
     **reply(schemas.Cancelled, "Cancelled.", "cancelled"),
-    **reply(schemas.Cancelled, "Will be cancelled at its next step.", "cancelling", 202),
+    **reply(schemas.Cancelled, "Will be cancelled at its next step.", "cancelling", status=202),
 }
 JOB_LIST = reply(schemas.JobList, "One page.", "list")
 JOB: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": schemas.JobBody,
-        "description": "The whole state.",
-        "content": {
-            "application/json": {
-                "examples": {name: {"value": body} for name, body in JOB_EXAMPLES.items()}
-            }
-        },
-    },
+    **reply(schemas.JobBody, "The whole state.", *JOB_EXAMPLES),
     304: {"description": "Nothing has changed since the ETag in If-None-Match."},
 }
 

@@ -1,4 +1,4 @@
-// The list of jobs sent from this browser, kept in localStorage and shown under the drop area. Asks the
+// The list of jobs sent from this browser, stored in localStorage and shown under the drop area. Asks the
 // server about the jobs that had not ended; without an answer an entry stays as it is.
 
 import { ENDED, Problem, ask } from './api.js';

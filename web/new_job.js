@@ -9,7 +9,7 @@ import { bytes, countOf, rate, seconds } from './format.js';
 import { FramesZip } from './frames_zip.js';
 import { saveJob } from './history.js';
 import { chosenMode, expectedWait, limitOf, showModes } from './modes.js';
-import { MIN_FRAMES } from './sampling.js';
+import { MAX_FRAMES, MIN_FRAMES } from './sampling.js';
 import { showStrip } from './frame_strip.js';
 import { upload } from './upload.js';
 
@@ -55,14 +55,15 @@ export function setUpNewJob(onChosen, onSent) {
 }
 
 /** Take over what GET /info says: modes, limits, extra files. */
-export function useInfo(told) {
+export function useInfo(serverInfo) {
   const isFirst = info === null;
-  info = told;
+  info = serverInfo;
   if (!isFirst) {
     refresh();
     return;
   }
   showModes(info);
+  setUpOptions(info.options);
   byId('url-form').hidden = !info.features.video_url;
   const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
   const offered = Object.entries(extras).filter(([name]) => info.features[name]);
@@ -157,9 +158,33 @@ function clearStrip(text) {
 }
 
 function resetFields() {
-  for (const id of ['start', 'start-slider']) byId(id).value = '0';
-  byId('fps').value = '';
-  byId('max-frames').value = '31';
+  byId('start-slider').value = '0';
+  for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
+}
+
+/** The controls whose `data-option` names an option of the API. */
+function optionControls() {
+  return [...byId('clip-form').querySelectorAll('[data-option]')];
+}
+
+/** Ranges and defaults of the controls, from the server. */
+function setUpOptions(options) {
+  const { minimum, maximum } = options.max_frames;
+  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
+    el('option', { value: minimum }, String(minimum)));
+  for (const control of optionControls()) {
+    const option = options[control.dataset.option];
+    if (control.type === 'number') {
+      control.min = option.minimum;
+      control.max = option.maximum;
+    }
+    if (control.value === '') control.value = initial(control);
+  }
+}
+
+/** The server's default for a control, as text. */
+function initial(control) {
+  return String(info?.options[control.dataset.option].default ?? '');
 }
 
 /** Redraw everything that depends on the clip and the fields. */
@@ -178,7 +203,7 @@ function samplingFields() {
   return {
     start: parseFloat(byId('start').value) || 0,
     fps: fps > 0 ? fps : null,
-    maxFrames: Number(byId('max-frames').value),
+    maxFrames: Number(byId('max-frames').value) || MAX_FRAMES,
   };
 }
 
@@ -187,7 +212,7 @@ function warningsOn(planned) {
   const warnings = [];
   const limit = info?.limits.max_upload_bytes;
   if (limit && clip.file.size > limit) {
-    warnings.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
+    warnings.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server accepts `
       + `${limitOf(info)}. Cut it or compress it more: two seconds are enough.` });
   }
   if (planned?.tooShort !== undefined) {
@@ -242,18 +267,15 @@ async function sendUrl() {
   return (await ask('jobs', { method: 'POST', json, signal: sending.signal })).job_id;
 }
 
-/** As the API names them; what is the server's default is left out, but for the mode. */
+/** The options as fields of POST /jobs: the mode, and what differs from the server's defaults. */
 function optionFields() {
-  const { start, fps, maxFrames } = samplingFields();
+  const changed = optionControls().filter(({ value }) => value !== '')
+    .filter((control) => Number(control.value) !== info?.options[control.dataset.option].default);
   const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
   const formats = extras.filter((name) => name !== 'blender_export').join(',');
-  const seed = byId('seed').value;
   return {
     mode: chosenMode(),
-    ...(start > 0 ? { start: String(start) } : {}),
-    ...(fps !== null ? { fps: String(fps) } : {}),
-    ...(maxFrames !== 31 ? { max_frames: String(maxFrames) } : {}),
-    ...(seed !== '' ? { seed } : {}),
+    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
     ...(formats ? { formats } : {}),
     ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
   };

@@ -163,7 +163,7 @@ def test_a_too_large_file_is_refused_before_the_upload_and_an_upload_can_be_canc
     tab.open()
     tab.choose(tmp_path / "too_large.mp4")
     tab.page.wait_for_selector("#form-warnings li")
-    assert "41.0 MB; the server takes 40.0 MB" in tab.page.inner_text("#form-warnings")
+    assert "41.0 MB; the server accepts 40.0 MB" in tab.page.inner_text("#form-warnings")
     assert tab.page.is_disabled("#submit")
     tab.page.click("#other-clip")
     slow = tab.context.new_cdp_session(tab.page)

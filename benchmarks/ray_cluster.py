@@ -15,6 +15,7 @@ from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, run_to_end
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
+from job.folder import JobsFolder
 from job.state import JobStatus
 from job.task import Result, Task
 from job_store import JobStore

@@ -6,7 +6,7 @@ PATH=/opt/venv/bin:$PATH # a login shell's profile may have replaced it
 as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
 
 if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then
-  export HF_HOME=/app/weights # an image that was built with PREFETCH=1
+  export HF_HOME=/app/weights # an image built with PREFETCH=1
 fi
 
 if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp
@@ -15,7 +15,7 @@ if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp
 fi
 
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # not writable: the server says so
+  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # if not writable, the server reports it
   # shellcheck disable=SC2086  # the words are meant to split
   if $as_worker true 2>/dev/null &&
     find "$JOBS_DIR" "$HF_HOME" ! -user worker -exec chown -h worker:worker {} + 2>/dev/null; then

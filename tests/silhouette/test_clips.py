@@ -1,4 +1,4 @@
-"""Real clips against the bars of the product: shape, colour, soundness, time and memory.
+"""Real clips, with limits for shape, colour, mesh validity, time and memory.
 
 They need TEST_MEDIA; each clip runs alone in its own process on one core, as the benchmark does.
 """
@@ -72,7 +72,7 @@ def test_busy_backgrounds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in _NAMES if name.endswith(" alpha")])
-def test_faster_modes_are_cheaper_and_still_fit(name: str) -> None:
+def test_faster_modes_cost_less_and_still_fit(name: str) -> None:
     default, fast, least = (report_alone(name, m) for m in ("default", "fast", "fast_low_ram"))
     for report in (fast, least):
         _assert_valid(report, 0.0015)

@@ -1,8 +1,8 @@
-"""Stock ActionMesh against ours on this GPU: `python -m benchmarks.actionmesh_gpu`.
+"""Compares upstream's ActionMesh with ours on this GPU: `python -m benchmarks.actionmesh_gpu`.
 
 Full-size models with random weights, so nothing is downloaded: times and memory are real, meshes
-are not (the decoder's field is replaced by a torus, or it would be noise). Prints a Markdown table
-that calls itself synthetic. `--small` runs tiny models on the CPU, to try the program itself.
+are not (the decoder's field is replaced by a torus, since it would be noise). Prints a Markdown
+table marked as synthetic. `--small` runs tiny models on the CPU, to test this program.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Measurements:
 
 
 def random_engine(size: Size, device: str) -> Engine:
-    """ActionMesh as the wrapper would have loaded it, with random weights."""
+    """ActionMesh as the wrapper loads it, with random weights."""
     import torch
     from actionmesh.external.triposg import TripoSGPipelinePlus
     from actionmesh.model.temporal_autoencoder import ActionMeshAutoencoder
@@ -134,7 +134,7 @@ def random_engine(size: Size, device: str) -> Engine:
 def run(
     engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
 ) -> Measurements:
-    """One job, timed at the borders of its stages, where the device is waited for."""
+    """One job, timed between its stages, with the device synchronised."""
     import torch
 
     on_gpu = engine.device.startswith("cuda")
@@ -166,7 +166,7 @@ def run(
 
 
 def variants() -> Iterator[tuple[str, Speedups]]:
-    """Stock, each speed-up alone, all together."""
+    """Without speed-ups, with each speed-up alone, with all."""
     yield "stock", Speedups.none()
     for option in fields(Speedups):
         yield option.name, replace(Speedups.none(), **{option.name: True})
@@ -174,7 +174,7 @@ def variants() -> Iterator[tuple[str, Speedups]]:
 
 
 def moving_disc(count: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGBA frames with an alpha of their own: RMBG's weights are not at hand."""
+    """RGBA frames: RMBG's weights are not available."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
     frames = np.full((count, height, width, 4), 255, np.uint8)
@@ -233,7 +233,7 @@ def measure(engine: Engine, size: Size, frames: int, runs: int) -> None:
 def best_of(
     runs: int, engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
 ) -> Measurements:
-    """The fastest of `runs`, after one that warms up."""
+    """The fastest of `runs`, after a warm-up run."""
     run(engine, replace(preset, stage_0_steps=2, stage_1_steps=1), use, size, frames)
     found = [run(engine, preset, use, size, frames) for _ in range(runs)]
     return min(found, key=lambda measured: measured.total_s)
@@ -255,7 +255,7 @@ def row(mode: str, variant: str, found: Measurements, stock: Measurements | None
 
 
 def _torus(_module: Any, given: tuple[Any, ...], out: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The decoder's work is done, its answer replaced: inside is positive, in units of 0.01."""
+    """Replace the decoder's output: inside is positive, in units of 0.01."""
     import torch
 
     logits, kept = out
@@ -278,7 +278,7 @@ def _processor(size: Size) -> Any:
 
 
 def _image_encoder(size: Size) -> Any:
-    """Upstream's, without its constructor: that reads weights from disk."""
+    """Upstream's, without its constructor, which reads weights from disk."""
     import torch
     from actionmesh.model.image_encoder import ImageEncoder
 
@@ -290,7 +290,7 @@ def _image_encoder(size: Size) -> Any:
 
 
 def _unused_remover() -> Any:
-    """Frames with alpha ask it only whether their alpha is usable."""
+    """For frames with alpha only the check of their alpha is called."""
     import torch
     from actionmesh.preprocessing.background_removal import BackgroundRemover
 

@@ -1,8 +1,7 @@
 """Measures probe and decode: `python -m benchmarks.decode [clip ...]`.
 
-Without arguments it makes clips of its own (noise over a test pattern, about the bit rate of a
-phone) in a temporary folder. Prints a Markdown table: CPU seconds of ours and of ffmpeg together,
-on any number of cores.
+Without arguments it makes clips (noise over a test pattern, about the bit rate of a phone) in a
+temporary folder. Prints a Markdown table: CPU seconds of this process and of ffmpeg together.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Measurements:
 
 
 def measure(path: Path) -> Measurements:
-    """Ask what the API asks, then do what the job does."""
+    """Probe like the API, then decode like a job."""
     begin = _cpu_s()
     facts = inspect(path)
     probed = _cpu_s()

@@ -1,7 +1,7 @@
-"""What the files of a job cost: `python -m benchmarks.export` prints a Markdown table.
+"""Measures the cost of a job's output files: `python -m benchmarks.export` prints a Markdown table.
 
 CPU seconds of this process and its children (ffmpeg), not wall time: the machine may be shared.
-The mesh is the tests' procedural animal, as heavy as a real one.
+The mesh is the tests' procedural animal, with as many vertices as a real one.
 """
 
 from __future__ import annotations

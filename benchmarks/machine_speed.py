@@ -1,8 +1,8 @@
-"""How slow this machine is at the moment: seconds of a fixed piece of work against its usual.
+"""How slow this machine is now: the time of a fixed piece of work, relative to its usual time.
 
-CPU time of the same work varies threefold between machines, and on one that others share. A bar in
-seconds is meant for a machine of the usual pace; the tests stretch it by `slowness`, measured in
-the same process, just before or after. Bars of the clock on the wall take that clock's slowness.
+CPU time of the same work varies threefold between machines, and on a shared machine. Time limits in
+tests are meant for a machine of usual speed; tests multiply them by `slowness`, measured in the
+same process, just before or after. Limits of wall time use the slowness of `time.monotonic`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from scipy.sparse import diags
 from scipy.sparse.linalg import splu
 
 USUAL_S = 0.125
-"""What `fixed_work` took on one core of an AMD EPYC, of a machine with little else to do."""
+"""Time of `fixed_work` on one core of an otherwise idle AMD EPYC."""
 
 
 def slowness(clock: Callable[[], float] = time.process_time) -> float:
-    """1 at the usual pace or faster, 2 where the same work takes twice the CPU time; with
-    `time.monotonic`, twice the time, however many others want the same cores.
+    """1 at usual speed or faster, 2 if the work takes twice the CPU time, or with `time.monotonic`
+    twice the wall time.
     """
     start = clock()
     fixed_work()

@@ -1,4 +1,4 @@
-"""meshes.zip holds the per-frame meshes, unchanged, and is the same every time."""
+"""meshes.zip contains the per-frame meshes, unchanged, with the same bytes every time."""
 
 from __future__ import annotations
 

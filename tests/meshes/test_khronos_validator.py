@@ -1,4 +1,4 @@
-"""The Khronos validator finds nothing to say about any file that we write.
+"""The Khronos validator finds no error in the files that we write.
 
 It is an npm package: `npm install --prefix FOLDER gltf-validator@2.0.0-dev.3.10`, then
 GLTF_VALIDATOR=FOLDER. Without node or the package the test is skipped.
@@ -67,15 +67,15 @@ def test_the_khronos_validator_finds_no_error_and_no_warning(
         folder.mkdir()
         write_animated(sequence, normals, folder / "animated_mesh.glb", {"pipeline": "silhouette"})
         paths += [folder / "animated_mesh.glb", *write_frames(sequence, normals, folder)[:2]]
-    said = subprocess.run(
+    done = subprocess.run(
         ["node", str(SCRIPT), *map(str, paths)],
         env={**os.environ, "GLTF_VALIDATOR": str(validator)},
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert said.returncode == 0, said.stderr
-    reports = json.loads(said.stdout)
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
     assert len(reports) == len(paths)
     for report in reports:
         assert report["errors"] == report["warnings"] == 0, report

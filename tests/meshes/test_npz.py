@@ -1,4 +1,4 @@
-"""animated_mesh.npz: what anyone with numpy reads, without pickle."""
+"""animated_mesh.npz can be read with numpy alone, without pickle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.meshes.walking_animal import walking_animal
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
-def test_numpy_alone_reads_what_was_given(kind: str, tmp_path: Path) -> None:
+def test_numpy_reads_the_same_arrays(kind: str, tmp_path: Path) -> None:
     sequence = replace(walking_animal(3, rings=8, kind=kind), fps=29.97)
     path = tmp_path / "animated_mesh.npz"
     write_npz(sequence, path)

@@ -1,7 +1,7 @@
-"""The rendered views: well framed, smooth at the edges, lit on one side, quiet behind.
+"""The rendered views: well framed, smooth at the edges, lit from one side, on a quiet background.
 
-Embree's and PyTorch3D's keep one contract. Without a GPU PyTorch3D tests every face at every
-sample: the pictures are small.
+The tests are the same for both tracers, Embree and PyTorch3D. Without a GPU PyTorch3D tests every
+face at every sample: the pictures are small.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_one_camera_frames_every_timestep_tightly() -> None:
     assert max(reaches) > 0.75
 
 
-def test_a_ray_through_a_projected_point_meets_the_point() -> None:
+def test_a_ray_through_a_projected_point_hits_the_point() -> None:
     points = walking_animal(1, rings=10).vertices[0]
     (camera,) = fit_cameras(points[None], [View(38, 14)], 256)
     rays = camera.directions(camera.project(points))
@@ -92,7 +92,7 @@ def test_the_picture_is_not_mirrored(make_renderer: MakeRenderer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
-def test_outlines_are_smooth_and_the_backdrop_is_quiet(
+def test_outlines_are_smooth_and_the_background_is_unchanged(
     make_renderer: MakeRenderer, kind: str
 ) -> None:
     sequence = walking_animal(2, rings=28, kind=kind)
@@ -120,7 +120,7 @@ def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) ->
     assert left > right + 3 and top > bottom + 10
 
 
-def test_a_shadow_lies_under_the_subject_and_nowhere_else(make_renderer: MakeRenderer) -> None:
+def test_there_is_a_shadow_under_the_subject_only(make_renderer: MakeRenderer) -> None:
     sequence = walking_animal(1, rings=28, kind="plain")
     (camera,) = fit_cameras(sequence.vertices, [View(0, 14)], 128)
     (picture,) = _draw(make_renderer, sequence, [camera])

@@ -1,4 +1,4 @@
-"""animated_mesh.usdz, read back with USD's own library and judged by its own validators."""
+"""animated_mesh.usdz, read back with USD's own library and checked by its own validators."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def written(sequence: MeshSequence, folder: Path) -> Path:
 
 
 def opened(sequence: MeshSequence, folder: Path) -> Any:
-    """The stage. Keep it: its prims die with it."""
+    """The stage. Keep a reference: its prims are invalid without it."""
     return Usd.Stage.Open(str(written(sequence, folder)))
 
 
@@ -40,7 +40,7 @@ def mesh_of(stage: Any) -> Any:
 
 @pytest.mark.parametrize("timesteps", [1, 2, 16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_timestep_comes_back_bit_for_bit(kind: str, timesteps: int, tmp_path: Path) -> None:
+def test_every_timestep_is_read_back_bit_for_bit(kind: str, timesteps: int, tmp_path: Path) -> None:
     sequence = walking_animal(timesteps, rings=12, kind=kind)
     normals = vertex_normals(sequence)
     stage = opened(sequence, tmp_path)
@@ -79,7 +79,7 @@ def test_the_stage_says_how_fast_how_large_and_which_way_is_up(tmp_path: Path) -
     assert np.allclose(between, sequence.vertices[1:3].mean(axis=0), atol=1e-6)
 
 
-def test_the_picture_is_packed_byte_for_byte_and_lies_as_in_the_glb(tmp_path: Path) -> None:
+def test_the_picture_is_packed_unchanged_with_the_glbs_uv(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=8)
     assert sequence.texture is not None
     path = written(sequence, tmp_path)
@@ -97,7 +97,7 @@ def test_the_picture_is_packed_byte_for_byte_and_lies_as_in_the_glb(tmp_path: Pa
     assert isinstance(asset, Sdf.AssetPath) and picture in asset.resolvedPath
 
 
-def test_colours_come_back_in_linear_light(tmp_path: Path) -> None:
+def test_colours_are_read_back_in_linear_light(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=8, kind="coloured")
     assert sequence.colors is not None
     stage = opened(sequence, tmp_path)
@@ -106,7 +106,7 @@ def test_colours_come_back_in_linear_light(tmp_path: Path) -> None:
     assert np.array_equal(np.rint(read * 255), sequence.colors[:, :3])
 
 
-def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=8)
     path = tmp_path / "animated_mesh.usdz"
     with pytest.raises(ValueError, match="normals"):

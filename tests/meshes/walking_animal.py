@@ -1,7 +1,7 @@
-"""A procedural animal as a test object: four legs, a head to the right, fixed topology, uv texture.
+"""A procedural walking animal for tests: four legs, a head, fixed topology, uv texture.
 
 Made from a sphere of latitude and longitude, with a UV seam and poles: about as many vertices as a
-real job's mesh. It walks; nothing in it is symmetric, so that a mirror image would be noticed.
+real job's mesh. It is not symmetric, so that tests notice a mirrored mesh.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small moving measured with known masks, drawn with cv2, and backgrounds to put them before."""
+"""Small synthetic clips with known masks, drawn with cv2, and backgrounds for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Frames = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 
-_EASEL_PX = 512
+_CANVAS_PX = 512
 
 
 class _Part(NamedTuple):
@@ -33,12 +33,12 @@ def walker(
     """
     pictures, masks = [], []
     for t in range(count):
-        colour = np.zeros((_EASEL_PX, _EASEL_PX, 3), np.uint8)
-        mask = np.zeros((_EASEL_PX, _EASEL_PX), np.uint8)
-        shift = _EASEL_PX * (0.5 + speed * (t - (count - 1) / 2))
+        colour = np.zeros((_CANVAS_PX, _CANVAS_PX, 3), np.uint8)
+        mask = np.zeros((_CANVAS_PX, _CANVAS_PX), np.uint8)
+        shift = _CANVAS_PX * (0.5 + speed * (t - (count - 1) / 2))
         for part in _walking(2 * np.pi * t / 16):
             start, end = (
-                (round(shift + size * x), round(_EASEL_PX / 2 + size * y))
+                (round(shift + size * x), round(_CANVAS_PX / 2 + size * y))
                 for x, y in (part.start, part.end)
             )
             for target, ink in ((colour, part.ink), (mask, (255,))):
@@ -49,7 +49,7 @@ def walker(
 
 
 def _walking(phase: float) -> Iterator[_Part]:
-    """The figure at one moment of its step; (0, 0) is the middle of the easel, y down."""
+    """The figure at one moment of its step; (0, 0) is the middle of the canvas, y down."""
     for x, red in ((-70, 150), (45, 110)):
         swing = 40 * np.sin(phase)
         yield _Part((x, 40), (x + swing, 175), 30, (red, 60, 40))
@@ -78,8 +78,8 @@ def with_alpha(frames: Frames, masks: Masks) -> Frames:
     return np.concatenate([frames, np.uint8(255) * masks[..., None]], axis=3)
 
 
-def before(frames: Frames, masks: Masks, background: Frames) -> Frames:
-    """The figure in front of one picture, or of one picture a frame."""
+def on_background(frames: Frames, masks: Masks, background: Frames) -> Frames:
+    """The figure in front of one picture, or of one picture per frame."""
     out: Frames = np.where(masks[..., None], frames, background)
     return out
 

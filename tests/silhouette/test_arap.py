@@ -1,4 +1,4 @@
-"""ARAP keeps shapes: rigid motions cost nothing, pulled nodes arrive, limbs bend."""
+"""ARAP keeps shapes: a rigid motion is exact, and pulled nodes reach their targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
     return out
 
 
-def test_a_rigid_motion_is_reached_from_few_pulls(bar: FlatMesh) -> None:
+def test_few_pulls_suffice_for_a_rigid_motion(bar: FlatMesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     target = _turned(bar.points, 0.4)
     ends = np.flatnonzero((bar.points[:, 0] < 20) | (bar.points[:, 0] > 140))
@@ -38,7 +38,7 @@ def test_without_pulls_a_shape_stays(bar: FlatMesh) -> None:
     assert np.abs(points - bar.points).max() < 1e-6
 
 
-def test_two_rests_are_weighed(bar: FlatMesh) -> None:
+def test_two_rest_shapes_are_averaged(bar: FlatMesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     longer = bar.points * (1.2, 1.0)
     centre = np.array([np.argmin(np.abs(bar.points - (80, 32)).sum(axis=1))])

@@ -1,4 +1,4 @@
-"""Sheets are manifold whatever the outline, and points embedded in them come back."""
+"""Triangulations are manifold for any outline, and embedded points are reconstructed."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ def _blobs(seed: int) -> Field:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_sheet_is_manifold_and_faces_one_way(seed: int) -> None:
+def test_a_mesh_is_manifold_with_one_orientation(seed: int) -> None:
     distance = signed_distance(_blobs(seed))
-    sheet = triangulate(distance, spacing_for(distance, 600))
-    low_high = np.sort(half_edges(sheet.triangles), axis=1)
+    mesh = triangulate(distance, spacing_for(distance, 600))
+    low_high = np.sort(half_edges(mesh.triangles), axis=1)
     _, uses = np.unique(low_high, axis=0, return_counts=True)
     assert uses.max() <= 2
-    directed = half_edges(sheet.triangles)
+    directed = half_edges(mesh.triangles)
     assert len(np.unique(directed, axis=0)) == len(directed)
-    assert np.bincount(rim_edges(sheet.triangles).ravel()).max() == 2
-    areas = signed_areas(sheet.points, sheet.triangles)
+    assert np.bincount(rim_edges(mesh.triangles).ravel()).max() == 2
+    areas = signed_areas(mesh.points, mesh.triangles)
     assert areas.min() > 1e-4 * np.median(areas)
 
 
-def test_a_sheet_covers_the_outline() -> None:
+def test_a_mesh_covers_the_outline() -> None:
     disk = np.zeros((128, 128), np.float32)
     cv2.circle(disk, (64, 60), 40, 1.0, -1)
     distance = signed_distance(disk)
-    sheet = triangulate(distance, spacing_for(distance, 800))
-    assert signed_areas(sheet.points, sheet.triangles).sum() == pytest.approx(disk.sum(), rel=0.01)
-    assert 600 < len(sheet.points) < 1000
+    mesh = triangulate(distance, spacing_for(distance, 800))
+    assert signed_areas(mesh.points, mesh.triangles).sum() == pytest.approx(disk.sum(), rel=0.01)
+    assert 600 < len(mesh.points) < 1000
 
 
-def test_nothing_gives_an_empty_sheet() -> None:
+def test_an_empty_outline_gives_an_empty_mesh() -> None:
     distance = signed_distance(np.zeros((64, 64), np.float32))
     assert len(triangulate(distance, 5.0).triangles) == 0
 
 
-def test_embedded_points_come_back() -> None:
+def test_embedded_points_are_reconstructed() -> None:
     distance = signed_distance(_blobs(3))
-    sheet = triangulate(distance, spacing_for(distance, 300))
-    points = sheet.points[sheet.triangles].mean(axis=1)
-    corners, weights = embed(sheet, points)
-    back = np.einsum("nk,nkd->nd", weights, sheet.points[corners])
+    mesh = triangulate(distance, spacing_for(distance, 300))
+    points = mesh.points[mesh.triangles].mean(axis=1)
+    corners, weights = embed(mesh, points)
+    back = np.einsum("nk,nkd->nd", weights, mesh.points[corners])
     assert np.abs(back - points).max() < 1e-9
     assert weights.sum(axis=1) == pytest.approx(1.0)

@@ -40,7 +40,7 @@ def opened(checkout: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Hugging Face cache that holds the tiny weights, in the place of the machine's own."""
+    """A Hugging Face cache with the tiny weights, instead of the machine's own."""
     from huggingface_hub import constants
     from transformers import dynamic_module_utils
 

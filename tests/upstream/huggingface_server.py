@@ -1,4 +1,4 @@
-"""A Hugging Face hub on 127.0.0.1 that serves files out of memory, as the real one answers.
+"""A Hugging Face hub on 127.0.0.1 that serves files from memory with the real protocol.
 
 Enough of the protocol for `model_info` and `snapshot_download`: the list of a revision's files with
 sizes and hashes, and the files with ETag, commit and byte ranges. Holds no tests.
@@ -34,8 +34,8 @@ def running_hub(repositories: dict[str, Files], commit: str) -> Iterator[str]:
             path = self.path.split("?")[0].strip("/")
             for repo_id, files in repositories.items():
                 if path.startswith(f"api/models/{repo_id}"):
-                    told = _tree(files) if "/tree/" in path else _facts(repo_id, files, commit)
-                    listing = json.dumps(told).encode()
+                    facts = _tree(files) if "/tree/" in path else _facts(repo_id, files, commit)
+                    listing = json.dumps(facts).encode()
                     return self._send(200, listing, {"Content-Type": "application/json"}, with_body)
                 name = path.removeprefix(f"{repo_id}/resolve/").partition("/")[2]
                 if path.startswith(f"{repo_id}/resolve/") and name in files:
@@ -45,14 +45,14 @@ def running_hub(repositories: dict[str, Files], commit: str) -> Iterator[str]:
                     return self._send(200, body, headers, with_body)
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, with_body)
 
-        def _send(self, status: int, body: bytes, told: dict[str, str], with_body: bool) -> None:
+        def _send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
             start = 0
             if (asked := self.headers.get("Range", "")).startswith("bytes="):
                 start = int(asked[6:].split("-")[0])
-                told["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
                 status = 206
             self.send_response(status)
-            for name, value in told.items():
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()

@@ -1,4 +1,4 @@
-"""What the wrapper asks of upstream and tells the worker, on packages with upstream's signatures.
+"""The wrapper's calls of upstream and its reports, with fake packages of the same signatures.
 
 Runs where torch is not installed; where it is, upstream's own code is tested instead.
 """
@@ -32,7 +32,7 @@ if importlib.util.find_spec("torch") is not None:
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ActionMeshPipeline]:
-    """A loaded pipeline over the stand-in, which is forgotten afterwards."""
+    """A loaded pipeline with the fake packages, which are unloaded afterwards."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(FAKE_UPSTREAM))
     folders = Folders(*[tmp_path / name for name in ("actionmesh", "triposg", "dinov2", "rmbg")])
@@ -93,9 +93,9 @@ def test_the_wanted_number_of_triangles_reaches_upstream(pipeline: ActionMeshPip
 def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline) -> None:
     report = RecordingReporter()
     pipeline.animate(tiny.clip_of(31, alpha=False), "fast", 1, report)
-    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
     for stage in STAGES:
-        shares = [step / steps for name, step, steps in report.told if name == stage]
+        shares = [step / steps for name, step, steps in report.steps if name == stage]
         assert shares == sorted(shares) and shares[-1] == 1.0
 
 
@@ -122,7 +122,7 @@ def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeli
     assert seen(pipeline)[-1]["stage_1_steps"] == ACTIONMESH["default"].stage_1_steps
 
 
-def test_failures_have_the_names_of_the_house(pipeline: ActionMeshPipeline) -> None:
+def test_torchs_errors_become_ours(pipeline: ActionMeshPipeline) -> None:
     import torch
 
     assert pipeline._engine is not None

@@ -1,4 +1,4 @@
-"""An uploaded .glb is read to the byte, or refused with the reason."""
+"""An uploaded .glb is read exactly, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def glb(change: dict[str, Any] | None = None, nodes: list[dict[str, Any]] | None
     )
 
 
-def test_vertices_faces_uv_and_the_bytes_of_the_picture_come_out(tmp_path: Path) -> None:
+def test_vertices_faces_uv_and_the_pictures_bytes_are_read(tmp_path: Path) -> None:
     (tmp_path / "mesh.glb").write_bytes(glb())
     upload = read_glb(tmp_path / "mesh.glb")
     assert np.array_equal(upload.vertices, POINTS)
@@ -112,7 +112,7 @@ def test_trimesh_reads_the_same_from_the_same_file(tmp_path: Path) -> None:
         ({"accessors": []}, "not a readable"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(
+def test_unusable_files_are_refused_with_the_reason(
     tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     (tmp_path / "mesh.glb").write_bytes(glb(change))
@@ -134,7 +134,7 @@ def test_a_flat_point_is_refused(tmp_path: Path) -> None:
         ("MAX_NODES", "has 201 nodes, 100 are allowed"),
     ],
 )
-def test_a_mesh_shown_many_times_meets_the_limits(
+def test_limits_count_every_use_of_a_mesh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, why: str
 ) -> None:
     monkeypatch.setattr(f"upstream.glb_reader.{limit}", 100)

@@ -1,4 +1,4 @@
-"""A resident pipeline over many jobs: nothing leaks, cancel is clean, failures have names."""
+"""A loaded pipeline over many jobs: they do not affect each other, and failures are mapped."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_seed_gives_the_same_meshes_whatever_ran_before(resident: ActionMeshPi
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_cancel_in_any_stage_leaves_the_next_job_as_it_would_have_been(
+def test_cancel_in_any_stage_does_not_change_the_next_job(
     resident: ActionMeshPipeline, stage: str
 ) -> None:
     import torch
@@ -60,10 +60,10 @@ def test_cancel_in_any_stage_leaves_the_next_job_as_it_would_have_been(
 def test_progress_names_every_stage_in_order_and_never_falls(resident: ActionMeshPipeline) -> None:
     report = RecordingReporter()
     resident.animate(tiny.clip_of(31, alpha=False), "fast", 4, report)
-    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
     assert set(resident.shares) == set(STAGES)
     for stage in STAGES:
-        shares = [step / steps for name, step, steps in report.told if name == stage]
+        shares = [step / steps for name, step, steps in report.steps if name == stage]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
 
@@ -73,7 +73,7 @@ def test_the_anchor_is_shown_before_anything_moves(resident: ActionMeshPipeline)
     made = resident.animate(tiny.clip_of(16), "fast", 5, report)
     assert len(report.anchors) == 1
     assert np.array_equal(report.anchors[0].vertices[0], made.vertices[0])
-    assert all(stage != "motion" for stage, _, _ in report.told[: report.anchor_after])
+    assert all(stage != "motion" for stage, _, _ in report.steps[: report.anchor_after])
 
 
 def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> None:
@@ -137,7 +137,7 @@ def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipelin
 
 
 @pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
-def test_memory_that_never_suffices_is_an_error_that_keeps_no_tensors(
+def test_out_of_memory_in_both_tries_raises_and_keeps_no_tensors(
     resident: ActionMeshPipeline, mode: Any
 ) -> None:
     import torch
@@ -152,7 +152,7 @@ def test_memory_that_never_suffices_is_an_error_that_keeps_no_tensors(
     assert caught.value.__context__ is None
 
 
-def test_a_cuda_failure_ends_the_process_that_saw_it(resident: ActionMeshPipeline) -> None:
+def test_a_cuda_failure_is_marked_sticky(resident: ActionMeshPipeline) -> None:
     hook = failing(resident, 1, RuntimeError("CUDA error: an illegal memory access"))
     try:
         with pytest.raises(GpuError) as caught:
@@ -178,7 +178,7 @@ def test_weights_of_another_model_or_none_are_named(cache: Path, content: bytes)
 def test_weights_that_do_not_fit_the_device_stay_on_the_host(
     resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The move fails half way; low RAM then works, and gives what it always gives."""
+    """Moving the weights fails half way; low-RAM mode then works, with the usual result."""
     import torch
 
     clip = tiny.clip_of(16)

@@ -1,4 +1,4 @@
-"""The stand-in for diso on shapes whose surface is known, whole grids and bands with NaN around."""
+"""The replacement for diso, on known shapes: complete grids, and bands with NaN around them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def two_balls(points: NDArray[np.float32]) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("field", "euler", "parts"), [(sphere, 2, 1), (torus, 0, 1), (two_balls, 4, 2)]
 )
-def test_known_shapes_are_closed_whole_and_in_place(
+def test_known_shapes_are_closed_complete_and_in_place(
     field: Field, euler: int, parts: int, band: bool
 ) -> None:
     import trimesh

@@ -19,7 +19,9 @@ def reference(points: NDArray[np.float32], count: int, start: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("count", "start"), [(1, 3), (17, 0), (64, 63), (64, 5)])
-def test_each_point_is_the_farthest_from_those_before(opened: Path, count: int, start: int) -> None:
+def test_each_point_is_the_farthest_from_the_previous_ones(
+    opened: Path, count: int, start: int
+) -> None:
     import torch
 
     from upstream.point_sampling import farthest_points, gather

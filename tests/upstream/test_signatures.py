@@ -1,4 +1,4 @@
-"""The stand-in's signatures are upstream's: read from both sources, nothing is imported."""
+"""The fake upstream has upstream's signatures: both are read from source, nothing is imported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fields(node: ast.ClassDef) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_the_stand_in_has_upstreams_signatures(checkout: Path, path: Path) -> None:
+def test_the_fake_upstream_has_upstreams_signatures(checkout: Path, path: Path) -> None:
     root = checkout / "third_party" / "TripoSG" if path.parts[0] == "triposg" else checkout
     real = dict(signatures((root / path).read_text()))
     for name, found in signatures((FAKE_UPSTREAM / path).read_text()):

@@ -1,4 +1,4 @@
-"""Each speed-up by itself: the same numbers, fewer passes, nothing left behind."""
+"""Each speed-up alone: the same numbers, fewer passes, and no hook left afterwards."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def test_batched_background_gives_upstreams_masks(resident: ActionMeshPipeline) 
     pictures[2] = to_pictures(tiny.clip_of(16).frames)[2]  # one that has its own alpha
     wanted = [remover.process_image(picture) for picture in pictures]
     for batch in (1, 3, 4):
-        told: list[tuple[int, int]] = []
+        reported: list[tuple[int, int]] = []
         made = remove_background(
-            remover, pictures, lambda *step, told=told: told.append(step), batch
+            remover, pictures, lambda *step, reported=reported: reported.append(step), batch
         )
-        assert told[-1] == (16, 16)
+        assert reported[-1] == (16, 16)
         for ours, stock in zip(made, wanted, strict=True):
             assert np.array_equal(np.asarray(ours), np.asarray(stock))
 
 
-def test_one_decoder_pass_serves_the_whole_octree(resident: ActionMeshPipeline) -> None:
+def test_the_octree_needs_one_decoder_pass(resident: ActionMeshPipeline) -> None:
     import torch
 
     # on a CPU float16 would round where a GPU does not
@@ -88,7 +88,7 @@ def test_one_decoder_pass_serves_the_whole_octree(resident: ActionMeshPipeline) 
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_a_zero_context_costs_no_cross_attention(resident: ActionMeshPipeline, split: bool) -> None:
+def test_a_zero_context_skips_cross_attention(resident: ActionMeshPipeline, split: bool) -> None:
     import torch
 
     denoiser = pipe_of(resident).temporal_3D_denoiser

@@ -1,4 +1,4 @@
-"""{Video + 3D} -> 4D: the user's mesh comes out moved, with its own vertices, UVs and texture."""
+"""{Video + 3D} -> 4D: the user's mesh is animated and keeps its vertices, UVs and texture."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_vertices_uv_and_texture_are_the_uploads(
     assert (made.vertices[1:] != made.vertices[0]).any()
     assert np.abs(made.vertices - [515, 15, 22]).max() <= 15.001
     assert len(report.anchors) == 1
-    assert [stage for stage, step, steps in report.told if step == steps].index("shape") > 0
+    assert [stage for stage, step, steps in report.steps if step == steps].index("shape") > 0
 
 
-def test_the_seed_decides_and_an_ordinary_job_after_it_is_unchanged(
+def test_the_seed_is_used_and_later_jobs_are_unchanged(
     resident: ActionMeshPipeline, upload: Path
 ) -> None:
     clip = tiny.clip_of(16)

@@ -1,4 +1,4 @@
-"""The laws of sampling, over clips of any length and rate."""
+"""Properties of sampling, for clips of any length and rate."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_constant_rate_clip_is_taken_in_one_integer_stride(
 
 
 @given(COUNTS, RATES, LIMITS, st.one_of(st.none(), st.floats(1, 60)))
-def test_frames_ascend_lie_in_the_clip_and_play_at_a_rate_one_can_watch(
+def test_frames_ascend_within_the_clip_at_a_watchable_rate(
     count: int, rate: float, max_frames: int, fps: float | None
 ) -> None:
     try:
@@ -92,7 +92,7 @@ def test_a_variable_rate_clip_gives_distinct_frames_in_order(
     st.lists(st.floats(0.001, 0.5), min_size=40, max_size=400),
     st.one_of(st.none(), st.floats(1, 60)),
 )
-def test_frames_behind_the_horizon_change_nothing(gaps: list[float], fps: float | None) -> None:
+def test_frames_after_those_needed_change_nothing(gaps: list[float], fps: float | None) -> None:
     times = [0.0, *accumulate(gaps)]
     seen = frames_needed(times, fps)
     try:
@@ -118,7 +118,7 @@ def test_frames_behind_the_horizon_change_nothing(gaps: list[float], fps: float 
         (40, 5, 30, 5),  # slower than 8 from the start: as it is
     ],
 )
-def test_clips_as_cameras_make_them(count: int, rate: float, used_to: int, fps: float) -> None:
+def test_typical_camera_clips(count: int, rate: float, used_to: int, fps: float) -> None:
     found = choose_frames(constant(count, rate), count)
     assert found.used[-1] == used_to
     assert found.fps == pytest.approx(fps, abs=0.01)
@@ -137,13 +137,13 @@ def test_fps_takes_the_frames_nearest_to_each_step() -> None:
     assert found.used[:7] == (0, 2, 5, 7, 10, 12, 15) and found.fps == 10
 
 
-def test_an_fps_above_the_clips_own_takes_every_frame_and_says_so() -> None:
+def test_an_fps_above_the_clips_own_takes_every_frame_with_a_warning() -> None:
     found = choose_frames(constant(40, 24), 40, fps=60)
     assert found.used == tuple(range(31)) and found.fps == 24
     assert "fps_lowered" in codes(found)
 
 
-def test_an_fps_that_leaves_too_few_frames_is_refused_with_one_that_does_not() -> None:
+def test_an_fps_that_leaves_too_few_frames_is_refused_with_a_working_one() -> None:
     with pytest.raises(VideoTooShort) as caught:
         choose_frames(constant(48, 24), 48, fps=4)
     assert caught.value.facts == {"frames": 8, "min_frames": 16}
@@ -157,12 +157,12 @@ def test_15_frames_are_too_few_and_the_error_counts_them() -> None:
 
 
 @pytest.mark.parametrize("rate", [1 / 3600, 0.4, 200, 1000])
-def test_rates_that_nobody_could_watch_play_at_12(rate: float) -> None:
+def test_unwatchable_rates_play_at_12(rate: float) -> None:
     found = choose_frames(constant(20, rate), 20)
     assert found.fps == 12 and "playback_rate" in codes(found)
 
 
-def test_frames_without_times_play_at_12_or_as_asked() -> None:
+def test_frames_without_times_play_at_12_or_at_fps() -> None:
     assert choose_frames(None, 31).fps == 12
     assert choose_frames(None, 31, fps=24).fps == 24
     assert choose_frames(None, 100).used == tuple(range(0, 91, 3))

@@ -588,6 +588,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
     "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
+    "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "told when the job has ended", "retry": False},

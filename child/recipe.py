@@ -11,6 +11,7 @@ write the files while this one makes the next job's meshes.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from typing import Any
 
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send, spans_of
-from errors import DiskFull, GpuError, ServiceError, is_disk_full
+from errors import DiskFull, GpuError, ModeUnavailable, ServiceError, is_disk_full
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
@@ -115,12 +116,22 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
     except ValueError:
         o = task.options
         mesh = task.folder / "mesh.glb" if o.mesh else None
-        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh)
+        more = {} if o.faces is None else _faces(pipeline, o.faces)
+        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
         _remember(made, reporter)
         log.info("the meshes of an earlier attempt are used")
     return meshes
+
+
+def _faces(pipeline: Pipeline, faces: int) -> dict[str, int]:
+    if "faces" not in inspect.signature(pipeline.animate).parameters:
+        raise ModeUnavailable(
+            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
+            hint="Leave `faces` out.",
+        )
+    return {"faces": faces}
 
 
 class ReadAhead:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # Python 3.8 cannot write these down at run time
     Tell = Callable[[State], None]
 T = TypeVar("T")
 
+__version__ = "1.0.0"
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = ("finished", "error", "cancelled")
 BUSY = (429, 502, 503, 504)
@@ -588,6 +589,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
     "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
+    "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "told when the job has ended", "retry": False},

@@ -1,8 +1,7 @@
 """Measures the page in a real Chromium: `python -m benchmarks.page`.
 
-How much the first load transfers and how soon the page can be used, and how often the viewer draws
-31 timesteps of 40,000 faces while they play. Without a GPU the browser draws on the CPU, with one
-core for all of it: a floor, and by far the larger part of what is measured.
+Bytes and time of the first load, and the viewer's frame rate with 31 timesteps of 40,000 faces.
+Without a GPU the browser draws on one CPU core, which dominates the frame rate: a lower bound.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def _rate(tab: Tab) -> float:
-    """Drawings while the mesh plays, by the page's own count and clock."""
+    """Frames per second while the mesh plays, from the page's own counter and clock."""
     look = "() => [actionmesh.scene.drawn, performance.now()]"
     drawn, began = tab.evaluate(look)
     tab.page.wait_for_timeout(PLAYED_MS)

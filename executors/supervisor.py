@@ -113,7 +113,7 @@ class ChildSupervisor:
             self.start().send({"do": do, "task": task.to_dict()})
         except ProcessLost as lost:
             self._end_task()
-            return Lost(str(lost) if self.child is None else f"{lost}; {self.terminate()}")
+            return Lost(self._reason(lost))
         return None
 
     def cancel(self) -> None:
@@ -129,10 +129,12 @@ class ChildSupervisor:
     def poll(self) -> list[Event | Computed]:
         """What the child has said about its task; anything but a Progress ends the task."""
         child = self.child
-        if child is None:
+        if child is None and self.task is None:
             return []
         events: list[Event | Computed] = []
         try:
+            if child is None:
+                raise ProcessLost("the child is gone")
             for message in child.messages():
                 event = self._handle_event(message)
                 events += [] if event is None else [event]
@@ -141,7 +143,7 @@ class ChildSupervisor:
             timed_out = self._check_time(child)
             return [*events, timed_out] if timed_out else events
         except ProcessLost as lost:
-            reason = f"{lost}; {self.terminate()}"
+            reason = self._reason(lost)
         if self.task is not None:
             events.append(Stopped() if self._cancelled else Lost(reason))
             self._end_task()
@@ -211,6 +213,10 @@ class ChildSupervisor:
         if limit_s and child.is_ready and idle_s > limit_s:
             log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
             self.terminate()
+
+    def _reason(self, lost: ProcessLost) -> str:
+        ended = self.terminate()
+        return f"{lost}; {ended}" if ended else str(lost)
 
     def _end_task(self) -> None:
         self.task, self._idle_since = None, time.monotonic()

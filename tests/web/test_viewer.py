@@ -10,7 +10,7 @@ from tests.servers import ProcessServer
 from tests.web.browser import Tab
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 # frame of the mesh (from its morph weights) and of the video, at the same animation frame
 BOTH_FRAMES = """() => new Promise((resolve) => requestAnimationFrame(() => {

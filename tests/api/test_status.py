@@ -11,6 +11,7 @@ import pytest
 from api.page import kept_files
 from api.schemas import Info, Ready
 from errors import ERRORS_BY_CODE
+from job.task import Event, Task
 from presets import MODES
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
@@ -29,8 +30,8 @@ def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
 class Stumbles(FinishesAtOnce):
     """Raises where nothing catches, so that the worker's thread ends."""
 
-    def wait(self, timeout_s: float) -> None:
-        """At the first quiet moment."""
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        """While nothing runs."""
         raise RuntimeError("a bug in an executor")
 
 

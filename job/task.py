@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import ServiceError
+from job.options import JobOptions
 
 if TYPE_CHECKING:
-    from presets import Mode
     from video.ffmpeg import Container
 
 
@@ -23,22 +23,15 @@ class Task:
     """One attempt at one job, as an executor and the child get it.
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
-    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With `mesh`, the
-    client's own mesh lies at `folder/mesh.glb`.
+    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With
+    `options.mesh`, the client's own mesh lies at `folder/mesh.glb`.
     """
 
     job_id: str
     attempt: int
     folder: Path
     container: Container
-    mode: Mode
-    seed: int
-    start: float = 0.0
-    fps: float | None = None
-    max_frames: int = 31
-    blender_export: bool = False
-    formats: tuple[str, ...] = ()
-    mesh: bool = False
+    options: JobOptions
 
     @property
     def workspace(self) -> Path:
@@ -52,13 +45,14 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "folder": str(self.folder), "formats": list(self.formats)}
+        options = self.options.model_dump(mode="json")
+        return {**vars(self), "folder": str(self.folder), "options": options}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Task:
         """The inverse of `to_dict`."""
-        known = dict(record)
-        return cls(**{**known, "folder": Path(known["folder"]), "formats": tuple(known["formats"])})
+        options = JobOptions.model_validate(record["options"])
+        return cls(**{**record, "folder": Path(record["folder"]), "options": options})
 
 
 @dataclass(frozen=True)

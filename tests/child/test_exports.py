@@ -1,17 +1,14 @@
-"""The extras of a job: made where they can be, a warning where they cannot, never a failed job.
+"""Optional files of a job: a failure is a warning, never a failed job.
 
-Real meshes, the real child; Blender is played by executables that end as Blender may end.
+Real meshes, the real child; small executables behave as Blender may.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -25,9 +22,10 @@ from child.recipe import Recipe
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Progress, Result, Stopped, Task
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
 
@@ -48,12 +46,12 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16)
+    return Task(folder.name, 1, folder, "zip", OPTIONS)
 
 
 @pytest.fixture
 def hanging_blender(tmp_path: Path) -> Path:
-    """Knows its version, says who it is, and never ends."""
+    """Prints Blender's version and never ends."""
     path = tmp_path / "hanging"
     path.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && echo Blender 4.2.0 && exit 0\n'
@@ -83,7 +81,7 @@ def _facts(result: Result) -> tuple[Result, set[str], set[str]]:
 
 
 def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
-    result, names, warnings = run(replace(task, formats=("npz",)))
+    result, names, warnings = run(with_options(task, formats=("npz",)))
     assert names >= PROMISED | {"animated_mesh.npz"} and not warnings
     with np.load(task.workspace / "animated_mesh.npz") as arrays:
         assert arrays["vertices"].shape == (16, result.mesh["vertices"], 3)
@@ -91,14 +89,14 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
-def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz", "npz")))
+def test_usdz_is_made_with_usd_core(task: Task) -> None:
+    _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
     assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
-def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz",)))
+def test_usdz_without_usd_core_is_a_warning(task: Task) -> None:
+    _, names, warnings = run(with_options(task, formats=("usdz",)))
     assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
 
@@ -111,17 +109,15 @@ def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
         ("/bin/false", "blender_failed"),
     ],
 )
-def test_blender_costs_its_own_files_only(task: Task, blender: str, code: str) -> None:
-    result, names, warnings = run(replace(task, blender_export=True), blender)
+def test_a_blender_failure_affects_only_its_own_files(task: Task, blender: str, code: str) -> None:
+    result, names, warnings = run(with_options(task, blender_export=True), blender)
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
     (warning,) = result.warnings
     assert "/" not in warning["message"]
 
 
-def test_a_cancel_during_blender_is_answered_and_ends_it(
-    task: Task, hanging_blender: Path, tmp_path: Path
-) -> None:
+def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_path: Path) -> None:
     executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
     asked_at: list[float] = []
@@ -133,7 +129,7 @@ def test_a_cancel_during_blender_is_answered_and_ends_it(
             executor.cancel(task.job_id)
 
     try:
-        outcome = run_to_end(executor, replace(task, blender_export=True), note)
+        outcome = run_to_end(executor, with_options(task, blender_export=True), note)
         assert isinstance(outcome, Stopped)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
@@ -151,7 +147,7 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_path: Path) -> None:
+def test_without_an_encoder_the_meshes_are_still_written(task: Task, tmp_path: Path) -> None:
     ffmpeg = tmp_path / "ffmpeg"
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
@@ -164,7 +160,7 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
     assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
 
-def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
+def test_the_cpu_draws_the_preview_if_the_gpu_fails(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -182,7 +178,7 @@ def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
 
 
 @pytest.mark.parametrize("gpu", [None, Gpu("small", 12.0, 0.5), Gpu("a large one", 80.0, 60.0)])
-def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
+def test_the_cpu_draws_the_preview_without_a_working_pytorch3d(
     gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "pytorch3d"
@@ -214,12 +210,8 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
             assert sent.json()["code"] == "mode_unavailable"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_real_blender_adds_its_files(task: Task) -> None:
-    blender = os.environ.get("BLENDER_PATH") or shutil.which("blender")
-    if not blender:
-        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
-    _, names, warnings = run(replace(task, blender_export=True), blender)
+def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

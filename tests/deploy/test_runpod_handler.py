@@ -26,7 +26,6 @@ from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("runpod") is None or importlib.util.find_spec("boto3") is None,
         reason="runpod or boto3 is not installed (requirements-deploy.txt)",

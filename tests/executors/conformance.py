@@ -7,7 +7,6 @@ any other.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -115,28 +114,26 @@ class ExecutorConformance:
 
     def test_a_call_wakes_the_one_that_polls(self) -> None:
         with closing(self.executor(options("Bends"))) as executor:
-            began = time.monotonic()
             executor.wake()
-            executor.poll(30.0)
-            threading.Timer(0.2, executor.wake).start()
-            while time.monotonic() - began < 0.2:  # a child that begins may say something, too
-                executor.poll(30.0)
-            assert time.monotonic() - began < 5.0
+            executor.poll(600.0)  # longer than a test may take
+            called = threading.Event()
+
+            def call() -> None:
+                called.set()
+                executor.wake()
+
+            threading.Timer(0.2, call).start()
+            while not called.is_set():  # a child that begins may say something, too
+                executor.poll(600.0)
 
     def test_what_a_pipeline_prints_is_no_protocol(self, task: Task) -> None:
         outcome, _ = self.run(options("Prints"), task)
         assert isinstance(outcome, Result) and outcome.mesh["timesteps"] == 16
 
     def test_a_cancel_is_answered_at_the_next_step(self, task: Task) -> None:
-        asked: list[float] = []
-
-        def cancel(executor: Executor) -> None:
-            asked.append(time.monotonic())
-            executor.cancel(task.job_id)
-
-        outcome, _ = self.run(options("SleepsLong"), task, cancel)
+        patient = options("SleepsLong", cancel_grace_s=600.0)  # longer than a test may take
+        outcome, _ = self.run(patient, task, lambda executor: executor.cancel(task.job_id))
         assert isinstance(outcome, Stopped)
-        assert time.monotonic() - asked[0] < 5.0
 
     def test_a_cancel_without_an_answer_kills(self, task: Task) -> None:
         quick = options("Hangs", cancel_grace_s=1.0)

@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import pytest
 
 from job.task import Task
+from tests.job_factory import OPTIONS
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +29,4 @@ def task(tmp_path: Path, clip_16: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(clip_16.read_bytes())
-    return Task(folder.name, 1, folder, "mov", "default", 44, max_frames=16)
+    return Task(folder.name, 1, folder, "mov", OPTIONS)

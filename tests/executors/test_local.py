@@ -20,8 +20,6 @@ from job.task import ChildConfig, Failed, Lost, Progress, Result, Stopped, Task
 from tests.executors.conformance import ExecutorConformance, options
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 @contextmanager
 def local(pipeline: str, job_timeout_s: float = 60.0) -> Iterator[LocalExecutor]:

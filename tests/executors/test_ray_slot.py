@@ -9,9 +9,10 @@ from pathlib import Path
 from executors.ray_actor import ActorStatus
 from executors.ray_slot import ActorSlot
 from job.task import Progress, Task
+from tests.job_factory import OPTIONS
 
 IDLE = ActorStatus(pid=1, is_ready=True)
-TASK = Task("job", 1, Path("job"), "mov", "default", 44)
+TASK = Task("job", 1, Path("job"), "mov", OPTIONS)
 BUSY = replace(IDLE, key=("job", 1))
 
 

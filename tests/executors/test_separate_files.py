@@ -25,11 +25,10 @@ from tests.api.bodies import ended, frames_zip, send, submit
 from tests.executors.blocking_blender import BlockingBlender
 from tests.executors.conformance import assert_whole
 from tests.executors.test_local import load
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.slow
 
 
 def separate(
@@ -44,7 +43,7 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16, blender_export=True)
+    return with_options(Task(folder.name, 1, folder, "zip", OPTIONS), blender_export=True)
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def blocking_blender(tmp_path: Path) -> BlockingBlender:
 
 
 def test_a_job_of_two_children_is_as_whole_as_one_of_one_child(task: Task) -> None:
-    task, seen = replace(task, blender_export=False), list[Progress]()
+    task, seen = with_options(task, blender_export=False), list[Progress]()
     with closing(separate("Bends")) as executor:
         outcome = run_to_end(executor, task, seen.append)
     assert_whole(outcome, seen, task)

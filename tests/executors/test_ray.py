@@ -164,7 +164,7 @@ def test_four_actors_do_four_jobs_at_once(
 ) -> None:
     store = JobStore(tmp_path / "jobs")
     store.open()
-    worker = Worker(store, started(cluster, options("SleepsLong"), workers=4))
+    worker = Worker(store, RayExecutor(cluster.address, options("SleepsLong"), 4))
     worker.start()
     ids = [accept(store, clip_16.read_bytes()).job_id for _ in range(4)]
     for job_id in ids:

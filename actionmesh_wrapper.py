@@ -1,8 +1,8 @@
-"""The ActionMesh pipeline: weights -> load once -> animate() for every job.
+"""The ActionMesh pipeline: load the weights once, then animate() for every job.
 
-Implements pipeline.Pipeline with facebookresearch/actionmesh (pinned, in actionmesh_repo/). What is
-known about its insides lies in upstream/; here is the story, and what becomes of failures. The
-child imports this file; torch is imported by `load`, never at import time.
+Implements pipeline.Pipeline with facebookresearch/actionmesh (pinned, in actionmesh_repo/). All
+code that depends on its internals is in upstream/; this file has the order of steps and the error
+handling. The child imports it; torch is imported by `load`, never at import time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, ActionMeshPreset, Mode
 from settings import Settings
 from upstream.anchor import anchor_from_picture
 from upstream.checkout import open_checkout
-from upstream.driver import Request, Shape, animate, to_shape
+from upstream.driver import AnimationRequest, MeshArrays, animate, to_arrays
 from upstream.engine import Engine, build, free_memory, read_models
-from upstream.failures import is_cuda_failure, is_out_of_memory
-from upstream.from_mesh import GivenMesh, give
-from upstream.glb import read_glb
+from upstream.glb_reader import read_glb
+from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.speedups import Speedups, compile_blocks
+from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
 
@@ -38,10 +38,10 @@ CHECKOUT = Path(__file__).parent / "actionmesh_repo"
 
 
 class ActionMeshPipeline:
-    """One resident ActionMesh for all modes.
+    """One loaded ActionMesh for all modes.
 
-    `device` is spelled with its number, as torch gives it to the models. `octree_depth` is
-    TripoSG's: a surface out of a grid of about 2 ** depth.
+    `device` includes its number, as in torch. `octree_depth` is TripoSG's: the surface comes from a
+    grid of about 2 ** depth.
     """
 
     name: Literal["actionmesh"] = "actionmesh"
@@ -71,7 +71,7 @@ class ActionMeshPipeline:
         self._engine: Engine | None = None
 
     def load(self, reporter: Reporter) -> None:
-        """Open the checkout, have the weights, bring the models to the GPU.
+        """Check the checkout, download the weights if needed, move the models to the GPU.
 
         Reports stage `downloading` in bytes, then `loading` by model. Raises WeightsUnavailable,
         GpuOutOfMemory, GpuError.
@@ -107,18 +107,18 @@ class ActionMeshPipeline:
     ) -> MeshSequence:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
-        With `mesh`, a .glb, that mesh is moved: its vertices, texture and units come out again. Out
-        of memory, it tries once more in low RAM and says so. Raises NoSubjectFound, VideoTooShort,
-        InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this process must end)
-        and Cancelled.
+        With `mesh`, a .glb, that mesh is animated: its vertices, texture and units are kept. Out of
+        memory, it tries once more in low-RAM mode, with a warning. Raises NoSubjectFound,
+        VideoTooShort, InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this
+        process must end) and Cancelled.
         """
         _check_length(len(clip))
         if self._engine is None:
             self.load(reporter)
-        given = None if mesh is None else _read(mesh, reporter)
+        user_mesh = None if mesh is None else _read(mesh, reporter)
         preset = self._presets[mode]
         preset = replace(preset, face_decimation=faces or preset.face_decimation)
-        meshes = self._attempt(clip, preset, seed, reporter, given)
+        meshes = self._attempt(clip, preset, seed, reporter, user_mesh)
         if meshes is None and not preset.low_ram:
             log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
             reporter.warning(
@@ -126,7 +126,7 @@ class ActionMeshPipeline:
                 f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
                 "mode, with the same steps.",
             )
-            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter, given)
+            meshes = self._attempt(clip, replace(preset, low_ram=True), seed, reporter, user_mesh)
         if meshes is None:
             raise GpuOutOfMemory("The GPU's memory does not suffice, not even in low-RAM mode")
         return meshes
@@ -137,39 +137,39 @@ class ActionMeshPipeline:
         preset: ActionMeshPreset,
         seed: int,
         reporter: Reporter,
-        given: GivenMesh | None,
+        user_mesh: UserMesh | None,
     ) -> MeshSequence | None:
-        """One run with input of its own; None if memory ran out, by then given back."""
+        """One run; None if the GPU ran out of memory, which is free again then."""
         assert self._engine is not None
-        make_anchor = anchor_from_picture if given is None else given.make_anchor
-        request = Request(clip.frames, preset, seed, self._use, make_anchor)
+        make_anchor = anchor_from_picture if user_mesh is None else user_mesh.make_anchor
+        request = AnimationRequest(clip.frames, preset, seed, self._use, make_anchor)
 
-        def sequence(shape: Shape) -> MeshSequence:
-            if given is not None:
-                return given.sequence(shape.vertices, clip.fps)
+        def sequence(shape: MeshArrays) -> MeshSequence:
+            if user_mesh is not None:
+                return user_mesh.sequence(shape.vertices, clip.fps)
             return MeshSequence(shape.vertices, shape.faces, clip.fps)
 
-        def show(shape: Shape) -> None:
+        def show(shape: MeshArrays) -> None:
             reporter.anchor(sequence(shape))
 
         failure: BaseException | None = None
         try:
-            shape = to_shape(animate(self._engine, request, reporter.progress, show))
+            shape = to_arrays(animate(self._engine, request, reporter.progress, show))
         except RuntimeError as exc:
-            failure = _named(exc)
+            failure = _to_our_error(exc)
         if failure is None:
             return sequence(shape)
-        # outside `except`: there the traceback's frames would keep every tensor alive
+        # outside `except`: inside it the traceback's frames keep every tensor alive
         free_memory()
         if isinstance(failure, GpuOutOfMemory):
             return None
         raise failure
 
 
-def _named(exc: RuntimeError) -> Exception:
-    """The house's name for what torch raised; the exception itself where it is none of the GPU's.
+def _to_our_error(exc: RuntimeError) -> Exception:
+    """Map torch's errors to ours; an error that is not the GPU's is returned unchanged.
 
-    Without a cause: it would carry the tensors of the failed attempt along.
+    Without a cause: it would keep the tensors of the failed attempt alive.
     """
     if is_out_of_memory(exc):
         log.warning("out of GPU memory: %s", exc)
@@ -181,19 +181,19 @@ def _named(exc: RuntimeError) -> Exception:
 
 
 def _place(engine: Engine) -> None:
-    """All weights to the GPU if it holds them, so that the first job need not wait for them."""
+    """Move all weights to the GPU if they fit, so that the first job does not wait for them."""
     failure: BaseException | None = None
     try:
-        engine.place(hosted=not _holds_all_weights(engine.device))
+        engine.place(hosted=not _fits_all_weights(engine.device))
     except RuntimeError as exc:
-        failure = _named(exc)
+        failure = _to_our_error(exc)
     if isinstance(failure, GpuOutOfMemory):
         engine.place(hosted=True)
     elif failure is not None:
         raise failure
 
 
-def _holds_all_weights(device: str) -> bool:
+def _fits_all_weights(device: str) -> bool:
     import torch
 
     if not device.startswith("cuda"):
@@ -202,14 +202,14 @@ def _holds_all_weights(device: str) -> bool:
     return bool(memory_gb >= ACTIONMESH["fast"].min_vram_gb * 0.95)
 
 
-def _read(mesh: Path, reporter: Reporter) -> GivenMesh:
+def _read(mesh: Path, reporter: Reporter) -> UserMesh:
     upload = read_glb(mesh)
     if upload.lost_textures:
         reporter.warning(
             "texture_dropped",
             "Your mesh has more than one texture, or parts without one: it is moved without them.",
         )
-    return give(upload)
+    return normalize_upload(upload)
 
 
 def _check_length(frames: int) -> None:

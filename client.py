@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # Python 3.8 cannot write these down at run time
     Tell = Callable[[State], None]
 T = TypeVar("T")
 
+__version__ = "1.0.0"
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = ("finished", "error", "cancelled")
 BUSY = (429, 502, 503, 504)

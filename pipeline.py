@@ -1,7 +1,7 @@
-"""What a pipeline is, and which one runs on this machine. child/pipelines.py builds it.
+"""The Pipeline and Reporter protocols, and the choice of the pipeline for this machine.
 
-The API process uses this to say which pipeline runs and why. Neither the choice nor the import
-touches numpy or torch: the GPU is asked through NVML.
+child/pipelines.py builds the pipeline; the API process shows which one runs and why. Neither the
+choice nor the import loads numpy or torch: the GPU is found through NVML.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _GPU_PACKAGES = ("torch", "diffusers", "transformers", "hydra", "trimesh")
 
 
 class Reporter(Protocol):
-    """What a pipeline tells while it works. Every call raises Cancelled in a cancelled job."""
+    """What a pipeline reports to while it works. May raise Cancelled if the job is cancelled."""
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
 
     def warning(self, code: str, message: str) -> None:
-        """Something that a finished job should still tell its owner."""
+        """A warning that the finished job shows to its owner."""
 
     def anchor(self, mesh: MeshSequence) -> None:
-        """The shape before it moves: one timestep, shown while the job goes on."""
+        """The first mesh: one timestep, shown while the job goes on."""
 
 
 class Pipeline(Protocol):
-    """Frames in, animated mesh out. Built once per child, asked many times."""
+    """Makes an animated mesh from frames. Built once per child process, used for many jobs."""
 
     @property
     def name(self) -> str:
-        """As it stands in /info and in every job."""
+        """As shown in /info and in every job."""
 
     @property
     def shares(self) -> Mapping[str, float]:
-        """How much of `animate`'s time each of its stages takes, about; sums to 1."""
+        """Approximate share of `animate`'s time for each of its stages; the sum is 1."""
 
     def load(self, reporter: Reporter) -> None:
-        """Make ready what every job needs. Raises WeightsUnavailable, GpuError."""
+        """Load what every job needs. Raises WeightsUnavailable, GpuError."""
 
     def animate(
         self,
@@ -57,19 +57,22 @@ class Pipeline(Protocol):
         mesh: Path | None = None,
         faces: int | None = None,
     ) -> MeshSequence:
-        """`mesh` is a .glb to be moved as the subject moves; it stands as in the first frame.
+        """`mesh` is a .glb to be animated like the subject; its pose is that of the first frame.
+
+        `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
+        the client asked for it: a pipeline without this parameter serves all other jobs.
 
         `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
         the client asked for it: a pipeline without this parameter serves all other jobs.
 
         Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled; InvalidParameter for a mesh that
-        cannot be read, ModeUnavailable where the pipeline takes none.
+        cannot be read, ModeUnavailable if the pipeline accepts none.
         """
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA GPU, as NVML tells it. Memory in GB of 1e9 bytes; free is what was then."""
+    """The first CUDA GPU, from NVML. Memory in GB of 1e9 bytes, free at the time of the call."""
 
     name: str
     memory_gb: float
@@ -78,9 +81,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class PipelineChoice:
-    """Which pipeline runs, why, and on what.
+    """Which pipeline runs, why, and on which GPU.
 
-    `elsewhere`: on other machines, whose GPUs this one does not know.
+    `elsewhere`: jobs run on other machines, whose GPUs are not known here.
     """
 
     name: str
@@ -90,7 +93,7 @@ class PipelineChoice:
 
 
 def find_gpu() -> Gpu | None:
-    """Ask NVML for the first GPU; None where there is none, or no driver."""
+    """The first GPU from NVML; None without a GPU or a driver."""
     try:
         import pynvml
     except ImportError:
@@ -110,10 +113,10 @@ def find_gpu() -> Gpu | None:
 
 
 def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineChoice:
-    """`wanted` is auto, actionmesh, silhouette, or `module:Class` for a pipeline of your own.
+    """`wanted` is auto, actionmesh, silhouette, or `module:Class` for your own pipeline.
 
-    With a GPU, missing weights are a download or an error, never a silent silhouette: the choice
-    looks at hardware and packages only.
+    The choice depends on hardware and packages only: with a GPU, missing weights are downloaded or
+    are an error; the silhouette pipeline is never used silently instead.
     """
     if wanted != "auto":
         return PipelineChoice(wanted, f"PIPELINE={wanted}", gpu)

@@ -22,7 +22,7 @@ MAX_FRAMES = 31
 class SilhouettePreset:
     """The CPU pipeline's numbers.
 
-    `canvas_px` is the side of the square that frames are cropped to; `vertices` the target size of
+    `crop_px` is the side of the square that frames are cropped to; `vertices` the target size of
     the mesh; `control_nodes` that of the 2-D mesh which is tracked; `reference_candidates` how many
     frames are tried as the mesh's reference; `reanchor` compares every frame with the reference
     picture once more.
@@ -40,7 +40,7 @@ class SilhouettePreset:
     A plain background adds 1.3 s, a busy one 3.5 s.
     """
 
-    canvas_px: int
+    crop_px: int
     vertices: int
     control_nodes: int
     reference_candidates: int

@@ -24,9 +24,9 @@ from errors import (
     is_disk_full,
 )
 from intake.inspect import ClipFacts
+from job.folder import Staging
 from job.options import JobOptions
 from job.state import Job, JobStatus
-from job_store import Staging
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ async def admission(
             _reserve(state)
         admitted = Admission(state, holds_place=new)
         try:
-            free = await asyncio.to_thread(state.store.folder.free_bytes)
+            free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:

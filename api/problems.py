@@ -1,4 +1,4 @@
-"""Every error as one RFC 9457 problem document: the last word on what a stranger may read.
+"""Every error as one RFC 9457 problem document.
 
 `install` registers the handlers; security.py uses `problem` for what fails outside the routes. Only
 messages of our own error tree reach a client; anything else is `internal_error` and a line in the

@@ -43,9 +43,9 @@ from intake.glb import MAX_MESH_BYTES, check_glb
 from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
+from job.folder import Staging
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
-from job_store import Staging
 
 router = APIRouter(tags=["jobs"])
 
@@ -117,7 +117,7 @@ async def retry_job(job_id: str, request: Request) -> Response:
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return accepted(state, claim.job, replayed=True)
-        folder = state.store.folder.job_dir(job_id)
+        folder = state.folder.job_dir(job_id)
         facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
         job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
     return accepted(state, job)

@@ -1,8 +1,8 @@
-"""Stock ActionMesh against ours on this GPU: `python -m benchmarks.actionmesh_gpu`.
+"""Compares upstream's ActionMesh with ours on this GPU: `python -m benchmarks.actionmesh_gpu`.
 
 Full-size models with random weights, so nothing is downloaded: times and memory are real, meshes
-are not (the decoder's field is replaced by a torus, or it would be noise). Prints a Markdown table
-that calls itself synthetic. `--small` runs tiny models on the CPU, to try the program itself.
+are not (the decoder's field is replaced by a torus, since it would be noise). Prints a Markdown
+table marked as synthetic. `--small` runs tiny models on the CPU, to test this program.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from actionmesh_wrapper import CHECKOUT
 from presets import ACTIONMESH, ActionMeshPreset, Mode
 from upstream.checkout import open_checkout
-from upstream.driver import Request, animate, to_shape
-from upstream.engine import Engine, build, silence
+from upstream.driver import AnimationRequest, animate, to_arrays
+from upstream.engine import Engine, build, disable_output
 from upstream.speedups import Speedups, compile_blocks
 from upstream.weights import Folders
 
@@ -85,7 +85,7 @@ SMALL = Size(
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """Seconds per stage of one run, its peak of GPU memory, and its vertices."""
 
     seconds: dict[str, float]
@@ -99,7 +99,7 @@ class Figures:
 
 
 def random_engine(size: Size, device: str) -> Engine:
-    """ActionMesh as the wrapper would have loaded it, with random weights."""
+    """ActionMesh as the wrapper loads it, with random weights."""
     import torch
     from actionmesh.external.triposg import TripoSGPipelinePlus
     from actionmesh.model.temporal_autoencoder import ActionMeshAutoencoder
@@ -124,7 +124,7 @@ def random_engine(size: Size, device: str) -> Engine:
         pipe.image_encoder = _image_encoder(size)
     pipe.image_to_3d_pipe.to(device, torch.float16)
     pipe.image_to_3d_pipe.vae.decoder.register_forward_hook(_torus)
-    silence(pipe)
+    disable_output(pipe)
     pipe.background_removal = _unused_remover()
     tokens = pipe.temporal_3D_denoiser.num_tokens_nominal
     pipe._denoiser_latent_shape = (tokens, pipe.temporal_3D_denoiser.in_channels)
@@ -133,8 +133,8 @@ def random_engine(size: Size, device: str) -> Engine:
 
 def run(
     engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
-) -> Figures:
-    """One job, timed at the borders of its stages, where the device is waited for."""
+) -> Measurements:
+    """One job, timed between its stages, with the device synchronised."""
     import torch
 
     on_gpu = engine.device.startswith("cuda")
@@ -155,18 +155,18 @@ def run(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    request = Request(moving_disc(frames, size.frame), preset, 44, use)
+    request = AnimationRequest(moving_disc(frames, size.frame), preset, 44, use)
     with contextlib.redirect_stdout(sys.stderr):  # TripoSG prints
         meshes = animate(engine, request, progress, lambda _shape: None)
     if on_gpu:
         torch.cuda.synchronize()
     seconds[stage] += time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else 0.0
-    return Figures(seconds, peak, to_shape(meshes).vertices)
+    return Measurements(seconds, peak, to_arrays(meshes).vertices)
 
 
 def variants() -> Iterator[tuple[str, Speedups]]:
-    """Stock, each speed-up alone, all together."""
+    """Without speed-ups, with each speed-up alone, with all."""
     yield "stock", Speedups.none()
     for option in fields(Speedups):
         yield option.name, replace(Speedups.none(), **{option.name: True})
@@ -174,7 +174,7 @@ def variants() -> Iterator[tuple[str, Speedups]]:
 
 
 def moving_disc(count: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGBA frames with an alpha of their own: RMBG's weights are not at hand."""
+    """RGBA frames: RMBG's weights are not available."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
     frames = np.full((count, height, width, 4), 255, np.uint8)
@@ -217,7 +217,7 @@ def main() -> None:
 
 def measure(engine: Engine, size: Size, frames: int, runs: int) -> None:
     """Fast: every variant. Default: stock and all. Low RAM: all."""
-    stock: Figures | None = None
+    stock: Measurements | None = None
     for mode in _MODES:
         stock = None
         for variant, use in variants():
@@ -232,14 +232,14 @@ def measure(engine: Engine, size: Size, frames: int, runs: int) -> None:
 
 def best_of(
     runs: int, engine: Engine, preset: ActionMeshPreset, use: Speedups, size: Size, frames: int
-) -> Figures:
-    """The fastest of `runs`, after one that warms up."""
+) -> Measurements:
+    """The fastest of `runs`, after a warm-up run."""
     run(engine, replace(preset, stage_0_steps=2, stage_1_steps=1), use, size, frames)
     found = [run(engine, preset, use, size, frames) for _ in range(runs)]
-    return min(found, key=lambda figures: figures.total_s)
+    return min(found, key=lambda measured: measured.total_s)
 
 
-def row(mode: str, variant: str, found: Figures, stock: Figures | None) -> str:
+def row(mode: str, variant: str, found: Measurements, stock: Measurements | None) -> str:
     """One line of the table; the difference is between vertices, in the cube [-1, 1]."""
     apart = share = ""
     if stock is not None:
@@ -255,7 +255,7 @@ def row(mode: str, variant: str, found: Figures, stock: Figures | None) -> str:
 
 
 def _torus(_module: Any, given: tuple[Any, ...], out: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The decoder's work is done, its answer replaced: inside is positive, in units of 0.01."""
+    """Replace the decoder's output: inside is positive, in units of 0.01."""
     import torch
 
     logits, kept = out
@@ -278,7 +278,7 @@ def _processor(size: Size) -> Any:
 
 
 def _image_encoder(size: Size) -> Any:
-    """Upstream's, without its constructor: that reads weights from disk."""
+    """Upstream's, without its constructor, which reads weights from disk."""
     import torch
     from actionmesh.model.image_encoder import ImageEncoder
 
@@ -290,7 +290,7 @@ def _image_encoder(size: Size) -> Any:
 
 
 def _unused_remover() -> Any:
-    """Frames with alpha ask it only whether their alpha is usable."""
+    """For frames with alpha only the check of their alpha is called."""
     import torch
     from actionmesh.preprocessing.background_removal import BackgroundRemover
 

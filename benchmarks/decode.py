@@ -1,8 +1,7 @@
 """Measures probe and decode: `python -m benchmarks.decode [clip ...]`.
 
-Without arguments it makes clips of its own (noise over a test pattern, about the bit rate of a
-phone) in a temporary folder. Prints a Markdown table: CPU seconds of ours and of ffmpeg together,
-on any number of cores.
+Without arguments it makes clips (noise over a test pattern, about the bit rate of a phone) in a
+temporary folder. Prints a Markdown table: CPU seconds of this process and of ffmpeg together.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MADE = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """CPU seconds, and the frames used."""
 
     probe_s: float
@@ -36,13 +35,13 @@ class Figures:
     frames: int
 
 
-def measure(path: Path) -> Figures:
-    """Ask what the API asks, then do what the job does."""
+def measure(path: Path) -> Measurements:
+    """Probe like the API, then decode like a job."""
     begin = _cpu_s()
     facts = inspect(path)
     probed = _cpu_s()
     clip, _ = read_clip(path, facts.container)
-    return Figures(probed - begin, _cpu_s() - probed, len(clip))
+    return Measurements(probed - begin, _cpu_s() - probed, len(clip))
 
 
 def make(path: Path, size: str, fps: int, seconds: int, bit_rate: str) -> None:

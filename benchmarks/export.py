@@ -1,7 +1,7 @@
-"""What the files of a job cost: `python -m benchmarks.export` prints a Markdown table.
+"""Measures the cost of a job's output files: `python -m benchmarks.export` prints a Markdown table.
 
 CPU seconds of this process and its children (ffmpeg), not wall time: the machine may be shared.
-The mesh is the tests' procedural animal, as heavy as a real one.
+The mesh is the tests' procedural animal, with as many vertices as a real one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from meshes.archive import write_archive
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.preview import write_preview, write_source_video
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 SIZES = ((16, 101), (31, 142))
 """Timesteps, and rings of the sphere: 10k vertices and 20k faces, 20k vertices and 40k faces."""
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _measure(timesteps: int, rings: int, folder: Path) -> None:
-    sequence = creature(timesteps, rings)
+    sequence = walking_animal(timesteps, rings)
     frames = np.random.default_rng(0).integers(0, 255, (timesteps, 45, 80, 3)).astype(np.uint8)
     frames = frames.repeat(16, axis=1).repeat(16, axis=2)
     normals = vertex_normals(sequence)

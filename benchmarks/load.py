@@ -1,6 +1,6 @@
-"""What the API bears, and what that costs: `python -m benchmarks.load [memory polling ...]`.
+"""Measures the API under load: `python -m benchmarks.load [memory polling ...]`.
 
-A real server, real jobs, and the load on the same machine; so ratios within one run count more than
+A real server, real jobs, and the load on the same machine, so ratios within one run mean more than
 times. CPU and memory are those of the server's own process, from /proc. Prints a Markdown table.
 """
 
@@ -37,7 +37,7 @@ from tests.video.clips import numbered
 EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"
 BODY_MB = 100
 BOUNDARY = b"------------------------d74496d66958873e"
-"""As long as curl's: the shorter, the longer a parser looks for it."""
+"""As long as curl's: a shorter one takes a parser longer to find."""
 MB = 1 << 20
 
 
@@ -52,7 +52,7 @@ class Row:
 
 
 def main(parts: list[str]) -> int:
-    """Measure what is named, or everything; 0 if every bar is kept."""
+    """Measure the named parts, or all; 0 if every limit is met."""
     allow_many_connections()
     print("| what | found | bar | kept |\n|---|---|---|---|")
     kept = True
@@ -69,7 +69,7 @@ def main(parts: list[str]) -> int:
 
 
 def memory(folder: Path) -> Iterator[Row]:
-    """The server that knows a thousand finished jobs, each of them asked for once."""
+    """A server with a thousand finished jobs, after one request for each."""
     with Server(folder, "silhouette") as server:
         known = finished_jobs(server.jobs_dir, 1000)
         server.start()
@@ -148,7 +148,7 @@ def _poll(server: Server, job_id: str, pollers: int, every_s: float, seconds: fl
 
 
 def streams(folder: Path) -> Iterator[Row]:
-    """As `polling`, with 64 clients that follow the running job by events; idle is without them."""
+    """Like `polling`, with 64 clients that follow the running job by events, except for idle."""
     with Server(folder, "silhouette") as server:
         server.start()
         job_id = server.submit(EXAMPLE)
@@ -173,7 +173,7 @@ def streams(folder: Path) -> Iterator[Row]:
 
 @contextmanager
 def _job_running(server: Server) -> Iterator[str]:
-    """A job that takes its core for as long as the block lasts; two, lest the first one ends."""
+    """A job that uses a core during the block; two, in case the first one ends."""
     jobs = [server.submit(EXAMPLE), server.submit(EXAMPLE)]
     server.wait_for(jobs[0], "running")
     yield jobs[0]
@@ -185,7 +185,7 @@ def _job_running(server: Server) -> Iterator[str]:
 
 
 def uploads(folder: Path) -> Iterator[Row]:
-    """Large uploads at once, against a server that throws the same bodies away."""
+    """Large uploads at once, compared with a server that discards the same bodies."""
     body = _body(numbered(folder / "clip.mp4", 16))
     pipeline = "tests.pipelines:SleepsLong"  # the jobs themselves must not be measured
     with Server(folder, pipeline, MAX_UPLOADS=32, MAX_QUEUE=64) as server, _discarding() as bare:
@@ -215,7 +215,7 @@ def uploads(folder: Path) -> Iterator[Row]:
 
 
 def _body(clip: Path) -> list[bytes]:
-    """A multipart request in pieces; the clip is padded with a `free` box, as a camera might."""
+    """A multipart request in pieces; the clip is padded with a `free` box, as a camera may."""
     video = clip.read_bytes()
     free = BODY_MB * 1_000_000 - len(video)
     head = b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; "
@@ -234,7 +234,7 @@ def _body(clip: Path) -> list[bytes]:
 
 
 def _send_at_once(port: int, body: list[bytes], count: int) -> None:
-    """So many uploads, each in its thread; all must be taken."""
+    """`count` uploads, each in its thread; all must be accepted."""
     heads: list[bytes] = []
 
     def send() -> None:
@@ -255,7 +255,7 @@ def _send_at_once(port: int, body: list[bytes], count: int) -> None:
 
 @contextmanager
 def _peak_rss(pid: int) -> Iterator[Callable[[], float]]:
-    """Looks at the memory of a process 20 times a second."""
+    """Samples the memory of a process 20 times a second."""
     peak = [rss_mb(pid)]
     done = threading.Event()
 
@@ -273,7 +273,7 @@ def _peak_rss(pid: int) -> Iterator[Callable[[], float]]:
 
 
 async def discard(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """The least that an ASGI app can do with an upload: what uvicorn itself costs."""
+    """The smallest ASGI app that reads an upload: the cost of uvicorn itself."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):
@@ -308,7 +308,7 @@ def _discarding() -> Iterator[tuple[int, int]]:
 
 
 def slow(folder: Path) -> Iterator[Row]:
-    """A thousand connections that begin to speak and then say nothing more."""
+    """A thousand connections that send the start of a request and then nothing."""
     half_head = b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-"
     half_body = (
         b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"

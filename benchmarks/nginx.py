@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.deploy.nginx import ACCEL_PREFIX, nginx_before
 from tests.faults.processes import cpu_s
@@ -48,12 +49,12 @@ def main() -> int:
 
 def _job_with_big_file(jobs_dir: Path) -> str:
     size = BIG_MB << 20
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1, size)
-    store.publish_outputs(job_id, 1, result(size))
+    store.folder.publish_outputs(job_id, 1, result(size))
     store.finish(job_id, result(size))
     store.close()
     return job_id

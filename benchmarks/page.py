@@ -1,8 +1,7 @@
 """Measures the page in a real Chromium: `python -m benchmarks.page`.
 
-How much the first load transfers and how soon the page can be used, and how often the viewer draws
-31 timesteps of 40,000 faces while they play. Without a GPU the browser draws on the CPU, with one
-core for all of it: a floor, and by far the larger part of what is measured.
+Bytes and time of the first load, and the viewer's frame rate with 31 timesteps of 40,000 faces.
+Without a GPU the browser draws on one CPU core, which dominates the frame rate: a lower bound.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from client import Client
 from tests.servers import process_server
-from tests.web.browsing import CLIP, Tab, chromium, new_tab
+from tests.web.browser import CLIP, Tab, chromium, new_tab
 
 PLAYED_MS = 4000
 
@@ -47,13 +46,13 @@ def main() -> None:
             viewport = {"width": size[0], "height": size[1]}
             with new_tab(browser, server.url, viewport=viewport) as tab:
                 tab.open(f"#job={job['job_id']}")
-                tab.wait_for_stage()
+                tab.wait_for_viewer()
                 print(f"| {shape}, window of {size[0]} x {size[1]} | {_rate(tab):.0f} a second |")
     print("\nChromium drew in software (SwiftShader): a floor for machines without a GPU.")
 
 
 def _rate(tab: Tab) -> float:
-    """Drawings while the mesh plays, by the page's own count and clock."""
+    """Frames per second while the mesh plays, from the page's own counter and clock."""
     look = "() => [actionmesh.scene.drawn, performance.now()]"
     drawn, began = tab.evaluate(look)
     tab.page.wait_for_timeout(PLAYED_MS)

@@ -1,7 +1,7 @@
-"""Open-loop HTTP load on 127.0.0.1: requests leave when they are due, whether or not the last reply
-has come, and latencies count from then. A closed loop would stop asking just when a server blocks.
+"""Open-loop HTTP load on 127.0.0.1: requests are sent at fixed times, even if replies are late.
 
-Standard library only, and cheap: the tool shares the machine with what it measures.
+Latencies count from the scheduled time: a closed loop would send nothing while a server blocks.
+Standard library only, and cheap, since it shares the machine with the server. Used by load.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Latencies:
-    """What a run of requests found; times in seconds."""
+    """Results of a series of requests; times in seconds."""
 
     took_s: list[float] = field(default_factory=list)
     errors: int = 0
     late_s: list[float] = field(default_factory=list)
-    """How late the tool itself was, as a check on it."""
+    """How late the tool itself was, to check it."""
 
     def percentile_ms(self, percent: float) -> float:
         """Milliseconds that `percent` of the requests did not exceed."""
@@ -30,7 +30,7 @@ class Latencies:
 
 
 class Poller:
-    """One kept connection that asks for one path now and then."""
+    """One kept connection that requests one path repeatedly."""
 
     def __init__(self, port: int, path: str) -> None:
         self._port = port
@@ -40,8 +40,8 @@ class Poller:
     async def ask(self) -> int:
         """The status of one reply, its body read. Raises OSError.
 
-        Connects if need be; also where a kept connection turns out to be closed, as any client does
-        (uvicorn keeps idle ones for five seconds).
+        Connects if needed, also if the kept connection was closed (uvicorn keeps idle ones for five
+        seconds).
         """
         if self._streams is not None:
             try:
@@ -63,18 +63,18 @@ class Poller:
         return int(head[9:12])
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
     async def poll(self, first_at: float, every_s: float, until: float, into: Latencies) -> None:
-        """Ask at `first_at` and then every so often, by the loop's clock."""
+        """Request at `first_at` and then every `every_s`, by the loop's clock."""
         clock = asyncio.get_running_loop().time
         due = first_at
         while due < until:
             await asyncio.sleep(due - clock())
-            # a reply that is overdue holds up the next request of this connection, not its clock
+            # a late reply delays the next request of this connection, not its scheduled time
             into.late_s.append(max(0.0, clock() - due))
             try:
                 status = await asyncio.wait_for(self.ask(), 30.0)
@@ -89,10 +89,10 @@ class Poller:
 async def poll_together(
     port: int, path: str, pollers: int, every_s: float, seconds: float
 ) -> Latencies:
-    """So many pollers, evenly spread over the interval, for so long."""
+    """Several pollers, evenly spread over the interval."""
     found = Latencies()
     all_of_them = [Poller(port, path) for _ in range(pollers)]
-    for poller in all_of_them:  # connected beforehand, so that only polling is measured
+    for poller in all_of_them:  # connect first, so that only polling is measured
         await poller.ask()
     start = asyncio.get_running_loop().time() + 0.2
     await asyncio.gather(
@@ -108,7 +108,7 @@ async def poll_together(
 
 @dataclass
 class Followers:
-    """What the event streams of a run got."""
+    """What the event streams received."""
 
     events: int = 0
     broken: int = 0
@@ -117,7 +117,7 @@ class Followers:
 async def poll_beside_streams(
     port: int, path: str, streams: int, pollers: int, every_s: float, seconds: float
 ) -> tuple[Latencies, Followers]:
-    """`poll_together` while so many clients follow `path`/events, all of them from the start."""
+    """`poll_together` while other clients follow `path`/events from the start."""
     followers = Followers()
     begun = [asyncio.Event() for _ in range(streams)]
     tasks = [asyncio.create_task(_follow(port, f"{path}/events", followers, one)) for one in begun]
@@ -131,7 +131,7 @@ async def poll_beside_streams(
 
 
 async def _follow(port: int, path: str, into: Followers, begun: asyncio.Event) -> None:
-    """Read one stream to its end, which should not come."""
+    """Read one stream until it ends, which it should not."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -144,15 +144,15 @@ async def _follow(port: int, path: str, into: Followers, begun: asyncio.Event) -
 
 
 def allow_many_connections() -> None:
-    """As many descriptors as the system lets us have."""
+    """Raise the limit of descriptors to its maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
 
 def open_connections(port: int, count: int, beginning: bytes) -> list[tuple[float, float]]:
-    """Connections that say `beginning` and nothing more: when each opened and was closed for it.
+    """Connections that send only `beginning`: when each was opened and closed by the server.
 
-    Still open after 75 s counts as closed never (infinity).
+    Infinity for a connection that is still open after 75 s.
     """
     return asyncio.run(_open_connections(port, count, beginning))
 

@@ -15,6 +15,7 @@ from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, run_to_end
 from executors.local import LocalExecutor
 from executors.ray import RayExecutor
+from job.folder import JobsFolder
 from job.state import JobStatus
 from job.task import Result, Task
 from job_store import JobStore
@@ -73,10 +74,10 @@ def _beside_its_stages_ms(executor: Executor, clip: Path) -> float:
 
 def _jobs_a_second(cluster: LocalCluster, clip: Path, workers: int, jobs: int) -> float:
     """The jobs sleep and then find nothing: two cores are too few for four that compute."""
-    store = JobStore(clip.parent / str(workers))
+    store = JobStore(JobsFolder(clip.parent / str(workers)))
     store.open()
     executor = _on_ray(cluster, "SleepsAndFindsNothing", workers)
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     wait_until(lambda: len(cluster.actor_pids()) == workers and executor.is_ready, timeout_s=100)
     ids = [accept(store, clip.read_bytes()).job_id for _ in range(jobs)]

@@ -27,7 +27,7 @@ PARTS = {
 
 
 def main(names: list[str]) -> int:
-    """Run what is named, or everything; 0 if each part ended well."""
+    """Run the named parts, or all; 0 if each part succeeded."""
     failed = 0
     for name in names or PARTS:
         began = machine()
@@ -42,7 +42,7 @@ def main(names: list[str]) -> int:
 
 
 def with_section(text: str, name: str, content: str) -> str:
-    """`text` with the section of this part in its place, or at the end if it had none."""
+    """`text` with this part's section replaced, or added at the end."""
     begin, end = f"<!-- benchmarks.{name} -->", f"<!-- end of benchmarks.{name} -->"
     section = f"{begin}\n## {PARTS[name]}\n\n{content}\n{end}"
     found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -52,7 +52,7 @@ def with_section(text: str, name: str, content: str) -> str:
 
 
 def machine() -> str:
-    """One line on where and when the figures come from."""
+    """One line with the machine and the date."""
     cpu = platform.processor() or platform.machine()
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.pace import slowness
+from benchmarks.machine_speed import slowness
 from presets import MODES
 from tests.silhouette.measure import Report, media_folder, report_alone, sample_names
 
@@ -20,7 +20,7 @@ HEADER = """\
 
 def row(name: str, mode: str, report: Report, pace: float) -> str:
     """One line of the table; `pace` is the machine's slowness (pace.py) at that time."""
-    f = report.figures
+    f = report.measured
     stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.stages.items())
     return (
         f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "

@@ -1,1 +1,1 @@
-"""Inside the child process: the recipe of a job, its progress reports and its output files."""
+"""Inside the child process: the steps of a job, its progress reports and its output files."""

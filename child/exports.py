@@ -1,8 +1,7 @@
-"""The second half of a job's recipe, run inside the child: every file that can be downloaded.
+"""Writes every output file of a job, inside the child process. Called by child/recipe.py.
 
-The GLBs and their zip are required: if one cannot be written, the job fails. All others are extras:
-one that fails is a warning of the finished job, and a line in the log. Decides nothing about the
-meshes; child/recipe.py calls it.
+The GLBs and their zip are required: if one cannot be written, the job fails. All other files are
+optional: a failure is a warning of the finished job, and a line in the log.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 from errors import InternalError
 from job.task import Task
 from meshes.archive import write_archive
-from meshes.arrays import write_npz
 from meshes.blender import BlenderFailed, export_with_blender
-from meshes.encoding import PreviewFailed
 from meshes.gltf import write_animated, write_frames
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
+from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from meshes.usd import UsdFailed, write_usdz
@@ -37,10 +36,10 @@ from video.sandbox import ENCODE, Limits, launch
 log = logging.getLogger(__name__)
 
 BLENDER = Limits(memory_mb=16_384, cpu_s=900, file_mb=2048, open_files=1024)
-"""It maps far more memory than it uses, and reads its own scripts and fonts."""
+"""Blender maps far more memory than it uses, and opens its scripts and fonts."""
 
 DRAWS_IN_GB = 2.0
-"""GPU memory that must be free for the preview to be drawn there; the pipeline's comes first."""
+"""GPU memory that must be free to draw the preview there: the pipeline has priority."""
 
 Normals = NDArray[np.float32]
 
@@ -53,9 +52,9 @@ def write_files(
     facts: Mapping[str, Any],
     blender_path: str,
 ) -> None:
-    """Write all that the task asks for into its workspace; `facts` go into the GLBs.
+    """Write all files of the task into its workspace; `facts` are stored in the GLBs.
 
-    Raises Cancelled, and OSError where the disk gives out.
+    Raises Cancelled, and OSError if the disk is full.
     """
     normals = vertex_normals(meshes)
     _write_glbs(task, meshes, normals, reporter, facts)
@@ -109,20 +108,20 @@ def _write_with_blender(
         )
         return
 
-    def still_there() -> None:
+    def report_waiting() -> None:
         reporter.progress("exporting", 1, 1, "Blender writes FBX and Alembic")
 
-    still_there()
+    report_waiting()
     try:
         made = export_with_blender(
             meshes,
             task.workspace,
             blender,
             launch=partial(launch, limits=BLENDER),
-            while_waiting=still_there,
+            while_waiting=report_waiting,
         )
     except (BlenderFailed, InternalError) as failure:
-        log.exception("Blender made nothing: %s", getattr(failure, "log", ""))
+        log.exception("Blender failed: %s", getattr(failure, "log", ""))
         reporter.warning(
             "blender_failed",
             "Blender failed, so there is no FBX and no Alembic; the meshes are fine.",
@@ -159,7 +158,7 @@ def _write_videos(
         except PreviewFailed:
             if make_renderer is None:
                 raise
-            log.warning("the GPU drew no preview; the CPU does", exc_info=True)
+            log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)
             draw()
     except (PreviewFailed, InternalError) as failure:
         log.exception("no preview: %s", getattr(failure, "log", ""))
@@ -167,7 +166,7 @@ def _write_videos(
 
 
 def renderer_on_gpu() -> MakeRenderer | None:
-    """PyTorch3D's, where it imports with CUDA and the GPU has room; None leaves it to Embree."""
+    """PyTorch3D's renderer if it works and the GPU has free memory; None for Embree."""
     if importlib.util.find_spec("pytorch3d") is None:
         return None
     gpu = find_gpu()
@@ -181,8 +180,8 @@ def _rasterizer() -> MakeRenderer | None:
     try:
         import torch
 
-        from meshes.rasterizer import Rasterizer
+        from meshes.rasterizer import make_rasterizer
     except (ImportError, OSError):  # built for another torch or CUDA
         log.warning("PyTorch3D is installed but cannot be imported", exc_info=True)
         return None
-    return Rasterizer if torch.cuda.is_available() else None
+    return make_rasterizer if torch.cuda.is_available() else None

@@ -103,7 +103,7 @@ def main() -> int:
     if config.memory_mb:
         _limit_memory(config.memory_mb)
     prefetcher = FramePrefetcher()
-    parent = ParentConnection(prefetcher.begin)
+    parent = ParentConnection(prefetcher.prefetch)
     threading.Thread(target=parent.listen, args=(incoming,), name="stdin", daemon=True).start()
     try:
         pipeline = build_pipeline(config.pipeline) if config.pipeline else None

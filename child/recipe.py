@@ -1,11 +1,11 @@
-"""The recipe of a job, run inside the child: make the meshes, then write the files.
+"""The steps of a job inside the child process: make the meshes, then write the files.
 
     input -> frames -> pipeline -> checkpoint/meshes.npz -> exports.py: GLBs, zip, videos
 
-It knows no HTTP and no queue: a Task comes in, a Result goes out, and on the way there are progress
-and cancel. Everything is written under the attempt's own workspace; the checkpoint lies beside it,
-so that a failed export or preview never costs the pipeline's work again, and another process can
-write the files while this one makes the next job's meshes.
+A Task comes in, a Result goes out; progress and cancel go through JobReporter. Everything is
+written into the attempt's workspace. The checkpoint is beside it: the pipeline's work is not lost
+if an export fails, and another process can write the files while this one makes the next job's
+meshes. Called by child/main.py.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from video.sandbox import ProgramKilled
 log = logging.getLogger(__name__)
 
 ANSWER_S = 0.1
-"""How soon a job that waits for its frames answers a cancel."""
+"""How soon a job that waits for its frames notices a cancel."""
 
 Read = tuple[Clip, tuple[ClipWarning, ...]]
 
 
 class CheckpointLost(Exception):
-    """The meshes cannot be read; what was left of them is gone."""
+    """The checkpoint cannot be read, and was deleted."""
 
 
 class Recipe:
-    """One loaded pipeline and what is done with it for every task.
+    """Runs tasks with one loaded pipeline.
 
-    Without a pipeline it can only `write`. Every attempt raises ServiceError for what can be named,
-    Cancelled, or a bug.
+    Without a pipeline only `write` works. Attempts raise ServiceError for expected failures,
+    Cancelled, or any other exception for a bug.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Recipe:
             self._pipeline.load(LoadReporter(self._send))
 
     def run(self, task: Task) -> Result:
-        """One attempt, from the input to the files."""
+        """One attempt, from the input to the output files."""
         clip, meshes, reporter = self._make(task)
         assert self._pipeline is not None
         return self._write(task, clip, meshes, reporter, self._pipeline.name)
@@ -94,8 +94,8 @@ class Recipe:
             raise CheckpointLost from exc
         spans = spans_of(made["pipeline"], {})
         reporter = JobReporter(task, spans, self._send, self._cancelled)
-        _remember(made, reporter)
-        with _full_disks_named():
+        _restore_reports(made, reporter)
+        with _disk_full_as_our_error():
             task.workspace.mkdir(mode=0o700, exist_ok=True)
             clip = _read_frames(task, reporter)
         result = self._write(task, clip, meshes, reporter, made["pipeline"])
@@ -105,7 +105,7 @@ class Recipe:
         assert self._pipeline is not None, "this process only writes"
         spans = spans_of(self._pipeline.name, self._pipeline.shares)
         reporter = JobReporter(task, spans, self._send, self._cancelled)
-        with _full_disks_named():
+        with _disk_full_as_our_error():
             task.workspace.mkdir(mode=0o700)
             clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
             return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
@@ -113,14 +113,14 @@ class Recipe:
     def _write(
         self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
     ) -> Result:
-        with _full_disks_named():
+        with _disk_full_as_our_error():
             facts = {"pipeline": pipeline, "mode": task.options.mode, "seed": task.options.seed}
             write_files(task, clip, meshes, reporter, facts, self._blender_path)
             return _result(task, clip, meshes, reporter)
 
 
 def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter) -> MeshSequence:
-    """The animated mesh of these frames: from the last attempt's checkpoint if there is one."""
+    """The animated mesh of these frames, from an earlier attempt's checkpoint if there is one."""
     try:
         meshes, made = _load_checkpoint(task)
     except ValueError:
@@ -130,7 +130,7 @@ def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporte
         meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
-        _remember(made, reporter)
+        _restore_reports(made, reporter)
         log.info("the meshes of an earlier attempt are used")
     return meshes
 
@@ -145,21 +145,21 @@ def _faces(pipeline: Pipeline, faces: int) -> dict[str, int]:
 
 
 class FramePrefetcher:
-    """The frames of the job that is likely to be next, read by a thread while a GPU is busy."""
+    """Reads the frames of the job that is likely next in a thread, while the GPU is busy."""
 
     def __init__(self) -> None:
-        # one thread for good: ffmpeg dies with the thread that started it
+        # one permanent thread: ffmpeg is killed when the thread that started it ends
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._reading: dict[str, Future[Read]] = {}
 
-    def begin(self, task: Task) -> None:
-        """Start to read; the last job's frames are kept too: it may be about to begin."""
+    def prefetch(self, task: Task) -> None:
+        """Start to read; the previous job's frames are kept too, since it may be about to begin."""
         last = list(self._reading.items())[-1:]
         reading = self._thread.submit(_read_clip, task, lambda *_: None)
         self._reading = dict([*last, (task.job_id, reading)])
 
     def take(self, task: Task, reporter: JobReporter) -> Clip | None:
-        """The frames, once; None unless they are this task's and all there."""
+        """This task's frames, if they were prefetched without an error; only once."""
         future = self._reading.pop(task.job_id, None)
         if future is None:
             return None
@@ -194,7 +194,7 @@ def _with_warnings(read: Read, reporter: JobReporter) -> Clip:
 
 
 @contextmanager
-def _full_disks_named() -> Iterator[None]:
+def _disk_full_as_our_error() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
@@ -205,7 +205,7 @@ def _full_disks_named() -> Iterator[None]:
 
 def is_unusable(error: ServiceError) -> bool:
     """True if the process that saw this error must end, as after a lost CUDA context."""
-    if isinstance(error, ProgramKilled):  # memory is short: all of ours is given back, too
+    if isinstance(error, ProgramKilled):  # memory is short: free all of this process's
         return True
     return isinstance(error, GpuError) and bool(error.facts.get("sticky"))
 
@@ -213,11 +213,11 @@ def is_unusable(error: ServiceError) -> bool:
 def _save_checkpoint(
     task: Task, meshes: MeshSequence, reporter: JobReporter, pipeline: str
 ) -> None:
-    """Into a folder that appears whole, by one rename."""
+    """Write a folder that appears complete, by one rename."""
     part = task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
-    reporter.count_until(time.monotonic())
+    reporter.update_timings(time.monotonic())
     made = {
         "pipeline": pipeline,
         "warnings": reporter.warnings,
@@ -229,7 +229,7 @@ def _save_checkpoint(
 
 
 def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
-    """The meshes and what was noted about them. Raises ValueError; then none is left."""
+    """The meshes and the facts stored with them. On ValueError the checkpoint is deleted."""
     try:
         meshes = MeshSequence.load(task.checkpoint / "meshes.npz")
         made: dict[str, Any] = json.loads((task.checkpoint / "made.json").read_text())
@@ -239,15 +239,15 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
         raise ValueError("there is no checkpoint that can be read") from exc
 
 
-def _remember(made: Mapping[str, Any], reporter: JobReporter) -> None:
-    """What was noticed and timed while the meshes were made belongs to the finished job, too."""
+def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
+    """Add the warnings and timings of the checkpoint to the finished job."""
     for warning in made["warnings"]:
         reporter.warning(warning["code"], warning["message"])
     reporter.timings.update(made["timings"])
 
 
 def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
-    reporter.count_until(time.monotonic())
+    reporter.update_timings(time.monotonic())
     return Result(
         files=tuple(_output_file(path) for path in sorted(task.workspace.iterdir())),
         mesh={
@@ -264,7 +264,7 @@ def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter)
 
 
 def _output_file(path: Path) -> OutputFile:
-    """Hash the file and make it durable: the job is finished only when its files are."""
+    """Hash the file and make it durable, before the job counts as finished."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

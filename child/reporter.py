@@ -1,7 +1,7 @@
-"""How far a job is, told by the child to its parent: the pipeline's Reporter, for child/recipe.py.
+"""Implements pipeline.Reporter: sends a job's progress from the child to its parent.
 
-Knows which part of a job's time each stage takes, about; keeps the warnings and the timings for the
-finished job. Others decide what to report and when a job is done.
+Holds the approximate share of each stage in a job's time, and keeps warnings and timings for the
+finished job. Used by child/recipe.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from meshes.sequence import MeshSequence
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 0.1
-"""Progress within a stage is told at most this often."""
+"""Progress within a stage is sent at most this often."""
 
-# How a job's time divides, about: what comes before, inside and after the pipeline.
+# approximate shares of a job's time before, inside and after the pipeline
 _SHARES = {
     "silhouette": {"extracting": 0.06, "pipeline": 0.62, "exporting": 0.08, "rendering": 0.24},
     "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
@@ -51,13 +51,13 @@ class JobReporter:
         self._has_anchor = (task.workspace / "anchor.glb").exists()
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
-        """Tell the parent; raises Cancelled if the job is to stop."""
+        """Send progress to the parent. Raises Cancelled if the job was cancelled."""
         if self._cancelled.is_set():
             raise Cancelled
         now = time.monotonic()
         is_new = stage != self._stage
         if is_new:
-            self.count_until(now)
+            self.update_timings(now)
             self._stage, self._message = stage, message
         low, high = self._spans.get(stage, (self._fraction, self._fraction))
         fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
@@ -70,20 +70,20 @@ class JobReporter:
             self._send("progress", **progress.to_dict())
 
     def warning(self, code: str, message: str) -> None:
-        """Kept for the finished job; each code once."""
+        """Keep a warning for the finished job; each code once."""
         if all(warning["code"] != code for warning in self.warnings):
             self.warnings.append({"code": code, "message": message})
 
     def anchor(self, mesh: MeshSequence) -> None:
-        """Write anchor.glb, to be looked at while the job goes on."""
+        """Write anchor.glb, which users can see while the job runs."""
         normals = vertex_normals(mesh)
         part = self._task.workspace / "anchor.glb.part"
         part.write_bytes(animated_glb(mesh, normals))
         os.replace(part, part.with_name("anchor.glb"))
         self._has_anchor = True
 
-    def count_until(self, now: float) -> None:
-        """`timings` as of now (seconds of the monotonic clock); the stage under way goes on."""
+    def update_timings(self, now: float) -> None:
+        """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""
         if self._stage:
             took = now - self._stage_began
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
@@ -91,31 +91,31 @@ class JobReporter:
 
 
 class LoadReporter:
-    """pipeline.Reporter while no job is there: only the bytes of a download are told."""
+    """pipeline.Reporter while the pipeline loads: reports only the bytes of a download."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
-        """`step` and `steps` are bytes while weights are downloaded."""
+        """In stage `downloading`, `step` and `steps` are bytes."""
         if stage == "downloading":
             self._send("loading", done_bytes=step, total_bytes=steps)
         elif message:
             log.info("%s", message)
 
     def warning(self, code: str, message: str) -> None:
-        """Goes to the log."""
+        """Write the warning to the log."""
         log.warning("%s: %s", code, message)
 
     def anchor(self, mesh: MeshSequence) -> None:
-        """No job runs, so there is nobody to show it to."""
+        """Never called while loading."""
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
 
 
 def spans_of(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Each stage's part of the way from 0 to 1, in order; `shares` as `Pipeline.shares`.
+    """Start and end of each stage as fractions of the job, in order; `shares` as `Pipeline.shares`.
 
-    Without shares the meshes are made, and only what comes after them has a way to go.
+    Without shares the meshes exist already, and only the stages after them are left.
     """
     around = _SHARES.get(pipeline, _SHARES["silhouette"])
     after = ("exporting", "rendering")

@@ -1,8 +1,8 @@
 """`make demo`: the example clips through the real server, over HTTP, into demo_output/.
 
 Starts `python main.py` on a free port with a folder of its own, sends each clip with client.py,
-saves and checks everything, says what was made and what to open. Exit code 0 only if all of it is
-there and valid. Standard library only; the server is stopped in every case.
+saves and checks all files, prints what was made and what to open. Exit code 0 only if all files
+exist and are valid. Standard library only; the server is always stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from client import Client, ClientError, Terminal
-from examples.output_checks import Fault, check_outputs
+from examples.output_checks import InvalidOutput, check_outputs
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 120.0, 15.0
@@ -32,11 +32,11 @@ NOT_FOR_THE_DEMO = (
     "ALLOWED_HOSTS", "API_KEY", "CORS_ORIGINS", "GPU_WORKERS", "MAX_UPLOAD_SIZE", "RAY_ADDRESS",
     "REQUIRE_AUTH", "ROOT_PATH",
 )  # fmt: skip
-"""Settings of this machine's own service that would keep the demo's server from its visitor."""
+"""Settings of this machine's own service that would make the demo's server unreachable."""
 
 
 class ServerFailed(Exception):
-    """The server did not come up; the message ends with the last lines of its log."""
+    """The server did not start; the message ends with the last lines of its log."""
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
             with running_server(Path(folder)) as url:
                 for clip in clips:
                     _show(Client(url), clip, given.out / clip.stem, given.mode)
-    except (ServerFailed, ClientError, Fault, OSError) as exc:
+    except (ServerFailed, ClientError, InvalidOutput, OSError) as exc:
         print(f"\nThe demo failed: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -63,27 +63,27 @@ def main() -> int:
 
 
 def terminated(signum: int, _: object) -> NoReturn:
-    """So that `finally` is kept."""
+    """Exit by an exception, so that `finally` blocks run."""
     sys.exit(128 + signum)
 
 
 def _show(client: Client, clip: Path, out: Path, mode: str | None) -> None:
-    """One clip from file to meshes, with words on the way."""
+    """Run one clip and print each step."""
     terminal = Terminal(as_json=False)
     say("clip", f"{_shown(clip)}, {_size(clip.stat().st_size)}")
     terminal.job_id = client.submit(clip, mode=mode, on_progress=terminal.progress)
     job = client.wait(terminal.job_id, on_progress=terminal.progress)
     client.save(terminal.job_id, out, on_progress=terminal.progress)
     terminal.clear()
-    _tell_made(job)
-    _tell_saved(job, out)
+    _print_result(job)
+    _print_files(job, out)
     say("checked", f"{check_outputs(out, job)} files: hashes, GLBs, zip, videos; all valid")
     say("open", f"{_shown(out / 'preview.mp4')} (the clip | front | three-quarter)")
     say("", f"{_shown(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
     say("", "for example https://gltf-viewer.donmccurdy.com")
 
 
-def _tell_made(job: dict[str, Any]) -> None:
+def _print_result(job: dict[str, Any]) -> None:
     mesh, timings = job["mesh"], dict(job["timings"])
     total_s = timings.pop("total")
     size = f"{mesh['vertices']:,} vertices and {mesh['faces']:,} faces"
@@ -94,7 +94,7 @@ def _tell_made(job: dict[str, Any]) -> None:
         say("warning", str(warning["message"]))
 
 
-def _tell_saved(job: dict[str, Any], out: Path) -> None:
+def _print_files(job: dict[str, Any], out: Path) -> None:
     say("saved", f"{_shown(out)}{os.sep}")
     sizes = {str(file["name"]): int(file["bytes"]) for file in job["files"]}
     frames = sorted(name for name in sizes if name.startswith("mesh_"))
@@ -160,7 +160,7 @@ def running_server(folder: Path, settings: Mapping[str, str] | None = None) -> I
 
 
 def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Until GET /ready says so. Loading weights may take as long as it makes progress."""
+    """Wait for GET /ready. Loading weights may take as long as it makes progress."""
     deadline, last = time.monotonic() + START_S, b""
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -168,10 +168,10 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> N
                 return
         except urllib.error.HTTPError as exc:
             with exc:
-                told = exc.read()
-            if told != last:
-                last, deadline = told, time.monotonic() + START_S
-                say("server", f"not ready yet: {json.loads(told).get('reason')}")
+                body = exc.read()
+            if body != last:
+                last, deadline = body, time.monotonic() + START_S
+                say("server", f"not ready yet: {json.loads(body).get('reason')}")
         except OSError:
             pass
         time.sleep(0.1)
@@ -182,7 +182,7 @@ def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> N
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Ask first; after 15 seconds do not ask any more."""
+    """SIGTERM, and SIGKILL after 15 seconds."""
     server.terminate()
     try:
         server.wait(STOP_S)

@@ -1,8 +1,8 @@
-"""Renders examples/dancing_sprout.mp4: a plump little sprout in a striped jumper, dancing a loop.
+"""Renders examples/dancing_sprout.mp4: a toy figure in a striped jumper that dances in a loop.
 
-The puppet, its dance and its colours are here; raymarcher.py draws it. 31 frames, so that a job
-uses every one and the mesh loops as the clip does; limbs stay beside the body and move in the
-image plane, which suits a pipeline that sees outlines. The same pixels on every run:
+The figure, its dance and its colours are here; raymarcher.py draws it. 31 frames, so that a job
+uses all of them and the mesh loops like the clip; limbs stay beside the body and move in the image
+plane, because the CPU pipeline sees outlines only. The same pixels on every run:
 
     python -m examples.make_dancing_sprout        # some five minutes of one core
 """
@@ -46,9 +46,9 @@ PLAIN = {"trousers": TROUSERS, "wool": WOOL, "cuff": TRIM, "stem": STEM, "lid": 
 
 
 def pose(moment: float) -> list[Shape]:
-    """The puppet at `moment` 0..1 of the loop: four beats, one step to each side.
+    """The figure at `moment` 0..1 of the loop: four beats, one step to each side.
 
-    What hangs on something follows it late: head after hips, forearm after arm, leaves after head.
+    Attached parts follow with a delay: head after hips, forearm after arm, leaves after head.
     """
     phase = 2 * np.pi * moment
     dip = 0.5 - 0.5 * np.cos(4 * phase)
@@ -62,15 +62,15 @@ def pose(moment: float) -> list[Shape]:
     crown = chest + vector(0, 0.50 * squash) @ lean
     belly_radii = vector(0.45 * plump, 0.46 * squash, 0.40 * plump)
     head_radii = vector(0.41 * plump, 0.38 * squash, 0.38)
-    puppet: list[Shape] = [
+    figure: list[Shape] = [
         Ellipsoid("body", chest, axes=lean, radii=belly_radii),
         Ellipsoid("body", crown, melt=0.20, axes=nod, radii=head_radii),
     ]
     for side in (-1, 1):
-        puppet += _leg(side, hips, phase)
-        puppet += _arm(side, chest + vector(side * 0.36, 0.23 * squash) @ lean, phase)
-        puppet += _eye(side, crown, nod, squash, moment)
-    return puppet + _sprout(crown + vector(0, 0.35 * squash) @ nod, phase)
+        figure += _leg(side, hips, phase)
+        figure += _arm(side, chest + vector(side * 0.36, 0.23 * squash) @ lean, phase)
+        figure += _eye(side, crown, nod, squash, moment)
+    return figure + _sprout(crown + vector(0, 0.35 * squash) @ nod, phase)
 
 
 def _turned(roll: float, yaw: float = 0.0) -> Array:
@@ -91,7 +91,7 @@ def _limb(paint: str, a: Array, b: Array, ra: float, rb: float, melt: float = 0.
 
 
 def _leg(side: int, hips: Array, phase: float) -> list[Shape]:
-    """The leg that carries no weight is lifted and kicked a little outwards."""
+    """The leg without weight is lifted and moved a little outwards."""
     lift = max(0.0, -side * np.sin(phase - 0.15)) ** 1.5
     heel = vector(side * (0.33 + 0.10 * lift), 0.12 + 0.13 * lift, 0.02)
     hip = hips + vector(side * 0.22, -0.13)
@@ -125,7 +125,7 @@ def _arm(side: int, shoulder: Array, phase: float) -> list[Shape]:
 
 
 def _eye(side: int, crown: Array, nod: Array, squash: float, moment: float) -> list[Shape]:
-    """Glossy, and shut for a moment once in the loop."""
+    """Glossy, and closed once for a moment in each loop."""
     shut = float(np.exp(-(((moment - 0.62) / 0.03) ** 2)))
     at = crown + vector(side * 0.155, 0.035 * squash, 0.345) @ nod
     radii = vector(0.061, 0.088 * squash * (1 - 0.82 * shut), 0.045)
@@ -134,7 +134,7 @@ def _eye(side: int, crown: Array, nod: Array, squash: float, moment: float) -> l
 
 
 def _sprout(root: Array, phase: float) -> list[Shape]:
-    """Stem and two leaves, whipping after the head."""
+    """Stem and two leaves, which follow the head with a delay."""
     whip = 0.30 * np.sin(phase - 1.7) + 0.10 * np.sin(4 * phase - 1.2)
     flap = 0.42 + 0.16 * np.sin(4 * phase - 2.0)
     tip = root + 0.17 * _towards(np.pi / 2 - whip, 1)

@@ -1,7 +1,7 @@
-"""A Ray cluster of several nodes on this machine, for the demo and the tests; gone when they end.
+"""Starts a Ray cluster of several nodes on this machine, for the demo and the tests.
 
-Each node is a raylet of its own with as many CPUs as one says, whatever the machine has. All files
-lie in a folder of their own, so that no other cluster of this machine is met, nor its leftovers.
+Each node is a raylet with a given number of CPUs, whatever the machine has. All files are in a
+temporary folder, so that other clusters of this machine are not affected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STORE_BYTES = 200_000_000
 
 
 class LocalCluster:
-    """What `local_cluster` gives: nodes that can be added, removed and looked into."""
+    """The running cluster: add nodes, kill nodes, list actors."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
@@ -30,14 +30,14 @@ class LocalCluster:
         return str(self._cluster.address)
 
     def add_node(self, cpus: int) -> None:
-        """One more raylet; returns once the cluster counts it, and no dead one any more."""
+        """Start one more raylet; returns once the cluster lists it, and no dead one."""
         self.nodes.append(
             self._cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, num_gpus=0)
         )
         self._cluster.wait_for_nodes()
 
     def kill_node_of(self, pid: int) -> None:
-        """As if the machine that runs this process were unplugged."""
+        """Kill the node that runs this process, as if its machine lost power."""
         raylet = _parent(pid)
         node = next(node for node in self.nodes if raylet in _raylets(node))
         self.nodes.remove(node)
@@ -49,7 +49,7 @@ class LocalCluster:
         return [pid for pid in _named("ray::RayActor") if _parent(pid) in raylets]
 
     def kill_an_actor(self) -> int:
-        """SIGKILL to one of them, and its pid."""
+        """Kill one actor with SIGKILL; its pid."""
         pid = min(self.actor_pids())
         os.kill(pid, signal.SIGKILL)
         return pid

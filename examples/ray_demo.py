@@ -2,7 +2,7 @@
 
 Starts the cluster on this machine, `python main.py` with RAY_ADDRESS, sends the example clip four
 times, kills the process of a running job, and waits until all four are finished. Everything is
-stopped in every case. Exit code 0 only if every job ended well and its files are whole.
+always stopped. Exit code 0 only if every job ended well and its files are whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from client import Client, ClientError
 from examples.demo import ROOT, ServerFailed, running_server, say, terminated
-from examples.output_checks import Fault, check_outputs
+from examples.output_checks import InvalidOutput, check_outputs
 from examples.ray_cluster import LocalCluster, local_cluster
 
 CLIP = ROOT / "examples" / "dancing_sprout.mp4"
@@ -38,7 +38,7 @@ def main() -> int:
     except ImportError as exc:
         print(f"{exc.name} is missing: pip install -r requirements-ray.txt", file=sys.stderr)
         return 1
-    except (ServerFailed, ClientError, Fault, OSError) as exc:
+    except (ServerFailed, ClientError, InvalidOutput, OSError) as exc:
         print(f"\nThe demo failed: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -55,24 +55,27 @@ def _show(client: Client, cluster: LocalCluster, folder: Path) -> None:
     for number, job_id in enumerate(jobs, 1):
         job = client.wait(job_id, timeout=FINISHED_S)
         if job["status"] != "finished":
-            raise Fault(f"job {number} ended as {job['status']}: {job.get('error')}")
+            raise InvalidOutput(f"job {number} ended as {job['status']}: {job.get('error')}")
         client.save(job_id, folder / job_id)
         files = check_outputs(folder / job_id, job)
         say(f"job {number}", f"finished, attempt {job['attempt']}, {files} valid files")
-    say("all", f"{JOBS} jobs finished in {time.monotonic() - began:.0f} s, one of them twice begun")
+    say(
+        "all",
+        f"{JOBS} jobs finished in {time.monotonic() - began:.0f} s, one of them in two attempts",
+    )
 
 
 def _kill_one(client: Client, cluster: LocalCluster, jobs: list[str]) -> None:
-    """SIGKILL to an actor, once each of the two has a job at work."""
+    """Kill an actor with SIGKILL as soon as both have a running job."""
     deadline = time.monotonic() + RUNNING_S
-    while sum(_is_at_work(client.status(job_id)) for job_id in jobs) < 2:
+    while sum(_is_running(client.status(job_id)) for job_id in jobs) < 2:
         if time.monotonic() > deadline:
-            raise Fault(f"no two jobs were running after {RUNNING_S:.0f} s")
+            raise InvalidOutput(f"no two jobs were running after {RUNNING_S:.0f} s")
         time.sleep(0.2)
     say("kill", f"process {cluster.kill_an_actor()}, which ran one of two jobs (SIGKILL)")
 
 
-def _is_at_work(job: dict[str, Any]) -> bool:
+def _is_running(job: dict[str, Any]) -> bool:
     return job["status"] == "running" and float(job["progress"]["percent"]) > 0
 
 

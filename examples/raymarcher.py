@@ -1,8 +1,8 @@
-"""A small renderer for soft toys: capsules and ellipsoids, melted together, drawn by marching rays.
+"""A small ray marcher for smoothly joined capsules and ellipsoids.
 
-It knows distances, light, the camera and the film; what the toy looks like is its caller's
-(make_dancing_sprout.py). World: +X right, +Y up, +Z towards the camera, the floor at y = 0, and a
-toy about 2 units tall. Colours are linear RGB.
+Holds distance fields, light, camera and video encoding; make_dancing_sprout.py defines the figure.
+World: +X right, +Y up, +Z towards the camera, the floor at y = 0, a figure about 2 units tall.
+Colours are linear RGB.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BACKDROP_TOP, BACKDROP_BOTTOM = linear("F7F4EE"), linear("EAE4DA")
 class Shape:
     """What all shapes share: `paint` names the colour, `at` is the centre or first end.
 
-    `melt` is how softly the shape flows into those before it, in world units; `gloss` 0..1.
+    `melt` is the size of the smooth joint with the shapes before it, in world units; `gloss` 0..1.
     """
 
     paint: str
@@ -69,7 +69,7 @@ class Capsule(Shape):
         return np.clip((points - self.at) @ bone / (bone @ bone), 0, 1)
 
     def distance(self, points: Array) -> Array:
-        """To the tapered capsule, about: exact where both radii are the same."""
+        """To the tapered capsule; exact if both radii are equal."""
         h = self.along(points)
         spine = self.at + h[:, None] * (self.end - self.at)
         radius = self.start_radius + (self.end_radius - self.start_radius) * h
@@ -89,7 +89,7 @@ class Ellipsoid(Shape):
         return inside
 
     def distance(self, points: Array) -> Array:
-        """To first order, which is enough to march by."""
+        """First-order approximation, which is enough for ray marching."""
         q = self.local(points)
         k = lengths(q)
         return k * (k - 1) / np.maximum(lengths(q / self.radii), 1e-6)
@@ -194,7 +194,7 @@ def _normals(toy: Toy, points: Array) -> Array:
 
 
 def _shade(toy: Toy, paint: Painter, points: Array, rays: Array) -> Array:
-    """Linear colour `(N, 3)`: a broad lamp, sky and bounce, occlusion, a felt-like rim."""
+    """Linear colour `(N, 3)`: a large lamp, sky and bounce light, occlusion, a rim light."""
     normal = _normals(toy, points)
     colour, gloss = paint(toy, points)
     lamp = np.clip(0.25 + 0.75 * (normal @ TO_LIGHT), 0, 1) * _lamp_seen(toy, points, normal)
@@ -212,7 +212,7 @@ def _shade(toy: Toy, paint: Painter, points: Array, rays: Array) -> Array:
 
 
 def _lamp_seen(toy: Toy, points: Array, normal: Array) -> Array:
-    """How much of the lamp is seen, 0.35..1: from the narrowest passage on the way to it."""
+    """Visible share of the lamp, 0.35..1, from the smallest gap on the way to it."""
     seen: Array = np.ones(len(points), np.float32)
     start = points + 0.02 * normal
     for far in (0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.6):
@@ -222,7 +222,7 @@ def _lamp_seen(toy: Toy, points: Array, normal: Array) -> Array:
 
 
 def _openness(toy: Toy, points: Array, normal: Array) -> Array:
-    """Ambient light that arrives, 0.15..1: from how soon the field widens along the normal."""
+    """Ambient light, 0.15..1, from the distance field along the normal."""
     closed = np.zeros(len(points), np.float32)
     for k, far in enumerate((0.03, 0.08, 0.15, 0.24)):
         closed += (far - _distance(toy, points + far * normal)) * 0.72**k
@@ -230,7 +230,7 @@ def _openness(toy: Toy, points: Array, normal: Array) -> Array:
     return seen
 
 
-# --- camera and paper
+# --- camera and background
 
 
 def _rays(x: Array, y: Array) -> Array:
@@ -251,7 +251,7 @@ def _trace(toy: Toy, paint: Painter, x: Array, y: Array) -> Array:
 
 
 def _backdrop(toy: Toy, x: Array, y: Array) -> Array:
-    """Light paper with the faintest shadow under each foot: too soft to be taken for the toy."""
+    """A light background with a faint, soft shadow under each foot."""
     colour = mix(BACKDROP_TOP, BACKDROP_BOTTOM, np.clip(y / SIDE_PX, 0, 1))
     scale = VIEW_HEIGHT / SIDE_PX
     floor_y = SIDE_PX / 2 + VIEW_CENTRE_Y / scale

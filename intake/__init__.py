@@ -1,1 +1,1 @@
-"""The door's craft: what untrusted bytes are, before anything decodes them. Knows no job."""
+"""Checks of untrusted input: file types, names, URLs and uploaded clips. Depends on no job."""

@@ -1,4 +1,4 @@
-"""Which container a file is, from its first bytes. Names and declared types are never asked."""
+"""Recognises the container of a file by its first bytes; names and declared types are ignored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from errors import UnsupportedMediaType, VideoUnreadable
 from video.ffmpeg import Container
 
 HEAD_BYTES = 4096
-"""How much of a file `sniff` wants to see; less is fine."""
+"""How many bytes of a file `sniff` needs; a shorter file is fine."""
 
 FORMATS = ("mp4", "mov", "avi", "webm", "zip")
 
@@ -29,8 +29,7 @@ _NOT_VIDEO_BRANDS = {
 def sniff(head: bytes) -> Container:
     """Raises UnsupportedMediaType for any other kind of file, VideoUnreadable for an empty one.
 
-    A file that passes may still be anything behind these bytes: ffmpeg gets it with this demuxer
-    forced, and no other.
+    The rest of the file is not checked: ffmpeg reads it with exactly this demuxer.
     """
     if not head:
         raise VideoUnreadable("The file is empty.", hint="Send the clip once more.")

@@ -1,4 +1,4 @@
-"""Whether an uploaded mesh can be a .glb at all; upstream/glb.py reads it later, in the child."""
+"""Whether an uploaded mesh can be a .glb at all; the child reads it (upstream/glb_reader.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_MESH_BYTES = 50_000_000
 
 
 def check_glb(path: Path) -> None:
-    """Look at the twelve bytes of a GLB's head. Raises InvalidParameter.
+    """Check the twelve bytes of a GLB header. Raises InvalidParameter.
 
     Format: glTF 2.0, section 4.4: magic, version, length in bytes.
     """

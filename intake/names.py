@@ -1,4 +1,4 @@
-"""A client's file name, made fit to be shown. It is never a path, nor a part of one."""
+"""Makes a client's file name safe to show. It is never used as a path or a part of one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _UNSHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def shown_name(raw: str | None) -> str:
-    """The last part of `raw` in NFC, without what changes how text is laid out; at most 255 bytes.
+    """The last part of `raw` in NFC, without control and format characters; at most 255 bytes.
 
-    A lone surrogate, a byte that was no UTF-8, becomes U+FFFD. Never empty, never raises.
+    A lone surrogate (a byte that was not UTF-8) becomes U+FFFD. Never empty, never raises.
     """
     parts = (raw or "").replace("\\", "/").split("/")
     last = next((part for part in reversed(parts) if part.strip()), "")
@@ -34,5 +34,5 @@ def _cut(name: str) -> str:
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 16:
         stem, dot, extension = name, "", ""
-    room = MAX_BYTES - len((dot + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore").rstrip() + dot + extension
+    left = MAX_BYTES - len((dot + extension).encode())
+    return stem.encode()[:left].decode("utf-8", "ignore").rstrip() + dot + extension

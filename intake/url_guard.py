@@ -1,9 +1,9 @@
-"""Downloads a video from an address that a stranger chose, and from nowhere else.
+"""Downloads a video from a client's URL without access to private networks (SSRF protection).
 
-`check_url` refuses by the text alone, when the job is posted; `fetch` looks the host up once per
-hop, demands that every record be public, and connects to that very address, so that no second
-answer can lead inside. Redirects are followed by hand and checked like the first address. Messages
-carry no foreign text; addresses are never logged, for their queries may hold tokens.
+`check_url` checks the text alone, when the job is posted. `fetch` resolves the host once per hop,
+requires every record to be public, and connects to exactly that address, so that a second DNS
+answer changes nothing. Redirects are checked like the first URL. Messages contain no foreign text;
+URLs are never logged, since their queries may hold tokens. Called by api/ and worker/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from errors import DiskFull, UploadTooLarge, UrlFetchFailed, UrlNotAllowed, is_d
 
 MAX_REDIRECTS = 3
 MAX_URL_CHARACTERS = 4096
-TOTAL_S = 120.0
+DOWNLOAD_TIMEOUT_S = 120.0
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 OnProgress = Callable[[int, "int | None"], Awaitable[None]]
@@ -60,13 +60,13 @@ log = logging.getLogger(__name__)
 
 
 def check_url(url: str, allow_private: bool = False) -> httpx.URL:
-    """Refuse what the text alone gives away; raises UrlNotAllowed. Looks nothing up.
+    """Check the text of a URL, without DNS. Raises UrlNotAllowed.
 
-    `allow_private` admits private hosts and any port: for a server among friends.
+    `allow_private` allows private hosts and any port: for a server that only trusted clients reach.
     """
     if not 0 < len(url) <= MAX_URL_CHARACTERS:
         raise UrlNotAllowed(f"A URL has 1 to {MAX_URL_CHARACTERS} characters.")
-    # browsers drop or turn some of these, parsers differ: so nobody gets to interpret them
+    # browsers and parsers treat these characters differently: refuse them
     if re.search(r"[\x00-\x20\x7f-\xa0\\\u200b-\u200f\u2028-\u202f\ufeff\ud800-\udfff]", url):
         raise UrlNotAllowed("The URL holds spaces, control characters or backslashes.")
     try:
@@ -89,7 +89,7 @@ def check_url(url: str, allow_private: bool = False) -> httpx.URL:
 
 
 def is_public(address: str) -> bool:
-    """True for an IP address that the internet routes to; False for anything else, names too."""
+    """True for a public IP address; False for anything else, including names."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -108,7 +108,7 @@ async def fetch(
     limit: int,
     allow_private: bool = False,
     on_progress: OnProgress | None = None,
-    total_s: float = TOTAL_S,
+    total_s: float = DOWNLOAD_TIMEOUT_S,
     transport: GuardedTransport | None = None,
 ) -> int:
     """Download `url` to `dest`; the number of bytes. `on_progress(received, total or None)`.
@@ -137,9 +137,9 @@ async def fetch(
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """Looks the host up once, lets only allowed addresses through, and connects to one of these.
+    """Resolves the host once, checks its addresses, and connects to one of them.
 
-    `resolver` and `allowed` take the place of DNS and of `is_public` in tests.
+    Tests replace DNS and `is_public` with `resolver` and `allowed`.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
             raise UrlNotAllowed("The URL leads into a private network.")
         failure: httpx.ConnectError | None = None
         for address in addresses[:2]:
-            # the Host header already holds the name; TLS asks for, and checks, the name as well
+            # the Host header already holds the name; TLS requests and checks the name as well
             pinned = httpx.Request(
                 request.method,
                 url.copy_with(host=address),
@@ -186,7 +186,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 def _check_host(host: str, allow_private: bool) -> None:
     bare = host[1:-1] if host.startswith("[") else host
     if ":" in bare or _is_number(bare.rsplit(".", 1)[-1]):
-        # an address, in the one way to write it: not 127.1, 0x7f000001, 2130706433, 0177.0.0.1
+        # an address in its normal form only: not 127.1, 0x7f000001, 2130706433, 0177.0.0.1
         try:
             ipaddress.ip_address(bare)
         except ValueError as exc:
@@ -223,7 +223,7 @@ async def _follow(
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(10.0, read=15.0),
-        # a packed body could unpack to anything, and video does not shrink
+        # a compressed body could unpack to any size, and video does not compress further
         headers={"Accept-Encoding": "identity", "User-Agent": "actionmesh-worker"},
     )
     async with client:

@@ -1,1 +1,1 @@
-"""The files' craft: mesh arrays in, GLB, zip, video and poster out. Knows no job, HTTP or torch."""
+"""Output files from mesh arrays: GLB, zip, USD, Blender formats, videos. Depends on no job."""

@@ -1,7 +1,7 @@
-"""FBX and Alembic of the moving mesh, made by the machine's own Blender as a process of its own.
+"""Exports the animated mesh as FBX and Alembic with an installed Blender, in its own process.
 
-Blender may end with 0 although its script raised, or wrote nothing: only files count that were not
-there before and begin as their kind does. What runs inside Blender is blender_script.py.
+Blender may exit with 0 although its script raised or wrote nothing: so the files are checked by
+their first bytes. blender_script.py runs inside Blender. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from meshes.arrays import write_npz
-from meshes.encoding import Launch
+from meshes.h264 import Launch
+from meshes.npz import write_npz
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture
 
 OLDEST = (3, 4)
-"""The oldest Blender that this was run with."""
+"""The oldest Blender that this was tested with."""
 OUTPUTS = {
     "animated_mesh.fbx": b"Kaydara FBX Binary  \x00",
     "animated_mesh.abc": b"Ogawa",
 }
-"""The files that are made, and how each of them begins."""
-LOOK_EVERY_S = 0.1
-"""How often a running Blender is looked after."""
+"""The files that are made, and their first bytes."""
+POLL_S = 0.1
+"""How often `while_waiting` is called and the limits are checked."""
 
 # --python-exit-code must stand before -P: after it, a script that raises still gives 0
 _FLAGS = ("-b", "--factory-startup", "--disable-autoexec", "--python-exit-code", "3")
@@ -45,9 +45,9 @@ WhileWaiting = Callable[[], None]
 
 
 class BlenderFailed(RuntimeError):
-    """Blender is too old, is none, failed, hung or made no files; nothing else is concerned.
+    """Blender is missing, too old, failed, hung or made no files. Other outputs are not affected.
 
-    `log` holds the end of what it said, for our own log.
+    `log` holds the end of its output, for our own log.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -66,77 +66,77 @@ def export_with_blender(
 ) -> list[Path]:
     """Write animated_mesh.fbx and animated_mesh.abc into `folder`; gives their paths.
 
-    A Blender that was built without Alembic (Debian's is) makes the FBX alone.
+    A Blender that was built without Alembic (Debian's is) makes only the FBX.
     `blender` is the executable's path. `while_waiting` is called about ten times a second; what it
-    raises ends Blender and goes on to the caller. Raises BlenderFailed, ValueError on a texture
-    that is none; then neither file is there, and in no case a process is left.
+    raises ends Blender and reaches the caller. Raises BlenderFailed, and ValueError for a wrong
+    texture; then neither file exists. No process is left in any case.
     """
     if sequence.texture:
         check_texture(sequence.texture)
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as made_in:
-        room = Path(made_in)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as temporary:
+        workdir = Path(temporary)
 
         def run(arguments: Sequence[str], most_s: float) -> str:
-            return _run([blender, *arguments], room, launch, most_s, while_waiting)
+            return _run([blender, *arguments], workdir, launch, most_s, while_waiting)
 
         _check_version(run(["--version"], min(timeout_s, _VERSION_TIMEOUT_S)))
-        inputs = _write_inputs(sequence, room)
+        inputs = _write_inputs(sequence, workdir)
         arguments = [inputs[0], *OUTPUTS, *inputs[1:]]
-        said = run([*_FLAGS, "-P", str(_SCRIPT), "--", *arguments], timeout_s)
-        made = [name for name in OUTPUTS if not (name.endswith(".abc") and _NO_ALEMBIC in said)]
+        output = run([*_FLAGS, "-P", str(_SCRIPT), "--", *arguments], timeout_s)
+        made = [name for name in OUTPUTS if not (name.endswith(".abc") and _NO_ALEMBIC in output)]
         for name in made:
-            _check_output(room / name, said)
-        return [(room / name).replace(folder / name) for name in made]
+            _check_output(workdir / name, output)
+        return [(workdir / name).replace(folder / name) for name in made]
 
 
-def _check_version(said: str) -> None:
-    found = re.search(r"^Blender (\d+)\.(\d+)", said, re.MULTILINE)
+def _check_version(output: str) -> None:
+    found = re.search(r"^Blender (\d+)\.(\d+)", output, re.MULTILINE)
     if found is None:
-        raise BlenderFailed("the executable does not say that it is Blender", _end(said))
+        raise BlenderFailed("the executable does not say that it is Blender", _end(output))
     if (int(found[1]), int(found[2])) < OLDEST:
         raise BlenderFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
 
 
-def _write_inputs(sequence: MeshSequence, room: Path) -> list[str]:
-    """What the script reads: arrays, and the texture's picture as a file. Gives their names."""
-    write_npz(sequence, room / "sequence.npz")
+def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
+    """Write the script's input, arrays and the texture's picture; returns the file names."""
+    write_npz(sequence, workdir / "sequence.npz")
     if sequence.texture is None:
         return ["sequence.npz"]
     picture = f"texture{_SUFFIXES[sequence.texture.media_type]}"
-    (room / picture).write_bytes(sequence.texture.image)
+    (workdir / picture).write_bytes(sequence.texture.image)
     return ["sequence.npz", picture]
 
 
-def _check_output(path: Path, said: str) -> None:
+def _check_output(path: Path, output: str) -> None:
     beginning = OUTPUTS[path.name]
     if path.is_symlink() or not path.is_file():
-        raise BlenderFailed(f"Blender made no {path.name}", _end(said))
+        raise BlenderFailed(f"Blender made no {path.name}", _end(output))
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
-            raise BlenderFailed(f"what Blender wrote is no {path.name}", _end(said))
+            raise BlenderFailed(f"what Blender wrote is no {path.name}", _end(output))
 
 
 def _run(
     command: list[str],
-    room: Path,
+    workdir: Path,
     launch: Launch,
     timeout_s: float,
     while_waiting: WhileWaiting | None,
 ) -> str:
-    """Run the command inside `room`; what it said. Its whole process group is gone afterwards."""
+    """Run the command inside `workdir`; its output. Its process group is killed at the end."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "LC_ALL": "C.UTF-8",
-        "HOME": str(room),  # nobody's settings, add-ons or caches
-        "TMPDIR": str(room),
+        "HOME": str(workdir),  # no user's settings, add-ons or caches
+        "TMPDIR": str(workdir),
     }
-    with tempfile.TemporaryFile(dir=room) as log:
+    with tempfile.TemporaryFile(dir=workdir) as log:
         try:
             process = launch(
                 command,
-                cwd=room,
+                cwd=workdir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -151,10 +151,10 @@ def _run(
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        said = _read(log)
+        output = _read(log)
     if code != 0:
-        raise BlenderFailed(f"Blender failed ({code})", _end(said))
-    return said
+        raise BlenderFailed(f"Blender failed ({code})", _end(output))
+    return output
 
 
 def _wait(
@@ -167,7 +167,7 @@ def _wait(
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return process.wait(LOOK_EVERY_S)
+            return process.wait(POLL_S)
         except subprocess.TimeoutExpired:
             pass
         if while_waiting:
@@ -175,13 +175,13 @@ def _wait(
         if time.monotonic() > deadline:
             raise BlenderFailed(f"Blender did not finish in {timeout_s:g} s", _end(_read(log)))
         if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
-            raise BlenderFailed("Blender talks without end", _end(_read(log)))
+            raise BlenderFailed("Blender wrote too much output", _end(_read(log)))
 
 
 def _read(log: IO[Any]) -> str:
-    """All of a log that is not too long. By pread: the process shares our place in the file."""
+    """The log's text. By pread: the process shares our position in the file."""
     return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")
 
 
-def _end(said: str) -> str:
-    return said[-_KEPT_LOG_BYTES:].strip()
+def _end(output: str) -> str:
+    return output[-_KEPT_LOG_BYTES:].strip()

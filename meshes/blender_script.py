@@ -1,8 +1,8 @@
-"""Runs inside Blender, never in ours: builds the mesh in memory and exports FBX and Alembic.
+"""Runs inside Blender, never in our process: builds the mesh and exports FBX and Alembic.
 
 Started by meshes/blender.py with `-P blender_script.py -- <npz> <fbx> <abc> [<picture>]`, all of
-them names in the current folder. Uses what Blender 3.4 and later have in common. Whatever it raises
-ends Blender with the exit code that --python-exit-code names.
+them names in the current folder. Uses only what all versions since Blender 3.4 have. An exception
+ends Blender with the exit code of --python-exit-code.
 """
 
 # mypy: ignore-errors
@@ -17,14 +17,14 @@ from bpy_extras.node_shader_utils import PrincipledBSDFWrapper
 
 
 def main(source, fbx, abc, picture=None):
-    """`source` is an .npz as meshes/arrays.py writes it; `picture` its texture as a file."""
+    """`source` is an .npz as meshes/npz.py writes it; `picture` its texture as a file."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module="io_scene_fbx")
     with np.load(source) as arrays:
         subject = build(arrays)
         last = animate(subject, arrays["vertices"], float(arrays["fps"]))
     paint(subject, picture)
-    # FBX keeps the absolute path of its picture: one that says nothing about this machine
+    # FBX stores the absolute path of its picture: use one that shows nothing of this machine
     here = "/proc/self/cwd" if os.path.isdir("/proc/self/cwd") else os.getcwd()
     if bpy.app.build_options.alembic:
         bpy.ops.wm.alembic_export(
@@ -38,7 +38,7 @@ def main(source, fbx, abc, picture=None):
         )
     else:
         sys.stdout.write("BUILT WITHOUT ALEMBIC\n")  # blender.py looks for it
-    # With its defaults this exporter loses or thins out the animation of shape keys.
+    # With its defaults this exporter loses or simplifies the animation of shape keys.
     bpy.ops.export_scene.fbx(
         filepath=os.path.join(here, fbx),
         object_types={"MESH"},
@@ -75,7 +75,7 @@ def build(arrays):
 
 
 def animate(subject, vertices, fps):
-    """One shape key a timestep: it weighs 1 in its own frame and 0 in all others."""
+    """One shape key per timestep, with weight 1 in its own frame and 0 in all others."""
     scene, last = bpy.context.scene, len(vertices) - 1
     scene.render.fps = max(1, round(fps))
     scene.render.fps_base = scene.render.fps / fps
@@ -94,7 +94,7 @@ def animate(subject, vertices, fps):
 
 
 def paint(subject, picture):
-    """A matt surface; its colour is the picture's, if there is one."""
+    """A matt material, with the picture as its colour if there is one."""
     material = bpy.data.materials.new("Surface")
     material.use_nodes = True
     surface = PrincipledBSDFWrapper(material, is_readonly=False)

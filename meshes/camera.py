@@ -1,4 +1,4 @@
-"""Cameras that frame a whole animation: fitted once over all timesteps, so that nothing pumps."""
+"""Cameras fitted once to all timesteps, so that the subject's size does not change over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIELD_OF_VIEW_DEG = 26.0
-"""Of the whole square picture: long enough that a subject looks as if filmed from a few metres."""
+"""Of the whole square picture: as from a camera a few metres away."""
 MARGIN = 0.09
 """Empty border on each side, as a share of the picture."""
 

@@ -1,6 +1,6 @@
-"""The glTF 2.0 binary container: a JSON tree and one binary chunk, put together piece by piece.
+"""Builds a glTF 2.0 binary file (GLB): a JSON tree and one binary chunk.
 
-Knows buffers, views and accessors; what a mesh or an animation is lies in gltf.py, its only caller.
+Handles buffers, views and accessors; gltf.py, the only caller, adds meshes and animation.
 Source: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html (sections 3.6, 4.4).
 """
 
@@ -21,9 +21,9 @@ _SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 
 
 class Glb:
-    """A file being built: add arrays and images, fill `tree`, take the bytes.
+    """Builder of one file: add arrays and images, fill `tree`, call `to_bytes`.
 
-    Indices given back by `add_*` are those of the tree's own lists.
+    The indices that `add_*` returns are those of the tree's lists.
     """
 
     def __init__(self, generator: str, extras: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Glb:
     ) -> int:
         """Add an accessor for `(N,)` or `(N, 2..4)` of uint8, uint16, uint32 or float32.
 
-        `bounds` writes min and max, which the format demands of positions and of animation times.
+        `bounds` writes min and max, which the format requires for positions and animation times.
         Raises ValueError if a float is not finite.
         """
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():

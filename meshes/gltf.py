@@ -1,7 +1,7 @@
-"""GLB files of a sequence: one a timestep, and one that moves. Hand-written glTF 2.0, no extension.
+"""Writes a sequence as GLB: one file per timestep, and one animated file. glTF 2.0, no extensions.
 
-Vertices are written as they are (glTF's axes are the sequence's), in their order, in float32; the
-exporter that ActionMesh ships mirrors its animated file, this one does not. Draws nothing.
+Vertices are written unchanged (glTF has the sequence's axes), in order, in float32; ActionMesh's
+own exporter mirrors its animated file, this one does not. Called by child/.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshes.atomic_file import atomic_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture, vertex_colors
-from meshes.whole_file import whole_file
 
 GENERATOR = "ActionMesh Worker"
 LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
-"""What a texture may weigh to travel in every one of 31 files."""
+"""The largest texture that is stored in every one of 31 files."""
 
 Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]
@@ -34,10 +34,10 @@ _CLAY = (0.8, 0.8, 0.8, 1.0)
 def frame_glb(
     sequence: MeshSequence, k: int, normals: Normals, facts: Facts | None = None
 ) -> bytes:
-    """Timestep `k` as a GLB of its own.
+    """Timestep `k` as a GLB.
 
     `normals` are those of the whole sequence `(T, V, 3)`; `facts` are plain JSON values kept in
-    `asset.extras`. Raises ValueError on anything that is not finite or does not fit.
+    `asset.extras`. Raises ValueError for values that are not finite, or normals of another shape.
     """
     _check(sequence, normals)
     if not 0 <= k < len(sequence):
@@ -50,7 +50,7 @@ def frame_glb(
 def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None = None) -> bytes:
     """All timesteps in one GLB: timestep 0, and the others as morph targets with normals.
 
-    Timestep k is shown at k / fps seconds, in between lies the straight line. A sequence of one
+    Timestep k is shown at k / fps seconds, with linear interpolation in between. A sequence of one
     timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
     """
     _check(sequence, normals)
@@ -69,10 +69,10 @@ def write_frames(
     facts: Facts | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Path]:
-    """Write mesh_000.glb, mesh_001.glb ... and give their paths.
+    """Write mesh_000.glb, mesh_001.glb ... and return their paths.
 
-    A texture of more than LARGEST_FRAME_TEXTURE_BYTES is not repeated in every file: its colours
-    at the vertices stand for it (COLOR_0). On failure no file of this call is left.
+    A texture over LARGEST_FRAME_TEXTURE_BYTES is not repeated in every file: its colours at the
+    vertices replace it (COLOR_0). On failure no file of this call is left.
     """
     if sequence.texture and len(sequence.texture.image) > LARGEST_FRAME_TEXTURE_BYTES:
         sequence = replace(sequence, texture=None, colors=vertex_colors(sequence.texture))
@@ -80,7 +80,7 @@ def write_frames(
     try:
         for k in range(len(sequence)):
             path = folder / f"mesh_{k:03d}.glb"
-            with whole_file(path) as part:
+            with atomic_file(path) as part:
                 part.write_bytes(frame_glb(sequence, k, normals, facts))
             written.append(path)
             if on_progress:
@@ -95,9 +95,9 @@ def write_frames(
 def write_animated(
     sequence: MeshSequence, normals: Normals, path: Path, facts: Facts | None = None
 ) -> None:
-    """Write `animated_glb` to `path`, whole or not at all."""
+    """Write `animated_glb` to `path`, completely or not at all."""
     content = animated_glb(sequence, normals, facts)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(content)
 
 
@@ -119,7 +119,7 @@ def _add_mesh(glb: Glb, sequence: MeshSequence, k: int, normals: Normals) -> Non
         attributes["TEXCOORD_0"] = glb.add_array(sequence.texture.uv, VERTEX_TARGET)
     elif sequence.colors is not None:
         attributes["COLOR_0"] = glb.add_array(sequence.colors, VERTEX_TARGET, normalized=True)
-    # 65,535 is not an index in 16 bits: the format keeps it for itself (3.7.2.1)
+    # the format reserves the 16-bit index 65,535 (3.7.2.1)
     index_type = np.uint16 if sequence.vertices.shape[1] <= 65_535 else np.uint32
     indices = glb.add_array(sequence.faces.ravel().astype(index_type), INDEX_TARGET)
     glb.tree |= {
@@ -137,7 +137,7 @@ def _add_mesh(glb: Glb, sequence: MeshSequence, k: int, normals: Normals) -> Non
 
 
 def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
-    """Matt and two-sided. Never left out: the format's own default is bare metal, nearly black."""
+    """Matt and two-sided. Always written: the format's default is metal, which looks black."""
     surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.8}
     if sequence.texture:
         image = glb.add_image(sequence.texture.image, sequence.texture.media_type)
@@ -150,12 +150,12 @@ def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
 
 
 def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> None:
-    """Differences to timestep 0. IEEE subtraction rounds right: base + difference is within half a
-    unit in the last place of the difference.
+    """Differences to timestep 0: base + difference is exact to half a unit in the difference's last
+    place (IEEE rounding).
     """
     mesh = glb.tree["meshes"][0]
     steps = range(1, len(sequence))
-    with np.errstate(over="ignore"):  # an overflow is refused by add_array
+    with np.errstate(over="ignore"):  # add_array refuses an overflow
         mesh["primitives"][0]["targets"] = [
             {
                 "POSITION": glb.add_array(
@@ -170,7 +170,7 @@ def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> No
 
 
 def _add_animation(glb: Glb, timesteps: int, fps: float) -> None:
-    """At time k / fps target k weighs 1 and all others 0."""
+    """At time k / fps target k has weight 1 and all others 0."""
     times = (np.arange(timesteps) / fps).astype(np.float32)
     weights = np.eye(timesteps, dtype=np.float32)[:, 1:].ravel()
     sampler = {

@@ -1,4 +1,4 @@
-"""Vertex normals of a sequence, computed once and shared by every file that shows the mesh."""
+"""Vertex normals of a sequence, computed once for all output files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from meshes.sequence import MeshSequence
 def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
     """Unit normals `(T, V, 3)`, each the mean of its faces' normals weighted by area.
 
-    Vertices that share a place in timestep 0 share their faces too: the two sides of a UV seam get
-    one normal and no crease shows. A vertex without area around it points to +Z.
+    Vertices with equal positions in timestep 0 share their faces: both sides of a UV seam get one
+    normal, so no crease shows. A vertex whose faces have no area gets +Z.
     """
     # float64: the squares of a float32's largest and smallest values stay finite and above zero
     vertices = sequence.vertices.astype(np.float64)
@@ -36,7 +36,7 @@ def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
 
 
 def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Number the distinct places among `(V, 3)`; gives each vertex `(V,)` the number of its own."""
+    """Number the distinct positions among `(V, 3)`; returns the number of each vertex, `(V,)`."""
     x, y, z = positions.T
     order = np.lexsort((z, y, x))
     ordered = positions[order]

@@ -1,7 +1,7 @@
-"""What a person looks at first: preview.mp4 (input | front | three-quarter), poster, source.mp4.
+"""Writes preview.mp4 (input | front | three-quarter view), its poster, and source.mp4.
 
-The 3-D views come from a renderer that is passed in; the one that runs everywhere traces rays on
-the CPU. A preview that fails raises PreviewFailed and never concerns the meshes.
+The 3-D views come from a renderer that the caller passes; the default traces rays on the CPU. A
+failure raises PreviewFailed; the meshes are not affected. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.backdrop import Picture, input_panels
+from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, View, fit_cameras
-from meshes.encoding import Launch, PreviewFailed, encode_h264
+from meshes.h264 import Launch, PreviewFailed, encode_h264
+from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
-from meshes.whole_file import whole_file
 
 VIEWS = (View(azimuth_deg=0, elevation_deg=8), View(azimuth_deg=38, elevation_deg=14))
-"""The input camera's side, and three-quarter from the subject's left and above."""
+"""From the input camera, and three-quarter from the subject's left and above."""
 PANEL_PX = 512
 LARGEST_SOURCE_PX = 1280
 
 _SOURCE_GREY = 236.0
-# a page scrubs through source.mp4: a keyframe every four frames, none that looks ahead
+# the page seeks in source.mp4: a keyframe every four frames, no B-frames
 _SCRUBBING = ("-crf", "20", "-preset", "veryfast", "-g", "4", "-bf", "0", "-flags", "+cgop")
 _PREVIEW = ("-crf", "17", "-preset", "veryfast", "-g", "16", "-flags", "+cgop")
 _POSTER_QUALITY = 88
@@ -36,10 +36,10 @@ OnProgress = Callable[[int, int], None]
 
 
 class Renderer(Protocol):
-    """Draws the timesteps of the one sequence and set of cameras that it was made for."""
+    """Draws the timesteps of one sequence for a fixed set of cameras."""
 
     def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
-        """One square RGB picture a camera; vertices and normals are `(V, 3)`."""
+        """One square RGB picture per camera; vertices and normals are `(V, 3)`."""
 
 
 MakeRenderer = Callable[[MeshSequence, Sequence[Camera]], Renderer]
@@ -60,9 +60,9 @@ def write_preview(
 ) -> None:
     """Write an mp4 of three square panels, at the sequence's own rate, and a WebP of one frame.
 
-    `frames` `(T, H, W, 3|4)` are those that the timesteps stand for, `normals` `(T, V, 3)` those of
-    meshes.normals. Without `make_renderer` Embree draws. Raises ValueError when the arrays do not
-    belong together, PreviewFailed when drawing or encoding fails; neither file is left then.
+    `frames` `(T, H, W, 3|4)` are those of the timesteps, `normals` `(T, V, 3)` those of
+    meshes.normals. The default renderer is Embree. Raises ValueError if the arrays do not match,
+    PreviewFailed if drawing or encoding fails; then neither file is left.
     """
     _check_frames(frames)
     if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
@@ -76,11 +76,11 @@ def write_preview(
     try:
         renderer = (make_renderer or _raytracer())(sequence, cameras)
         strips = _strips(sequence, normals, frames, renderer, panel_px, on_progress)
-        best = _widest_timestep(sequence, cameras[0])
+        best = _poster_timestep(sequence, cameras[0])
         size = (panel_px * (1 + len(cameras)), panel_px)
-        with whole_file(poster) as part:
+        with atomic_file(poster) as part:
             encode_h264(
-                _keeping(best, strips, part),
+                _write_poster(best, strips, part),
                 size,
                 sequence.fps,
                 video,
@@ -102,8 +102,8 @@ def write_source_video(
 ) -> None:
     """Write the frames that were used, `(T, H, W, 3|4)`, frame for frame at the mesh's rate.
 
-    Cut-out frames stand on a light grey; larger ones are reduced to LARGEST_SOURCE_PX; an odd side
-    gets its last row or column twice. Raises ValueError on wrong frames, PreviewFailed when
+    RGBA frames get a light grey background; large ones are reduced to LARGEST_SOURCE_PX; an odd
+    side gets its last row or column twice. Raises ValueError for wrong frames, PreviewFailed if
     encoding fails.
     """
     _check_frames(frames)
@@ -125,10 +125,10 @@ def _check_frames(frames: NDArray[np.uint8]) -> None:
 
 def _raytracer() -> MakeRenderer:
     try:
-        from meshes.raytracer import RayTracer  # here, so that without embreex the rest still works
+        from meshes.raytracer import make_raytracer  # the rest works without embreex
     except ImportError as exc:
         raise PreviewFailed("the renderer embreex is not installed") from exc
-    return RayTracer
+    return make_raytracer
 
 
 def _strips(
@@ -139,21 +139,21 @@ def _strips(
     panel_px: int,
     on_progress: OnProgress | None,
 ) -> Iterator[Picture]:
-    """The panels side by side, one strip `(S, 3 S, 3)` a timestep."""
+    """The panels side by side, one strip `(S, 3 S, 3)` per timestep."""
     for k, panel in enumerate(input_panels(frames, panel_px)):
         yield np.concatenate([panel, *renderer.render(sequence.vertices[k], normals[k])], axis=1)
         if on_progress:
             on_progress(k + 1, len(sequence))
 
 
-def _widest_timestep(sequence: MeshSequence, camera: Camera) -> int:
-    """The timestep for the poster: limbs spread wide, seen from the front."""
+def _poster_timestep(sequence: MeshSequence, camera: Camera) -> int:
+    """The timestep for the poster: the one with the largest front view."""
     seen = [camera.project(vertices) for vertices in sequence.vertices]
     return int(np.argmax([np.prod(points.max(axis=0) - points.min(axis=0)) for points in seen]))
 
 
-def _keeping(best: int, strips: Iterator[Picture], poster: Path) -> Iterator[Picture]:
-    """Pass all strips on and write one of them as WebP."""
+def _write_poster(best: int, strips: Iterator[Picture], poster: Path) -> Iterator[Picture]:
+    """Yield all strips, and write one of them as WebP."""
     for k, strip in enumerate(strips):
         if k == best:
             quality = [cv2.IMWRITE_WEBP_QUALITY, _POSTER_QUALITY]

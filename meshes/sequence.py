@@ -1,7 +1,7 @@
-"""MeshSequence: an animated mesh with fixed topology, as arrays. A leaf; writes only its own .npz.
+"""MeshSequence: an animated mesh with fixed topology, as arrays, and its checkpoint file.
 
 Axes are glTF's: right-handed, +Y up; the camera of the input looks along -Z at a subject whose
-front is +Z; the subject lies inside [-1, 1]. Units have no scale.
+front is +Z; the subject lies inside [-1, 1]. Units are arbitrary.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class MeshSequence:
         return int(self.vertices.shape[0])
 
     def save(self, path: Path) -> None:
-        """Write an .npz, complete or not at all (temporary name, fsync, rename)."""
+        """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
         arrays: dict[str, Any] = {
             "vertices": self.vertices,
             "faces": self.faces,

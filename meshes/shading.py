@@ -1,22 +1,17 @@
-"""How a surface is lit in the preview: a studio with a key, a fill and a rim light, fixed to the
-camera, and a light dome. Linear light in, sRGB out; traces nothing.
+"""Lighting of the preview: key, fill and rim light, fixed to the camera, and a light dome.
 
-What light does is said once for both renderers: with operators that numpy's arrays and torch's
-tensors share, so that it runs on the CPU and on a GPU.
+Linear light in, sRGB out. Traces no rays; called by renderer.py.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = TypeVar("Rows", NDArray[np.float32], Any)
-"""An array, or a torch.Tensor, in float32."""
+Rows = NDArray[np.floating]
 
 CLAY = (0.58, 0.49, 0.42)
-"""Linear albedo of a mesh without colour: a warm, light stone."""
+"""Linear albedo of a mesh without colour."""
 
 # unit vectors towards the lights in camera axes: right, up, towards the viewer
 _KEY = np.array([-0.48, 0.66, 0.58], np.float32)
@@ -25,7 +20,7 @@ _RIM = np.array([0.35, 0.55, -0.76], np.float32)
 _KEY_POWER, _FILL_POWER, _RIM_POWER = 0.64, 0.18, 0.30
 _SKY_POWER, _GROUND_POWER = 0.62, 0.36
 _WRAP = 0.25
-"""How far the key light reaches behind the edge of its shadow: a large, soft box."""
+"""How far the key light, a large soft box, reaches behind the edge of its shadow."""
 
 
 def lights_of(axes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -36,15 +31,14 @@ def lights_of(axes: NDArray[np.float32]) -> NDArray[np.float32]:
 def facing_normals(normals: Rows, flat_normals: Rows, rays: Rows) -> Rows:
     """Unit normals `(N, 3)` on the side that is seen.
 
-    The flat triangle's normal tells which side that is. An interpolated one can look away although
-    the triangle does not, all along an outline: it is bent back until it is just seen.
+    The triangle's own normal gives the visible side. An interpolated normal can point away although
+    the triangle does not, along outlines: it is bent until it just faces the viewer.
     """
     turned = _dot(flat_normals, rays) > 0
-    normals = normals * (1 - 2 * turned)[:, None]
-    away = _dot(normals, rays).clip(0)
-    normals = normals - rays * (away / _dot(rays, rays))[:, None]
-    unit: Rows = normals / _length(normals).clip(1e-20)[:, None]
-    return unit
+    outward = normals * (1 - 2 * turned)[:, None]
+    away = _dot(outward, rays).clip(0)
+    bent = outward - rays * (away / _dot(rays, rays))[:, None]
+    return np.asarray(bent / _length(bent).clip(1e-20)[:, None])
 
 
 def shade(albedo: Rows, normals: Rows, rays: Rows, openness: Rows, lights: Rows) -> Rows:
@@ -59,16 +53,15 @@ def shade(albedo: Rows, normals: Rows, rays: Rows, openness: Rows, lights: Rows)
     fill = fill_cosine.clip(0, 1)
     rim = rim_cosine.clip(0, 1) * (1 - facing) ** 2
     dome = _GROUND_POWER + (_SKY_POWER - _GROUND_POWER) * (0.5 + 0.5 * normals[:, 1])
-    # lights are large: a nook that sees little of the dome sees little of them too
+    # lights are large: a point that sees little of the dome sees little of them too
     lit = openness * dome + openness**0.5 * (_KEY_POWER * key * key + _FILL_POWER * fill)
-    linear: Rows = albedo * lit[:, None] + (_RIM_POWER * rim * openness)[:, None]
-    return linear
+    return np.asarray(albedo * lit[:, None] + (_RIM_POWER * rim * openness)[:, None])
 
 
 def to_srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """sRGB values 0..255 in float32, with a shoulder instead of a hard clip at white."""
-    steps = np.minimum(linear * (len(SRGB) / 2), len(SRGB) - 1).astype(np.int32)
-    return np.asarray(SRGB[steps], np.float32)
+    steps = np.minimum(linear * (len(_SRGB) / 2), len(_SRGB) - 1).astype(np.int32)
+    return np.asarray(_SRGB[steps], np.float32)
 
 
 def _srgb_table(size: int = 8192) -> NDArray[np.float32]:
@@ -80,15 +73,13 @@ def _srgb_table(size: int = 8192) -> NDArray[np.float32]:
     return np.asarray(encoded * 255, np.float32)
 
 
-SRGB = _srgb_table()
+_SRGB = _srgb_table()
 """sRGB 0..255 of linear light from 0 up to 2, in even steps."""
 
 
 def _dot(a: Rows, b: Rows) -> Rows:
-    product: Rows = a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
-    return product
+    return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 
 def _length(rows: Rows) -> Rows:
-    length: Rows = _dot(rows, rows) ** 0.5
-    return length
+    return np.asarray(_dot(rows, rows) ** 0.5)

@@ -1,4 +1,4 @@
-"""Texture pictures as arrays: decoding, and colours read off at the vertices.
+"""Decodes texture pictures, and reads their colours at the vertices.
 
 Colours here are linear light, as glTF's COLOR_0 is; the pictures themselves are sRGB.
 """
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from meshes.sequence import Texture
 
 MEDIA_TYPES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
-"""The two kinds that glTF knows, and how each of them begins."""
+"""The two formats that glTF allows, and their first bytes."""
 
 
 def check_texture(texture: Texture) -> None:
-    """Raise ValueError unless the picture is what its media type says and the uv are finite."""
+    """Raise ValueError unless the picture begins like its media type and the uv are finite."""
     signature = MEDIA_TYPES.get(texture.media_type)
     if signature is None:
         raise ValueError(f"a texture is image/jpeg or image/png, not {texture.media_type!r}")
@@ -43,10 +43,10 @@ def decode_texture(texture: Texture, largest_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def sample(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.uint8]:
+def sample_texture(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Read sRGB colours `(N, 3)` at uv `(N, 2)`, bilinearly, edges clamped."""
     height, width = picture.shape[:2]
-    # cv2.remap takes pictures of at most 32,767 rows: fold the list into rows of 4,096
+    # cv2.remap accepts at most 32,767 rows: fold the list into rows of 4,096
     rows = -(-len(uv) // 4096)
     places = np.zeros((rows * 4096, 2), np.float32)
     places[: len(uv)] = np.clip(uv, 0, 1) * (width, height) - np.float32(0.5)
@@ -68,8 +68,8 @@ def srgb_to_linear(values: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def vertex_colors(texture: Texture) -> NDArray[np.uint8]:
-    """The texture as linear RGBA `(V, 4)`, one colour a vertex. Raises ValueError as decoding."""
-    colors = sample(decode_texture(texture, 2048), texture.uv)
+    """The texture as linear RGBA `(V, 4)`, one colour per vertex. Raises ValueError."""
+    colors = sample_texture(decode_texture(texture, 2048), texture.uv)
     rgba = np.full((len(colors), 4), 255, np.uint8)
     rgba[:, :3] = np.rint(srgb_to_linear(colors) * 255)
     return rgba

@@ -1,7 +1,7 @@
-"""The moving mesh as USD in one package, animated_mesh.usdz: points and normals by time.
+"""Writes animated_mesh.usdz: the animated mesh as a USD package, points and normals over time.
 
-Needs usd-core (requirements-usd.txt), which is imported when it is used. For Blender and USD tools;
-AR on phones plays no moving vertices.
+Needs usd-core (requirements-usd.txt), imported on use. For Blender and USD tools: AR viewers on
+phones do not play moving vertices. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from meshes.atomic_file import atomic_file
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture
-from meshes.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pxr import Usd, UsdGeom, UsdShade
@@ -28,16 +28,16 @@ _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
 class UsdFailed(RuntimeError):
-    """The package could not be written; the other files are not concerned."""
+    """The package could not be written; the other files are not affected."""
 
 
 def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
     """Write a .usdz of one mesh whose points, normals and extent change with time.
 
-    `normals` `(T, V, 3)` are those of meshes.normals. Timestep k stands at time code k; a second
-    has fps of them. Axes stay as they are (+Y up), a unit is a metre; a picture is packed byte for
-    byte. Raises UsdFailed, also where usd-core is missing, and ValueError on normals that do not
-    fit or a texture that cannot be read; then no file is left.
+    `normals` `(T, V, 3)` are those of meshes.normals. Timestep k is at time code k, with fps
+    time codes per second. Axes are unchanged (+Y up), a unit is a metre; a picture is stored
+    unchanged. Raises UsdFailed, also if usd-core is missing, and ValueError for normals of another
+    shape or a wrong texture; then no file is left.
     """
     shape = sequence.vertices.shape
     if normals.dtype != np.float32 or normals.shape != shape:
@@ -50,7 +50,7 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
         raise UsdFailed("usd-core is not installed") from exc
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix="usd-") as folder,
-        whole_file(path) as part,
+        atomic_file(path) as part,
     ):
         # both writers choose the format by the suffix
         layer, package = Path(folder, "animated_mesh.usdc"), Path(folder, "animated_mesh.usdz")
@@ -65,7 +65,7 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
 
 
 def _write_layer(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
-    """The stage as binary USD, with the texture's file beside it."""
+    """Write binary USD, with the texture's file beside it."""
     from pxr import Usd, UsdGeom, UsdShade
 
     stage = Usd.Stage.CreateNew(str(path))
@@ -104,7 +104,7 @@ def _add_mesh(
     primvars = UsdGeom.PrimvarsAPI(mesh)
     types, vertex = Sdf.ValueTypeNames, UsdGeom.Tokens.vertex
     if sequence.texture:
-        # USD counts v from the picture's lower edge
+        # USD measures v from the picture's lower edge
         uv = (sequence.texture.uv * (1, -1) + (0, 1)).astype(np.float32)
         st = primvars.CreatePrimvar("st", types.TexCoord2fArray, vertex)
         st.Set(Vt.Vec2fArray.FromNumpy(uv))
@@ -115,7 +115,7 @@ def _add_mesh(
 
 
 def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdShade.Material:
-    """Matt, as in the GLBs. Its colour comes from the picture, from the vertices, or is clay."""
+    """A matt material like the GLBs'; its colour is the picture, the vertex colours or grey."""
     from pxr import Gf, Sdf, UsdShade
 
     types = Sdf.ValueTypeNames

@@ -1,1 +1,1 @@
-"""The CPU pipeline: cut the subject out, inflate its outline, track it. Depth is invented."""
+"""The CPU pipeline: segment the subject, inflate its outline, track it. Depth is invented."""

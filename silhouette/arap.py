@@ -1,8 +1,8 @@
-"""As-rigid-as-possible deformation of a flat mesh, pulled towards targets.
+"""As-rigid-as-possible (ARAP) deformation of a flat mesh towards target points.
 
 Local/global iteration of Sorkine and Alexa 2007 on a 2-D mesh (Igarashi et al. 2005). In the plane
 a rotation is a unit complex number and a similarity any complex number, so points are complex
-throughout. Knows no pictures.
+throughout. Called by tracking.py; uses no images.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-from silhouette.lattice import Triangles, edges, neighbours
 from silhouette.outline import Points
+from silhouette.triangulation import Triangles, edges, neighbours
 
 Complex = NDArray[np.complex128]
 
 _SCALE_FREEDOM = 0.5
-"""0: limbs keep their size (rigid); 1: they may swell and shrink at no cost (similar)."""
+"""0: limbs keep their size (rigid); 1: they may change size at no cost (similar)."""
 _SCALE_LIMITS = (0.5, 2.0)
 _HOLD = 1e-4
-"""Pull of every node towards where it is: keeps the system definite without any target."""
+"""Pull of every node towards its position: keeps the system definite without targets."""
 
 
 class Pull(NamedTuple):
-    """Nodes `(K,)` that should lie at `targets` `(K, 2)`, each with a weight `(K,)`."""
+    """Nodes `(K,)` that are pulled to `targets` `(K, 2)`, each with a weight `(K,)`."""
 
     nodes: NDArray[np.int64]
     targets: Points
@@ -50,10 +50,10 @@ class Arap:
         self.adjacency = neighbours(triangles, nodes)
         order = sp.csgraph.reverse_cuthill_mckee(self.adjacency, symmetric_mode=True)
         self._order = order
-        self._place = np.empty(nodes, np.int64)
-        self._place[order] = np.arange(nodes)
+        self._new_index = np.empty(nodes, np.int64)
+        self._new_index[order] = np.arange(nodes)
         self.edges = edges(triangles)
-        low, high = np.sort(self._place[self.edges], axis=1).T
+        low, high = np.sort(self._new_index[self.edges], axis=1).T
         self._band = (high - low, low)
         self._width = int((high - low).max(initial=0)) + 1
 
@@ -78,7 +78,7 @@ class Arap:
         rounds: int,
         stiffer: NDArray[np.float64] | None = None,
     ) -> Points:
-        """Deform `points` `(N, 2)`: the pulls' and the rests' squared errors at a balance.
+        """Deform `points` `(N, 2)` to minimise the weighted squared errors of pulls and rests.
 
         `stiffer` multiplies the stiffness of each edge. One factorisation serves all `rounds`.
         """
@@ -108,7 +108,7 @@ class Arap:
         return place.view(np.float64).reshape(-1, 2)
 
     def _similarities(self, span: Complex, moved: Complex, size: NDArray[np.float64]) -> Complex:
-        """Per node the rotation, with part of the scale, that best carries rest edges to new ones.
+        """Per node the rotation, with part of the scale, that best maps rest edges to new ones.
 
         Least squares in the plane: sum of conj(rest) * new over sum of |rest|^2 (`size`).
         """
@@ -120,7 +120,7 @@ class Arap:
         return turn * scale
 
     def _near(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """With half of what the neighbours have: rotations smoother than the bare local step."""
+        """Plus half the neighbours' sums: rotations vary more smoothly than in the local step."""
         out: NDArray[np.float64] = sums + 0.5 * (self.adjacency @ sums)
         return out
 
@@ -137,7 +137,7 @@ class Arap:
         return factor
 
     def _back_substitute(self, factor: NDArray[np.float64], right: Complex) -> Complex:
-        """Both coordinates at once, through the renumbering and back."""
+        """Solve for both coordinates at once, in the new numbering, and number back."""
         columns = np.ascontiguousarray(right[self._order]).view(np.float64).reshape(-1, 2)
         solved = cho_solve_banded((factor, True), columns, check_finite=False)
         out = np.empty((self.nodes, 2))

@@ -1,10 +1,10 @@
-"""From a flat outline to a closed surface: how thick, and the mesh of it.
+"""Inflates a flat outline to a closed surface mesh.
 
 Depth is invented: the outline is inflated symmetrically, so a disk becomes a ball, a band a
-cylinder, and the back mirrors the front. The height field is the geometric mean of two classics
-that bracket the thickness of bodies: Poisson inflation (Gorelick et al. 2006; Baran and Lehtinen
-2009), which is too fat where limbs meet, and the union of medial balls (Blum 1967), too thin there.
-Neither colours nor time are known here.
+cylinder, and the back mirrors the front. The height field is the geometric mean of two known
+methods: Poisson inflation (Gorelick et al. 2006; Baran and Lehtinen 2009), which is too thick where
+limbs meet, and the union of medial balls (Blum 1967), which is too thin there. Uses no colours and
+one frame only. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
-from silhouette.lattice import (
-    Sheet,
+from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
+from silhouette.triangulation import (
+    FlatMesh,
     Triangles,
     averaging,
-    cut_sheet,
     edges,
     half_edges,
     rim_edges,
     spacing_for,
+    triangulate,
 )
-from silhouette.outline import Field, Points, gradient, sample, signed_distance
 
 _RELAX_ROUNDS = 20
 _LEAST_SLOPE = 2.0
-"""Slope of squared height over distance at the rim: a thread of radius r has 2 r."""
+"""Slope of squared height over distance at the rim: a cylinder of radius r has 2 r."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A closed surface over an outline, in canvas pixels.
+class InflatedMesh:
+    """A closed surface over an outline, in crop pixels.
 
-    `vertices` `(V, 3)`: x, y, and z away from the viewer; `triangles` `(F, 3)` turn outwards (their
-    signed volume is positive in these left-handed axes' own terms, see `volume`).
+    `vertices` `(V, 3)`: x, y, and z away from the viewer; `triangles` `(F, 3)` face outwards (in
+    these left-handed axes their signed `volume` is positive).
     """
 
     vertices: Points
     triangles: Triangles
 
 
-def inflate(alpha: Field, vertices: int) -> Shape | None:
+def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
     """A watertight surface of about `vertices` vertices over the inside of `alpha`.
 
-    None where nothing of `alpha` is large enough to hold a few triangles.
+    None if `alpha` has no part large enough for a few triangles.
     """
-    body = _Body.over(alpha)
+    body = _Solid.from_alpha(alpha)
     if not (body.distance > 0).any():
         return None
-    sheet = cut_sheet(body.distance, spacing_for(body.distance, vertices // 2))
-    if not len(sheet.triangles):
+    flat_mesh = triangulate(body.distance, spacing_for(body.distance, vertices // 2))
+    if not len(flat_mesh.triangles):
         return None
-    shape, rim = _close(_split_chords(sheet), body)
-    return _relax(shape, rim, body)
+    mesh, rim = _join_front_and_back(_split_chords(flat_mesh), body)
+    return _relax(mesh, rim, body)
 
 
 def volume(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> float:
@@ -77,7 +77,7 @@ def is_closed(triangles: NDArray[np.integer]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Body:
+class _Solid:
     """The solid `squared_height(x, y) >= z^2`; its boundary at z = 0 is the outline."""
 
     distance: Field
@@ -85,7 +85,7 @@ class _Body:
     slope: Field
 
     @classmethod
-    def over(cls, alpha: Field) -> _Body:
+    def from_alpha(cls, alpha: Field) -> _Solid:
         """Blend the height of the inside with a straight slope through the outline.
 
         Interpolated heights are not quite zero on the outline; within four pixels of it the field
@@ -105,12 +105,12 @@ class _Body:
         field = np.where(distance > 0, inside, slope * distance).astype(np.float32)
         return cls(distance, field, gradient(field))
 
-    def drawn_to(self, points: Points, rounds: int, longest: float = 2.0) -> Points:
+    def project(self, points: Points, rounds: int, longest: float = 2.0) -> Points:
         """Newton steps of `points` `(N, 3)` along the gradient onto the surface."""
         for _ in range(rounds):
             flat = points[:, :2]
-            slope = np.hstack([sample(self.slope, flat), -2 * points[:, 2:]])
-            excess = sample(self.squared_height, flat) - points[:, 2] ** 2
+            slope = np.hstack([sample_field(self.slope, flat), -2 * points[:, 2:]])
+            excess = sample_field(self.squared_height, flat) - points[:, 2] ** 2
             step = (excess / np.maximum((slope**2).sum(1), 1e-3))[:, None] * slope
             length = np.linalg.norm(step, axis=1, keepdims=True)
             points = points - step * np.minimum(1, longest / np.maximum(length, 1e-9))
@@ -124,7 +124,7 @@ def _squared_height(alpha: Field) -> Field:
     inside = distance > 0
     soft = _poisson(inside)
     balls = np.maximum(_medial_balls(distance), 0)
-    width = max(1.0, 0.06 * float(distance.max()))  # wipes out the creases between balls
+    width = max(1.0, 0.06 * float(distance.max()))  # smooths the creases between balls
     weight = inside.astype(np.float32)
     balls = cv2.GaussianBlur(balls * weight, (0, 0), width) / np.maximum(
         cv2.GaussianBlur(weight, (0, 0), width), 1e-3
@@ -138,7 +138,7 @@ def _squared_height(alpha: Field) -> Field:
 def _poisson(inside: NDArray[np.bool_]) -> Field:
     """Solve laplace(u) = -3 inside, u = 0 outside; -4 would make a disk a half ball.
 
-    Three, because the other half of the mean makes up for it (measured against a real body).
+    3 suits the geometric mean with the medial balls better (measured on a real body).
     """
     number = np.full(np.add(inside.shape, 1), -1)
     count = int(np.count_nonzero(inside))
@@ -181,12 +181,12 @@ def _medial_balls(distance: Field) -> Field:
     return field
 
 
-def _split_chords(sheet: Sheet) -> Sheet:
+def _split_chords(mesh: FlatMesh) -> FlatMesh:
     """Halve every inner edge that joins two rim vertices.
 
     Front and back share the rim, so such an edge would belong to both and to four triangles.
     """
-    points, triangles = sheet.points, sheet.triangles
+    points, triangles = mesh.points, mesh.triangles
     rim = np.zeros(len(points), bool)
     outer = np.sort(rim_edges(triangles), axis=1)
     rim[outer.ravel()] = True
@@ -199,49 +199,50 @@ def _split_chords(sheet: Sheet) -> Sheet:
         triangles[rows] = np.where(kept == low, len(points), kept)
         triangles = np.concatenate([triangles, np.where(new == high, len(points), new)])
         points = np.concatenate([points, (points[[low]] + points[[high]]) / 2])
-    return Sheet(points, triangles)
+    return FlatMesh(points, triangles)
 
 
-def _close(sheet: Sheet, body: _Body) -> tuple[Shape, NDArray[np.bool_]]:
-    """Front and back sheet, sewn together at the rim. Returns the shape and which vertices rim."""
-    count = len(sheet.points)
+def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, NDArray[np.bool_]]:
+    """Front and back with a common rim. Returns the mesh, and which vertices lie on the rim."""
+    count = len(flat.points)
     rim = np.zeros(count, bool)
-    rim[rim_edges(sheet.triangles).ravel()] = True
+    rim[rim_edges(flat.triangles).ravel()] = True
     inner = np.flatnonzero(~rim)
     twin = np.arange(count)
     twin[inner] = count + np.arange(len(inner))
-    height = np.sqrt(np.maximum(sample(body.squared_height, sheet.points), 0.05))
+    height = np.sqrt(np.maximum(sample_field(body.squared_height, flat.points), 0.05))
     height[rim] = 0
-    front = np.column_stack([sheet.points, -height])
-    back = np.column_stack([sheet.points, height])[inner]
+    front = np.column_stack([flat.points, -height])
+    back = np.column_stack([flat.points, height])[inner]
     vertices = np.concatenate([front, back]).astype(np.float64)
-    triangles = np.concatenate([sheet.triangles[:, ::-1], twin[sheet.triangles]])
+    triangles = np.concatenate([flat.triangles[:, ::-1], twin[flat.triangles]])
     if volume(vertices, triangles) < 0:
         triangles = triangles[:, ::-1]
-    return Shape(vertices, np.ascontiguousarray(triangles)), np.r_[rim, np.zeros(len(inner), bool)]
+    rim = np.r_[rim, np.zeros(len(inner), bool)]
+    return InflatedMesh(vertices, np.ascontiguousarray(triangles)), rim
 
 
-def _relax(shape: Shape, rim: NDArray[np.bool_], body: _Body) -> Shape:
-    """Even the triangles out: tangential Laplacian smoothing, drawn back to the surface each time.
+def _relax(mesh: InflatedMesh, rim: NDArray[np.bool_], body: _Solid) -> InflatedMesh:
+    """Tangential Laplacian smoothing, for even triangles, with a projection onto the surface.
 
     The rim stays where it is.
     """
-    mean = averaging(shape.triangles, len(shape.vertices))
-    around = _vertex_faces(shape.triangles, len(shape.vertices))
-    vertices = shape.vertices
+    mean = averaging(mesh.triangles, len(mesh.vertices))
+    around = _vertex_faces(mesh.triangles, len(mesh.vertices))
+    vertices = mesh.vertices
     for _ in range(_RELAX_ROUNDS):
-        a, b, c = (vertices[shape.triangles[:, k]] for k in range(3))
+        a, b, c = (vertices[mesh.triangles[:, k]] for k in range(3))
         normal = around @ np.cross(b - a, c - a)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         move = mean @ vertices - vertices
         move -= (move * normal).sum(axis=1, keepdims=True) * normal
-        moved = body.drawn_to(vertices + 0.5 * move, 1)
+        moved = body.project(vertices + 0.5 * move, 1)
         vertices = np.where(rim[:, None], vertices, moved)
-    return Shape(vertices, shape.triangles)
+    return InflatedMesh(vertices, mesh.triangles)
 
 
 def _vertex_faces(triangles: Triangles, vertices: int) -> sp.csr_array:
-    """The operator `(V, F)` that adds up what the triangles around each vertex have."""
+    """The operator `(V, F)` that sums values over the triangles around each vertex."""
     faces = np.tile(np.arange(len(triangles)), 3)
     corner = triangles.T.ravel()
     return sp.coo_array(

@@ -1,9 +1,9 @@
-"""Cutting a moving subject out of a busy background, without any training: a guess, often good.
+"""Segments a moving subject in front of a busy background, without a trained model: a guess.
 
-Motion against the camera's own, difference to the camera-compensated median picture and colours
-that the border lacks are added up to a score; GrabCut (Rother et al. 2004) makes a mask of it in
-the clearest frame, and of that mask, carried along the flow, in all others. Says how much the
-result stands out; whether that is enough is decided by the caller.
+A score adds up motion relative to the camera, difference to the camera-compensated median image,
+and colours that the frame's border lacks. GrabCut (Rother et al. 2004) makes a mask of the score in
+the clearest frame, and of that mask, moved along the flow, in all others. Measures the contrast of
+the result; segmentation.py, the caller, decides whether it suffices.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIDE_PX = 256
 _BORDER_SHARE = 0.10
 """The strip that shows how the camera moves."""
 _MEDIAN_OF = 11
-"""Frames in the median picture, spread over the clip."""
+"""Frames in the median image, spread over the clip."""
 _SHARES = (0.40, 0.25, 0.35)
 """Of motion, difference and colour in the score."""
 
@@ -40,12 +40,12 @@ Affine = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MotionCut:
+class MotionSegmentation:
     """Masks `(H, W)` at the images' size.
 
-    `contrast` is the mean score (0..1) inside the masks minus that outside; `motion_px` how fast
-    the quickest tenth of the subject moves against the camera, in pixels of 1/256 of the frame per
-    frame, counted only where forward and backward flow agree.
+    `contrast` is the mean score (0..1) inside the masks minus that outside; `motion_px` the
+    speed of the fastest tenth of the subject relative to the camera, where both flows agree, in
+    1/256 of the frame per frame.
     """
 
     masks: list[Mask]
@@ -60,16 +60,18 @@ class _Scene:
 
     images: list[NDArray[np.uint8]]
     greys: list[NDArray[np.uint8]]
-    ahead: list[Field]
-    back: list[Field]
+    forward: list[Field]
+    backward: list[Field]
     camera: list[Affine]
     grid: Field
 
 
-def cut_by_motion(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> MotionCut:
+def segment_by_motion(
+    images: list[NDArray[np.uint8]], tick: Callable[[int], None]
+) -> MotionSegmentation:
     """Masks of what moves. `images` are uint8 RGB `(H, W, 3)`; `tick` gets the frames done."""
     count = len(images)
-    scene = _look(images, lambda t: tick(t // 3))
+    scene = _prepare(images, lambda t: tick(t // 3))
     motion = _residual_motion(scene)
     raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
     scores = _smooth_along_flow(raw, scene)
@@ -79,13 +81,13 @@ def cut_by_motion(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) 
         cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
         for mask in masks
     ]
-    return MotionCut(full, _contrast(scores, masks), _typical_motion(motion, masks))
+    return MotionSegmentation(full, _contrast(scores, masks), _typical_motion(motion, masks))
 
 
-# --- what there is to see
+# --- flow and camera motion
 
 
-def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scene:
+def _prepare(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scene:
     height, width = images[0].shape[:2]
     scale = _SIDE_PX / max(height, width)
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
@@ -93,20 +95,20 @@ def _look(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scen
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
-    ahead, back, camera = [], [], []
+    forward, backward, camera = [], [], []
     for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
-        ahead.append(flow.calc(one, two, None))
-        back.append(flow.calc(two, one, None))
-        camera.append(_camera_motion(one, ahead[t], back[t], grid))
+        forward.append(flow.calc(one, two, None))
+        backward.append(flow.calc(two, one, None))
+        camera.append(_camera_motion(one, forward[t], backward[t], grid))
         tick(t)
-    return _Scene(small, greys, ahead, back, camera, grid)
+    return _Scene(small, greys, forward, backward, camera, grid)
 
 
 def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: Field) -> Affine:
     """How the background moves: an affine map fitted to the flow along the frame's border.
 
-    Reweighted least squares with Cauchy weights, for part of the border may be the subject. Corners
-    of the whole picture will not do: a subject has more of them than a soft background.
+    Reweighted least squares with Cauchy weights, since part of the border may be the subject.
+    Corners of the whole image do not work: a subject has more of them than a soft background.
     """
     strip = border_strip(grey.shape[0], grey.shape[1], _BORDER_SHARE)
     missed = np.linalg.norm(flow + _warp(reverse, grid + flow), axis=2)[strip]
@@ -128,22 +130,26 @@ def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: F
 
 
 def _residual_motion(scene: _Scene) -> list[Field]:
-    """Speed against the camera per frame and pixel, where both flows agree; pixels per frame."""
+    """Speed relative to the camera per frame and pixel, in pixels per frame, where flows agree."""
     last = len(scene.greys) - 1
     out = []
     for t, grey in enumerate(scene.greys):
         speeds = []
         if t < last:
-            speeds.append(_against(scene, scene.ahead[t], scene.back[t], scene.camera[t]))
+            speeds.append(
+                _relative_speed(scene, scene.forward[t], scene.backward[t], scene.camera[t])
+            )
         if t > 0:
             inverse = np.linalg.inv(scene.camera[t - 1]).astype(np.float64)
-            speeds.append(_against(scene, scene.back[t - 1], scene.ahead[t - 1], inverse))
+            speeds.append(
+                _relative_speed(scene, scene.backward[t - 1], scene.forward[t - 1], inverse)
+            )
         out.append(np.mean(speeds, axis=0) if speeds else np.zeros(grey.shape, np.float32))
     return out
 
 
-def _against(scene: _Scene, flow: Field, reverse: Field, camera: Affine) -> Field:
-    """Length of flow minus camera motion, fading where the reverse flow does not lead back."""
+def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) -> Field:
+    """Length of flow minus camera motion, reduced where the reverse flow does not match."""
     moved = scene.grid @ camera[:2, :2].T.astype(np.float32) + camera[:2, 2].astype(np.float32)
     residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
     returned = _warp(reverse, scene.grid + flow)
@@ -167,8 +173,7 @@ def _score(
 ) -> tuple[list[Field], list[Field]]:
     """How much each pixel looks like the subject, and how much moves near it; both 0..1.
 
-    A colour alone, without any sign of motion near by, counts for less: bright things stand about
-    in many a scene.
+    A colour without motion near it counts for less: many backgrounds hold bright objects.
     """
     height, width = scene.greys[0].shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] / 0.84
@@ -179,7 +184,7 @@ def _score(
         moves = trust * _stretch(cv2.GaussianBlur(speed, (0, 0), 2), 50)
         differs = _stretch(cv2.GaussianBlur(_difference(scene, t), (0, 0), 1.5), 50)
         signs = np.minimum(2 * cv2.GaussianBlur(np.maximum(moves, differs), (0, 0), 4), 1)
-        colour = _stretch(_border_lacks(scene.images[t]), 30) * (0.4 + 0.6 * signs)
+        colour = _stretch(_missing_in_border(scene.images[t]), 30) * (0.4 + 0.6 * signs)
         parts = zip(_SHARES, (moves, differs, colour), strict=True)
         out.append(centre * np.sum([share * part for share, part in parts], axis=0))
         moving.append(signs)
@@ -217,7 +222,7 @@ def _difference(scene: _Scene, t: int) -> Field:
     return out
 
 
-def _border_lacks(image: NDArray[np.uint8]) -> Field:
+def _missing_in_border(image: NDArray[np.uint8]) -> Field:
     """1 where a colour does not occur in the border strip, 0 where it is as common there."""
     bins = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB) // 16).astype(np.int64)
     code = (bins[..., 0] * 16 + bins[..., 1]) * 16 + bins[..., 2]
@@ -234,9 +239,9 @@ def _border_lacks(image: NDArray[np.uint8]) -> Field:
 
 
 def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
-    """Half of each score is what flowed in from the frame before."""
+    """Half of each score is the previous frame's, moved along the flow."""
     out = [scores[0]]
-    for score, back in zip(scores[1:], scene.back, strict=True):
+    for score, back in zip(scores[1:], scene.backward, strict=True):
         out.append(0.5 * score + 0.5 * _warp(out[-1], scene.grid + back))
     return out
 
@@ -253,7 +258,7 @@ def _propagate(
 ) -> list[Mask]:
     """GrabCut in the clearest frame, then outwards to both ends of the clip.
 
-    If the subject moves as a whole, what stands still is vetoed, whatever its colour.
+    If the subject moves as a whole, pixels that stand still are excluded, whatever their colour.
     """
     count = len(scores)
     clarity = [np.percentile(score, 97) - np.percentile(score, 60) for score in scores]
@@ -264,16 +269,16 @@ def _propagate(
     stands = [(field < _STANDS_STILL) & whole for field in signs]
     masks[first] = _clean(masks[first] & ~stands[first])
     for t in range(first + 1, count):
-        masks[t] = _carry(masks[t - 1], scene, scene.back[t - 1], scores[t], stands[t], t)
+        masks[t] = _track_mask(masks[t - 1], scene, scene.backward[t - 1], scores[t], stands[t], t)
         tick(len(masks))
     for t in range(first - 1, -1, -1):
-        masks[t] = _carry(masks[t + 1], scene, scene.ahead[t], scores[t], stands[t], t)
+        masks[t] = _track_mask(masks[t + 1], scene, scene.forward[t], scores[t], stands[t], t)
         tick(len(masks))
     return [masks[t] for t in range(count)]
 
 
 def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
-    """From the score alone: Otsu's threshold, the top 4 % sure, the low and the border sure not."""
+    """From the score: the top 4 % are subject; low scores (Otsu) and the border are not."""
     grey = np.clip(score * 255, 0, 255).astype(np.uint8)
     threshold = cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)[0] / 255
     trimap = np.full(score.shape, cv2.GC_PR_BGD, np.uint8)
@@ -284,8 +289,8 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
     return _clean(_grab_cut(image, trimap, 5))
 
 
-def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
-    """The neighbour's mask, moved along `flow` (from frame `t` to it) and cut again in a band."""
+def _track_mask(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
+    """The neighbour's mask moved along `flow` (from frame `t` to it), cut again near its edge."""
     moved = _warp(mask.astype(np.float32), scene.grid + flow) > 0.5
     trimap = np.full(mask.shape, cv2.GC_BGD, np.uint8)
     trimap[_dilate(moved, 6) & (score >= 0.08)] = cv2.GC_PR_BGD
@@ -297,7 +302,7 @@ def _carry(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t
 
 
 def _grab_cut(image: NDArray[np.uint8], trimap: NDArray[np.uint8], rounds: int) -> Mask:
-    """Empty unless both sides have enough pixels for a mixture of five Gaussians each."""
+    """Empty unless subject and background have enough pixels for five Gaussians each."""
     front = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if not 32 <= np.count_nonzero(front) <= front.size - 32:
         return np.zeros(front.shape, bool)
@@ -319,7 +324,7 @@ def _dilate(mask: Mask, radius: int) -> Mask:
     return out
 
 
-# --- how sure
+# --- confidence
 
 
 def _contrast(scores: list[Field], masks: list[Mask]) -> float:

@@ -1,7 +1,7 @@
-"""A cut-out's edge with sub-pixel accuracy: signed distance, contour points, normals.
+"""The subject's outline with sub-pixel accuracy: signed distance, contour points, normals.
 
-Everything that the other files know about the edge comes from here. Positions are canvas pixels:
-x to the right, y down, pixel centres at integers. Cuts nothing out and tracks nothing.
+The other files of this package take the outline from here. Positions are crop pixels: x to the
+right, y down, pixel centres at integers. Segments nothing and tracks nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Points = NDArray[np.float64]
 _CONTOUR_STEP_PX = 2.0
 _SHORTEST_CONTOUR_PX = 14.0
 _NORMAL_PX = 12.0
-"""What a turn of the normal by one radian is worth, so that a leg's left edge is not drawn to the
-right edge of its neighbour."""
+"""A turn of the normal by one radian counts as this distance, so that the left edge of a leg is not
+matched with the right edge of the next leg."""
 _REMAP_COLUMNS = 32_000
 """cv2.remap refuses more than 32767 columns."""
 
@@ -32,8 +32,8 @@ _REMAP_COLUMNS = 32_000
 def signed_distance(alpha: Field) -> Field:
     """Distance to the 0.5 level of `alpha` in pixels, positive inside.
 
-    The Euclidean distance transform of a mask knows whole pixels only; taken at twice the size and
-    averaged back it is good to about a quarter of a pixel.
+    The Euclidean distance transform of a mask has whole pixels only; taken at twice the size and
+    averaged back it is accurate to about a quarter of a pixel.
     """
     height, width = alpha.shape
     soft = cv2.GaussianBlur(alpha, (0, 0), 0.7)
@@ -41,7 +41,7 @@ def signed_distance(alpha: Field) -> Field:
     mask = cv2.compare(double, 0.5, cv2.CMP_GT)
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
     distance -= cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, cv2.DIST_MASK_5)
-    distance -= np.float32(1 / 255) * mask  # both count to the far pixel's centre: the edge
+    distance -= np.float32(1 / 255) * mask  # both end at the far pixel's centre: the edge
     distance += np.float32(0.5)  # lies half a pixel before it
     out: Field = 0.5 * cv2.resize(distance, (width, height), interpolation=cv2.INTER_AREA)
     return np.clip(out, -height - width, height + width)  # infinite where there is no edge
@@ -58,8 +58,8 @@ def gradient(field: Field) -> Field:
     return out
 
 
-def sample(field: NDArray[Any], points: Points) -> NDArray[Any]:
-    """Bilinear values at `points`, `(N,)` or `(N, C)`; beyond the edge the edge's value holds."""
+def sample_field(field: NDArray[Any], points: Points) -> NDArray[Any]:
+    """Bilinear values at `points`, `(N,)` or `(N, C)`; outside the image the nearest edge value."""
     where = np.ascontiguousarray(points, np.float32)
     parts = [
         cv2.remap(
@@ -79,7 +79,7 @@ def sample(field: NDArray[Any], points: Points) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Outline:
-    """The edge of one cut-out.
+    """The outline of one alpha image.
 
     `distance` as `signed_distance` gives it; `points` lie on its zero line about two pixels apart,
     holes included; `normals` are unit vectors that point outwards.
@@ -96,25 +96,24 @@ class Outline:
         distance = signed_distance(alpha)
         slope = gradient(cv2.GaussianBlur(distance, (0, 0), 0.8))
         points = _trace(distance, slope)
-        steepest = sample(slope, points).astype(np.float64)
+        steepest = sample_field(slope, points).astype(np.float64)
         length = np.linalg.norm(steepest, axis=1, keepdims=True)
         return cls(distance, slope, points, -steepest / np.maximum(length, 1e-6))
 
     def oriented(self, points: Points, normals: Points) -> Points:
-        """Points in the 4-D space in which two edges match only if they also face the same way."""
+        """Points in a 4-D space, where two edges are near only if they also face the same way."""
         return np.hstack([points, _NORMAL_PX * normals])
 
     @cached_property
     def tree(self) -> Any:
-        """Nearest oriented contour points; built once, asked in every round of ICP."""
+        """Nearest oriented contour points; built once, queried in every round of ICP."""
         return cKDTree(self.oriented(self.points, self.normals))
 
 
 def _trace(distance: Field, slope: Field) -> Points:
-    """Resample every contour evenly, then take Newton steps onto the zero line.
+    """Resample every contour evenly, then move the points onto the zero line by Newton steps.
 
-    cv2.findContours walks along pixel centres inside the mask, half a pixel off at most; the
-    distance says how far.
+    cv2.findContours follows pixel centres inside the mask, which are up to half a pixel off.
     """
     height, width = distance.shape
     double = cv2.resize(distance, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR) > 0
@@ -132,7 +131,7 @@ def _trace(distance: Field, slope: Field) -> Points:
         loops.append(np.stack([np.interp(stops, arc, closed[:, k]) for k in (0, 1)], 1))
     points = np.concatenate(loops) if loops else np.zeros((0, 2))
     for _ in range(2):
-        steepest = sample(slope, points)
-        step = sample(distance, points) / np.maximum((steepest**2).sum(1), 0.25)
+        steepest = sample_field(slope, points)
+        step = sample_field(distance, points) / np.maximum((steepest**2).sum(1), 0.25)
         points = points - np.clip(step, -1, 1)[:, None] * steepest
     return points

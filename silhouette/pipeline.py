@@ -1,8 +1,8 @@
-"""The CPU pipeline, start to end: cut the subject out, inflate one frame of it, track the rest.
+"""The CPU pipeline: segment the subject, inflate its outline in one frame, track it in the others.
 
-Depth is invented: the outline is inflated and the back mirrors the front, so the mesh convinces
-from the front and up to about forty degrees from it; a limb that passes before the body is not
-told from the body. No weights, no GPU; called by the child through pipeline.Pipeline.
+Depth is invented: the outline is inflated and the back mirrors the front, so the mesh looks right
+from the front and up to about forty degrees from it; a limb in front of the body is not separated
+from it. No weights, no GPU. child/pipelines.py builds it; it implements pipeline.Pipeline.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from presets import SILHOUETTE, Mode
-from silhouette.canvas import Canvas, crop_to_subject
-from silhouette.footage import Flow, Footage
-from silhouette.inflation import Shape, inflate, is_closed, volume
-from silhouette.lifting import Motion, lift
-from silhouette.reference import choose_reference
-from silhouette.segmentation import cut_out
-from silhouette.texture import paint
+from silhouette.crop import CroppedClip, crop_to_subject
+from silhouette.inflation import InflatedMesh, inflate, is_closed, volume
+from silhouette.reference_frame import choose_reference
+from silhouette.segmentation import segment_subject
+from silhouette.surface_motion import Motion, move_surface
+from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
+from silhouette.tracking_frames import OpticalFlow, TrackingFrames
 from video.clip import Clip
 
 if TYPE_CHECKING:
@@ -68,28 +68,30 @@ class SilhouettePipeline:
             )
         preset = SILHOUETTE[mode]
         cv2.setRNGSeed(seed % 2**31)
-        cutout = cut_out(clip.frames, reporter)
-        canvas = crop_to_subject(clip.frames, cutout, preset.canvas_px)
+        cutout = segment_subject(clip.frames, reporter)
+        cropped = crop_to_subject(clip.frames, cutout, preset.crop_px)
 
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
-        reference = choose_reference(canvas, preset.reference_candidates, tick)
+        reference = choose_reference(cropped, preset.reference_candidates, tick)
         # a closed surface of V vertices has about 2 V triangles (Euler)
-        shape = _inflate(canvas, reference, faces // 2 if faces else preset.vertices)
-        texture = paint(canvas.images[reference], canvas.alphas[reference], shape.vertices[:, :2])
-        still = _onto_source(canvas, shape.vertices[None], [reference])
-        reporter.anchor(_sequence(still, shape, texture, clip.fps))
+        inflated = _inflate(cropped, reference, faces // 2 if faces else preset.vertices)
+        texture = make_texture(
+            cropped.images[reference], cropped.alphas[reference], inflated.vertices[:, :2]
+        )
+        still = _onto_source(cropped, inflated.vertices[None], [reference])
+        reporter.anchor(_sequence(still, inflated, texture, clip.fps))
 
         tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
-        footage = Footage.of(canvas, tick)
-        tracker = Tracker(footage, reference, preset.control_nodes, Flow())
-        if not len(tracker.sheet.triangles):
+        frames = TrackingFrames.from_clip(cropped, tick)
+        tracker = Tracker(frames, reference, preset.control_nodes, OpticalFlow())
+        if not len(tracker.control_mesh.triangles):
             raise _too_small()
         track = tracker.run(tick, reanchor=preset.reanchor)
 
         tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
-        motion = lift(shape, tracker.sheet, track, reference, tick)
-        placed = _onto_source(canvas, motion, range(len(clip)))
-        return _checked(_sequence(placed, shape, texture, clip.fps))
+        motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)
+        placed = _onto_source(cropped, motion, range(len(clip)))
+        return _check_volumes(_sequence(placed, inflated, texture, clip.fps))
 
 
 def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:
@@ -104,41 +106,41 @@ def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callabl
     return tick
 
 
-def _inflate(canvas: Canvas, reference: int, vertices: int) -> Shape:
-    shape = inflate(canvas.alphas[reference], vertices)
-    if shape is None or not is_closed(shape.triangles):
+def _inflate(cropped: CroppedClip, reference: int, vertices: int) -> InflatedMesh:
+    inflated = inflate(cropped.alphas[reference], vertices)
+    if inflated is None or not is_closed(inflated.triangles):
         raise _too_small()
-    if volume(shape.vertices, shape.triangles) <= 0:
+    if volume(inflated.vertices, inflated.triangles) <= 0:
         raise _too_small()
-    return shape
+    return inflated
 
 
 def _too_small() -> NoSubjectFound:
     return NoSubjectFound("What stands out from the background is too thin or too scattered.")
 
 
-def _onto_source(canvas: Canvas, motion: Motion, frames: range | list[int]) -> Motion:
-    """From canvas pixels of each frame to source pixels, so that crops that travel are undone."""
-    out = motion * canvas.source_px
+def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]) -> Motion:
+    """From crop pixels of each frame to source pixels: undoes the motion of the crop."""
+    out = motion * cropped.source_px
     for k, t in enumerate(frames):
-        out[k, :, :2] = canvas.to_source(t, motion[k, :, :2])
+        out[k, :, :2] = cropped.to_source(t, motion[k, :, :2])
     return out
 
 
-def _sequence(motion: Motion, shape: Shape, texture: Texture, fps: float) -> MeshSequence:
+def _sequence(motion: Motion, inflated: InflatedMesh, texture: Texture, fps: float) -> MeshSequence:
     """Source pixels (y down, z away) to glTF's axes: up, towards the camera, inside [-1, 1].
 
-    Two axes are turned, so orientation stays. One shift and one scale for all timesteps.
+    Two axes are negated, so orientation stays. One shift and one scale for all timesteps.
     """
     vertices = motion * (1, -1, -1)
     low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
     scale = 2 * 0.999 / float((high - low).max())  # float32 rounding stays inside
     placed = ((vertices - (low + high) / 2) * scale).astype(np.float32)
-    return MeshSequence(placed, shape.triangles.astype(np.int32), fps, texture=texture)
+    return MeshSequence(placed, inflated.triangles.astype(np.int32), fps, texture=texture)
 
 
-def _checked(mesh: MeshSequence) -> MeshSequence:
-    """The last word before files are made of it: every timestep has a volume and real triangles."""
+def _check_volumes(mesh: MeshSequence) -> MeshSequence:
+    """Raise NoSubjectFound unless every timestep has a volume and no empty triangle."""
     for vertices in mesh.vertices:
         if volume(vertices, mesh.faces) <= 0 or _smallest_area(vertices, mesh.faces) <= 0:
             raise _too_small()

@@ -1,7 +1,7 @@
-"""Cutting a subject out of a plain background: a wall, a sheet, a screen, soft shadows included.
+"""Segments a subject in front of a plain background (a wall, a screen), soft shadows included.
 
-The background is a smooth colour surface fitted to the border of the frame; what departs from it is
-the subject. Says also how plain a background is; decides nothing else.
+The background is a smooth colour surface fitted to the border of the frame; pixels that differ from
+it are the subject. Also measures how plain a background is. Called by segmentation.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 """Odd and symmetric: opening with an even kernel moves the mask by a pixel."""
 _PLAIN_INLIERS = 0.80
 _PLAIN_SPREAD = 4.5
-"""Without a limit on the spread busy scenes pass for plain ones (measured)."""
+"""Without a limit on the spread, busy backgrounds are taken for plain ones (measured)."""
 
 
 @dataclass(frozen=True)
-class Backdrop:
+class BackgroundModel:
     """The background's colour at every pixel, CIE Lab `(H, W, 3)`, and how well it fits.
 
     `inliers` is the share of border pixels it explains, `spread` their distance to it in delta E.
@@ -36,7 +36,7 @@ class Backdrop:
 
     @property
     def is_plain(self) -> bool:
-        """True if most of the border is this backdrop and little else."""
+        """True if the model explains most of the border."""
         return self.inliers > _PLAIN_INLIERS and self.spread < _PLAIN_SPREAD
 
 
@@ -54,8 +54,8 @@ def border_strip(height: int, width: int, share: float) -> Mask:
     return strip
 
 
-def fit_backdrop(image: NDArray[np.uint8]) -> Backdrop:
-    """Fit a quadratic colour surface to the border strip, reweighted against what is not it."""
+def fit_background(image: NDArray[np.uint8]) -> BackgroundModel:
+    """Fit a quadratic colour surface to the border strip, in five rounds without outliers."""
     lab = to_lab(image)
     height, width = lab.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -68,46 +68,46 @@ def fit_backdrop(image: NDArray[np.uint8]) -> Backdrop:
     surface, spread = np.zeros((6, 3), np.float32), np.inf
     for _ in range(5):
         if np.count_nonzero(inlier) < 20:
-            return Backdrop(np.zeros_like(lab), 0.0, np.inf)
+            return BackgroundModel(np.zeros_like(lab), 0.0, np.inf)
         surface = np.linalg.lstsq(terms[inlier], colours[inlier], rcond=None)[0]
         error = np.linalg.norm(colours - terms @ surface, axis=1)
         spread = max(1.0, 1.48 * float(np.median(error[inlier])))
         inlier = error < min(max(4.0, 3.5 * spread), 12.0)
-    return Backdrop((basis @ surface).astype(np.float32), float(inlier.mean()), spread)
+    return BackgroundModel((basis @ surface).astype(np.float32), float(inlier.mean()), spread)
 
 
-def cut_from_backdrop(image: NDArray[np.uint8], backdrop: Backdrop) -> Mask:
+def subject_mask(image: NDArray[np.uint8], background: BackgroundModel) -> Mask:
     """The subject's mask, `(H, W)`, from RGB `image`.
 
-    1. background is what looks like the backdrop, or like its shadow, and reaches the border;
-    2. so do holes that show it through the subject;
-    3. parts without any strong evidence are dropped;
-    4. the rim of mixed pixels is peeled off.
+    1. background: pixels like the model, or like its shadow, connected to the border;
+    2. also holes in the subject that show the background;
+    3. parts that differ only slightly from the model are dropped;
+    4. mixed pixels at the rim are removed.
     """
     calm = to_lab(cv2.bilateralFilter(image, 5, 20, 3))
-    away = calm - backdrop.colour
+    away = calm - background.colour
     departure = np.sqrt((away**2).sum(axis=2))
     texture = _gradient_length(calm[..., 0])
-    strong = max(14.0, 6 * backdrop.spread)
+    strong = max(14.0, 6 * background.spread)
 
     chroma = np.hypot(away[..., 1], away[..., 2])
-    darker = (away[..., 0] < 0) & (away[..., 0] > -0.40 * backdrop.colour[..., 0])
+    darker = (away[..., 0] < 0) & (away[..., 0] > -0.40 * background.colour[..., 0])
     soft = (chroma < 5) & (texture < 1.2)
-    colourless = (chroma < 1.5) & (texture < 3.0)  # its rim may be steep, where fur has some hue
+    colourless = (chroma < 1.5) & (texture < 3.0)  # a shadow with a steep edge; fur has more colour
     shadow = darker & (soft | colourless)
-    background = _reaching_border((departure < max(5.0, 3 * backdrop.spread)) | shadow)
-    exact = (departure < max(2.5, 1.7 * backdrop.spread)) & (texture < 1.2) & ~background
-    background |= _see_through(exact, departure, 0.6 * strong)
+    is_background = _reaching_border((departure < max(5.0, 3 * background.spread)) | shadow)
+    exact = (departure < max(2.5, 1.7 * background.spread)) & (texture < 1.2) & ~is_background
+    is_background |= _background_holes(exact, departure, 0.6 * strong)
 
-    subject = _with_evidence(~background, departure > strong)
+    subject = _clear_components(~is_background, departure > strong)
     subject = _open(subject)
-    raw = to_lab(image) - backdrop.colour
-    subject = _peel(subject, np.sqrt((raw**2).sum(axis=2)))
+    raw = to_lab(image) - background.colour
+    subject = _remove_mixed_rim(subject, np.sqrt((raw**2).sum(axis=2)))
     return fill_pinholes(keep_large_parts(_open(subject), 0.03), 5e-4)
 
 
 def keep_large_parts(mask: Mask, share: float) -> Mask:
-    """Without the components smaller than `share` of the largest one."""
+    """Remove the components smaller than `share` of the largest one."""
     count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 1:
         return mask
@@ -119,7 +119,7 @@ def keep_large_parts(mask: Mask, share: float) -> Mask:
 
 
 def fill_pinholes(mask: Mask, share: float) -> Mask:
-    """With holes filled that are smaller than `share` of the mask and do not touch the border."""
+    """Fill holes smaller than `share` of the mask that do not touch the border."""
     inverse = (~mask).astype(np.uint8)
     _, label, stats, _ = cv2.connectedComponentsWithStats(inverse, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
@@ -143,8 +143,8 @@ def _reaching_border(candidate: Mask) -> Mask:
     return out
 
 
-def _see_through(exact: Mask, departure: Field, sharp: float) -> Mask:
-    """Enclosed pieces of backdrop: an exact match, not tiny, with a sharp rim all round."""
+def _background_holes(exact: Mask, departure: Field, sharp: float) -> Mask:
+    """Enclosed parts of background: an exact match, not tiny, with a sharp edge all around."""
     count, label, stats, _ = cv2.connectedComponentsWithStats(
         exact.astype(np.uint8), connectivity=4
     )
@@ -162,8 +162,8 @@ def _see_through(exact: Mask, departure: Field, sharp: float) -> Mask:
     return grown & (departure < sharp)
 
 
-def _with_evidence(mask: Mask, strong: Mask) -> Mask:
-    """Components of which at least a twentieth departs strongly from the backdrop."""
+def _clear_components(mask: Mask, strong: Mask) -> Mask:
+    """Components of which at least a twentieth differs strongly from the background."""
     count, label = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     size = np.bincount(label.ravel(), minlength=count)
     sure = np.bincount(label[strong], minlength=count) > 0.05 * size
@@ -172,11 +172,11 @@ def _with_evidence(mask: Mask, strong: Mask) -> Mask:
     return out
 
 
-def _peel(subject: Mask, departure: Field) -> Mask:
-    """Take off the rim's pixels that are more backdrop than subject, one pixel deep.
+def _remove_mixed_rim(subject: Mask, departure: Field) -> Mask:
+    """Remove rim pixels that are more background than subject, one pixel deep.
 
-    A mixed pixel departs by alpha times what the pure subject next to it departs by. Going deeper
-    loses bright rims before bright walls (measured: 0.5 IoU points at three pixels).
+    A mixed pixel differs by alpha times the difference of the pure subject next to it. More pixels
+    would remove bright rims in front of bright walls (measured: 0.5 IoU points at three pixels).
     """
     pure = cv2.dilate(np.where(subject, departure, 0).astype(np.float32), np.ones((9, 9), np.uint8))
     core = cv2.erode(subject.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0

@@ -1,8 +1,8 @@
-"""Where the subject is in every frame: the first thing the pipeline does, and the most fallible.
+"""Segments the subject in every frame: the first step of the pipeline, and the least certain one.
 
-Three ways, the surest first: the clip's own alpha channel, a plain background, and motion with
-GrabCut. What they find is checked here: NoSubjectFound when it is no subject, warnings when it is a
-doubtful one. Knows no mesh.
+Three methods, the most reliable first: the clip's alpha channel, a plain background, and motion
+with GrabCut. The result is checked: NoSubjectFound where it is no subject, warnings where it is
+doubtful. Called by pipeline.py; makes no mesh.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
-from silhouette.canvas import Box, Cutout
-from silhouette.motion_grabcut import MotionCut, cut_by_motion
-from silhouette.plain_background import cut_from_backdrop, fit_backdrop
+from silhouette.crop import Box, Cutout
+from silhouette.motion_grabcut import MotionSegmentation, segment_by_motion
+from silhouette.plain_background import fit_background, subject_mask
 
 if TYPE_CHECKING:
     from pipeline import Reporter
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WORK_PX = (256, 512)
 """Colours are segmented at a longer side between these; smaller and larger frames are resized."""
 _TRANSPARENT_SHARE = 0.005
-"""An alpha channel says something if this share of the clip's pixels is transparent."""
+"""An alpha channel is used if at least this share of the clip's pixels is transparent."""
 _LEAST_COVERAGE = 0.001
 _MOST_COVERAGE = 0.90
 _MOST_MISSING = 0.25
@@ -36,30 +36,30 @@ _LEAST_MOTION_PX = 0.30
 
 
 @dataclass(frozen=True)
-class _Zone:
+class _Region:
     """Part of the source at working size: `images` uint8 `(h, w, 3)` RGB of `box`."""
 
     images: list[NDArray[np.uint8]]
     box: Box
 
 
-def cut_out(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
+def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
     """The subject's alphas from frames uint8 `(T, H, W, 3|4)`.
 
-    Raises NoSubjectFound. Notices: low_confidence_segmentation, subject_touches_border,
+    Raises NoSubjectFound. Warnings: low_confidence_segmentation, subject_touches_border,
     subject_area_changes, several_subjects.
     """
     reporter.progress("background", 0, len(frames), "looking for the subject")
     cutout = _from_alpha(frames)
-    motion: MotionCut | None = None
+    motion: MotionSegmentation | None = None
     if cutout is None:
-        zone = _zone(frames, (0, 0, frames.shape[2], frames.shape[1]))
-        cutout = _from_plain_background(frames, zone, reporter)
+        region = _region(frames, (0, 0, frames.shape[2], frames.shape[1]))
+        cutout = _from_plain_background(frames, region, reporter)
         if cutout is None:
-            motion = cut_by_motion(
-                zone.images, lambda step: reporter.progress("background", step, len(frames))
+            motion = segment_by_motion(
+                region.images, lambda step: reporter.progress("background", step, len(frames))
             )
-            cutout = Cutout(_soft(motion.masks, 1.0), zone.box, "motion_grabcut")
+            cutout = Cutout(_soft(motion.masks, 1.0), region.box, "motion_grabcut")
     _check_coverage(cutout, frames.shape)
     pieces = float(np.median([_pieces(alpha > 127) for alpha in cutout.alphas]))
     if motion is not None:
@@ -84,14 +84,14 @@ def _from_alpha(frames: NDArray[np.uint8]) -> Cutout | None:
     return Cutout(frames[..., 3], (0, 0, frames.shape[2], frames.shape[1]), "alpha")
 
 
-def _zone(frames: NDArray[np.uint8], box: Box) -> _Zone:
+def _region(frames: NDArray[np.uint8], box: Box) -> _Region:
     """The box of every frame, resized one frame at a time."""
     left, top, right, bottom = box
     longer = max(right - left, bottom - top)
     scale = min(max(longer, _WORK_PX[0]), _WORK_PX[1]) / longer
     size = tuple(max(16, round(side * scale)) for side in (right - left, bottom - top))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return _Zone(
+    return _Region(
         [
             cv2.resize(frame[top:bottom, left:right, :3], size, interpolation=how)
             for frame in frames
@@ -101,13 +101,13 @@ def _zone(frames: NDArray[np.uint8], box: Box) -> _Zone:
 
 
 def _from_plain_background(
-    frames: NDArray[np.uint8], zone: _Zone, reporter: Reporter
+    frames: NDArray[np.uint8], region: _Region, reporter: Reporter
 ) -> Cutout | None:
-    """Masks against each frame's own backdrop; None where most frames have none.
+    """Masks against each frame's own background; None where most frames have none.
 
-    A subject that is small in a large frame is cut out a second time from close by.
+    A subject that is small in a large frame is segmented again in a crop around it.
     """
-    cutout = _cut_zone(zone, reporter)
+    cutout = _segment_region(region, reporter)
     if cutout is None:
         return None
     box = _surroundings(cutout, frames.shape)
@@ -116,26 +116,26 @@ def _from_plain_background(
         return cutout
     if max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
         return cutout
-    return _cut_zone(_zone(frames, box), reporter) or cutout
+    return _segment_region(_region(frames, box), reporter) or cutout
 
 
-def _cut_zone(zone: _Zone, reporter: Reporter) -> Cutout | None:
-    count = len(zone.images)
-    backdrops = []
-    for t, image in enumerate(zone.images):
-        backdrops.append(fit_backdrop(image))
+def _segment_region(region: _Region, reporter: Reporter) -> Cutout | None:
+    count = len(region.images)
+    backgrounds = []
+    for t, image in enumerate(region.images):
+        backgrounds.append(fit_background(image))
         reporter.progress("background", t // 2, count)
-    if sum(backdrop.is_plain for backdrop in backdrops) <= 0.5 * count:
+    if sum(background.is_plain for background in backgrounds) <= 0.5 * count:
         return None
     masks = []
-    for t, (image, backdrop) in enumerate(zip(zone.images, backdrops, strict=True)):
-        masks.append(cut_from_backdrop(image, backdrop))
+    for t, (image, background) in enumerate(zip(region.images, backgrounds, strict=True)):
+        masks.append(subject_mask(image, background))
         reporter.progress("background", (count + t) // 2, count)
-    return Cutout(_soft(masks, 0.8), zone.box, "plain_background")
+    return Cutout(_soft(masks, 0.8), region.box, "plain_background")
 
 
 def _surroundings(cutout: Cutout, shape: tuple[int, ...]) -> Box | None:
-    """The box around the subject in all frames, with a quarter more on each side."""
+    """The box around the subject in all frames, a quarter larger on each side."""
     x, y, width, height = cv2.boundingRect((cutout.alphas.max(axis=0) > 127).astype(np.uint8))
     if not width:
         return None
@@ -193,8 +193,8 @@ def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_motion(motion: MotionCut, pieces: float) -> None:
-    """What was found by motion must move, and stand out from the rest."""
+def _check_motion(motion: MotionSegmentation, pieces: float) -> None:
+    """Raise NoSubjectFound unless the result moves and has enough contrast."""
     least = _LEAST_CONTRAST_IN_PIECES if pieces > 1 else _LEAST_CONTRAST
     if motion.contrast >= least and motion.motion_px >= _LEAST_MOTION_PX:
         return
@@ -218,7 +218,7 @@ def _pieces(mask: NDArray[np.bool_]) -> int:
 
 
 def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Reporter) -> None:
-    """Notices about what will not look right, though it is a subject."""
+    """Warnings about a subject whose mesh will not look right."""
     coverage = _coverages(cutout, shape)
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:

@@ -1,7 +1,7 @@
-"""The mesh's texture: the reference frame itself, front and back alike.
+"""The mesh's texture: the reference frame, projected onto front and back.
 
-Colours of the subject are bled outwards over the background, so that neither the rim nor a
-renderer's filtering takes any of the latter in.
+Colours of the subject are extended over the background, so that no background colour shows at the
+rim or through a renderer's filtering. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _JPEG_QUALITY = 88
 _RIM_PX = 3
 
 
-def paint(image: NDArray[np.uint8], alpha: Field, points: Points) -> Texture:
+def make_texture(image: NDArray[np.uint8], alpha: Field, points: Points) -> Texture:
     """A JPEG of RGB `image` `(H, W, 3)`; `points` `(V, 2)` are the vertices' pixels in it."""
     height, width = alpha.shape
     bled = bleed(image, alpha)
@@ -31,9 +31,9 @@ def paint(image: NDArray[np.uint8], alpha: Field, points: Points) -> Texture:
 
 
 def bleed(image: NDArray[np.uint8], alpha: Field) -> NDArray[np.uint8]:
-    """Every pixel outside the subject's core gets the colour of the core's nearest pixel.
+    """Give every pixel outside the subject's core the colour of the core's nearest pixel.
 
-    Far from the rim that is blurred: it is never seen, and streaks would only cost bytes.
+    Far from the rim the colours are blurred: they are never seen, and streaks would cost bytes.
     """
     core = (alpha > 0.95).astype(np.uint8)
     side = 2 * _RIM_PX + 1

@@ -1,10 +1,11 @@
-"""The subject's motion: a coarse flat mesh, deformed from frame to frame.
+"""Tracks the subject with a coarse flat mesh that is deformed from frame to frame.
 
-Each frame starts from its neighbour nearer to the reference frame: optical flow proposes,
-as-rigid-as-possible deformation keeps limbs in shape, iterated closest contour points bring the rim
-onto the outline, and a last look at the reference picture takes the drift out (re-anchoring). The
-mesh never tears and never gains a triangle. What the deformation means for the surface is lifting's
-matter.
+Each frame starts from its neighbour on the side of the reference frame:
+1. optical flow proposes where the nodes are;
+2. as-rigid-as-possible deformation keeps the shape of limbs;
+3. iterated closest contour points move the rim onto the outline;
+4. a comparison with the reference image removes drift (re-anchoring).
+The topology never changes. surface_motion.py applies the result to the surface.
 """
 
 from __future__ import annotations
@@ -18,75 +19,84 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.footage import Flow, Footage, follow
-from silhouette.lattice import (
-    Sheet,
+from silhouette.outline import Field, Outline, Points, sample_field
+from silhouette.tracking_frames import OpticalFlow, TrackingFrames, follow
+from silhouette.triangulation import (
+    FlatMesh,
     averaging,
-    cut_sheet,
     embed,
     rim_edges,
     signed_areas,
     spacing_for,
+    triangulate,
 )
-from silhouette.outline import Field, Outline, Points, sample
 
 Track = NDArray[np.float64]
-"""Control nodes over time, `(T, N, 2)`, canvas pixels."""
+"""Control nodes over time, `(T, N, 2)`, crop pixels."""
 
 _STIFFNESS = 0.4
 _FLOW_WEIGHT = 0.35
-_LAST_LOOK_WEIGHT = 0.5
-"""What the reference picture asks of a node once its track is smooth. While tracking, as much would
-cost the outline (0.01 of the camel's overlap); afterwards it costs none, and the texture's error
-falls by a tenth.
+_REFERENCE_WEIGHT = 0.5
+"""Weight of the reference image after smoothing. The same weight during tracking costs 0.01 of the
+overlap on a test clip; after smoothing it costs none, and the texture's error falls by a tenth.
 """
 _MOMENTUM_WEIGHT = 0.18
 _MISFIT = 0.01
-"""How much overlap may be lost against the reference frame before momentum is tried."""
+"""Momentum is tried if the overlap is this much worse than in the reference frame."""
 _CONTOUR_WEIGHT = 1.2
 _PREVIOUS_SHAPE = 0.6
-"""How much the neighbour's shape counts as rest shape beside the reference's."""
+"""Weight of the neighbour's shape as a rest shape; the reference's shape has weight 1."""
 _CONTOUR_ROUNDS = 4
 _REACH_PX = 40.0
-"""From how far the outline attracts the rim on a canvas of 512; it shrinks from round to round."""
+"""Distance over which the outline attracts the rim, on a crop of 512; it shrinks every round."""
 _SMOOTH_FRAMES = 0.6
 _LEAST_AREA = 0.04
 """A control triangle smaller than this share of its rest area counts as turned over."""
 
 
 class Tracker:
-    """Follows one control mesh of about `nodes` nodes, cut from frame `reference`."""
+    """Tracks one control mesh of about `nodes` nodes, made from frame `reference`."""
 
-    def __init__(self, footage: Footage, reference: int, nodes: int, flow: Flow) -> None:
-        outline = footage.outlines[reference]
-        self.footage = footage
+    def __init__(
+        self, frames: TrackingFrames, reference: int, nodes: int, flow: OpticalFlow
+    ) -> None:
+        outline = frames.outlines[reference]
+        self.frames = frames
         self.reference = reference
-        self.sheet: Sheet = cut_sheet(outline.distance, spacing_for(outline.distance, nodes))
-        self.arap = Arap(self.sheet.triangles, len(self.sheet.points))
+        self.control_mesh: FlatMesh = triangulate(
+            outline.distance, spacing_for(outline.distance, nodes)
+        )
+        self.arap = Arap(self.control_mesh.triangles, len(self.control_mesh.points))
         self._flow = flow
-        self._every = np.arange(len(self.sheet.points))
-        self._rest_areas = signed_areas(self.sheet.points, self.sheet.triangles)
-        self._rim_edges = rim_edges(self.sheet.triangles)
+        self._every = np.arange(len(self.control_mesh.points))
+        self._rest_areas = signed_areas(self.control_mesh.points, self.control_mesh.triangles)
+        self._rim_edges = rim_edges(self.control_mesh.triangles)
         self._rim = np.unique(self._rim_edges)
-        self._best_overlap = footage.overlap(self.sheet.points, self.sheet.triangles, reference)
+        self._best_overlap = frames.overlap(
+            self.control_mesh.points, self.control_mesh.triangles, reference
+        )
 
-    def run(self, tick: Callable[[], None], careful: bool = True, reanchor: bool = True) -> Track:
+    def run(self, tick: Callable[[], None], refine: bool = True, reanchor: bool = True) -> Track:
         """Track outwards from the reference to both ends of the clip; `tick` after each frame.
 
-        `careful` tries momentum where flow fails and smooths over time.
+        `refine` tries momentum where flow fails and smooths over time.
         """
-        count = len(self.footage)
-        track = np.empty((count, *self.sheet.points.shape))
-        track[self.reference] = self.sheet.points
-        glance = _Glance(self.footage, self.reference, self.sheet, self._flow) if reanchor else None
+        count = len(self.frames)
+        track = np.empty((count, *self.control_mesh.points.shape))
+        track[self.reference] = self.control_mesh.points
+        matcher = (
+            _ReferenceMatcher(self.frames, self.reference, self.control_mesh, self._flow)
+            if reanchor
+            else None
+        )
         for way, end in ((1, count), (-1, -1)):
             momentum = None
             for t in range(self.reference + way, end, way):
                 before = track[t - way]
-                track[t] = self._step(before, t - way, t, momentum, glance)
-                momentum = track[t] - before if careful else None
+                track[t] = self._step(before, t - way, t, momentum, matcher)
+                momentum = track[t] - before if refine else None
                 tick()
-        return self._smooth(track, glance, tick) if careful else track
+        return self._smooth(track, matcher, tick) if refine else track
 
     def _step(
         self,
@@ -94,22 +104,22 @@ class Tracker:
         source: int,
         target: int,
         momentum: Points | None,
-        glance: _Glance | None,
+        matcher: _ReferenceMatcher | None,
     ) -> Points:
         """From frame `source`, whose nodes are `before`, to its neighbour `target`.
 
-        Flow cannot see a limb behind another one; the limb's momentum can. Where flow alone does
-        not fit the outline, both are tried and the better one is taken.
+        Flow cannot follow a limb behind another one; its momentum can. Where the result of flow
+        does not fit the outline, momentum is tried too and the better one is taken.
         """
-        points = self._fit(before, target, *self._carried(before, source, target), glance)
+        points = self._fit(before, target, *self._carry_by_flow(before, source, target), matcher)
         if momentum is None:
             return points
-        overlap = self.footage.overlap(points, self.sheet.triangles, target)
+        overlap = self.frames.overlap(points, self.control_mesh.triangles, target)
         if overlap > self._best_overlap - _MISFIT:
             return points
-        sure = np.full(len(before), _MOMENTUM_WEIGHT)
-        other = self._fit(before, target, before + momentum, sure, glance)
-        better = self.footage.overlap(other, self.sheet.triangles, target) > overlap
+        trust = np.full(len(before), _MOMENTUM_WEIGHT)
+        other = self._fit(before, target, before + momentum, trust, matcher)
+        better = self.frames.overlap(other, self.control_mesh.triangles, target) > overlap
         return other if better else points
 
     def _fit(
@@ -118,11 +128,11 @@ class Tracker:
         target: int,
         carried: Points,
         trust: NDArray[np.float64],
-        glance: _Glance | None,
+        matcher: _ReferenceMatcher | None,
     ) -> Points:
-        """Nodes at `before`, proposed to be at `carried`, brought onto the outline of `target`."""
-        scale = self.footage.scale
-        rests = [Rest(self.sheet.points, 1.0), Rest(before, _PREVIOUS_SHAPE)]
+        """Nodes from `before`, with the proposal `carried`, fitted to the outline of `target`."""
+        scale = self.frames.scale
+        rests = [Rest(self.control_mesh.points, 1.0), Rest(before, _PREVIOUS_SHAPE)]
         flow = [Pull(self._every, carried, 0.02 + trust)]
         points = self.arap.solve(before, flow, rests, _STIFFNESS, 5)
 
@@ -133,8 +143,8 @@ class Tracker:
             stiffness = _STIFFNESS * (2 if k == 0 else 1)
             points = self.arap.solve(points, pulls, rests, stiffness, 2)
 
-        if glance is not None:
-            seen, sure = glance.at(points, target)
+        if matcher is not None:
+            seen, sure = matcher.match(points, target)
             flow = [
                 Pull(self._every, carried, 0.4 * trust),
                 Pull(self._every, seen, _FLOW_WEIGHT * sure),
@@ -144,24 +154,24 @@ class Tracker:
                 points = self.arap.solve(points, pulls, rests, _STIFFNESS, 2)
         return self._untangle(points, pulls, rests)
 
-    def _carried(
+    def _carry_by_flow(
         self, points: Points, source: int, target: int
     ) -> tuple[Points, NDArray[np.float64]]:
-        """Where flow carries the nodes, and how far to trust it: inside both masks, and back."""
-        footage = self.footage
-        carried, missed = follow(points, *self._flow.between(footage, source, target))
-        inside = (sample(footage.alphas[target], carried) > 0.4) & (
-            sample(footage.alphas[source], points) > 0.4
+        """The nodes moved by flow, and a weight for each: inside both masks, flow consistent."""
+        frames = self.frames
+        carried, missed = follow(points, *self._flow.between(frames, source, target))
+        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
+            sample_field(frames.alphas[source], points) > 0.4
         )
         return carried, _FLOW_WEIGHT * np.exp(-((missed / 2) ** 2)) * inside
 
     def _contour_pulls(self, points: Points, t: int, reach: float) -> list[Pull]:
-        """Iterated closest points (Besl and McKay 1992) both ways, between edges that face alike.
+        """Iterated closest points (Besl and McKay 1992) in both directions, by distance and normal.
 
-        Rim nodes go to the outline, mostly along its normal (they may slide); outline points that
-        no rim node went to fetch the nearest one; nodes that lie outside go back in.
+        Rim nodes are pulled to the outline, mostly along its normal (they may slide); outline
+        points pull the nearest rim node; nodes outside the outline are pulled back inside.
         """
-        outline = self.footage.outlines[t]
+        outline = self.frames.outlines[t]
         if len(outline.points) < 10:
             return []
         rim = points[self._rim]
@@ -173,20 +183,22 @@ class Tracker:
         weight = _CONTOUR_WEIGHT * _attraction(apart, reach)
         pulls = [Pull(self._rim, rim + 0.8 * along + 0.2 * offset, weight)]
 
-        apart, fetched = cKDTree(facing).query(outline.oriented(outline.points, outline.normals))
+        apart, pulled = cKDTree(facing).query(outline.oriented(outline.points, outline.normals))
         weight = 0.5 * _CONTOUR_WEIGHT * _attraction(apart, reach)
-        total = np.bincount(fetched, weight, len(rim))
-        asked = total > 1e-3
-        sums = [np.bincount(fetched, weight * outline.points[:, k], len(rim)) for k in (0, 1)]
-        wanted = np.stack(sums, 1)[asked] / total[asked, None]
-        pulls.append(Pull(self._rim[asked], wanted, np.minimum(total[asked], _CONTOUR_WEIGHT)))
+        total = np.bincount(pulled, weight, len(rim))
+        has_pull = total > 1e-3
+        sums = [np.bincount(pulled, weight * outline.points[:, k], len(rim)) for k in (0, 1)]
+        wanted = np.stack(sums, 1)[has_pull] / total[has_pull, None]
+        pulls.append(
+            Pull(self._rim[has_pull], wanted, np.minimum(total[has_pull], _CONTOUR_WEIGHT))
+        )
         pulls.append(self._back_inside(points, outline))
         return pulls
 
     def _back_inside(self, points: Points, outline: Outline) -> Pull:
-        distance = sample(outline.distance, points).astype(np.float64)
+        distance = sample_field(outline.distance, points).astype(np.float64)
         out = np.flatnonzero(distance < -1)
-        slope = sample(outline.slope, points[out]).astype(np.float64)
+        slope = sample_field(outline.slope, points[out]).astype(np.float64)
         target = points[out] - distance[out, None] * slope
         return Pull(out, target, np.full(len(out), 0.3))
 
@@ -203,89 +215,96 @@ class Tracker:
         return out
 
     def _turned(self, points: Points) -> NDArray[np.bool_]:
-        """Control triangles that are turned over, or nearly."""
-        areas = signed_areas(points, self.sheet.triangles)
+        """Control triangles that are turned over, or nearly turned over."""
+        areas = signed_areas(points, self.control_mesh.triangles)
         out: NDArray[np.bool_] = areas < _LEAST_AREA * self._rest_areas
         return out
 
     def _untangle(self, points: Points, pulls: list[Pull], rests: list[Rest]) -> Points:
-        """No triangle turned over: stiffen around them and let go there, then plain smoothing."""
+        """Repair turned-over triangles: more stiffness, less pull; then plain smoothing."""
         for attempt in range(4):
             turned = self._turned(points)
             if not turned.any():
                 return points
             near = np.zeros(len(points))
-            near[self.sheet.triangles[turned]] = 1
+            near[self.control_mesh.triangles[turned]] = 1
             near = np.minimum(1, near + self.arap.adjacency @ near)
             stiffer = 1 + 8 * 2.0**attempt * (near[self.arap.edges].max(axis=1) > 0)
             eased = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
             eased.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
             points = self.arap.solve(points, eased, rests, _STIFFNESS, 4, stiffer)
-        mean = averaging(self.sheet.triangles, len(points))
+        mean = averaging(self.control_mesh.triangles, len(points))
         for _ in range(60):
             turned = self._turned(points)
             if not turned.any():
                 break
             near = np.zeros(len(points))
-            near[self.sheet.triangles[turned]] = 1
+            near[self.control_mesh.triangles[turned]] = 1
             near += self.arap.adjacency @ near
             points = np.where(near[:, None] > 0, 0.5 * points + 0.5 * (mean @ points), points)
         return points
 
-    def _smooth(self, track: Track, glance: _Glance | None, tick: Callable[[], None]) -> Track:
-        """A Gaussian over time against jitter, then back onto each frame's outline and picture."""
-        calm: Track = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
-        calm[self.reference] = track[self.reference]
-        for t in range(len(calm)):
+    def _smooth(
+        self, track: Track, matcher: _ReferenceMatcher | None, tick: Callable[[], None]
+    ) -> Track:
+        """Smooth over time against jitter, then fit to each frame's outline and image again."""
+        smooth: Track = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
+        smooth[self.reference] = track[self.reference]
+        for t in range(len(smooth)):
             if t != self.reference:
-                rests = [Rest(calm[t].copy(), 1.0)]
-                points, pulls = calm[t], []
-                steady = [Pull(self._every, calm[t], np.full(len(points), 0.05))]
-                if glance is not None:
-                    seen, sure = glance.at(points, t)
-                    steady.append(Pull(self._every, seen, _LAST_LOOK_WEIGHT * sure))
+                rests = [Rest(smooth[t].copy(), 1.0)]
+                points, pulls = smooth[t], []
+                steady = [Pull(self._every, smooth[t], np.full(len(points), 0.05))]
+                if matcher is not None:
+                    seen, sure = matcher.match(points, t)
+                    steady.append(Pull(self._every, seen, _REFERENCE_WEIGHT * sure))
                 for _ in range(2):
                     pulls = steady + self._contour_pulls(
-                        points, t, self.footage.scale * _REACH_PX / 4
+                        points, t, self.frames.scale * _REACH_PX / 4
                     )
                     points = self.arap.solve(points, pulls, rests, _STIFFNESS, 2)
-                calm[t] = self._untangle(points, pulls, rests)
+                smooth[t] = self._untangle(points, pulls, rests)
             tick()
-        return calm
+        return smooth
 
 
-class _Glance:
-    """Looks back at the reference: frame t, undone by the track so far, beside the reference."""
+class _ReferenceMatcher:
+    """Warps a frame back to the reference by its track, and measures the remaining motion."""
 
-    def __init__(self, footage: Footage, reference: int, sheet: Sheet, flow: Flow) -> None:
-        self._footage, self._sheet, self._flow = footage, sheet, flow
-        self._inside = footage.outlines[reference].distance
-        body = self._inside > -3
-        rows, columns = np.nonzero(body)
+    def __init__(
+        self, frames: TrackingFrames, reference: int, control_mesh: FlatMesh, flow: OpticalFlow
+    ) -> None:
+        self._frames, self._control_mesh, self._flow = frames, control_mesh, flow
+        self._inside = frames.outlines[reference].distance
+        is_near = self._inside > -3
+        rows, columns = np.nonzero(is_near)
         self._pixels = (rows, columns)
         places = np.stack([columns, rows], 1).astype(np.float64)
-        self._corners, self._weights = embed(sheet, places)
-        ground = np.uint8(footage.ground)
-        self._picture = np.where(body, footage.greys[reference], ground)
+        self._corners, self._weights = embed(control_mesh, places)
+        background_level = np.uint8(frames.background_level)
+        self._image = np.where(is_near, frames.greys[reference], background_level)
 
-    def at(self, points: Points, t: int) -> tuple[Points, NDArray[np.float64]]:
-        """Where in frame `t` the nodes' surroundings in the reference are found, and how surely."""
-        came_from = np.full((*self._picture.shape, 2), -50, np.float32)
+    def match(self, points: Points, t: int) -> tuple[Points, NDArray[np.float64]]:
+        """Where in frame `t` the nodes' reference neighbourhood is found, and a weight each."""
+        came_from = np.full((*self._image.shape, 2), -50, np.float32)
         came_from[self._pixels] = np.einsum(
             "nk,nkd->nd", self._weights, points[self._corners], optimize=True
         )
-        undone = _look_up(self._footage.greys[t], came_from, self._footage.ground)
-        found, missed = follow(self._sheet.points, *self._flow.of_pictures(self._picture, undone))
-        inside = sample(self._inside, found) > 0
-        near = np.linalg.norm(found - self._sheet.points, axis=1) < 12 * self._footage.scale
+        warped_back = _remap(self._frames.greys[t], came_from, self._frames.background_level)
+        found, missed = follow(
+            self._control_mesh.points, *self._flow.between_images(self._image, warped_back)
+        )
+        inside = sample_field(self._inside, found) > 0
+        near = np.linalg.norm(found - self._control_mesh.points, axis=1) < 12 * self._frames.scale
         unlike = np.abs(
-            sample(self._picture, self._sheet.points).astype(float) - sample(undone, found)
+            sample_field(self._image, self._control_mesh.points).astype(float)
+            - sample_field(warped_back, found)
         )
         sure = np.exp(-((missed / 1.2) ** 2) - (unlike / 30) ** 2) * (inside & near)
-        return np.where(inside[:, None], sample(came_from, found), points), sure
+        return np.where(inside[:, None], sample_field(came_from, found), points), sure
 
 
-def _look_up(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np.uint8]:
+def _remap(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np.uint8]:
     out: NDArray[np.uint8] = cv2.remap(
         image,
         where,
@@ -298,6 +317,6 @@ def _look_up(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np
 
 
 def _attraction(apart: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    """Fades with distance, and ends at twice the reach: far limbs belong to someone else."""
+    """Falls with distance and is 0 beyond twice the reach: that may be another limb's outline."""
     out: NDArray[np.float64] = np.exp(-((apart / reach) ** 2)) * (apart < 2 * reach)
     return out

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from intake.inspect import ClipFacts
+from job.folder import JobsFolder
 from job.options import JobOptions
 from job.state import Job, JobStatus
 from job.task import OutputFile, Result, Task
@@ -65,12 +66,12 @@ def write_attempt(store: JobStore, job_id: str, attempt: int, size: int = 4) -> 
 
 def finished_jobs(jobs_dir: Path, count: int) -> list[str]:
     """The ids of so many finished jobs, written without fsync: one real one and its copies."""
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.publish_outputs(job_id, 1, result())
+    store.folder.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     record = json.loads((jobs_dir / job_id / "job.json").read_bytes())

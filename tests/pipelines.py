@@ -1,4 +1,4 @@
-"""Tiny real pipelines, each with one habit. The child loads them by name, as it loads ours.
+"""Tiny real pipelines, each with one behaviour or fault. The child loads them by name.
 
 Not mocks: they satisfy pipeline.Pipeline, run in the real child and make real meshes. Name one
 with PIPELINE=tests.pipelines:Bends.
@@ -21,7 +21,7 @@ from meshes.sequence import MeshSequence
 
 
 class Bends:
-    """A box that bends to and fro: finishes at once."""
+    """A box that bends left and right: finishes at once."""
 
     name = "tests"
     shares: Mapping[str, float] = {"shape": 0.2, "motion": 0.8}
@@ -51,15 +51,16 @@ class Bends:
 
 
 class Dense(Bends):
-    """An animal of 40,000 faces: as many as a mesh of ActionMesh may have."""
+    """An animal of 40,000 faces: the most that a mesh of ActionMesh has."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """It walks for as long as the clip lasts."""
-        from tests.meshes.creature import creature  # OpenCV: the others start without it
+        # imports OpenCV, which the others do not need
+        from tests.meshes.walking_animal import walking_animal
 
-        return creature(len(clip), rings=142, fps=clip.fps)
+        return walking_animal(len(clip), rings=142, fps=clip.fps)
 
 
 class Sleeps(Bends):
@@ -69,14 +70,14 @@ class Sleeps(Bends):
 
 
 class SleepsLong(Bends):
-    """Takes minutes, if one lets it."""
+    """Takes minutes unless cancelled."""
 
     step_s = 5.0
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
-        """Looks for a cancel ten times a second."""
+        """Checks for a cancel ten times a second."""
         for k in range(3000):
             reporter.progress("motion", k, 3000, "Sleeping")
             time.sleep(0.1)
@@ -84,10 +85,10 @@ class SleepsLong(Bends):
 
 
 class Hangs(Bends):
-    """Never looks for a cancel."""
+    """Never checks for a cancel."""
 
     def step(self, k: int) -> None:
-        """Sleeps through everything but SIGKILL."""
+        """Only SIGKILL ends it."""
         while True:
             time.sleep(60)
 
@@ -102,7 +103,7 @@ class FindsNothing(Bends):
 
 
 class SleepsAndFindsNothing(Bends):
-    """Costs time and no work: for counting jobs, not meshes."""
+    """Takes time without work: for tests that count jobs."""
 
     def step(self, k: int) -> None:
         """Two seconds at the first step, then a user fault."""
@@ -111,15 +112,15 @@ class SleepsAndFindsNothing(Bends):
 
 
 class HasABug(Bends):
-    """Raises what nobody foresaw."""
+    """Raises an unexpected exception."""
 
     def step(self, k: int) -> None:
-        """With words that no client may read."""
+        """The message must not reach a client."""
         raise RuntimeError("secret words from /some/path")
 
 
 class RunsOutOfGpuMemory(Bends):
-    """A server fault that has a name."""
+    """An expected server fault."""
 
     def step(self, k: int) -> None:
         """At the first step."""
@@ -144,7 +145,7 @@ class Exits(Bends):
 
 
 class IsKilled(Bends):
-    """Dies as by the kernel's out-of-memory killer."""
+    """Is killed as by the kernel's out-of-memory killer."""
 
     def step(self, k: int) -> None:
         """At the second step."""
@@ -153,12 +154,12 @@ class IsKilled(Bends):
 
 
 class IsKilledOnce(Bends):
-    """Dies at the first attempt of a job, then does it."""
+    """Is killed in the first attempt of a job, and finishes the second one."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
-        """Which attempt this is, the workspace's name tells."""
+        """The workspace's name has the number of the attempt."""
         workspace = reporter._task.workspace
         if workspace.name == "attempt-1":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -166,7 +167,7 @@ class IsKilledOnce(Bends):
 
 
 class Segfaults(Bends):
-    """Reads where there is nothing."""
+    """Reads from an invalid address."""
 
     def step(self, k: int) -> None:
         """Address zero."""
@@ -174,7 +175,7 @@ class Segfaults(Bends):
 
 
 class Prints(Bends):
-    """Writes to stdout what looks like our protocol, and a line without an end to stderr."""
+    """Writes a fake protocol message to stdout, and an endless line to stderr."""
 
     def step(self, k: int) -> None:
         """print() and a write below Python's buffers."""
@@ -198,10 +199,10 @@ class TellsItsEnvironment(Bends):
 
 
 class BreaksProtocol(Bends):
-    """Finds the protocol's pipe and writes junk into it."""
+    """Writes garbage into the protocol's pipe."""
 
     def step(self, k: int) -> None:
-        """Every descriptor that is a pipe gets some."""
+        """Writes to every descriptor that is a pipe."""
         for descriptor in range(3, 32):
             try:
                 os.write(descriptor, b"\x00\xff no protocol of ours\n")
@@ -219,26 +220,26 @@ class CannotLoad(Bends):
 
 
 class HangsWhileLoading(Bends):
-    """Never gets ready."""
+    """Never finishes loading."""
 
     def load(self, reporter: Any) -> None:
-        """As a download from a host that says nothing more."""
+        """Like a download from a host that stopped sending."""
         time.sleep(600)
 
 
 class EatsMemory(Bends):
-    """Wants more than it may have."""
+    """Allocates more memory than its limit."""
 
     def step(self, k: int) -> None:
-        """A terabyte, if one lets it; nothing of it is touched."""
+        """Up to a terabyte, without writing to it."""
         low = min(2 << 30, resource.getrlimit(resource.RLIMIT_DATA)[0] % (1 << 62))
         resource.setrlimit(resource.RLIMIT_DATA, (low, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-        hoard = [np.empty(1 << 28, np.uint8) for _ in range(4096)]
-        raise AssertionError(f"{len(hoard)} pieces were there to be had")
+        blocks = [np.empty(1 << 28, np.uint8) for _ in range(4096)]
+        raise AssertionError(f"{len(blocks)} blocks could be allocated")
 
 
 class Specks(Bends):
-    """Two specks far apart: a job with little to render, for tests that run many."""
+    """Two tiny tetrahedra far apart: little to render, for tests with many jobs."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
@@ -256,23 +257,23 @@ class Specks(Bends):
 
 
 class LosesItsFfmpeg(Specks):
-    """Reads its clip, and then the program that makes videos is gone."""
+    """Removes ffmpeg after the clip was read."""
 
     def step(self, k: int) -> None:
-        """IMAGEIO_FFMPEG_EXE names a link of the test's."""
+        """IMAGEIO_FFMPEG_EXE is a link that the test made."""
         ffmpeg = os.environ["IMAGEIO_FFMPEG_EXE"]
         if os.path.islink(ffmpeg):
             os.unlink(ffmpeg)
 
 
 class SpecksSlowly(Specks):
-    """Takes about two seconds: long enough to be hurt."""
+    """Takes about two seconds: long enough to be interrupted."""
 
     step_s = 0.12
 
 
 class StampsItsBeginning(Specks):
-    """Notes beside JOBS_DIR when it begins, each time it does."""
+    """Appends the time of each start to a file beside JOBS_DIR."""
 
     step_s = 0.05
 
@@ -287,13 +288,13 @@ class StampsItsBeginning(Specks):
 
 
 class StampsItsBeginningSlowly(StampsItsBeginning):
-    """And takes about four seconds."""
+    """Also takes about four seconds."""
 
     step_s = 0.25
 
 
 class SendsAnEndlessLine(Bends):
-    """As junk does, but never comes to an end of it."""
+    """Writes a protocol line that never ends."""
 
     def step(self, k: int) -> None:
         """Every descriptor that is a pipe gets two megabytes without a newline."""
@@ -307,17 +308,17 @@ class SendsAnEndlessLine(Bends):
 
 
 class ObeysSeed(Specks):
-    """The seed says how a job fares, so that one server sees good and bad ones in a row."""
+    """The seed chooses the behaviour, so that one server runs good and bad jobs."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
-        """44, the default, and all others that are not named do well."""
-        habit = HABITS.get(seed, Specks)()
-        return habit.animate(clip, mode, seed, reporter)
+        """Seeds without an entry, such as the default 44, work."""
+        behaviour = BEHAVIOURS.get(seed, Specks)()
+        return behaviour.animate(clip, mode, seed, reporter)
 
 
-HABITS: Mapping[int, type[Bends]] = {
+BEHAVIOURS: Mapping[int, type[Bends]] = {
     1: Exits, 2: IsKilled, 3: Segfaults, 4: BreaksProtocol, 5: SendsAnEndlessLine, 6: EatsMemory,
     7: HasABug, 8: FindsNothing, 9: Hangs, 10: SleepsLong, 11: SpecksSlowly, 12: IsKilledOnce,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`make demo` as a user runs it, and its checks against files that somebody has broken."""
+"""`make demo` as a user runs it, and its checks on broken files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from client import Client
-from examples.output_checks import Fault, check_outputs
+from examples.output_checks import InvalidOutput, check_outputs
 from tests.servers import ROOT, ProcessServer
 from tests.waiting import wait_until
 
@@ -45,7 +45,7 @@ def assert_stopped(url: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_demo_makes_and_checks_everything(tmp_path: Path) -> None:
-    # settings of a service of this machine must not keep the demo from its own server
+    # settings of another service on this machine must not affect the demo
     result = subprocess.run(
         [*DEMO, "--out", str(tmp_path), "--mode", "fast_low_ram"],
         cwd=ROOT,
@@ -63,7 +63,7 @@ def test_the_demo_makes_and_checks_everything(tmp_path: Path) -> None:
     assert_stopped(server_of(result.stdout))
 
 
-def test_a_server_that_does_not_start_is_shown_with_its_log(tmp_path: Path) -> None:
+def test_the_log_of_a_server_that_does_not_start_is_shown(tmp_path: Path) -> None:
     result = subprocess.run(
         [*DEMO, "--out", str(tmp_path)],
         cwd=ROOT,
@@ -155,7 +155,7 @@ def leave_a_member_out(path: Path) -> None:
         ("poster.webp", cut_short, "cut short"),
     ],
 )
-def test_every_broken_file_is_found(
+def test_every_broken_file_is_reported(
     made: tuple[Path, dict[str, Any]],
     tmp_path: Path,
     name: str,
@@ -168,20 +168,20 @@ def test_every_broken_file_is_found(
     assert check_outputs(broken, job) == len(job["files"])
     break_it(broken / name)
     if words not in ("hash", "not there"):  # a server that tells the hash of a broken file
-        _tell_as_it_is(broken, job, name)
-    with pytest.raises(Fault, match=words):
+        _update_facts(broken, job, name)
+    with pytest.raises(InvalidOutput, match=words):
         check_outputs(broken, job)
 
 
-def _tell_as_it_is(folder: Path, job: dict[str, Any], name: str) -> None:
+def _update_facts(folder: Path, job: dict[str, Any], name: str) -> None:
     whole = (folder / name).read_bytes()
     for file in job["files"]:
         if file["name"] == name:
             file.update(bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest())
 
 
-def test_an_output_that_was_never_made_is_missed(made: tuple[Path, dict[str, Any]]) -> None:
+def test_a_missing_output_is_reported(made: tuple[Path, dict[str, Any]]) -> None:
     folder, job = made
     files = [file for file in job["files"] if file["name"] != "preview.mp4"]
-    with pytest.raises(Fault, match="not made: preview.mp4"):
+    with pytest.raises(InvalidOutput, match="not made: preview.mp4"):
         check_outputs(folder, {**job, "files": files})

@@ -1,5 +1,5 @@
-"""All that knows ActionMesh's insides: its checkout, weights, stages, memory and speed-ups.
+"""Everything that depends on ActionMesh's internals: checkout, weights, stages, memory, speed-ups.
 
-A craft: it knows pictures, meshes and facebookresearch/actionmesh at the pinned commit, but no job
-and no HTTP. torch and the checkout are imported inside functions only, after `open_checkout`.
+It depends on facebookresearch/actionmesh at the pinned commit, but on no job and no HTTP. torch and
+the checkout are imported inside functions only, after `open_checkout`. Used by the wrapper.
 """

@@ -1,7 +1,7 @@
-"""Stage 0: the subject's shape in the first frame, by TripoSG, and the mesh that will be moved.
+"""Stage 0: the anchor, which is the subject's mesh in the first frame, by TripoSG.
 
-As upstream's `init_banks_from_anchor`, with progress, and cancellable at each step and each chunk
-of the octree. The anchor of {video + 3D} jobs is made in `from_mesh`.
+Like upstream's `init_banks_from_anchor`, with progress, and cancellable at each step and each chunk
+of the octree. For {video + 3D} jobs user_mesh.py makes the anchor. Called by driver.py.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any, Protocol
 
 from errors import NoSubjectFound
 from upstream.engine import Engine
-from upstream.failures import is_out_of_memory
+from upstream.gpu_errors import is_out_of_memory
+from upstream.marching_cubes import recorded_failures
 from upstream.speedups import Speedups, shared_octree_kv
-from upstream.surface import recorded_failures
 
 Progress = Callable[[str, int, int, str], None]
-"""Called with stage, step, steps and a message after every step; may raise to stop the job."""
+"""Called with stage, step, steps and a message after every step; an exception stops the job."""
 
-# one thread, so that the mesh of a cancelled job never runs beside that of the next
+# one thread, so that a cancelled job's mesh is never made at the same time as the next one's
 _mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
 
 
 class Anchor(Protocol):
-    """Timestep 0: its latent (1, N, D) for stage I, and its mesh, due before stage II."""
+    """Timestep 0: its latent (1, N, D) for stage I, and its mesh, needed by stage II."""
 
     @property
     def latent(self) -> Any:
-        """What stage I holds fixed."""
+        """The latent that stage I keeps fixed."""
 
     def mesh(self) -> Any:
-        """A trimesh.Trimesh; waits for it where another thread makes it."""
+        """A trimesh.Trimesh; waits if another thread still makes it."""
 
     def ready(self) -> bool:
         """True if `mesh` would not wait."""
@@ -45,7 +45,7 @@ MakeAnchor = Callable[[Engine, Any, int, Progress, Speedups], Anchor]
 
 @dataclass(frozen=True)
 class FinishedAnchor:
-    """An anchor whose mesh is there."""
+    """An anchor whose mesh is finished."""
 
     latent: Any
     finished: Any
@@ -61,7 +61,7 @@ class FinishedAnchor:
 
 @dataclass(frozen=True)
 class PendingAnchor:
-    """An anchor whose mesh another thread still simplifies."""
+    """An anchor whose mesh is still simplified by another thread."""
 
     latent: Any
     future: Future[Any]
@@ -78,8 +78,8 @@ class PendingAnchor:
 def anchor_from_picture(
     engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
 ) -> Anchor:
-    """Raises NoSubjectFound where TripoSG finds no surface."""
-    with engine.at_work("shape"):
+    """Raises NoSubjectFound if TripoSG finds no surface."""
+    with engine.on_device("shape"):
         latent, surface = _image_to_3d(engine, picture, seed, progress, use)
     finish = engine.pipe.mesh_process.process_mesh
     if use.threaded_mesh:
@@ -128,12 +128,12 @@ def _image_to_3d(
 
 
 def _call_triposg(pipe: Any, **options: Any) -> Any:
-    """The surface. TripoSG prints what its extraction raises, goes on with None and stumbles."""
+    """The surface. TripoSG prints errors of its extraction, continues with None and fails later."""
     from triposg.pipelines.pipeline_triposg import TripoSGPipeline
 
     with recorded_failures() as recorder:
         try:
-            # the subclass that upstream calls takes the callback for itself; this is its parent
+            # call the parent class: the subclass that upstream calls uses the callback itself
             _, surfaces = TripoSGPipeline.__call__(pipe, **options)
         except AttributeError:
             if recorder.failure is None:

@@ -1,7 +1,7 @@
-"""Frames with a usable alpha channel: their own where they have one, else RMBG's.
+"""Gives every frame an alpha channel: its own if it has a usable one, else RMBG's.
 
-Upstream takes frames one by one; here those without alpha go through the network in batches, and a
-frame in which nothing can be told from the background is named. Returns pictures, crops nothing.
+Upstream processes frames one by one; here frames without alpha are processed in batches, and the
+error for a frame without a subject has its number. Crops nothing. Called by driver.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def to_pictures(frames: NDArray[np.uint8]) -> list[Any]:
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
 
 
-def cut_out(
+def remove_background(
     remover: Any,
     pictures: Sequence[Any],
     on_frame: Callable[[int, int], None],
@@ -41,14 +41,16 @@ def cut_out(
     on_frame(len(done) - len(waiting), len(done))
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
-        for k, picture in zip(chosen, _remove(remover, [done[k] for k in chosen]), strict=True):
+        for k, picture in zip(
+            chosen, _remove_batch(remover, [done[k] for k in chosen]), strict=True
+        ):
             done[k] = picture
         on_frame(len(done) - len(waiting) + start + len(chosen), len(done))
     _refuse_empty(done)
     return done
 
 
-def _remove(remover: Any, pictures: list[Any]) -> list[Any]:
+def _remove_batch(remover: Any, pictures: list[Any]) -> list[Any]:
     if len(pictures) == 1:
         return [remover.process_image(pictures[0])]
     import torch

@@ -1,8 +1,8 @@
-"""The ActionMesh checkout: is it the pinned one, and how Python finds it.
+"""Checks that the ActionMesh checkout is the pinned one, and makes it importable.
 
-Checks actionmesh_repo/ and the TripoSG submodule inside it, puts both on sys.path and stands in for
-the two optional packages that upstream imports without need (diso, torchvision). Edits nothing in
-the checkout. Called once per process by the wrapper, before anything of upstream is imported.
+Checks actionmesh_repo/ and the TripoSG submodule in it, adds both to sys.path and provides small
+replacements for two optional packages that upstream imports (diso, torchvision). Changes nothing
+in the checkout. Called once per process by the wrapper, before upstream is imported.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class Pinned:
     """A package at the commit that this wrapper was written for.
 
-    `tree` is git's own id of the package folder (`git rev-parse <commit>:<package>`): it is checked
-    against the files themselves, so that it also holds where .git was not copied.
+    `tree` is git's own id of the package folder (`git rev-parse <commit>:<package>`). It is
+    compared with the files, so that the check works without .git.
     """
 
     folder: str
@@ -62,23 +62,23 @@ def open_checkout(repo: Path, any_checkout: bool = False) -> None:
     """
     for pinned in PINNED:
         _check(repo, pinned, any_checkout)
-    # tqdm and transformers read this at import; what stays noisy is silenced in `engine`
+    # tqdm and transformers read this at import; engine.py disables the remaining output
     os.environ.setdefault("TQDM_DISABLE", "1")
     for pinned in PINNED:
         path = str((repo / pinned.folder).resolve())
         if path not in sys.path:
-            sys.path.append(path)  # last: nothing there may hide a file of ours
-    stand_in_for_torchvision()
-    stand_in_for_diso()
+            sys.path.append(path)  # last, so that nothing there hides our files
+    provide_torchvision()
+    provide_diso()
 
 
 def config_folder(repo: Path) -> Path:
-    """Where upstream keeps its four YAML files."""
+    """The folder of upstream's four YAML files."""
     return repo.resolve() / "actionmesh" / "configs"
 
 
 def tree_id(folder: Path) -> str:
-    """Git's id of a folder's content, `__pycache__` and hidden names left out.
+    """Git's id of a folder's content, without `__pycache__` and hidden names.
 
     Object format: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
     """
@@ -97,8 +97,8 @@ def tree_id(folder: Path) -> str:
     return _object_id("tree", b"".join(entry for _, entry in sorted(entries)))
 
 
-def stand_in_for_torchvision() -> None:
-    """Provide torchvision.transforms.functional.normalize, the one thing upstream takes from it."""
+def provide_torchvision() -> None:
+    """Provide torchvision.transforms.functional.normalize, the only part that upstream uses."""
     if _importable("torchvision.transforms.functional"):
         return
 
@@ -117,9 +117,9 @@ def stand_in_for_torchvision() -> None:
     module.normalize = normalize  # type: ignore[attr-defined]
 
 
-def stand_in_for_diso() -> None:
+def provide_diso() -> None:
     """Provide diso.DiffDMC by marching cubes where diso (nvcc, non-commercial) is not installed."""
-    from upstream.surface import MarchingCubes
+    from upstream.marching_cubes import MarchingCubes
 
     if _importable("diso"):
         return
@@ -148,7 +148,7 @@ def _importable(name: str) -> bool:
     try:
         importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as exc:
-        # a package built for another torch fails with RuntimeError or OSError; forget its remains
+        # a package built for another torch fails with RuntimeError or OSError: unload its modules
         root = name.split(".")[0]
         for loaded in [m for m in sys.modules if m == root or m.startswith(root + ".")]:
             del sys.modules[loaded]

@@ -1,8 +1,8 @@
-"""One job through ActionMesh's own stages: background, shape, motion, decoding.
+"""Runs one job through ActionMesh's stages: background, shape, motion, decoding.
 
-Does what upstream's ActionMeshPipeline.__call__ does (actionmesh/pipeline.py at the pinned commit),
-from the same public methods in the same order, bit for bit where no speed-up is on; and what it
-cannot: tell progress, stop at any step, show the anchor early. Keeps nothing between jobs.
+Does what upstream's ActionMeshPipeline.__call__ does (actionmesh/pipeline.py at the pinned commit)
+with the same methods in the same order, bit for bit without speed-ups. Adds progress, cancelling at
+any step, and an early anchor. Keeps nothing between jobs. Called by actionmesh_wrapper.py.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presets import ActionMeshPreset
-from upstream import speedups as faster
+from upstream import speedups
 from upstream.anchor import Anchor, MakeAnchor, Progress, anchor_from_picture
-from upstream.background import RMBG_BATCH, cut_out, to_pictures
+from upstream.background import RMBG_BATCH, remove_background, to_pictures
 from upstream.engine import Engine
 from upstream.speedups import Speedups
 
 
 @dataclass(frozen=True)
-class Shape:
+class MeshArrays:
     """Vertices float32 (T, V, 3) over faces int32 (F, 3), in upstream's axes and units.
 
     +Y is up and +Z the front, as in glTF. Upstream clamps moved vertices to [-1, 1]; the anchor,
-    timestep 0, may reach 1.005, and is left so: scaling it would part it from its own motion.
+    timestep 0, may reach 1.005 and is not scaled: it would no longer match its motion.
     """
 
     vertices: NDArray[np.float32]
@@ -36,8 +36,8 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one attempt is asked for: frames uint8 (T, H, W, 3|4) with T 16 or 31, and numbers."""
+class AnimationRequest:
+    """The input of one attempt: frames uint8 (T, H, W, 3|4) with T 16 or 31, and parameters."""
 
     frames: NDArray[np.uint8]
     preset: ActionMeshPreset
@@ -47,11 +47,14 @@ class Request:
 
 
 def animate(
-    engine: Engine, request: Request, progress: Progress, on_anchor: Callable[[Shape], None]
+    engine: Engine,
+    request: AnimationRequest,
+    progress: Progress,
+    on_anchor: Callable[[MeshArrays], None],
 ) -> list[Any]:
-    """Meshes (trimesh) in the order of time, all with the anchor's faces.
+    """Meshes (trimesh) in order of time, all with the anchor's faces.
 
-    `on_anchor` is called in this thread as soon as the first one is there. Raises NoSubjectFound,
+    `on_anchor` is called in this thread as soon as the anchor is finished. Raises NoSubjectFound,
     what torch raises, and what `progress` raises.
     """
     import torch
@@ -59,7 +62,7 @@ def animate(
     from actionmesh.model.utils.storage import LatentBank, MeshBank
 
     engine.configure(request.preset)
-    # upstream's stages write into their input: it is made anew for every attempt
+    # upstream's stages change their input: make a new one for every attempt
     clip = ActionMeshInput(
         frames=_prepared(engine, request, progress),
         timesteps=torch.arange(len(request.frames), dtype=torch.float32),
@@ -67,7 +70,7 @@ def animate(
     with torch.inference_mode():
         anchor = request.make_anchor(engine, clip.frames[0], request.seed, progress, request.use)
         announce = _once_ready(anchor, on_anchor)
-        with engine.at_work("context"):
+        with engine.on_device("context"):
             context = engine.pipe.encode_all_frames(clip)
         latents = LatentBank(verbose=False, empty_dims=engine.pipe._denoiser_latent_shape)
         latents.update(timesteps=clip.timesteps[[0]], latents=anchor.latent)
@@ -79,32 +82,32 @@ def animate(
     return list(meshes.get_ordered(device="cpu")[0])
 
 
-def to_shape(meshes: list[Any]) -> Shape:
-    """Arrays out of trimesh objects that share their faces."""
-    return Shape(
+def to_arrays(meshes: list[Any]) -> MeshArrays:
+    """Arrays of trimesh objects with the same faces."""
+    return MeshArrays(
         np.stack([mesh.vertices for mesh in meshes]).astype(np.float32),
         np.ascontiguousarray(meshes[0].faces, dtype=np.int32),
     )
 
 
-def _prepared(engine: Engine, request: Request, progress: Progress) -> list[Any]:
-    """RGB pictures of the subject on white, cropped alike."""
+def _prepared(engine: Engine, request: AnimationRequest, progress: Progress) -> list[Any]:
+    """RGB pictures of the subject on white, all with the same crop."""
 
     def removed(frame: int, frames: int) -> None:
         progress("background", frame, frames, "")
 
     batch = RMBG_BATCH if request.use.batched_background else 1
-    with engine.at_work("background"):
+    with engine.on_device("background"):
         pictures = to_pictures(request.frames)
-        pictures = cut_out(engine.pipe.background_removal, pictures, removed, batch)
+        pictures = remove_background(engine.pipe.background_removal, pictures, removed, batch)
     if request.use.crop_first:
-        return faster.crop_first(pictures, engine.pipe.image_process.padding_ratio)
+        return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio)
     return list(engine.pipe.image_process.process_images(pictures))
 
 
 def _move(
     engine: Engine,
-    request: Request,
+    request: AnimationRequest,
     clip: Any,
     context: Any,
     latents: Any,
@@ -115,12 +118,12 @@ def _move(
 
     def moved(step: int, steps: int, window: int, windows: int) -> None:
         announce()
-        progress("motion", window * steps + step, windows * steps, _name_of(window, windows))
+        progress("motion", window * steps + step, windows * steps, _window_name(window, windows))
 
     denoiser = engine.pipe.temporal_3D_denoiser
     skip = request.use.bias_cross_attention
-    with engine.at_work("motion"), _mixed_precision(engine, request.use):
-        with faster.bias_cross_attention(denoiser) if skip else nullcontext():
+    with engine.on_device("motion"), _mixed_precision(engine, request.use):
+        with speedups.bias_cross_attention(denoiser) if skip else nullcontext():
             engine.pipe.generate_3d_latents(
                 clip,
                 context=context,
@@ -131,7 +134,7 @@ def _move(
 
 
 def _decode(
-    engine: Engine, request: Request, latents: Any, meshes: Any, progress: Progress
+    engine: Engine, request: AnimationRequest, latents: Any, meshes: Any, progress: Progress
 ) -> None:
     """Stage II: fill the bank with a mesh for every frame."""
     total = [1]
@@ -139,24 +142,24 @@ def _decode(
     def decoding(step: int, steps: int, window: int, windows: int) -> None:
         # upstream calls this before a timestep is decoded, not after
         total[0] = windows * steps
-        progress("decoding", window * steps + step - 1, total[0], _name_of(window, windows))
+        progress("decoding", window * steps + step - 1, total[0], _window_name(window, windows))
 
-    with engine.at_work("decoding"), _mixed_precision(engine, request.use):
+    with engine.on_device("decoding"), _mixed_precision(engine, request.use):
         engine.pipe.generate_mesh_animation(
             latent_bank=latents, mesh_bank=meshes, step_callback=decoding
         )
     progress("decoding", total[0], total[0], "")
 
 
-def _once_ready(anchor: Anchor, on_anchor: Callable[[Shape], None]) -> Callable[[], None]:
-    """A function that tells of the anchor the first time that it is called with the mesh there."""
-    told = False
+def _once_ready(anchor: Anchor, on_anchor: Callable[[MeshArrays], None]) -> Callable[[], None]:
+    """A function that calls `on_anchor` once, as soon as the mesh is finished."""
+    announced = False
 
     def announce() -> None:
-        nonlocal told
-        if not told and anchor.ready():
-            told = True
-            on_anchor(to_shape([anchor.mesh()]))
+        nonlocal announced
+        if not announced and anchor.ready():
+            announced = True
+            on_anchor(to_arrays([anchor.mesh()]))
 
     announce()
     return announce
@@ -164,13 +167,15 @@ def _once_ready(anchor: Anchor, on_anchor: Callable[[Shape], None]) -> Callable[
 
 @contextmanager
 def _mixed_precision(engine: Engine, use: Speedups) -> Iterator[None]:
-    """Autocast as upstream's, with the order of attention kernels."""
+    """Autocast like upstream's, with our order of attention kernels."""
     import torch
 
     with torch.autocast(device_type="cuda", dtype=engine.pipe._dtype):
-        with faster.attention_priority(engine.device) if use.attention_priority else nullcontext():
+        with (
+            speedups.attention_priority(engine.device) if use.attention_priority else nullcontext()
+        ):
             yield
 
 
-def _name_of(window: int, windows: int) -> str:
+def _window_name(window: int, windows: int) -> str:
     return f"window {window + 1} of {windows}" if windows > 1 else ""

@@ -1,8 +1,8 @@
-"""ActionMesh built once and kept: its models, where they lie, and the numbers of the job at hand.
+"""Builds ActionMesh once and keeps it: its models, their device, and the parameters of each job.
 
-Upstream keeps a job's parameters on the pipeline, where they leak into the next job, and re-reads
+Upstream keeps a job's parameters on the pipeline, so that they affect the next job, and re-reads
 weights from disk to save memory. Here every parameter is set for every job, and in low-RAM mode the
-weights wait in pinned host memory. `driver` runs the stages; this file runs none.
+weights are kept in pinned host memory. driver.py runs the stages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Part = Literal["background", "shape", "context", "motion", "decoding"]
 
-# the attribute of upstream's pipeline that does a part's work, and the method that loads it
+# each part: the attribute of upstream's pipeline, and the method that loads it
 _PARTS: Mapping[Part, tuple[str, str]] = {
     "background": ("background_removal", "_load_background_removal"),
     "shape": ("image_to_3d_pipe", "_load_image_to_3d"),
@@ -41,15 +41,15 @@ _build_lock = threading.Lock()
 class Engine:
     """Upstream's pipeline with its five models loaded.
 
-    `octree_depth` is TripoSG's, 9 there. `hosted`: weights wait in pinned host memory and come to
-    the device one part at a time; None until `place` was called, with weights as they were read.
+    `octree_depth` is TripoSG's, 9 there. `hosted`: weights are in pinned host memory and are copied
+    to the device one part at a time; None until `place` is called.
     """
 
     pipe: Any
     device: str
     octree_depth: int = 9
     hosted: bool | None = None
-    _masters: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
+    _host_copies: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import torch
@@ -57,7 +57,7 @@ class Engine:
         self.pipe._target_device = torch.device(self.device)
 
     def configure(self, preset: ActionMeshPreset) -> None:
-        """Set every number that a job may change, whatever the last job left."""
+        """Set every parameter that a job may change."""
         pipe = self.pipe
         pipe.cfg.model.image_to_3D_denoiser.num_inference_steps = preset.stage_0_steps
         pipe.cfg.model.image_to_3D_denoiser.guidance_scale = preset.guidance_scale
@@ -73,7 +73,7 @@ class Engine:
         self.place(hosted=preset.low_ram)
 
     def place(self, hosted: bool) -> None:
-        """Bring all weights to the device, or all to the host. Does nothing if they are there.
+        """Move all weights to the device, or all to the host. Does nothing if they are there.
 
         Out of memory, they stay where they were.
         """
@@ -81,7 +81,7 @@ class Engine:
             return
         if hosted:
             for part in _PARTS:
-                self._masters[part] = [
+                self._host_copies[part] = [
                     (tensor, _host_copy(tensor.data, self.device)) for tensor in self.tensors(part)
                 ]
                 self._swap_out(part)
@@ -95,12 +95,12 @@ class Engine:
                 for tensor, data in before:
                     tensor.data = data
                 raise
-            self._masters.clear()
+            self._host_copies.clear()
         self.hosted = hosted
 
     @contextmanager
-    def at_work(self, part: Part) -> Iterator[None]:
-        """While inside, the weights of `part` are on the device."""
+    def on_device(self, part: Part) -> Iterator[None]:
+        """Inside the block the weights of `part` are on the device."""
         if not self.hosted:
             yield
             return
@@ -123,19 +123,19 @@ class Engine:
         return list(found.values())
 
     def _swap_in(self, part: Part) -> None:
-        for tensor, master in self._masters[part]:
+        for tensor, master in self._host_copies[part]:
             tensor.data = master.to(self.device, non_blocking=True, copy=True)
 
     def _swap_out(self, part: Part) -> None:
-        for tensor, master in self._masters[part]:
+        for tensor, master in self._host_copies[part]:
             tensor.data = master
 
 
 def build(repo: Path, folders: Folders) -> Any:
-    """Upstream's pipeline without any model in it yet.
+    """Upstream's pipeline, without models.
 
-    Its constructor would download into the working directory, and hydra allows one composition per
-    process at a time: hence the lock and the substitute.
+    Its constructor would download into the working directory, so the download is replaced; hydra
+    allows one composition per process at a time, so there is a lock.
     """
     import actionmesh.pipeline as module
     import torch
@@ -161,11 +161,11 @@ def build(repo: Path, folders: Folders) -> Any:
 
 
 def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
-    """Load the five models from disk and silence them.
+    """Load the five models from disk and disable their output.
 
-    They are left on the host, for `Engine.place`: a GPU of 12 GB does not hold all of them.
+    They stay on the host, for `Engine.place`: they do not all fit on a GPU of 12 GB.
     `on_part(done, parts)` is called before each and at the end. Raises WeightsUnavailable for files
-    that are there but cannot be read.
+    that cannot be read.
     """
     for number, (part, (_, load)) in enumerate(_PARTS.items()):
         on_part(number, len(_PARTS))
@@ -180,25 +180,25 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
     on_part(len(_PARTS), len(_PARTS))
     _check_names(pipe.temporal_3D_denoiser, Path(pipe._actionmesh_weights_dir) / "denoiser")
     _check_names(pipe.temporal_3D_vae, Path(pipe._actionmesh_weights_dir) / "autoencoder")
-    # the size that the weights were made for (2048 tokens of 64), rather than the YAML's
+    # the size of the weights (2048 tokens of 64), not that of the YAML
     denoiser = pipe.temporal_3D_denoiser
     pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
-    silence(pipe)
+    disable_output(pipe)
 
 
-def silence(pipe: Any) -> None:
-    """No bars, no lines about faces: progress is told by the driver."""
+def disable_output(pipe: Any) -> None:
+    """No progress bars and no messages: driver.py reports the progress."""
     from actionmesh.scheduler import scheduler
 
     pipe.image_to_3d_pipe.set_progress_bar_config(disable=True)
     pipe.temporal_3D_vae.verbose = False
     pipe.mesh_process.verbose = False
-    # stage I asks for its bar by name, which no setting of tqdm's can overrule
+    # stage I creates its bar by name: no setting of tqdm disables it
     scheduler.tqdm = _no_bar
 
 
 def free_memory() -> None:
-    """Give unused device memory back. Call it outside `except`: a traceback keeps tensors alive."""
+    """Free unused device memory. Call it outside `except`: a traceback keeps tensors alive."""
     import torch
 
     gc.collect()
@@ -207,9 +207,9 @@ def free_memory() -> None:
 
 
 def _check_names(model: Any, folder: Path) -> None:
-    """The hub's mixin loads with strict=False: a file for another model would leave random weights.
+    """Raise WeightsUnavailable if the files lack more than half of the model's tensors.
 
-    Raises WeightsUnavailable if the files lack more than half of the model's tensors.
+    The hub's mixin loads with strict=False: a file of another model would leave random weights.
     """
     held = {name for path in folder.glob("*.safetensors") for name in tensor_names(path)}
     wanted = {name for name, _ in model.named_parameters()}
@@ -229,7 +229,7 @@ def _no_bar(steps: Any, **_options: Any) -> Any:
 
 
 def _host_copy(data: Any, device: str) -> Any:
-    """Page-locked where there is CUDA, so that copies run at the bus's full rate."""
+    """Page-locked if there is CUDA, for the full transfer rate."""
     host = data.detach().to("cpu", copy=True)
     return host.pin_memory() if device.startswith("cuda") else host
 

@@ -1,7 +1,7 @@
-"""Faster, with the same mathematics: each a small hook on upstream's objects, undone afterwards.
+"""Speed-ups with the same mathematics: small hooks on upstream's objects, removed afterwards.
 
-Nothing here trades quality: results differ by the data type's own rounding at most, and each hook
-has a test that says so. Which are on is `Speedups`; `driver` puts them around its stages.
+Results differ by rounding of the data type at most; each hook has a test for that. `Speedups` says
+which ones are used; driver.py applies them around its stages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Speedups:
-    """Which hooks are used. All off is upstream's own arithmetic, bit for bit."""
+    """Which hooks are used. With all off the arithmetic is upstream's, bit for bit."""
 
     crop_first: bool = True
     batched_background: bool = True
@@ -30,11 +30,11 @@ class Speedups:
 
     @classmethod
     def none(cls) -> Speedups:
-        """Stock arithmetic."""
+        """Upstream's arithmetic."""
         return cls(False, False, False, False, False, False)
 
     def beside_compiled_blocks(self) -> Speedups:
-        """Without the hook inside the blocks: put there anew, it would compile them anew."""
+        """Without the hook inside the blocks: adding it for every job would recompile them."""
         return replace(self, bias_cross_attention=False)
 
 
@@ -64,8 +64,8 @@ def crop_first(pictures: Sequence[Any], padding_ratio: float = 0.1) -> list[Any]
 def shared_octree_kv(vae: Any) -> Iterator[None]:
     """Run TripoSG's decoder self-attention once per surface, not once per chunk of query points.
 
-    The octree decoder asks for the same latent hundreds of times (280 passes become 1). Valid while
-    one latent is decoded: use it around one surface.
+    The octree decoder uses the same latent hundreds of times (280 passes become 1). Valid for one
+    latent: use it around one surface.
     """
     decoder = vae.decoder
     forward = decoder.forward
@@ -90,9 +90,9 @@ def shared_octree_kv(vae: Any) -> Iterator[None]:
 
 @contextmanager
 def attention_priority(device: str) -> Iterator[None]:
-    """Let cuDNN's attention kernels go before FlashAttention-2's: faster on Hopper and later.
+    """Prefer cuDNN's attention kernels to FlashAttention-2's: faster on Hopper and later.
 
-    Entered around stages only: upstream's attention refuses to be built without flash kernels.
+    Only around stages: upstream's attention cannot be built without flash kernels.
     """
     if not device.startswith("cuda"):
         yield
@@ -141,7 +141,7 @@ def bias_cross_attention(denoiser: Any) -> Iterator[None]:
 
 
 def compile_blocks(pipe: Any, cache: Path | None) -> None:
-    """torch.compile the blocks of both stages; the first job pays, the cache keeps it for later.
+    """torch.compile the blocks of both stages, in the first job; a cache keeps the result.
 
     Shapes are static: always 16 frames a window.
     """
@@ -153,7 +153,7 @@ def compile_blocks(pipe: Any, cache: Path | None) -> None:
 
 
 def _skipping(processor: Any, zero_rows: list[int]) -> Callable[..., Any]:
-    # diffusers passes on only those keyword arguments that a processor's signature names
+    # diffusers passes only the keyword arguments in a processor's signature
     def attend(
         attn: Any,
         hidden_states: Any,

@@ -1,7 +1,7 @@
-"""The model's weights: which, where from, at which revision, and are they whole.
+"""The model's weights: their sources and revisions, and the check that they are complete.
 
-They live in the Hugging Face cache (HF_HOME), never in upstream's cwd-relative folders. A whole set
-on disk is used without any network; anything missing or torn is fetched again, resumably.
+They are in the Hugging Face cache (HF_HOME), never in upstream's cwd-relative folders. A complete
+set is used without network; missing or incomplete files are downloaded again.
 `python -m upstream.weights` does the same with a progress bar, before the server's first start.
 """
 
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from errors import WeightsUnavailable
-from upstream.hub import Fetch, fetch, find_on_disk
+from upstream.huggingface import Download, download_all, find_on_disk
 
 log = logging.getLogger(__name__)
 
 OnBytes = Callable[[int, int], None]
-"""Called with bytes done and bytes in all while weights are fetched; may raise to give up."""
+"""Called with bytes done and bytes in total during a download; an exception stops waiting."""
 
 
 @dataclass(frozen=True)
 class Source:
     """One repository on huggingface.co.
 
-    `setting` is the environment variable that holds its revision; `folders` must each hold a
-    weights file. `runs_code`: transformers executes Python files out of it.
+    `setting` is the environment variable with its revision; each of `folders` must contain a
+    weights file. `runs_code`: transformers executes Python files of it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def commits_page(self) -> str:
-        """Where a person finds the commit id for `setting`."""
+        """The page with the commit ids for `setting`."""
         return f"https://huggingface.co/{self.repo_id}/commits/main"
 
 
@@ -87,7 +87,7 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Folders:
-    """A whole folder of weights for each source, by the source's name."""
+    """A complete folder of weights for each source, by the source's name."""
 
     actionmesh: Path
     triposg: Path
@@ -96,30 +96,32 @@ class Folders:
 
 
 def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
-    """Find or fetch every source. `revisions` maps a source's name to a commit, or to "".
+    """Find or download every source. `revisions` maps a source's name to a commit, or to "".
 
-    "" means: as on disk, else the newest at the first download, which the cache then keeps. RMBG
-    must be named by its commit, as code out of it runs here. Raises WeightsUnavailable.
+    "" means the cached revision, else the newest one, which the cache then keeps. RMBG needs a
+    commit, because its code runs here. Raises WeightsUnavailable.
     """
     wanted = {source.name: _revision_of(source, revisions) for source in SOURCES}
     found: dict[str, Path] = {}
     missing: list[Source] = []
     for source in SOURCES:
-        folder = find_on_disk(_fetch_of(source, wanted[source.name]))
-        if folder is not None and not (torn := torn_files(folder, source)):
+        folder = find_on_disk(_download_of(source, wanted[source.name]))
+        if folder is not None and not (incomplete := incomplete_files(folder, source)):
             found[source.name] = folder
             continue
         if folder is not None:
-            log.warning("weights of %s are torn and fetched again: %s", source.name, torn)
-            forget(folder, torn)
+            log.warning(
+                "weights of %s are incomplete and downloaded again: %s", source.name, incomplete
+            )
+            forget(folder, incomplete)
         missing.append(source)
     if missing:
-        requests = [_fetch_of(source, wanted[source.name]) for source in missing]
-        found.update(fetch(requests, on_bytes))
+        requests = [_download_of(source, wanted[source.name]) for source in missing]
+        found.update(download_all(requests, on_bytes))
     for source in missing:
-        if torn := torn_files(found[source.name], source):
+        if incomplete := incomplete_files(found[source.name], source):
             raise WeightsUnavailable(
-                f"The weights {source.repo_id} are incomplete: {', '.join(torn)}",
+                f"The weights {source.repo_id} are incomplete: {', '.join(incomplete)}",
                 hint=f"Run `make actionmesh` again; is {source.setting} right?",
             )
     for source in SOURCES:
@@ -128,10 +130,10 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
     return Folders(**found)
 
 
-def torn_files(folder: Path, source: Source) -> list[str]:
-    """Names of what is missing or cut off in a source's folder; empty if it is whole.
+def incomplete_files(folder: Path, source: Source) -> list[str]:
+    """Names of missing or truncated files in a source's folder; empty if it is complete.
 
-    A safetensors file says in its header how long it is, so that a cut shows without reading it.
+    The header of a safetensors file has its length, so that the file need not be read.
     """
     bad = [pattern for pattern in source.patterns if not any(folder.glob(pattern))]
     for name in source.folders:
@@ -152,12 +154,12 @@ def torn_files(folder: Path, source: Source) -> list[str]:
 
 
 def tensor_names(path: Path) -> set[str]:
-    """The names of the tensors in a whole safetensors file."""
+    """The names of the tensors in a complete safetensors file."""
     return set(_header(path)[1])
 
 
 def forget(folder: Path, names: list[str]) -> None:
-    """Remove torn files and the cached blobs behind them: the next fetch makes them anew."""
+    """Remove incomplete files and their cached blobs: the next download replaces them."""
     for name in names:
         path = folder / name
         if path.is_symlink() or path.exists():
@@ -165,8 +167,8 @@ def forget(folder: Path, names: list[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fetch_of(source: Source, revision: str) -> Fetch:
-    return Fetch(source.name, source.repo_id, revision, source.patterns)
+def _download_of(source: Source, revision: str) -> Download:
+    return Download(source.name, source.repo_id, revision, source.patterns)
 
 
 def _revision_of(source: Source, revisions: Mapping[str, str]) -> str:
@@ -181,7 +183,7 @@ def _revision_of(source: Source, revisions: Mapping[str, str]) -> str:
 
 
 def _refuse_foreign_code(folder: Path, source: Source) -> None:
-    """A config may point at code of another repository ("owner/name--file.Class"), not pinned."""
+    """Refuse a config that uses code of another, unpinned repository ("owner/name--file.Class")."""
     code = json.loads((folder / "config.json").read_text()).get("auto_map", {})
     if foreign := [str(place) for place in code.values() if "--" in str(place)]:
         raise WeightsUnavailable(
@@ -203,7 +205,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Where a safetensors file's values begin, and what it says of each tensor, by name.
+    """Offset of a safetensors file's values, and the header entry of each tensor, by name.
 
     Format: https://huggingface.co/docs/safetensors, 8 bytes of length and that much JSON.
     """
@@ -217,7 +219,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def main() -> None:
-    """Fetch what is missing, with a bar on the terminal."""
+    """Download what is missing, with a bar on the terminal."""
     import os
     import sys
 
@@ -236,7 +238,7 @@ def main() -> None:
         sys.exit(str(exc))
     except WeightsUnavailable as exc:
         sys.exit(f"\n{exc.message}. {exc.hint}")
-    sys.stderr.write(f"\nweights are whole, under {folders.actionmesh.parents[2]}\n")
+    sys.stderr.write(f"\nthe weights are complete, under {folders.actionmesh.parents[2]}\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The frames' craft: untrusted video file in, a Clip of sampled frames out. Knows no job."""
+"""Reads an untrusted video file and gives a Clip of sampled frames. Depends on no job."""

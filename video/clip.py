@@ -1,4 +1,4 @@
-"""Clip: the frames that a pipeline works on, with where they came from. A leaf; decodes nothing."""
+"""Clip: the frames that a pipeline works on, and facts about their source. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the uploaded video is, and which of its frames were taken.
+    """Facts about the uploaded video, and which of its frames were taken.
 
-    `fps` is None where frames carry no times (a zip of images); `used` are 0-based source indices.
+    `fps` is None where frames have no times (a zip of images); `used` are 0-based source indices.
     """
 
     width: int
@@ -37,8 +37,8 @@ class SourceFacts:
 class Clip:
     """Sampled frames, uint8 `(T, H, W, 3)` RGB or `(T, H, W, 4)` RGBA (straight alpha), one size.
 
-    `fps` is the rate of the sampled frames: frame k stands for time k / fps. Raises ValueError when
-    the array is not that.
+    `fps` is the rate of the sampled frames: frame k belongs to time k / fps. Raises
+    ValueError for any other array.
     """
 
     frames: NDArray[np.uint8]

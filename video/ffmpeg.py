@@ -1,8 +1,9 @@
-"""How ffmpeg is asked about untrusted media, and how its answers read. No numpy.
+"""ffmpeg's arguments for untrusted media, and the parsing of its output. No numpy.
 
-Every input goes in as an open descriptor behind a demuxer that was chosen from its first bytes: no
-name reaches ffmpeg, and a playlist posing as a video finds nobody to follow it. A whitelist of
-protocols alone would not do: DASH and ffconcat files still open their neighbours.
+Every input is an open descriptor, read by the demuxer that was chosen from its first bytes: ffmpeg
+gets no file name, and a playlist that pretends to be a video is not followed. A whitelist of
+protocols alone is not enough: DASH and ffconcat files still open other files. Used by probe.py and
+frames.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from errors import VideoUnreadable
-from video.sandbox import PROBE, Limits, OutOfTime, running
+from video import ffmpeg_phrases
+from video.sandbox import PROBE, Limits, OutOfTime, run_sandboxed
 
 Container = Literal["mov", "avi", "matroska", "zip"]
 Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
@@ -40,17 +42,17 @@ class Input:
     start: float = 0.0
 
     def rewound(self) -> IO[bytes] | Iterable[bytes]:
-        """The file at its beginning: ffmpeg shares our position in it."""
+        """`stdin` from its beginning: ffmpeg shares our position in a file."""
         if hasattr(self.stdin, "seek"):
             self.stdin.seek(0)
         return self.stdin
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What ffmpeg's framecrc writer tells: one time in seconds per row, with facts on the stream.
+class FrameList:
+    """Output of ffmpeg's framecrc writer: one time in seconds per row, and facts about the stream.
 
-    `times` ascend; rows without any time make it None. `said` is ffmpeg's own text: for us only.
+    `times` ascend; None if a row has no time. `stderr` is ffmpeg's own text: never shown to users.
     """
 
     width: int
@@ -59,17 +61,17 @@ class Listing:
     codec: str
     rows: int
     times: tuple[float, ...] | None
-    said: str
+    stderr: str
 
 
 def input_arguments(source: Input) -> list[str]:
-    """Everything up to and with `-i`."""
+    """All arguments up to and including `-i`."""
     return [
         *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
         *("-max_alloc", str(512 << 20), "-filter_threads", "2"),
         *("-protocol_whitelist", "fd", "-format_whitelist", _FORMATS, "-f", source.demuxer),
         *("-max_streams", "32", "-probesize", str(8 << 20), "-analyzeduration", "5000000"),
-        # a change of size in the middle must not restart the filters, and with them the counting
+        # a change of size in the middle must not restart the filters: they count the frames
         *("-max_pixels", str(MAX_PIXELS), "-threads", "2", "-reinit_filter", "0"),
         *(("-c:v", source.decoder) if source.decoder else ()),
         *(("-ss", f"{source.start:.6f}") if source.start > 0 else ()),
@@ -77,7 +79,7 @@ def input_arguments(source: Input) -> list[str]:
     ]
 
 
-LIST_PACKETS = (
+PACKET_LIST_ARGUMENTS = (
     "-map",
     "0:V:0",
     "-c",
@@ -91,7 +93,7 @@ LIST_PACKETS = (
 """Output arguments: rows are packets, in decoding order; nothing is decoded."""
 
 
-def list_frames(most: int) -> tuple[str, ...]:
+def frame_list_arguments(most: int) -> tuple[str, ...]:
     """Output arguments: rows are decoded frames in the order they are shown, in microseconds."""
     return (
         *("-map", "0:V:0", "-map_metadata", "-1", "-frames:v", str(most)),
@@ -99,28 +101,28 @@ def list_frames(most: int) -> tuple[str, ...]:
     )
 
 
-def listing(
+def read_frame_list(
     source: Input, output: Sequence[str], *, wall_s: float, limits: Limits = PROBE
-) -> Listing:
-    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is not one."""
+) -> FrameList:
+    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none."""
     args = [*input_arguments(source), *output, "-f", "framecrc", "pipe:1"]
     try:
-        with running(args, stdin=source.rewound(), wall_s=wall_s, limits=limits) as ffmpeg:
+        with run_sandboxed(args, stdin=source.rewound(), wall_s=wall_s, limits=limits) as ffmpeg:
             text = ffmpeg.read(_LISTING_BYTES)
-            _, said = ffmpeg.finish()
+            _, stderr = ffmpeg.finish()
     except OutOfTime as exc:
         raise too_slow() from exc
-    found = parse_listing(text.decode("ascii", "replace"), said)
+    found = parse_frame_list(text.decode("ascii", "replace"), stderr)
     if found.rows == 0:
-        raise unreadable(said)
+        raise unreadable(stderr)
     return found
 
 
-def parse_listing(text: str, said: str = "") -> Listing:
+def parse_frame_list(text: str, stderr: str = "") -> FrameList:
     """The framecrc format: `#key stream: value` lines, then `stream, dts, pts, ...` rows."""
     header: dict[str, str] = {}
     ticks: list[int] = []
-    for line in text[: text.rfind("\n") + 1].splitlines():  # a killed writer leaves half a row
+    for line in text[: text.rfind("\n") + 1].splitlines():  # a killed ffmpeg leaves half a row
         if line.startswith("#"):
             key, _, value = line[1:].partition(":")
             header[key] = value.strip()
@@ -131,14 +133,14 @@ def parse_listing(text: str, said: str = "") -> Listing:
     numerator, denominator = _pair(header.get("tb 0", ""), "/", (1, 1))
     timed = bool(ticks) and min(ticks) > _NO_TIME and denominator > 0
     ticks.sort()
-    return Listing(
+    return FrameList(
         width=width,
         height=height,
         aspect=across / down if across > 0 and down > 0 else 1.0,
         codec=header.get("codec_id 0", ""),
         rows=len(ticks),
         times=tuple(tick * numerator / denominator for tick in ticks) if timed else None,
-        said=said,
+        stderr=stderr,
     )
 
 
@@ -161,7 +163,7 @@ def _pair(text: str, mark: str, default: tuple[int, int]) -> tuple[int, int]:
 
 
 def too_slow() -> VideoUnreadable:
-    """For a clip that ran into our clock."""
+    """The error for a clip that takes longer than our time limit."""
     return VideoUnreadable(
         "Decoding the clip takes too long.",
         hint="Send a smaller clip: fewer pixels, or a lower rate.",
@@ -169,7 +171,7 @@ def too_slow() -> VideoUnreadable:
 
 
 def too_large(width: int, height: int) -> VideoUnreadable:
-    """For frames over MAX_PIXELS."""
+    """The error for frames over MAX_PIXELS."""
     return VideoUnreadable(
         f"The frames are {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded.",
         hint="Scale the clip down, for example to 1920 x 1080.",
@@ -179,16 +181,15 @@ def too_large(width: int, height: int) -> VideoUnreadable:
     )
 
 
-def unreadable(said: str) -> VideoUnreadable:
-    """What ffmpeg's complaint means, in our own words: its text may quote the file."""
-    log.info("ffmpeg read no frame: %s", said[-300:])
-    # a file whose index is cut off shows no stream, or one of which nothing is known
-    if "matches no streams" in said and re.search(r"Stream #0.*: (Audio|Subtitle|Video)", said):
+def unreadable(stderr: str) -> VideoUnreadable:
+    """The error for ffmpeg's stderr. It quotes nothing of it: that text may quote the file."""
+    log.info("ffmpeg read no frame: %s", stderr[-300:])
+    if ffmpeg_phrases.has_no_video(stderr):
         return VideoUnreadable(
             "There is no video in the file.", hint="Send a clip that holds a video."
         )
-    if match := re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", said):
-        return too_large(int(match[1]), int(match[2]))
-    if re.search(r"[Dd]ecoder .*not found|no decoder found", said):
+    if size := ffmpeg_phrases.oversized_picture(stderr):
+        return too_large(*size)
+    if ffmpeg_phrases.lacks_decoder(stderr):
         return VideoUnreadable("The clip's codec is none that this server decodes.")
     return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

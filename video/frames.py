@@ -1,8 +1,8 @@
-"""The frames of a clip: decoded in the sandbox, upright, shrunk, exactly those of probe.py's plan.
+"""Decodes the frames of probe.py's plan in the sandbox: upright, square pixels, reduced in size.
 
-Runs in the job's process, which has numpy; the API process uses probe.py alone. One pass of ffmpeg
-gives the pixels and, beside them, the times of every frame that it decoded on the way: if these are
-not the ones that the plan counted on, the plan is made anew from what really decodes.
+Runs in the job's process, which has numpy; the API process uses only probe.py. One pass of ffmpeg
+gives the pixels and also the times of every frame that it decoded: if these differ from the plan,
+the plan is made again from the frames that really decode. Called by child/recipe.py.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from presets import MAX_FRAMES
 from video.clip import Clip, SourceFacts
 from video.ffmpeg import (
     Container,
+    FrameList,
     Input,
-    Listing,
+    frame_list_arguments,
     input_arguments,
-    list_frames,
-    parse_listing,
+    parse_frame_list,
     too_slow,
     unreadable,
 )
 from video.frames_zip import FramesZip
-from video.probe import Probe, agree, probe, wrong_count, zip_inputs
+from video.probe import Probe, probe, times_agree, wrong_count, zip_inputs
 from video.sampling import ClipWarning
-from video.sandbox import DECODE, OutOfTime, running
+from video.sandbox import DECODE, OutOfTime, run_sandboxed
 
 SIZE_LIMIT = 1024
 """Longest side of decoded frames: both pipelines work on less, and memory stays small."""
 
 _WALL_S = 300.0
-_OPAQUE = 250  # of 255: codecs that lose a little lose it in the alpha channel, too
+_OPAQUE = 250  # of 255: lossy codecs change the alpha channel, too
 
 OnProgress = Callable[[int, int], None]
 
@@ -56,15 +56,15 @@ def read_clip(
 
     Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
     """
-    tell = on_progress or _silent
+    on_progress = on_progress or _silent
     plan = probe(path, container, start, fps, max_frames, proof=False)
     if container == "zip":
-        frames = _decode_zip(path, plan, size_limit, tell)
+        frames = _decode_zip(path, plan, size_limit, on_progress)
     else:
-        decoded = _decode(path, container, plan, size_limit, tell)
-        if decoded is None:  # damaged further on: count what can be decoded, and plan again
+        decoded = _decode(path, container, plan, size_limit, on_progress)
+        if decoded is None:  # damaged later in the file: plan again from what can be decoded
             plan = probe(path, container, start, fps, max_frames, whole=True)
-            decoded = _decode(path, container, plan, size_limit, tell)
+            decoded = _decode(path, container, plan, size_limit, on_progress)
         if decoded is None:
             raise VideoUnreadable("The clip does not decode to the same frames twice.")
         frames = decoded
@@ -87,9 +87,9 @@ def decoded_size(plan: Probe, size_limit: int) -> tuple[int, int]:
 
 
 def _decode(
-    path: Path, container: Container, plan: Probe, limit: int, tell: OnProgress
+    path: Path, container: Container, plan: Probe, limit: int, on_progress: OnProgress
 ) -> NDArray[np.uint8] | None:
-    """The planned frames, or None if the stream did not decode as foretold."""
+    """The planned frames, or None if the decoded times do not match the plan."""
     assert container != "zip"
     chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
     frames = _empty(plan, limit)
@@ -98,25 +98,25 @@ def _decode(
         args = [
             *input_arguments(source),
             *_pixels(f"select='{chosen}',", plan, limit),
-            *list_frames(plan.picks[-1] + 1),
+            *frame_list_arguments(plan.picks[-1] + 1),
             *("-f", "framecrc", f"pipe:{rows.fileno()}"),
         ]
-        filled, _ = _run(args, source, frames, tell, 0, pass_fd=rows.fileno())
+        filled, _ = _run(args, source, frames, on_progress, 0, pass_fd=rows.fileno())
         rows.seek(0)
-        seen = parse_listing(rows.read().decode("ascii", "replace"))
-    return frames if filled == len(frames) and _as_foretold(plan, seen) else None
+        seen = parse_frame_list(rows.read().decode("ascii", "replace"))
+    return frames if filled == len(frames) and _matches_packets(plan, seen) else None
 
 
-def _decode_zip(path: Path, plan: Probe, limit: int, tell: OnProgress) -> NDArray[np.uint8]:
+def _decode_zip(path: Path, plan: Probe, limit: int, on_progress: OnProgress) -> NDArray[np.uint8]:
     frames = _empty(plan, limit)
     filled = 0
     with FramesZip(path) as zipped:
         chosen = [zipped.pictures[index] for index in plan.used]
         for source, count in zip_inputs(zipped, chosen):
             args = [*input_arguments(source), *_pixels("", plan, limit, count + 1)]
-            found, said = _run(args, source, frames[: filled + count], tell, filled)
+            found, stderr = _run(args, source, frames[: filled + count], on_progress, filled)
             if found == filled:
-                raise unreadable(said)
+                raise unreadable(stderr)
             if found != filled + count:
                 raise wrong_count(found, len(chosen))
             filled = found
@@ -144,28 +144,28 @@ def _run(
     args: list[str],
     source: Input,
     frames: NDArray[np.uint8],
-    tell: OnProgress,
+    on_progress: OnProgress,
     filled: int,
     pass_fd: int | None = None,
 ) -> tuple[int, str]:
-    """Fill `frames` from index `filled` on; how many are filled then (one more: there was more)."""
+    """Fill `frames` from index `filled`; the new number, plus 1 if ffmpeg had more; and stderr."""
     fds = () if pass_fd is None else (pass_fd,)
     try:
-        with running(
+        with run_sandboxed(
             args, stdin=source.rewound(), wall_s=_WALL_S, limits=DECODE, pass_fds=fds
         ) as ffmpeg:
             while filled < len(frames) and _read_into(ffmpeg.stdout, frames[filled]):
                 filled += 1
-                tell(filled, len(frames))
+                on_progress(filled, len(frames))
             more = filled == len(frames) and ffmpeg.stdout.read(1) != b""
-            _, said = ffmpeg.finish()
+            _, stderr = ffmpeg.finish()
     except OutOfTime as exc:
         raise too_slow() from exc
-    return filled + more, said
+    return filled + more, stderr
 
 
 def _read_into(pipe: IO[bytes], frame: NDArray[np.uint8]) -> bool:
-    """True if the pipe held a whole frame."""
+    """Read one frame; False if the pipe ends before it is complete."""
     wanted = frame.data.cast("B")
     while wanted:
         got = pipe.readinto(wanted)  # type: ignore[attr-defined]
@@ -175,11 +175,11 @@ def _read_into(pipe: IO[bytes], frame: NDArray[np.uint8]) -> bool:
     return True
 
 
-def _as_foretold(plan: Probe, seen: Listing) -> bool:
-    """True if every frame up to the last one used came when the plan expected it."""
+def _matches_packets(plan: Probe, seen: FrameList) -> bool:
+    """True if every frame up to the last one used has the time that the plan expects."""
     count = plan.picks[-1] + 1
     if seen.rows < count:
         return False
     if plan.times is None or seen.times is None:
         return plan.times is None
-    return agree(plan.times[:count], seen.times[:count])
+    return times_agree(plan.times[:count], seen.times[:count])

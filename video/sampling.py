@@ -1,7 +1,8 @@
-"""Which frames of a clip a job works on: 31 or 16 of them, in even steps. Decodes nothing.
+"""Chooses which frames of a clip a job uses: 31 or 16, in even steps. Decodes nothing.
 
-ActionMesh takes windows of 16 frames; two that share one make 31, and 17 to 30 cost as much. So a
-job has 31 frames if the clip gives them and `max_frames` allows, else 16. Times are in seconds.
+ActionMesh processes windows of 16 frames; two windows that share a frame make 31, and 17 to 30
+frames cost as much. So a job has 31 frames if the clip has them and `max_frames` allows, else 16.
+Times are in seconds. Called by probe.py; web/sampling.js does the same in the browser.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from errors import VideoTooShort
 from presets import MAX_FRAMES, MIN_FRAMES
 
 SLOWEST_FPS = 8.0
-"""Below this rate, motion between two frames is too large to follow: steps never go under it."""
+"""Sampled frames never come more slowly: motion between two of them would be too large to track."""
 FALLBACK_FPS = 12.0
-"""How fast frames play that carry no times, or times that nobody could watch."""
+"""Playback rate of frames without times, or with times outside _WATCHABLE_FPS."""
 _WATCHABLE_FPS = (1.0, 120.0)
 _FASTEST_FPS = 100_000.0  # beyond it, times are noise
 
@@ -31,7 +32,7 @@ _KNOWN_RATES = (
 
 
 class ClipWarning(NamedTuple):
-    """Something that a finished job should tell its owner."""
+    """A warning for the owner of the job."""
 
     code: str
     message: str
@@ -39,25 +40,25 @@ class ClipWarning(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Positions in the list of frames that was given, and how fast they play."""
+    """Indices of the frames used, and their playback rate."""
 
     used: tuple[int, ...]
     fps: float
     warnings: tuple[ClipWarning, ...] = ()
 
 
-def sample(
+def choose_frames(
     times: Sequence[float] | None, count: int, *, fps: float | None = None, max_frames: int = 31
 ) -> Sampling:
     """Choose among `count` frames, shown at `times` (ascending; None: pictures without times).
 
-    `times` may end early, as long as it covers `horizon()`. `fps` asks for another rate. Raises
+    The first `frames_needed()` of `times` are enough. `fps` asks for another rate. Raises
     VideoTooShort.
     """
     _require(count, fps=None)
     if times is None:
         return _at_fallback(count, fps, max_frames)
-    times = _without_pauses(times[: horizon(times, fps)])
+    times = _without_pauses(times[: frames_needed(times, fps)])
     rate = source_rate(times)
     if rate is None:
         lost = ClipWarning("playback_rate", "The clip does not tell how fast its frames play.")
@@ -65,37 +66,37 @@ def sample(
         return Sampling(found.used, found.fps, (lost, *found.warnings))
     if fps is not None:
         return _at_rate(times, rate, count, fps, max_frames)
-    wanted = _wanted(count, max_frames)
+    wanted = _frame_count(count, max_frames)
     if is_constant(times):
         stride = max(1, min((count - 1) // (wanted - 1), floor(rate / SLOWEST_FPS + 1e-6)))
         used = tuple(range(0, wanted * stride, stride))
-        return _playable(used, rate / stride, _tail(used, stride, count))
+        return _with_playback_rate(used, rate / stride, _unused_tail(used, stride, count))
     intervals = [later - earlier for earlier, later in pairwise(times)]
     step = (times[-1] - times[0]) / (wanted - 1)
     step = max(median(intervals), min(step, 1 / SLOWEST_FPS))
     used = _nearest(times, step, wanted)
-    return _playable(used, 1 / step, _tail(used, ceil(step * rate), count))
+    return _with_playback_rate(used, 1 / step, _unused_tail(used, ceil(step * rate), count))
 
 
 def _at_fallback(count: int, fps: float | None, max_frames: int) -> Sampling:
-    wanted = _wanted(count, max_frames)
+    wanted = _frame_count(count, max_frames)
     stride = (count - 1) // (wanted - 1)
     used = tuple(range(0, wanted * stride, stride))
-    return Sampling(used, fps or FALLBACK_FPS, _tail(used, stride, count))
+    return Sampling(used, fps or FALLBACK_FPS, _unused_tail(used, stride, count))
 
 
-def horizon(times: Sequence[float], fps: float | None = None) -> int:
-    """How many of the first frames decide what `sample` chooses; more of them change nothing."""
+def frames_needed(times: Sequence[float], fps: float | None = None) -> int:
+    """The number of first frames that `choose_frames` depends on."""
     span = (MAX_FRAMES - 1) / min(fps or SLOWEST_FPS, SLOWEST_FPS)
     return max(MAX_FRAMES, bisect_left(times, times[0] + span + 1e-6) + 1) if times else 0
 
 
 def source_rate(times: Sequence[float]) -> float | None:
-    """Frames per second, on average; None if the times do not tell."""
+    """Mean frames per second; None if the times do not give it."""
     if len(times) < 2 or times[-1] - times[0] < len(times) / _FASTEST_FPS:
         return None
     rate = (len(times) - 1) / (times[-1] - times[0])
-    # containers round times, to milliseconds at worst: 30.016 was meant as 30
+    # containers round times, to milliseconds at worst: 30.016 means 30
     nearest = min(_KNOWN_RATES, key=lambda known: abs(known - rate))
     return nearest if abs(nearest - rate) <= 0.002 * nearest else rate
 
@@ -108,10 +109,9 @@ def is_constant(times: Sequence[float]) -> bool:
 
 
 def _without_pauses(times: Sequence[float]) -> list[float]:
-    """The same times, but no frame is held for much longer than usual.
+    """The same times with long pauses shortened.
 
-    Where a screen recording or a dropped connection stands still, steps of equal length would take
-    one frame many times.
+    In a pause of a screen recording, equal steps would take one frame many times.
     """
     intervals = [later - earlier for earlier, later in pairwise(times)]
     longest = max(1 / SLOWEST_FPS, 3 * median(intervals))
@@ -124,30 +124,32 @@ def _at_rate(
     """The frames nearest to every 1 / fps seconds."""
     warnings: tuple[ClipWarning, ...] = ()
     if fps > rate * 1.02:
-        said = f"fps={fps:g} is more than the clip has ({rate:.4g}): every frame is taken."
-        warnings = (ClipWarning("fps_lowered", said),)
+        message = f"fps={fps:g} is more than the clip has ({rate:.4g}): every frame is taken."
+        warnings = (ClipWarning("fps_lowered", message),)
     step = 1 / min(fps, rate)
     available = min(count, floor((times[-1] - times[0]) / step + 1e-3) + 1)
     _require(available, fps=fps, span_s=times[-1] - times[0])
-    used = _nearest(times, step, _wanted(available, max_frames))
-    return _playable(used, 1 / step, (*warnings, *_tail(used, ceil(step * rate), count)))
+    used = _nearest(times, step, _frame_count(available, max_frames))
+    return _with_playback_rate(
+        used, 1 / step, (*warnings, *_unused_tail(used, ceil(step * rate), count))
+    )
 
 
 def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...]:
-    """Nearest frames at a constant step; none twice, for a frame held long adds no motion."""
+    """Nearest frames at a constant step, none twice."""
     used: list[int] = []
     for k in range(wanted):
         target = times[0] + k * step
         after = min(bisect_left(times, target), len(times) - 1)
         before = max(after - 1, 0)
-        # of two that are equally near, the earlier; a microsecond is what times are good for
+        # of two equally near, the earlier one; times are accurate to a microsecond
         closer = before if target - times[before] <= times[after] - target + 1e-6 else after
         first, last = (used[-1] + 1 if used else 0), len(times) - (wanted - k)
         used.append(min(max(closer, first), last))
     return tuple(used)
 
 
-def _wanted(available: int, max_frames: int) -> int:
+def _frame_count(available: int, max_frames: int) -> int:
     return MAX_FRAMES if min(available, max_frames) >= MAX_FRAMES else MIN_FRAMES
 
 
@@ -166,22 +168,26 @@ def _require(available: int, fps: float | None, span_s: float = 0.0) -> None:
     )
 
 
-def _playable(used: tuple[int, ...], fps: float, warnings: tuple[ClipWarning, ...]) -> Sampling:
+def _with_playback_rate(
+    used: tuple[int, ...], fps: float, warnings: tuple[ClipWarning, ...]
+) -> Sampling:
     slowest, fastest = _WATCHABLE_FPS
     if slowest <= fps <= fastest:
         return Sampling(used, round(fps, 4), warnings)
-    said = f"The clip's frames come at {fps:.4g} a second; the mesh plays them at {FALLBACK_FPS:g}."
-    return Sampling(used, FALLBACK_FPS, (*warnings, ClipWarning("playback_rate", said)))
+    message = (
+        f"The clip's frames come at {fps:.4g} a second; the mesh plays them at {FALLBACK_FPS:g}."
+    )
+    return Sampling(used, FALLBACK_FPS, (*warnings, ClipWarning("playback_rate", message)))
 
 
-def _tail(used: Sequence[int], stride: int, count: int) -> tuple[ClipWarning, ...]:
-    """Frames behind the last one used that one more step would have reached."""
+def _unused_tail(used: Sequence[int], stride: int, count: int) -> tuple[ClipWarning, ...]:
+    """A warning if one more step would fit after the last frame used."""
     tail = count - 1 - used[-1]
     if tail < stride:
         return ()
-    said = (
+    message = (
         f"The last {tail} of {count} frames are not used: a job takes {MIN_FRAMES} or {MAX_FRAMES} "
         f"frames, at {SLOWEST_FPS:g} a second or more. To animate another part, set `start`; "
         "to cover more, set a lower `fps`."
     )
-    return (ClipWarning("unused_tail", said),)
+    return (ClipWarning("unused_tail", message),)

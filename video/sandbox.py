@@ -1,8 +1,8 @@
-"""Runs ffmpeg, or a tool like it, in a cage: few rights, hard limits, a clock, no life after ours.
+"""Runs ffmpeg and similar tools in a sandbox: few rights, resource limits, a time limit.
 
-Knows processes, not media: what ffmpeg is asked to do stands in probe.py and frames.py. Imports no
-numpy, for the API process uses it too. On Linux a caged program dies with the thread that started
-it, also by SIGKILL; elsewhere with the `with` block.
+On Linux a sandboxed program is killed when the thread that started it ends, also by SIGKILL;
+elsewhere at the end of the `with` block. What ffmpeg is asked to do is in ffmpeg.py, probe.py and
+frames.py. Imports no numpy: the API process uses it too. sandbox_launcher.py sets the limits.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from errors import InternalError
+from video.ffmpeg_phrases import reached_cpu_limit
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 _STDERR_BYTES = 64 * 1024
 _MB = 1 << 20
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
-"""All that a caged program sees of our environment: no keys, no proxies, no FFREPORT."""
+"""The whole environment of a sandboxed program: no keys, no proxies, no FFREPORT."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one process may take. `file_mb` bounds every file that it writes."""
+    """Limits of one process. `file_mb` limits every file that it writes."""
 
     memory_mb: int = 3072
     cpu_s: int = 20
@@ -40,7 +41,7 @@ class Limits:
     open_files: int = 64
 
     def as_argument(self) -> str:
-        """The launcher's form of it."""
+        """As sandbox_launcher.py reads it."""
         return (
             f"CORE=0,AS={self.memory_mb * _MB},CPU={self.cpu_s},"
             f"FSIZE={self.file_mb * _MB},NOFILE={self.open_files}"
@@ -50,38 +51,38 @@ class Limits:
 PROBE = Limits()
 DECODE = Limits(cpu_s=120)
 ENCODE = Limits(cpu_s=300, file_mb=1024)
-"""For our own files: `partial(launch, limits=ENCODE)` stands in for subprocess.Popen."""
+"""For our own files: `partial(launch, limits=ENCODE)` replaces subprocess.Popen."""
 
 
 class OutOfTime(Exception):
-    """The program was killed by our clock, or by its limit of CPU time."""
+    """The program reached our time limit or its limit of CPU time."""
 
 
 class ProgramKilled(InternalError):
-    """Somebody else killed it: the kernel, most likely, for want of memory."""
+    """The program was killed from outside: most likely by the kernel, out of memory."""
 
 
 def launch(
     args: Sequence[str], *, limits: Limits = DECODE, **popen: Any
 ) -> subprocess.Popen[bytes]:
-    """Like `subprocess.Popen(args, **popen)`, but caged; the first argument is a program's path.
+    """`subprocess.Popen(args, **popen)` in the sandbox; the first argument is a program's path.
 
     The process stays in our group unless `start_new_session` says otherwise, and gets ENVIRONMENT
-    unless `env` says otherwise. It is killed when the calling thread ends: wait for it there.
+    unless `env` says otherwise. It is killed when the calling thread ends.
     """
     program = shutil.which(args[0])
     if program is None:
         raise InternalError("A program that this server needs is missing.")
     # -I and -S: no site packages, no PYTHON* variables, half the time to start
-    caged = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), limits.as_argument()]
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), limits.as_argument()]
     popen.setdefault("env", ENVIRONMENT)
     popen.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.Popen([*caged, program, *args[1:]], **popen)
+    return subprocess.Popen([*launcher, program, *args[1:]], **popen)
 
 
 @lru_cache(maxsize=1)
 def ffmpeg_path() -> str:
-    """The ffmpeg that imageio-ffmpeg brings along, or the one that IMAGEIO_FFMPEG_EXE names."""
+    """The ffmpeg of the package imageio-ffmpeg, or the one that IMAGEIO_FFMPEG_EXE names."""
     import imageio_ffmpeg  # imports no numpy itself (0.6 to 0.8)
 
     try:
@@ -90,7 +91,7 @@ def ffmpeg_path() -> str:
         raise InternalError("ffmpeg is missing on this server.") from exc
 
 
-class Caged:
+class SandboxedProcess:
     """A running program: read its `stdout`, then `finish()`."""
 
     def __init__(
@@ -107,21 +108,21 @@ class Caged:
         self._wall_s = wall_s
         self._cpu_s = cpu_s
         self._cut_short = False
-        self._late = threading.Event()
+        self._is_late = threading.Event()
         self._feed_error: Exception | None = None
         self._errors = bytearray()
-        self._clock = threading.Timer(wall_s, self._end)
-        self._drain = threading.Thread(target=self._read_errors, args=(process.stderr,))
-        self._clock.daemon = True
+        self._timer = threading.Timer(wall_s, self._on_time_limit)
+        self._stderr_reader = threading.Thread(target=self._read_errors, args=(process.stderr,))
+        self._timer.daemon = True
         self._feeder: threading.Thread | None = None
         if process.stdin is not None and chunks is not None:
             self._feeder = threading.Thread(target=self._feed, args=(process.stdin, chunks))
             self._feeder.start()
-        self._clock.start()
-        self._drain.start()
+        self._timer.start()
+        self._stderr_reader.start()
 
     def read(self, most: int) -> bytes:
-        """All of stdout up to `most` bytes; a program that says more is killed."""
+        """All of stdout up to `most` bytes; a program that writes more is killed."""
         found = self.stdout.read(most + 1)
         if len(found) > most:
             self._cut_short = True
@@ -129,44 +130,44 @@ class Caged:
         return found[:most]
 
     def finish(self) -> tuple[int, str]:
-        """Wait; exit status (negative: the signal) and the first 64 KB of stderr.
+        """Wait for the end; exit status (negative: the signal) and the first 64 KB of stderr.
 
         Raises OutOfTime, ProgramKilled, and what the chunks for stdin raised. Output that was not
         read is lost.
         """
         self.stdout.close()
-        used_s = _cpu_s_at_its_end(self.pid)
+        used_s = _final_cpu_s(self.pid)
         status = self._process.wait()
-        self._drain.join()
+        self._stderr_reader.join()
         if self._feeder is not None:
             self._feeder.join()
         if self._feed_error is not None:
             raise self._feed_error
-        said = self._errors.decode("utf-8", "replace")
-        # ffmpeg catches SIGXCPU, says so and leaves in good order
-        if self._late.is_set() or status == -signal.SIGXCPU or "received signal 24" in said:
+        stderr = self._errors.decode("utf-8", "replace")
+        late = self._is_late.is_set() or status == -signal.SIGXCPU
+        if late or reached_cpu_limit(stderr):
             raise OutOfTime(f"{self._wall_s:g} s")
         if status == -signal.SIGKILL and not self._cut_short:
-            if used_s >= self._cpu_s:  # a second after the signal that it may catch
+            if used_s >= self._cpu_s:  # SIGKILL comes a second after SIGXCPU
                 raise OutOfTime(f"{self._cpu_s:g} s of CPU")
             raise ProgramKilled("A program of this server was killed; memory may be short.")
-        return status, said
+        return status, stderr
 
     def close(self) -> None:
-        """Kill what still runs, wait for it, end the threads. Idempotent."""
-        self._clock.cancel()
+        """Kill the program if it still runs, wait for it and for the threads. Idempotent."""
+        self._timer.cancel()
         self._process.kill()
         with contextlib.suppress(OSError):
             self.stdout.close()
         self._process.wait()
-        self._drain.join()
-        self._clock.join()
+        self._stderr_reader.join()
+        self._timer.join()
         if self._feeder is not None:
             self._feeder.join()
 
-    def _end(self) -> None:
+    def _on_time_limit(self) -> None:
         if self._process.poll() is None:
-            self._late.set()
+            self._is_late.set()
             self._process.kill()
 
     def _read_errors(self, stderr: IO[bytes]) -> None:
@@ -183,8 +184,8 @@ class Caged:
             self._feed_error = exc
 
 
-def _cpu_s_at_its_end(pid: int) -> float:
-    """Wait for a process without reaping it; the CPU seconds it took, infinite if not known."""
+def _final_cpu_s(pid: int) -> float:
+    """Wait for a process without reaping it; its CPU seconds, infinite if not known."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -194,15 +195,15 @@ def _cpu_s_at_its_end(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def running(
+def run_sandboxed(
     args: Sequence[str],
     *,
     stdin: IO[bytes] | Iterable[bytes],
     wall_s: float,
     limits: Limits = PROBE,
     pass_fds: Sequence[int] = (),
-) -> Iterator[Caged]:
-    """Start ffmpeg with `args`; whatever happens inside the block, no process stays behind.
+) -> Iterator[SandboxedProcess]:
+    """Start ffmpeg with `args`; it is gone after the block, whatever happens inside.
 
     `stdin` is an open file (the program gets its descriptor and may seek in it) or chunks of bytes,
     which a thread feeds through a pipe.
@@ -216,8 +217,8 @@ def running(
         stderr=subprocess.PIPE,
         pass_fds=tuple(pass_fds),
     )
-    caged = Caged(process, wall_s, limits.cpu_s, None if from_file else stdin)
+    ffmpeg = SandboxedProcess(process, wall_s, limits.cpu_s, None if from_file else stdin)
     try:
-        yield caged
+        yield ffmpeg
     finally:
-        caged.close()
+        ffmpeg.close()

@@ -13,6 +13,7 @@ from functools import partial
 
 from errors import JobNotFound, ServerFault, ServiceError, WorkerCrashed, from_os_error
 from job import failpoint
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job.task import Failed, Lost, Outcome, Result, Stopped, Task
 from job_store import JobStore
@@ -29,16 +30,19 @@ DISK_PAUSE_S = 2.0
 class AttemptRecorder:
     """Writes down how attempts start and end; once `stopping` is set, waits for no disk."""
 
-    def __init__(self, store: JobStore, stopping: threading.Event, *, keep_input: bool) -> None:
+    def __init__(
+        self, store: JobStore, folder: JobsFolder, stopping: threading.Event, *, keep_input: bool
+    ) -> None:
         self.estimates = Estimates()
         self._store = store
+        self._folder = folder
         self._stopping = stopping
         self._keep_input = keep_input
 
     def task(self, job: Job) -> Task:
         """What the executor is told of a job that has its input."""
         assert job.input is not None
-        folder = self._store.folder.job_dir(job.job_id)
+        folder = self._folder.job_dir(job.job_id)
         return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
 
     def start(self, job_id: str) -> Task | None:
@@ -91,7 +95,7 @@ class AttemptRecorder:
 
     def _finish(self, task: Task, result: Result, took_s: float) -> None:
         mode = self._store.get(task.job_id).options.mode
-        self._store.publish_outputs(task.job_id, task.attempt, result)
+        self._folder.publish_outputs(task.job_id, task.attempt, result)
         failpoint.reach("finish:published")
         self.commit(task.job_id, partial(self._store.finish, task.job_id, result))
         self.estimates.learn(mode, took_s)
@@ -152,9 +156,9 @@ class AttemptRecorder:
         ended. While the disk takes nothing, the queue waits. A server that stops meanwhile leaves
         the job as it stands on disk, for the next one to try.
         """
-        self._store.folder.remove_attempts(job_id)
+        self._folder.remove_attempts(job_id)
         if last:
-            self._store.folder.remove_checkpoint(job_id)
+            self._folder.remove_checkpoint(job_id)
         while True:
             try:
                 write()
@@ -175,4 +179,4 @@ class AttemptRecorder:
         """Once a job has ended, its input may not be kept."""
         job = self._store.peek(job_id)
         if job is not None and job.status.is_terminal and not self._keep_input:
-            self._store.folder.remove_input(job_id)
+            self._folder.remove_input(job_id)

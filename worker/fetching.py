@@ -28,6 +28,7 @@ from errors import (
 from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
@@ -46,8 +47,11 @@ REPORT_EVERY_S = 0.5
 class Fetcher:
     """Takes accepted jobs that wait for their input; hands them to the worker's queue."""
 
-    def __init__(self, store: JobStore, worker: Worker, settings: Settings) -> None:
+    def __init__(
+        self, store: JobStore, folder: JobsFolder, worker: Worker, settings: Settings
+    ) -> None:
         self._store = store
+        self._folder = folder
         self._worker = worker
         self._settings = settings
         self._slots = asyncio.Semaphore(SLOTS)
@@ -81,7 +85,7 @@ class Fetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str, reserved: bool) -> None:
-        part = self._store.folder.job_dir(job_id) / "input.part"
+        part = self._folder.job_dir(job_id) / "input.part"
         submitted = False
         try:
             with bound_to_job(job_id):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from errors import AlreadyFinished, InternalError, JobNotFound
 from executors.base import LOOK_EVERY_S, Executor
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job.task import Event, Failed, Progress, Task
 from job_store import JobStore
@@ -29,16 +30,23 @@ class Worker:
     """Runs jobs until stopped. All public methods but `run_once` may be called from any thread."""
 
     def __init__(
-        self, store: JobStore, executor: Executor, *, max_queue: int = 32, keep_input: bool = True
+        self,
+        store: JobStore,
+        folder: JobsFolder,
+        executor: Executor,
+        *,
+        max_queue: int = 32,
+        keep_input: bool = True,
     ) -> None:
         self.store = store
+        self._folder = folder
         self.executor = executor
         self.queue = JobQueue(max_queue, executor.wake)
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
         self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._attempts = AttemptRecorder(store, self._stopping, keep_input=keep_input)
+        self._attempts = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
         self.estimates = self._attempts.estimates
         self._prefetched: str | None = None
         self._running: dict[str, Task] = {}
@@ -90,7 +98,7 @@ class Worker:
                 self.queue.submit(job.job_id, reserved=False)
         if not self._keep_input:  # the last server may have died before it came to that
             for ended in self.store.ended():
-                self.store.folder.remove_input(ended.job_id)
+                self._folder.remove_input(ended.job_id)
         self.recovered.set()
         self.after_recovery(waiting_for_input)
 
@@ -193,7 +201,7 @@ class Worker:
         """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
         job = self.store.get(job_id)
         if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
-            self.store.folder.remove_checkpoint(job_id)
+            self._folder.remove_checkpoint(job_id)
             try:
                 job = self.store.cancel(job_id)
             except OSError:
@@ -209,7 +217,7 @@ class Worker:
                 return job
             # neither waiting nor running: it ended this moment, or its video is still being fetched
             job = self.store.cancel(job_id)
-        self.store.folder.remove_checkpoint(job_id)
+        self._folder.remove_checkpoint(job_id)
         self._attempts.remove_input(job_id)
         return job
 

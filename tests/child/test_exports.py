@@ -1,6 +1,6 @@
-"""The extras of a job: made where they can be, a warning where they cannot, never a failed job.
+"""Optional files of a job: a failure is a warning, never a failed job.
 
-Real meshes, the real child; Blender is played by executables that end as Blender may end.
+Real meshes, the real child; small executables behave as Blender may.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from child.recipe import Recipe
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Progress, Result, Stopped, Task
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.job_factory import OPTIONS, with_options
@@ -51,7 +51,7 @@ def task(tmp_path: Path) -> Task:
 
 @pytest.fixture
 def hanging_blender(tmp_path: Path) -> Path:
-    """Knows its version, says who it is, and never ends."""
+    """Prints Blender's version and never ends."""
     path = tmp_path / "hanging"
     path.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && echo Blender 4.2.0 && exit 0\n'
@@ -89,13 +89,13 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
-def test_usdz_is_made_where_usd_core_is(task: Task) -> None:
+def test_usdz_is_made_with_usd_core(task: Task) -> None:
     _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
     assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
-def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
+def test_usdz_without_usd_core_is_a_warning(task: Task) -> None:
     _, names, warnings = run(with_options(task, formats=("usdz",)))
     assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
@@ -109,7 +109,7 @@ def test_usdz_without_usd_core_is_a_notice(task: Task) -> None:
         ("/bin/false", "blender_failed"),
     ],
 )
-def test_blender_costs_its_own_files_only(task: Task, blender: str, code: str) -> None:
+def test_a_blender_failure_affects_only_its_own_files(task: Task, blender: str, code: str) -> None:
     result, names, warnings = run(with_options(task, blender_export=True), blender)
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
@@ -117,9 +117,7 @@ def test_blender_costs_its_own_files_only(task: Task, blender: str, code: str) -
     assert "/" not in warning["message"]
 
 
-def test_a_cancel_during_blender_is_answered_and_ends_it(
-    task: Task, hanging_blender: Path, tmp_path: Path
-) -> None:
+def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_path: Path) -> None:
     executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
     asked_at: list[float] = []
@@ -149,7 +147,7 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_path: Path) -> None:
+def test_without_an_encoder_the_meshes_are_still_written(task: Task, tmp_path: Path) -> None:
     ffmpeg = tmp_path / "ffmpeg"
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
@@ -162,7 +160,7 @@ def test_without_an_encoder_the_meshes_are_there_all_the_same(task: Task, tmp_pa
     assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
 
-def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
+def test_the_cpu_draws_the_preview_if_the_gpu_fails(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -180,7 +178,7 @@ def test_a_gpu_that_fails_to_draw_leaves_the_preview_to_the_cpu(
 
 
 @pytest.mark.parametrize("gpu", [None, Gpu("small", 12.0, 0.5), Gpu("a large one", 80.0, 60.0)])
-def test_without_a_pytorch3d_that_can_be_used_the_cpu_draws(
+def test_the_cpu_draws_the_preview_without_a_working_pytorch3d(
     gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "pytorch3d"

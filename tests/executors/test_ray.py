@@ -21,6 +21,7 @@ from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, ExecutorOptions, run_to_end
 from executors.ray import RayExecutor
 from executors.ray_slot import ActorSlot
+from job.folder import JobsFolder
 from job.task import Lost, Outcome, Progress, Result, Task
 from job_store import JobStore
 from tests.executors.conformance import ExecutorConformance, options
@@ -162,9 +163,10 @@ def test_a_killed_server_leaves_no_actor_and_the_next_one_finishes_its_jobs(
 def test_four_actors_do_four_jobs_at_once(
     cluster: LocalCluster, tmp_path: Path, clip_16: Path
 ) -> None:
-    store = JobStore(tmp_path / "jobs")
+    store = JobStore(JobsFolder(tmp_path / "jobs"))
     store.open()
-    worker = Worker(store, RayExecutor(cluster.address, options("SleepsLong"), 4))
+    executor = RayExecutor(cluster.address, options("SleepsLong"), 4)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     ids = [accept(store, clip_16.read_bytes()).job_id for _ in range(4)]
     for job_id in ids:

@@ -1,8 +1,8 @@
-"""Mutates small videos and hands them to all that reads strangers' files: `python -m
-tests.faults.mutated_files 10000 [seed]`, by `make fuzz`.
+"""Mutates small videos and feeds them to all code that reads untrusted files.
 
-Sniffing, probing and decoding may refuse a file as the sender's fault and in no other way, within
-30 seconds, leaving no process and no descriptor. A file that does else is kept in fuzz_findings/.
+`python -m tests.faults.mutated_files 10000 [seed]`. Sniffing, probing and decoding may only refuse
+a file as a user fault, within 30 seconds, without a process or descriptor left. Files for which
+this fails are kept in fuzz_findings/.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _WORDS = (b"moov", b"mdat", b"stts", b"stsz", b"stco", b"elst", b"cmov", b"free"
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """Whole files of every container and many codecs, small enough to be changed everywhere."""
+    """Complete files of every container and many codecs, small enough for mutations anywhere."""
     made = [numbered(folder / name, 17, *how, size=_SIZE) for name, how in _CLIPS.items()]
     for suffix in ("png", "jpg", "webp"):
         zipped = folder / f"{suffix}.zip"
@@ -65,7 +65,7 @@ def seeds(folder: Path) -> list[bytes]:
 
 
 def mutated(chance: random.Random, files: list[bytes]) -> bytes:
-    """One of the files, hurt in one to six places."""
+    """One of the files with one to six mutations."""
     content = bytearray(chance.choice(files))
     for _ in range(chance.choice((1, 1, 2, 3, 6))):
         if chance.random() < 0.1:
@@ -134,7 +134,7 @@ _MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
 
 
 def try_file(path: Path) -> str:
-    """How reading it ended: `read`, or the code of the refusal. Raises what must not be raised."""
+    """`read`, or the code of the refusal. Raises any other exception."""
     try:
         facts = inspect(path)
     except UserFault as refusal:
@@ -148,17 +148,17 @@ def try_file(path: Path) -> str:
 
 
 def _tried(path: Path) -> tuple[str, str, float]:
-    """What must not have happened (or nothing), how it ended, and how long it took."""
+    """The fault found (or empty), the result of `try_file`, and the seconds it took."""
     began, wrong, how = time.monotonic(), "", "finding"
     try:
         how = try_file(path)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, it is what we look for
+    except Exception as exc:  # noqa: BLE001 - any exception is a finding
         wrong = f"{type(exc).__name__}: {exc}"
     return wrong, how, time.monotonic() - began
 
 
 def fuzz(count: int, seed: int, *, tell: Callable[[str], None]) -> int:
-    """So many files; how many of them found something."""
+    """Try `count` files; the number of findings."""
     chance, ended, findings = random.Random(seed), Counter[str](), 0
     slowest_s = 0.0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -166,12 +166,12 @@ def fuzz(count: int, seed: int, *, tell: Callable[[str], None]) -> int:
         path = Path(folder) / "case"
         path.write_bytes(files[0])
         try_file(path)
-        others = descendants(os.getpid())  # of whoever called us
+        others = descendants(os.getpid())  # of the caller
         descriptors = len(os.listdir("/proc/self/fd"))
         for k in range(count):
             path.write_bytes(mutated(chance, files))
             wrong, how, took_s = _tried(path)
-            if took_s > SLOWEST_S:  # the whole machine may have stood still: once more
+            if took_s > SLOWEST_S:  # the machine may have been busy: try again
                 wrong, how, took_s = _tried(path)
             ended[how] += 1
             slowest_s = max(slowest_s, took_s)
@@ -195,7 +195,7 @@ def fuzz(count: int, seed: int, *, tell: Callable[[str], None]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """0 if nothing was found."""
+    """Exit code: 0 without findings."""
     count = int(arguments[0]) if arguments else 10_000
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
     return 1 if fuzz(count, seed, tell=lambda line: print(line, flush=True)) else 0

@@ -1,9 +1,9 @@
-"""Kills servers and children at random under load, and counts what breaks: `python -m
-tests.faults.random_kills 1000 [seed]`, by `make torture`. Ctrl-C ends it early, in good order.
+"""Kills servers and children at random under load, and counts broken promises.
 
-One JOBS_DIR, one server after another on it, a client that sends, cancels and deletes all the
-while. After each death of the server the files are read as they lie; every now and then everything
-may come to rest and is compared with what was promised. Ends with 1 if anything was broken.
+`python -m tests.faults.random_kills 1000 [seed]`; Ctrl-C ends it early. One JOBS_DIR, one server
+after another on it, and a client that sends, cancels and deletes jobs. After each kill the files on
+disk are checked; every 25 kills all jobs may finish, and the results are compared with what the API
+promised. Exit code 1 if anything was broken.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tests.video.clips import numbered
 from tests.waiting import wait_until
 
 REST_EVERY = 25
-"""Kills between two rests."""
+"""After so many kills all jobs may finish."""
 WAITING = 3
-"""The client sends no more while so many of its jobs have not ended."""
+"""The client sends no more jobs while this many have not ended."""
 STEPS = (*QUICK, *SLOW, "delete:asked", "delete:trashed", "change:cancelled", "changed:cancelled")
 
 
 class Client(threading.Thread):
-    """Sends, cancels and deletes jobs, and remembers what it was promised."""
+    """Sends, cancels and deletes jobs, and records what the API promised."""
 
     def __init__(self, url: str, clip: bytes, chance: random.Random) -> None:
         super().__init__(daemon=True)
@@ -62,7 +62,7 @@ class Client(threading.Thread):
             time.sleep(0.02)
 
     def rest(self) -> None:
-        """No request is under way once this returns."""
+        """Pause; no request is in progress once this returns."""
         self.resting.set()
         with self._busy:
             self._waiting.clear()
@@ -86,7 +86,7 @@ class Client(threading.Thread):
                 self.delete(job_id)
 
     def delete(self, job_id: str) -> None:
-        """From the first byte of the request on nothing is promised; with a 200 it is gone."""
+        """Delete a job: once the request is sent nothing is promised; after a 200 it is deleted."""
         self.kept.discard(job_id)
         self._waiting.discard(job_id)
         if self._http.delete(f"/jobs/{job_id}").status_code == 200:
@@ -94,7 +94,7 @@ class Client(threading.Thread):
 
 
 class Torture:
-    """The server, the client and the count of what went wrong."""
+    """The server, the client and the counts of failures."""
 
     def __init__(self, server: ForkedServer, client: Client, chance: random.Random) -> None:
         self.server = server
@@ -106,7 +106,7 @@ class Torture:
         self._chance = chance
 
     def run(self, count: int) -> None:
-        """So many kills."""
+        """Kill `count` times."""
         self.server.start()
         self.client.start()
         while self.kills.total() < count and not self.enough.is_set():
@@ -125,7 +125,7 @@ class Torture:
             self.client.resting.clear()
             say(f"{self.kills.total()} kills, broken: {dict(self.broken)}")
 
-    # --- kinds of death
+    # --- kinds of kills
 
     def _kill_server(self, crash_at: str = "") -> None:
         self._wait_a_little()
@@ -135,13 +135,13 @@ class Torture:
         self.server.start(crash_at=crash_at)
 
     def _kill_step(self) -> None:
-        """The next server dies by itself at some step, the first time or the second."""
+        """The next server kills itself at a random step, the first or the second time."""
         step = self._chance.choice(STEPS)
         self._kill_server(step if "#" in step else f"{step}#{self._chance.choice('112')}")
         with contextlib.suppress(AssertionError):
             self.server.wait_for_end(6.0)
             self.kills["server at a step"] += 1
-        if self.server.is_running:  # it did not come that far
+        if self.server.is_running:  # it did not reach that step
             self.server.kill()
             self.kills["server"] += 1
         self._look_at_the_dead()
@@ -166,20 +166,20 @@ class Torture:
     def _wait_a_little(self) -> None:
         time.sleep(10 ** self._chance.uniform(-2.0, 0.4))
 
-    # --- what is left
+    # --- checks
 
     def _look_at_the_dead(self) -> None:
-        """Between two servers: every promise must lie on the disk."""
+        """Between two servers: every promise must be on disk."""
         try:
             wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()))
         except AssertionError:
             self.broken["orphans"] += 1
             say(f"orphans: {[command(pid) for pid in self.server.orphans()]}")
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:  # adopted, and dead by now
+            while os.waitpid(-1, os.WNOHANG)[0]:  # adopted processes that have ended
                 pass
         was_resting = self.client.resting.is_set()
-        self.client.rest()  # its books are in order once its last request has failed
+        self.client.rest()  # its records are complete once its last request has failed
         found = records(self.server.jobs_dir)
         folders = {p.name for p in self.server.jobs_dir.iterdir() if is_job_id(p.name)}
         self._count("unreadable record", folders - set(found))
@@ -189,7 +189,7 @@ class Torture:
             self.client.resting.clear()
 
     def rest(self) -> None:
-        """Let everything come to its end, compare, and delete what has ended."""
+        """Let all jobs finish, compare, and delete the finished ones."""
         self.client.rest()
         try:
             wait_until(lambda: not self._unended() and not faults(self.server.jobs_dir), 300.0)
@@ -203,7 +203,7 @@ class Torture:
             for job in found.values() if job.status is JobStatus.ERROR
         }  # fmt: skip
         odd = {f"{job_id} {code}" for job_id, code in codes.items() if code != "worker_crashed"}
-        self._count("job failed though nobody was to blame", odd)
+        self._count("job failed without a kill", odd)
         for job_id in found:
             self.client.delete(job_id)
         try:
@@ -223,12 +223,12 @@ class Torture:
 
 
 def say(text: str) -> None:
-    """One line, now."""
+    """Print one line at once."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Torture; 0 if nothing broke."""
+    """Run; exit code 0 if nothing broke."""
     count = int(arguments[0]) if arguments else 1000
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
     chance = random.Random(seed)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import httpx
 
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.faults.conftest import MakeServer
 from tests.job_factory import accept, result, write_attempt
@@ -23,12 +24,12 @@ from tests.waiting import wait_until
 
 
 def a_finished_job(jobs_dir: Path) -> str:
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.publish_outputs(job_id, 1, result())
+    store.folder.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     return job_id

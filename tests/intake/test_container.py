@@ -1,4 +1,4 @@
-"""Sniffing: what passes, what does not, and that nothing makes it stumble."""
+"""Recognising containers: accepted and refused files, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ AFTER_A_START = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_
         (MP4, "mov"),
         (MP4.replace(b"isom", b"qt  "), "mov"),
         (MP4.replace(b"ftypisom", b"ftypM4V "), "mov"),
-        (b"\0\0\0\x08wide\0\0\0\x10mdat", "mov"),  # QuickTime before ftyp was thought of
+        (b"\0\0\0\x08wide\0\0\0\x10mdat", "mov"),  # old QuickTime without ftyp
         (b"\0\0\1\0moov\0\0\0\x6cmvhd", "mov"),
         (b"RIFF\x10\0\0\0AVI LIST", "avi"),
         (WEBM, "matroska"),
         (b"PK\3\4\x14\0", "zip"),
-        (b"PK\5\6" + bytes(18), "zip"),  # an empty one: refused later, by name
+        (b"PK\5\6" + bytes(18), "zip"),  # an empty zip: refused later
     ],
 )
-def test_containers_are_told_by_their_first_bytes(head: bytes, container: str) -> None:
+def test_containers_are_recognised_by_their_first_bytes(head: bytes, container: str) -> None:
     assert sniff(head + bytes(64)) == container
 
 
@@ -59,7 +59,7 @@ def test_everything_else_is_refused_with_the_list_of_formats(head: bytes) -> Non
     assert caught.value.facts["formats"] == ["mp4", "mov", "avi", "webm", "zip"]
 
 
-def test_an_empty_file_is_called_empty() -> None:
+def test_an_empty_file_is_reported_as_empty() -> None:
     with pytest.raises(VideoUnreadable, match="empty"):
         sniff(b"")
 
@@ -67,7 +67,7 @@ def test_an_empty_file_is_called_empty() -> None:
 @given(st.binary(max_size=400) | AFTER_A_START)
 @example(b"\x1a\x45\xdf\xa3\x42\x82")
 @example(b"\0\0\0\x08ftyp")
-def test_sniffing_answers_or_refuses_whatever_comes(head: bytes) -> None:
+def test_sniffing_returns_or_refuses_for_any_bytes(head: bytes) -> None:
     try:
         assert sniff(head) in ("mov", "avi", "matroska", "zip")
     except (UnsupportedMediaType, VideoUnreadable):
@@ -75,5 +75,5 @@ def test_sniffing_answers_or_refuses_whatever_comes(head: bytes) -> None:
 
 
 @given(st.sampled_from(STARTS[:5]), st.data())
-def test_bytes_behind_the_header_decide_nothing(head: bytes, data: st.DataObject) -> None:
+def test_bytes_after_the_header_change_nothing(head: bytes, data: st.DataObject) -> None:
     assert sniff(head + bytes(16)) == sniff(head + data.draw(st.binary(min_size=16, max_size=4096)))

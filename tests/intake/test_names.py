@@ -1,4 +1,4 @@
-"""File names that clients send, as they are shown."""
+"""How file names from clients are shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from intake.names import shown_name
         *((nothing, "video") for nothing in ("", " ", "/", "..", "\0\n")),
     ],
 )
-def test_names_as_they_are_shown(raw: str | None, shown: str) -> None:
+def test_shown_names(raw: str | None, shown: str) -> None:
     assert shown_name(raw) == shown
 
 

@@ -1,5 +1,5 @@
-"""Clips that are odd but honest, and files that only look like clips: read, or refused for what
-they are. Each goes the whole way, from its first bytes to its frames.
+"""Unusual but valid clips, and files that only look like clips: all are read, or refused with the
+right error. Each test goes from the first bytes to the decoded frames.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.faults.mutated_files import try_file
 from tests.video.clips import ffmpeg, numbered
 
 COVER = ("-map", "1", "-map", "0", "-c", "copy", "-disposition:v:0", "attached_pic")
-# without bitexact each file has another random vector, and now and then one decodes by chance
+# without bitexact each file has another random vector, and a few decode by chance
 KEY = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "0f" * 16,
        "-encryption_kid", "f0" * 16, "-fflags", "+bitexact")  # fmt: skip
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(("clip.mp4",), ("-f", "apng"), "unsupported_media_type", id="apng"),
     ],
 )  # fmt: skip
-def test_it_is_read_or_refused_for_what_it_is(
+def test_odd_files_are_read_or_refused_with_the_right_code(
     folder: Path, tmp_path: Path, inputs: tuple[str, ...], output: tuple[str, ...], ending: str
 ) -> None:
     path = tmp_path / "odd.mp4"
@@ -65,7 +65,7 @@ def test_it_is_read_or_refused_for_what_it_is(
 
 
 @pytest.mark.parametrize(("degrees", "size"), [(90, (64, 128)), (180, (128, 64)), (270, (64, 128))])
-def test_a_clip_stands_as_its_camera_was_held(
+def test_a_clip_has_the_orientation_of_its_camera(
     folder: Path, tmp_path: Path, degrees: int, size: tuple[int, int]
 ) -> None:
     path = tmp_path / "turned.mp4"

@@ -90,7 +90,7 @@ def urls_of_the_manifest() -> list[Any]:
 
 
 @pytest.mark.parametrize("url", urls_of_the_manifest())
-def test_every_hostile_url_is_refused_before_anything_is_looked_up(url: str) -> None:
+def test_every_hostile_url_is_refused_before_any_dns_query(url: str) -> None:
     with pytest.raises(UrlNotAllowed):
         check_url(url)
 
@@ -113,7 +113,7 @@ def test_public_addresses(address: str) -> None:
     ["", "x", "127.0.0.1", "::1", "fe80::1%eth0", "2002:7f00:1::", "::ffff:8.8.8.8", "169.254.1.1",
      "240.0.0.1", "2001:db8::1"],
 )  # fmt: skip
-def test_addresses_that_are_not(address: str) -> None:
+def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -190,7 +190,7 @@ def download(
     return asyncio.run(run())
 
 
-def test_a_clip_arrives_whole_and_progress_is_told(tmp_path: Path) -> None:
+def test_a_clip_arrives_complete_with_progress(tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
 
     async def note(received: int, total: int | None) -> None:
@@ -228,7 +228,7 @@ def test_an_endless_body_is_cut_at_the_limit(tmp_path: Path) -> None:
     assert not (tmp_path / "clip").exists()
 
 
-def test_a_drip_is_cut_at_the_deadline(tmp_path: Path) -> None:
+def test_a_slow_body_is_cut_at_the_deadline(tmp_path: Path) -> None:
     async def drip(path: str, out: asyncio.StreamWriter) -> None:
         out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         for _ in range(1000):
@@ -241,7 +241,7 @@ def test_a_drip_is_cut_at_the_deadline(tmp_path: Path) -> None:
     assert not (tmp_path / "clip").exists()
 
 
-def test_a_bomb_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_body_is_refused(tmp_path: Path) -> None:
     async def bomb(path: str, out: asyncio.StreamWriter) -> None:
         out.write(reply(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip"))
 
@@ -340,7 +340,7 @@ def test_one_private_record_among_public_ones_refuses_the_host(
         download(give_clip, tmp_path / "clip", names=Names(video_example=records))
 
 
-def test_an_answer_that_changes_is_never_asked_for_twice(tmp_path: Path) -> None:
+def test_the_host_is_resolved_only_once_per_hop(tmp_path: Path) -> None:
     class Rebinding(Names):
         async def __call__(self, host: str, port: int) -> Sequence[str]:
             found = await super().__call__(host, port)
@@ -434,7 +434,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 
 @needs_openssl
-def test_tls_asks_for_the_name_and_checks_it_though_the_address_is_pinned(tmp_path: Path) -> None:
+def test_tls_checks_the_host_name_although_the_address_is_fixed(tmp_path: Path) -> None:
     server, client = certificate(tmp_path, "video.example")
     asked: list[str | None] = []
     server.sni_callback = lambda _socket, name, _context: asked.append(name)

@@ -1,4 +1,4 @@
-"""Runs inside Blender: imports a file as a user would and writes down what is seen of it.
+"""Runs inside Blender: imports a file as a user would, and writes what it contains to a file.
 
 `blender ... -P blender_reader.py -- <fbx, abc or usdz> <timesteps> <fps> <npz>`. Vertices are in
 the world, at k / fps seconds, and turned back into glTF's axes. Ends with NO_USD where it cannot.

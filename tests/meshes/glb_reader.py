@@ -1,4 +1,4 @@
-"""A GLB reader of the tests' own: strict, small, and independent of the writer."""
+"""A small, strict GLB reader for tests, independent of the writer."""
 
 from __future__ import annotations
 
@@ -66,6 +66,6 @@ class ReadGlb:
 
 
 def signed_volume(vertices: NDArray[Any], faces: NDArray[Any]) -> float:
-    """Of a closed mesh: positive if its faces look outwards."""
+    """Volume of a closed mesh: positive if its faces point outwards."""
     a, b, c = (vertices[corner].astype(np.float64) for corner in faces.T)
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)

@@ -1,4 +1,4 @@
-"""meshes.zip holds the per-frame meshes, unchanged, and is the same every time."""
+"""meshes.zip contains the per-frame meshes, unchanged, with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from meshes.archive import write_archive
 from meshes.gltf import write_frames
 from meshes.normals import vertex_normals
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def _frames(folder: Path) -> list[Path]:
     folder.mkdir()
-    sequence = creature(3, rings=20)
+    sequence = walking_animal(3, rings=20)
     return write_frames(sequence, vertex_normals(sequence), folder)
 
 

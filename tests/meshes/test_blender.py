@@ -1,6 +1,6 @@
-"""Blender may do anything: what counts are the files, and that no process is left.
+"""Whatever Blender does, its files are checked and no process is left.
 
-Executables that misbehave run everywhere; the real Blender only where BLENDER_PATH or PATH has one.
+Misbehaving executables run everywhere; the real Blender only where BLENDER_PATH or PATH has one.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from meshes.blender import BlenderFailed, export_with_blender
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from meshes.usd import write_usdz
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import signed_volume
+from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
 from video.sandbox import Limits, launch
 
 LAUNCHES: dict[str, Any] = {
     "plain": subprocess.Popen,
-    "caged": partial(launch, limits=Limits(memory_mb=16_384, file_mb=2048, open_files=1024)),
+    "sandboxed": partial(launch, limits=Limits(memory_mb=16_384, file_mb=2048, open_files=1024)),
 }
 NO_USD = 77
 READER = Path(__file__).with_name("blender_reader.py")
 FBX, ABC = "Kaydara FBX Binary  \\000 and so on", "Ogawa and so on"
 
-Impostor = Callable[..., str]
+FakeBlender = Callable[..., str]
 
 
 @pytest.fixture
-def impostor(tmp_path: Path) -> Impostor:
+def fake_blender(tmp_path: Path) -> FakeBlender:
     """Make an executable that says it is Blender 3.4.1 and then does what the test wants."""
 
     def make(does: str, version: str = "echo Blender 3.4.1") -> str:
-        path = tmp_path / "impostor"
+        path = tmp_path / "fake_blender"
         path.write_text(
             f'#!/bin/sh\necho $$ >> {tmp_path}/pids\nif [ "$1" = --version ]; then\n{version}\n'
             f"exit 0\nfi\n{does}\n"
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def small() -> MeshSequence:
-    return creature(3, rings=8)
+    return walking_animal(3, rings=8)
 
 
 def assert_nothing_is_left(folder: Path) -> None:
@@ -92,29 +92,31 @@ def _is_alive(pid: int) -> bool:
             "ln -s /etc/passwd animated_mesh.fbx", "made no animated_mesh.fbx", id="a link"
         ),
         pytest.param(f"printf '{FBX}' > animated_mesh.fbx", "no animated_mesh.abc", id="half"),
-        pytest.param("yes", "without end|-25|153", id="talks for ever"),
+        pytest.param("yes", "too much output|-25|153", id="endless output"),
     ],
 )
-def test_what_does_not_make_both_files_makes_none(
-    does: str, reason: str, launch_by: Any, impostor: Impostor, folder: Path
+def test_a_failed_export_leaves_no_file(
+    does: str, reason: str, launch_by: Any, fake_blender: FakeBlender, folder: Path
 ) -> None:
     with pytest.raises(BlenderFailed, match=reason):
-        export_with_blender(small(), folder, impostor(does), launch=launch_by)
+        export_with_blender(small(), folder, fake_blender(does), launch=launch_by)
     assert_nothing_is_left(folder)
 
 
 @pytest.mark.parametrize("launch_by", LAUNCHES.values(), ids=LAUNCHES)
-def test_one_that_hangs_is_killed_with_all_that_it_started(
-    launch_by: Any, impostor: Impostor, folder: Path
+def test_a_hanging_blender_is_killed_with_its_children(
+    launch_by: Any, fake_blender: FakeBlender, folder: Path
 ) -> None:
-    hangs = impostor(f"sleep 600 & echo $! >> {folder.parent}/pids; sleep 600")
+    hangs = fake_blender(f"sleep 600 & echo $! >> {folder.parent}/pids; sleep 600")
     with pytest.raises(BlenderFailed, match="did not finish in 1 s"):
         export_with_blender(small(), folder, hangs, launch=launch_by, timeout_s=1)
     assert_nothing_is_left(folder)
 
 
-def test_what_it_started_does_not_outlive_a_good_end(impostor: Impostor, folder: Path) -> None:
-    lingers = impostor(
+def test_blenders_children_are_killed_after_success_too(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
+    lingers = fake_blender(
         f"printf '{FBX}' > animated_mesh.fbx; printf '{ABC}' > animated_mesh.abc\n"
         f"sleep 600 & echo $! >> {folder.parent}/pids"
     )
@@ -138,33 +140,35 @@ def test_what_it_started_does_not_outlive_a_good_end(impostor: Impostor, folder:
         ("sleep 600", "did not finish"),
     ],
 )
-def test_what_is_no_blender_of_today_is_not_asked_for_more(
-    version: str, reason: str, impostor: Impostor, folder: Path
+def test_an_old_or_wrong_executable_only_gets_the_version_query(
+    version: str, reason: str, fake_blender: FakeBlender, folder: Path
 ) -> None:
     asked = folder.parent / "asked"
-    executable = impostor(f"touch {asked}", version)
+    executable = fake_blender(f"touch {asked}", version)
     with pytest.raises(BlenderFailed, match=reason):
         export_with_blender(small(), folder, executable, timeout_s=1)
     assert not asked.exists()
     assert_nothing_is_left(folder)
 
 
-def test_what_cannot_be_started_is_a_failure_with_a_name(folder: Path) -> None:
+def test_an_executable_that_cannot_start_raises_blender_failed(folder: Path) -> None:
     for wrong in (folder.parent / "missing", folder.parent):
         with pytest.raises(BlenderFailed, match="could not be started"):
             export_with_blender(small(), folder, str(wrong))
     assert_nothing_is_left(folder)
 
 
-def test_files_of_an_earlier_run_do_not_pass_for_new_ones(impostor: Impostor, folder: Path) -> None:
+def test_files_of_an_earlier_run_do_not_count(fake_blender: FakeBlender, folder: Path) -> None:
     for name in ("animated_mesh.fbx", "animated_mesh.abc"):
         (folder / name).write_bytes(b"Kaydara FBX Binary  \x00 of yesterday")
     with pytest.raises(BlenderFailed):
-        export_with_blender(small(), folder, impostor("exit 0"))
+        export_with_blender(small(), folder, fake_blender("exit 0"))
     assert_nothing_is_left(folder)
 
 
-def test_a_caller_who_gives_up_is_obeyed_at_once(impostor: Impostor, folder: Path) -> None:
+def test_an_exception_of_the_caller_ends_blender_at_once(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
     class GivesUp(Exception):
         pass
 
@@ -172,27 +176,29 @@ def test_a_caller_who_gives_up_is_obeyed_at_once(impostor: Impostor, folder: Pat
         if (folder.parent / "began").exists():
             raise GivesUp
 
-    hangs = impostor(f"touch {folder.parent}/began; sleep 600")
+    hangs = fake_blender(f"touch {folder.parent}/began; sleep 600")
     with pytest.raises(GivesUp):
         export_with_blender(small(), folder, hangs, while_waiting=give_up)
     assert_nothing_is_left(folder)
 
 
-def test_it_is_called_in_the_order_that_works_and_sees_a_home_of_its_own(
-    impostor: Impostor, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_blender_gets_its_flags_in_order_and_its_own_home(
+    fake_blender: FakeBlender, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret")
-    told = folder.parent / "told"
+    report = folder.parent / "report"
     with pytest.raises(BlenderFailed):
-        export_with_blender(small(), folder, impostor(f'(echo "$@"; env; ls) > {told}'))
-    said = told.read_text()
+        export_with_blender(small(), folder, fake_blender(f'(echo "$@"; env; ls) > {report}'))
+    output = report.read_text()
     flags = "-b --factory-startup --disable-autoexec --python-exit-code 3 -P "
-    assert said.startswith(flags) and "blender_script.py -- sequence.npz" in said
-    assert f"HOME={folder}" in said and "secret" not in said and "texture.jpg" in said
+    assert output.startswith(flags) and "blender_script.py -- sequence.npz" in output
+    assert f"HOME={folder}" in output and "secret" not in output and "texture.jpg" in output
 
 
-def test_a_blender_without_alembic_makes_the_fbx_alone(impostor: Impostor, folder: Path) -> None:
-    without = impostor(f"printf '{FBX}' > animated_mesh.fbx; echo BUILT WITHOUT ALEMBIC")
+def test_a_blender_without_alembic_makes_the_fbx_alone(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
+    without = fake_blender(f"printf '{FBX}' > animated_mesh.fbx; echo BUILT WITHOUT ALEMBIC")
     made = export_with_blender(small(), folder, without)
     assert [path.name for path in made] == os.listdir(folder) == ["animated_mesh.fbx"]
 
@@ -202,11 +208,11 @@ def test_a_blender_without_alembic_makes_the_fbx_alone(impostor: Impostor, folde
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["textured", "coloured", "plain"])
-def test_what_blender_made_comes_back_as_it_was_given(
+def test_blenders_files_hold_the_same_mesh(
     kind: str, real_blender: str, folder: Path, tmp_path: Path
 ) -> None:
-    sequence = creature(6, rings=20, kind=kind)
-    made = export_with_blender(sequence, folder, real_blender, launch=LAUNCHES["caged"])
+    sequence = walking_animal(6, rings=20, kind=kind)
+    made = export_with_blender(sequence, folder, real_blender, launch=LAUNCHES["sandboxed"])
     assert made and sorted(os.listdir(folder)) == sorted(path.name for path in made)
     for path in made:
         assert str(tmp_path).encode() not in path.read_bytes()
@@ -216,7 +222,7 @@ def test_what_blender_made_comes_back_as_it_was_given(
 @pytest.mark.timeout(400)
 def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
-    sequence, path = creature(6, rings=20), tmp_path / "animated_mesh.usdz"
+    sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
     _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)
 

@@ -1,4 +1,4 @@
-"""What is written is what was given: vertex for vertex, face for face, byte for byte."""
+"""GLB files hold exactly the given vertices, faces and texture bytes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from meshes.gltf import (
 )
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import ReadGlb, signed_volume
+from tests.meshes.walking_animal import walking_animal
 
 KINDS = ("plain", "coloured", "textured")
 
 
 def small(timesteps: int = 3, kind: str = "plain") -> MeshSequence:
-    return creature(timesteps, rings=14, kind=kind)
+    return walking_animal(timesteps, rings=14, kind=kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +109,7 @@ def test_the_volume_is_positive_in_every_timestep() -> None:
 
 
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
-def test_the_texture_travels_byte_for_byte_and_once(media_type: str) -> None:
+def test_the_texture_is_stored_once_and_unchanged(media_type: str) -> None:
     sequence = small(kind="textured")
     assert sequence.texture
     image = sequence.texture.image
@@ -130,7 +130,7 @@ def test_the_texture_travels_byte_for_byte_and_once(media_type: str) -> None:
         assert np.array_equal(read.attribute("TEXCOORD_0"), sequence.texture.uv)
 
 
-def test_colours_come_back_unchanged() -> None:
+def test_colours_are_read_back_unchanged() -> None:
     sequence = small(kind="coloured")
     read = ReadGlb(frame_glb(sequence, 0, vertex_normals(sequence)))
     assert sequence.colors is not None
@@ -139,7 +139,7 @@ def test_colours_come_back_unchanged() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_reader_sees_the_same_mesh(kind: str) -> None:
+def test_trimesh_reads_the_same_mesh(kind: str) -> None:
     sequence = small(kind=kind)
     content = animated_glb(sequence, vertex_normals(sequence))
     # trimesh forgets the colours of a mesh that has a material, so it is told to skip materials
@@ -152,7 +152,7 @@ def test_another_reader_sees_the_same_mesh(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_viewer_finds_a_matt_material_and_who_made_the_file(kind: str) -> None:
+def test_the_material_is_matt_and_the_generator_is_named(kind: str) -> None:
     sequence = small(kind=kind)
     facts = {"pipeline": "silhouette", "seed": 44}
     tree = ReadGlb(animated_glb(sequence, vertex_normals(sequence), facts)).tree
@@ -165,7 +165,7 @@ def test_a_viewer_finds_a_matt_material_and_who_made_the_file(kind: str) -> None
 
 
 def test_more_than_65535_vertices_get_longer_indices() -> None:
-    sequence = creature(1, rings=257, kind="plain")
+    sequence = walking_animal(1, rings=257, kind="plain")
     read = ReadGlb(animated_glb(sequence, vertex_normals(sequence)))
     assert read.faces.dtype == np.uint32
     assert np.array_equal(read.faces, sequence.faces)
@@ -203,7 +203,7 @@ def test_a_heavy_texture_becomes_vertex_colours_in_the_single_frames(tmp_path: P
 
 
 def _broken(sequence: MeshSequence, value: float) -> MeshSequence:
-    """A sequence that was good when it was made."""
+    """A sequence that was valid when it was made."""
     sequence.vertices[-1, 5, 1] = value
     return sequence
 
@@ -228,7 +228,7 @@ def test_differences_beyond_float32_are_refused() -> None:
         animated_glb(sequence, vertex_normals(sequence))
 
 
-def test_a_texture_that_is_not_what_it_says_is_refused() -> None:
+def test_a_texture_of_another_type_is_refused() -> None:
     sequence = small(kind="textured")
     assert sequence.texture
     normals = vertex_normals(sequence)
@@ -242,7 +242,7 @@ def test_a_texture_that_is_not_what_it_says_is_refused() -> None:
             frame_glb(replace(sequence, texture=texture), 0, normals)
 
 
-def test_arguments_that_do_not_belong_together_are_refused() -> None:
+def test_arguments_that_do_not_match_are_refused() -> None:
     sequence = small()
     normals = vertex_normals(sequence)
     with pytest.raises(ValueError, match="timestep 3 is not one of 3"):
@@ -272,7 +272,7 @@ def sequences(draw: st.DrawFn) -> MeshSequence:
 
 
 @given(sequences())
-def test_any_mesh_comes_back_as_it_was(sequence: MeshSequence) -> None:
+def test_any_mesh_is_read_back_unchanged(sequence: MeshSequence) -> None:
     normals = vertex_normals(sequence)
     assert np.allclose(np.linalg.norm(normals, axis=2), 1, atol=1e-5)
     read = ReadGlb(animated_glb(sequence, normals))

@@ -1,4 +1,4 @@
-"""Normals are unit vectors, weighted by area, and do not show where the texture was cut."""
+"""Normals are unit vectors, weighted by area, and equal on both sides of a texture seam."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from meshes.normals import vertex_normals, weld
 from meshes.sequence import MeshSequence
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def test_the_two_sides_of_a_seam_share_one_normal_in_every_timestep() -> None:
-    sequence = creature(4, rings=20)
+    sequence = walking_animal(4, rings=20)
     normals = vertex_normals(sequence).reshape(4, 20, 20, 3)
     assert np.array_equal(normals[:, :, 0], normals[:, :, -1])  # the seam
     assert np.ptp(normals[:, 0], axis=1).max() == 0  # a pole
 
 
-def test_normals_have_unit_length_and_look_outwards() -> None:
-    sequence = creature(2, rings=40)
+def test_normals_have_unit_length_and_point_outwards() -> None:
+    sequence = walking_animal(2, rings=40)
     normals = vertex_normals(sequence)
     assert np.abs(np.linalg.norm(normals, axis=2) - 1).max() < 1e-6
     middle = sequence.vertices[0].mean(axis=0)
@@ -32,7 +32,7 @@ def test_a_larger_face_weighs_more() -> None:
     assert np.allclose(normal, np.array([0.5, 0, 8]) / np.hypot(0.5, 8))
 
 
-def test_flat_faces_and_lonely_vertices_look_to_the_front() -> None:
+def test_flat_faces_and_unused_vertices_get_plus_z() -> None:
     vertices = np.array([[[0, 0, 0], [1, 0, 0], [2, 0, 0], [5, 5, 5]]], np.float32)
     normals = vertex_normals(MeshSequence(vertices, np.array([[0, 1, 2]], np.int32), 8))
     assert np.array_equal(normals[0], np.tile(np.array([0, 0, 1], np.float32), (4, 1)))
@@ -47,6 +47,6 @@ def test_very_large_and_very_small_meshes_keep_their_normals() -> None:
         )
 
 
-def test_zero_and_minus_zero_are_one_place() -> None:
+def test_zero_and_minus_zero_are_one_position() -> None:
     places = weld(np.array([[0.0, 1, 2], [3, 4, 5], [-0.0, 1, 2]], np.float32))
     assert places[0] == places[2] != places[1]

@@ -1,4 +1,4 @@
-"""The videos have the frames, rate and size that they should, and a failure leaves nothing."""
+"""The videos have the right frames, rate and size, and a failure leaves no file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import Camera
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 
 def _frames(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -51,9 +51,9 @@ def _read(path: Path, *options: str) -> NDArray[np.uint8]:
 
 
 def _stream_line(path: Path) -> str:
-    """What ffmpeg says of the video: `Video: h264 (High) ..., 1536x512, ..., 7.49 fps, ...`."""
-    told = _ffmpeg("-i", str(path)).stderr.decode()
-    return next(line for line in told.splitlines() if "Video:" in line)
+    """ffmpeg's line about the video: `Video: h264 (High) ..., 1536x512, ..., 7.49 fps, ...`."""
+    stderr = _ffmpeg("-i", str(path)).stderr.decode()
+    return next(line for line in stderr.splitlines() if "Video:" in line)
 
 
 def _fps(path: Path) -> float:
@@ -61,8 +61,8 @@ def _fps(path: Path) -> float:
 
 
 def _duration_s(path: Path) -> float:
-    told = _ffmpeg("-i", str(path)).stderr.decode()
-    hours, minutes, seconds = re.findall(r"Duration: (\d+):(\d+):([\d.]+)", told)[0]
+    stderr = _ffmpeg("-i", str(path)).stderr.decode()
+    hours, minutes, seconds = re.findall(r"Duration: (\d+):(\d+):([\d.]+)", stderr)[0]
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
@@ -72,7 +72,7 @@ def _moov_comes_first(path: Path) -> bool:
 
 
 class Silhouettes:
-    """A second, tiny renderer, which paints projected vertices: the renderer is a parameter."""
+    """A tiny renderer that draws projected vertices: the renderer is a parameter."""
 
     def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
         self._cameras = cameras
@@ -90,7 +90,7 @@ class Silhouettes:
 
 
 def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_path: Path) -> None:
-    sequence = replace(creature(5, rings=40), fps=30000 / 1001 / 4)
+    sequence = replace(walking_animal(5, rings=40), fps=30000 / 1001 / 4)
     steps: list[tuple[int, int]] = []
     write_preview(
         sequence,
@@ -122,8 +122,8 @@ def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_pa
     assert nearest < 3, "the poster is one of the frames, in the right colours"
 
 
-def test_cut_out_frames_stand_on_the_backdrop_as_large_as_the_mesh(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12, kind="plain")
+def test_rgba_frames_show_the_subject_as_large_as_the_mesh(tmp_path: Path) -> None:
+    sequence = walking_animal(2, rings=12, kind="plain")
     frames = _frames(2, 300, 300, channels=4)
     frames[1] = frames[0]
     write_preview(
@@ -144,7 +144,7 @@ def test_cut_out_frames_stand_on_the_backdrop_as_large_as_the_mesh(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["plain", "coloured"])
 def test_one_timestep_of_any_kind_gives_a_preview(tmp_path: Path, kind: str) -> None:
-    sequence = creature(1, rings=30, kind=kind)
+    sequence = walking_animal(1, rings=30, kind=kind)
     video, poster = tmp_path / "preview.mp4", tmp_path / "poster.webp"
     write_preview(
         sequence, vertex_normals(sequence), _frames(1, 64, 48), video, poster, panel_px=128
@@ -153,7 +153,7 @@ def test_one_timestep_of_any_kind_gives_a_preview(tmp_path: Path, kind: str) -> 
 
 
 def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     out = tmp_path / "out"
     out.mkdir()
 
@@ -189,7 +189,7 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
 
 
 def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) -> None:
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     assert sequence.texture
     torn = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
     sequence = replace(sequence, texture=torn)
@@ -204,14 +204,14 @@ def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_caller_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
+def test_an_exception_of_on_progress_leaves_no_file(tmp_path: Path) -> None:
     class Cancelled(Exception):
         pass
 
     def give_up(step: int, steps: int) -> None:
         raise Cancelled
 
-    sequence = creature(2, rings=12)
+    sequence = walking_animal(2, rings=12)
     with pytest.raises(Cancelled):
         write_preview(
             sequence,
@@ -225,8 +225,8 @@ def test_a_caller_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    sequence = creature(3, rings=12)
+def test_arrays_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    sequence = walking_animal(3, rings=12)
     files = tmp_path / "preview.mp4", tmp_path / "poster.webp"
     normals = vertex_normals(sequence)
     with pytest.raises(ValueError, match="3 timesteps need as many frames"):
@@ -272,12 +272,12 @@ def test_odd_and_large_frames_get_a_size_that_plays(
     assert pictures.shape[:3] == (2, *size)
 
 
-def test_a_page_can_scrub_the_source_video(tmp_path: Path) -> None:
+def test_a_page_can_seek_in_the_source_video(tmp_path: Path) -> None:
     write_source_video(_frames(31, 64, 64), 8, tmp_path / "source.mp4")
     keyframes = _read(tmp_path / "source.mp4", "-skip_frame", "nokey")
     assert len(keyframes) == 8  # 0, 4 ... 28
 
 
-def test_frames_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_wrong_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no frames"):
         write_source_video(np.zeros((0, 8, 8, 3), np.uint8), 8, tmp_path / "source.mp4")

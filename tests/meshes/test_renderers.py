@@ -1,7 +1,7 @@
-"""The rendered views: well framed, smooth at the edges, lit on one side, quiet behind.
+"""The rendered views: well framed, smooth at the edges, lit from one side, on a quiet background.
 
-Embree's and PyTorch3D's keep one contract. Without a GPU PyTorch3D tests every face at every
-sample: the pictures are small.
+The tests are the same for both tracers, Embree and PyTorch3D. Without a GPU PyTorch3D tests every
+face at every sample: the pictures are small.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from meshes.backdrop import backdrop
 from meshes.camera import MARGIN, Camera, View, fit_cameras
-from meshes.encoding import PreviewFailed
+from meshes.h264 import PreviewFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
-from meshes.raytracer import RayTracer
+from meshes.preview_background import background
+from meshes.raytracer import make_raytracer
 from meshes.sequence import MeshSequence
-from tests.meshes.creature import creature
+from tests.meshes.walking_animal import walking_animal
 
 VIEWS = [View(0, 8), View(38, 14)]
 
@@ -32,15 +32,15 @@ needs_pytorch3d = pytest.mark.skipif(
 
 @pytest.fixture(params=["embree", pytest.param("pytorch3d", marks=needs_pytorch3d)])
 def make_renderer(request: pytest.FixtureRequest) -> MakeRenderer:
-    return RayTracer if request.param == "embree" else _rasterizer()
+    return make_raytracer if request.param == "embree" else _rasterizer()
 
 
 def _rasterizer() -> MakeRenderer:
     import torch
 
-    from meshes.rasterizer import Rasterizer
+    from meshes.rasterizer import make_rasterizer
 
-    return partial(Rasterizer, device="cuda:0" if torch.cuda.is_available() else "cpu")
+    return partial(make_rasterizer, device="cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 def _draw(
@@ -51,7 +51,7 @@ def _draw(
 
 
 def test_one_camera_frames_every_timestep_tightly() -> None:
-    sequence = creature(8, rings=40)
+    sequence = walking_animal(8, rings=40)
     cameras = fit_cameras(sequence.vertices, VIEWS, 512)
     reaches = []
     for camera in cameras:
@@ -61,8 +61,8 @@ def test_one_camera_frames_every_timestep_tightly() -> None:
     assert max(reaches) > 0.75
 
 
-def test_a_ray_through_a_projected_point_meets_the_point() -> None:
-    points = creature(1, rings=10).vertices[0]
+def test_a_ray_through_a_projected_point_hits_the_point() -> None:
+    points = walking_animal(1, rings=10).vertices[0]
     (camera,) = fit_cameras(points[None], [View(38, 14)], 256)
     rays = camera.directions(camera.project(points))
     towards = points - camera.eye
@@ -73,7 +73,7 @@ def test_a_ray_through_a_projected_point_meets_the_point() -> None:
 
 def test_the_picture_is_not_mirrored(make_renderer: MakeRenderer) -> None:
     # a small ball at +X, +Y, +Z of the middle of a large one
-    sequence = creature(1, rings=24, kind="plain")
+    sequence = walking_animal(1, rings=24, kind="plain")
     small = sequence.vertices[0] * np.float32(0.05) + np.array([0.8, 0.9, 0.5], np.float32)
     both = np.concatenate([sequence.vertices[0] * np.float32(0.5), small])[None]
     faces = np.concatenate([sequence.faces, sequence.faces + sequence.vertices.shape[1]])
@@ -85,31 +85,31 @@ def test_the_picture_is_not_mirrored(make_renderer: MakeRenderer) -> None:
     assert front[0] > 50 and front[1] < 50  # +X is right, +Y is up
     assert left[0] < 50  # seen from +X, the front (+Z) is on the left
     (picture,) = _draw(make_renderer, both_sequence, fit_cameras(both, [View(0, 0)], 100))
-    behind = backdrop(100)
+    behind = background(100)
     drawn = np.abs(picture - behind).max(axis=2) > 20
     x, y = front.astype(int)
     assert drawn[y, x] and not drawn[y, 100 - x]
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
-def test_outlines_are_smooth_and_the_backdrop_is_quiet(
+def test_outlines_are_smooth_and_the_background_is_unchanged(
     make_renderer: MakeRenderer, kind: str
 ) -> None:
-    sequence = creature(2, rings=28, kind=kind)
+    sequence = walking_animal(2, rings=28, kind=kind)
     cameras = fit_cameras(sequence.vertices, VIEWS, 128)
     for picture in _draw(make_renderer, sequence, cameras):
-        behind = backdrop(128)
+        behind = background(128)
         assert np.abs(picture[:4] - behind[:4]).max() <= 1
         away = np.abs(picture - behind).max(axis=2)
         assert away.max() > 60
-        # between backdrop and subject lie mixed pixels: more than a few dozen along the outline
+        # between background and subject lie mixed pixels: more than a few dozen along the outline
         mixed = (away > 12) & (away < 45)
         assert mixed.sum() > 90
 
 
 def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) -> None:
     y, x = np.mgrid[:128, :128]
-    sequence = creature(1, rings=24, kind="plain")
+    sequence = walking_animal(1, rings=24, kind="plain")
     unit = sequence.vertices[0] / np.linalg.norm(sequence.vertices[0], axis=1, keepdims=True)
     ball = MeshSequence(unit[None], sequence.faces, 8)
     (picture,) = _draw(make_renderer, ball, fit_cameras(ball.vertices, [View(0, 0)], 128))
@@ -120,18 +120,18 @@ def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) ->
     assert left > right + 3 and top > bottom + 10
 
 
-def test_a_shadow_lies_under_the_subject_and_nowhere_else(make_renderer: MakeRenderer) -> None:
-    sequence = creature(1, rings=28, kind="plain")
+def test_there_is_a_shadow_under_the_subject_only(make_renderer: MakeRenderer) -> None:
+    sequence = walking_animal(1, rings=28, kind="plain")
     (camera,) = fit_cameras(sequence.vertices, [View(0, 14)], 128)
     (picture,) = _draw(make_renderer, sequence, [camera])
-    darker = backdrop(128).mean(axis=2) - picture.mean(axis=2)
+    darker = background(128).mean(axis=2) - picture.mean(axis=2)
     foot = int(camera.project(sequence.vertices[0])[:, 1].max())
     assert darker[foot + 1 : foot + 6].max() > 6
     assert darker[:5].max() < 1 and darker[-1:].max() < 6
 
 
 def test_the_same_timestep_gives_the_same_picture(make_renderer: MakeRenderer) -> None:
-    sequence = creature(2, rings=20)
+    sequence = walking_animal(2, rings=20)
     cameras = fit_cameras(sequence.vertices, VIEWS, 64)
     normals = vertex_normals(sequence)
     renderer = make_renderer(sequence, cameras)
@@ -146,7 +146,7 @@ def test_a_mesh_of_a_single_triangle_can_be_drawn(make_renderer: MakeRenderer) -
     sequence = MeshSequence(vertices, np.array([[0, 1, 2]], np.int32), 8)
     cameras = fit_cameras(vertices, [View(0, 8), View(180, 8)], 128)
     for picture in _draw(make_renderer, sequence, cameras):  # from its front and from its back
-        assert np.abs(picture - backdrop(128)).max() > 40
+        assert np.abs(picture - background(128)).max() > 40
     point = MeshSequence(np.zeros((1, 3, 3), np.float32), sequence.faces, 8)
     assert np.isfinite(_draw(make_renderer, point, fit_cameras(point.vertices, VIEWS, 64))[0]).all()
 
@@ -154,10 +154,10 @@ def test_a_mesh_of_a_single_triangle_can_be_drawn(make_renderer: MakeRenderer) -
 @needs_pytorch3d
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
 def test_both_renderers_draw_the_same_picture(kind: str) -> None:
-    sequence = creature(2, rings=30, kind=kind)
+    sequence = walking_animal(2, rings=30, kind=kind)
     cameras = fit_cameras(sequence.vertices, VIEWS, 96)
     for one, two in zip(
-        _draw(RayTracer, sequence, cameras, 1),
+        _draw(make_raytracer, sequence, cameras, 1),
         _draw(_rasterizer(), sequence, cameras, 1),
         strict=True,
     ):
@@ -167,10 +167,10 @@ def test_both_renderers_draw_the_same_picture(kind: str) -> None:
 
 @needs_pytorch3d
 def test_what_torch_raises_is_a_failed_preview() -> None:
-    from meshes.rasterizer import Rasterizer
+    from meshes.rasterizer import make_rasterizer
 
-    sequence = creature(1, rings=12)
+    sequence = walking_animal(1, rings=12)
     cameras = fit_cameras(sequence.vertices, VIEWS, 32)
-    renderer = Rasterizer(sequence, cameras, device="meta")  # holds no values
+    renderer = make_rasterizer(sequence, cameras, device="meta")  # holds no values
     with pytest.raises(PreviewFailed, match="the GPU could not draw"):
         renderer.render(sequence.vertices[0], vertex_normals(sequence)[0])

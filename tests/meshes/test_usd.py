@@ -1,4 +1,4 @@
-"""animated_mesh.usdz, read back with USD's own library and judged by its own validators."""
+"""animated_mesh.usdz, read back with USD's own library and checked by its own validators."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.usd import write_usdz
-from tests.meshes.creature import creature
 from tests.meshes.glb_reader import signed_volume
+from tests.meshes.walking_animal import walking_animal
 
 pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
 from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdValidation
@@ -30,7 +30,7 @@ def written(sequence: MeshSequence, folder: Path) -> Path:
 
 
 def opened(sequence: MeshSequence, folder: Path) -> Any:
-    """The stage. Keep it: its prims die with it."""
+    """The stage. Keep a reference: its prims are invalid without it."""
     return Usd.Stage.Open(str(written(sequence, folder)))
 
 
@@ -40,8 +40,8 @@ def mesh_of(stage: Any) -> Any:
 
 @pytest.mark.parametrize("timesteps", [1, 2, 16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_timestep_comes_back_bit_for_bit(kind: str, timesteps: int, tmp_path: Path) -> None:
-    sequence = creature(timesteps, rings=12, kind=kind)
+def test_every_timestep_is_read_back_bit_for_bit(kind: str, timesteps: int, tmp_path: Path) -> None:
+    sequence = walking_animal(timesteps, rings=12, kind=kind)
     normals = vertex_normals(sequence)
     stage = opened(sequence, tmp_path)
     mesh = mesh_of(stage)
@@ -60,7 +60,7 @@ def test_every_timestep_comes_back_bit_for_bit(kind: str, timesteps: int, tmp_pa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_usds_own_validators_find_nothing(kind: str, tmp_path: Path) -> None:
-    stage = opened(creature(3, rings=12, kind=kind), tmp_path)
+    stage = opened(walking_animal(3, rings=12, kind=kind), tmp_path)
     validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
     assert len(validators) > 10
     found = UsdValidation.ValidationContext(validators).Validate(stage)
@@ -68,7 +68,7 @@ def test_usds_own_validators_find_nothing(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_stage_says_how_fast_how_large_and_which_way_is_up(tmp_path: Path) -> None:
-    sequence = replace(creature(5, rings=8), fps=12.5)
+    sequence = replace(walking_animal(5, rings=8), fps=12.5)
     stage = opened(sequence, tmp_path)
     assert stage.GetTimeCodesPerSecond() == 12.5
     assert (stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (0, 4)
@@ -79,8 +79,8 @@ def test_the_stage_says_how_fast_how_large_and_which_way_is_up(tmp_path: Path) -
     assert np.allclose(between, sequence.vertices[1:3].mean(axis=0), atol=1e-6)
 
 
-def test_the_picture_is_packed_byte_for_byte_and_lies_as_in_the_glb(tmp_path: Path) -> None:
-    sequence = creature(2, rings=8)
+def test_the_picture_is_packed_unchanged_with_the_glbs_uv(tmp_path: Path) -> None:
+    sequence = walking_animal(2, rings=8)
     assert sequence.texture is not None
     path = written(sequence, tmp_path)
     with zipfile.ZipFile(path) as package:
@@ -97,8 +97,8 @@ def test_the_picture_is_packed_byte_for_byte_and_lies_as_in_the_glb(tmp_path: Pa
     assert isinstance(asset, Sdf.AssetPath) and picture in asset.resolvedPath
 
 
-def test_colours_come_back_in_linear_light(tmp_path: Path) -> None:
-    sequence = creature(2, rings=8, kind="coloured")
+def test_colours_are_read_back_in_linear_light(tmp_path: Path) -> None:
+    sequence = walking_animal(2, rings=8, kind="coloured")
     assert sequence.colors is not None
     stage = opened(sequence, tmp_path)
     mesh = mesh_of(stage)
@@ -106,8 +106,8 @@ def test_colours_come_back_in_linear_light(tmp_path: Path) -> None:
     assert np.array_equal(np.rint(read * 255), sequence.colors[:, :3])
 
 
-def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
-    sequence = creature(2, rings=8)
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
+    sequence = walking_animal(2, rings=8)
     path = tmp_path / "animated_mesh.usdz"
     with pytest.raises(ValueError, match="normals"):
         write_usdz(sequence, vertex_normals(sequence)[:1], path)

@@ -33,7 +33,7 @@ _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledClip:
     """A clip, and the subject's true masks `(T, H, W)`."""
 
     name: str
@@ -42,7 +42,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """How well a mesh sequence shows a clip.
 
     `iou` of the projected mesh and the true masks; `photo` the mean absolute difference (0..255)
@@ -63,7 +63,7 @@ class Figures:
     texture_kb: float
 
 
-class Notes:
+class ReportLog:
     """A Reporter that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -104,16 +104,16 @@ def sample_names(media: Path) -> list[str]:
     return names
 
 
-def load_sample(media: Path, name: str) -> Sample:
+def load_sample(media: Path, name: str) -> LabelledClip:
     """One clip by the name that `sample_names` gives it."""
     subject, background, *more = name.split()
     rgba = _read_archive(media / "clips" / f"{subject}_alpha.zip")
     truth = rgba[..., 3] > 127
     if background == "alpha":
         order = [*range(16), *range(14, -1, -1)] if more else list(range(16))
-        return Sample(name, as_clip(rgba[order]), truth[order])
+        return LabelledClip(name, as_clip(rgba[order]), truth[order])
     frames = _read_video(media / "clips" / f"{subject}_{background}.mp4")
-    return Sample(name, as_clip(frames), truth[: len(frames)])
+    return LabelledClip(name, as_clip(frames), truth[: len(frames)])
 
 
 def _read_archive(path: Path) -> NDArray[np.uint8]:
@@ -139,7 +139,7 @@ def _read_video(path: Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def measure(mesh: MeshSequence, sample: Sample) -> Figures:
+def measure(mesh: MeshSequence, sample: LabelledClip) -> Measurements:
     """Compare a mesh sequence with the clip it was made from, through its public form only.
 
     The mesh has lost the picture's scale and place: one similarity for all frames brings them back.
@@ -156,7 +156,7 @@ def measure(mesh: MeshSequence, sample: Sample) -> Figures:
     usual = np.sign(np.median(facing / areas, axis=0))
     counted = np.abs(np.median(facing / areas, axis=0)) > _FACING
     turned = ((np.sign(facing) != usual) & counted).mean(axis=1)
-    return Figures(
+    return Measurements(
         iou_mean=float(np.mean(overlaps)),
         iou_worst=float(np.min(overlaps)),
         photo=_photo_error(mesh, pixels, sample),
@@ -221,7 +221,7 @@ def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return np.count_nonzero(mesh & mask) / max(int(np.count_nonzero(mesh | mask)), 1)
 
 
-def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: Sample) -> float:
+def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: LabelledClip) -> float:
     """Frames look through the texture: colour of the front vertices, expected and found."""
     if mesh.texture is None:
         return float("nan")
@@ -271,9 +271,9 @@ def _jitter(mesh: MeshSequence) -> float:
     return float(1000 * np.linalg.norm(np.diff(v, 2, axis=0), axis=2).mean() / diagonal)
 
 
-def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
+def run_one(sample: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, float]:
     """The mesh, what was reported, and CPU seconds."""
-    notes = Notes()
+    notes = ReportLog()
     start = time.process_time()
     mesh = SilhouettePipeline().animate(sample.clip, mode, 44, notes)
     return mesh, notes, time.process_time() - start
@@ -283,7 +283,7 @@ def run_one(sample: Sample, mode: Mode) -> tuple[MeshSequence, Notes, float]:
 class Report:
     """One clip in one mode. `cpu_s` on one core; `rss_mb` the peak of the process that ran it."""
 
-    figures: Figures
+    measured: Measurements
     cpu_s: float
     rss_mb: float
     stages: dict[str, float]
@@ -301,7 +301,7 @@ def report_alone(name: str, mode: Mode) -> Report:
         check=True,
     )
     record = json.loads(done.stdout)
-    return Report(**{**record, "figures": Figures(**record["figures"])})
+    return Report(**{**record, "measured": Measurements(**record["measured"])})
 
 
 def media_folder() -> Path:
@@ -317,8 +317,8 @@ def main(name: str, mode: str) -> None:
     wanted = load_sample(media_folder(), name)
     mesh, notes, cpu_s = run_one(wanted, next(known for known in MODES if known == mode))
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = measure(mesh, wanted)
-    print(json.dumps(asdict(Report(figures, cpu_s, rss_mb, notes.stages, notes.warnings))))
+    measured = measure(mesh, wanted)
+    print(json.dumps(asdict(Report(measured, cpu_s, rss_mb, notes.stages, notes.warnings))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ARAP keeps shapes: rigid motions cost nothing, pulled nodes arrive, limbs bend."""
+"""ARAP keeps shapes: a rigid motion is exact, and pulled nodes reach their targets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.lattice import Sheet, cut_sheet
 from silhouette.outline import signed_distance
+from silhouette.triangulation import FlatMesh, triangulate
 
 
 @pytest.fixture(scope="module")
-def bar() -> Sheet:
+def bar() -> FlatMesh:
     alpha = np.zeros((64, 160), np.float32)
     alpha[24:40, 10:150] = 1
-    return cut_sheet(signed_distance(alpha), 6.0)
+    return triangulate(signed_distance(alpha), 6.0)
 
 
 def _turned(points: np.ndarray, angle: float) -> np.ndarray:
@@ -23,7 +23,7 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
     return out
 
 
-def test_a_rigid_motion_is_reached_from_few_pulls(bar: Sheet) -> None:
+def test_few_pulls_suffice_for_a_rigid_motion(bar: FlatMesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     target = _turned(bar.points, 0.4)
     ends = np.flatnonzero((bar.points[:, 0] < 20) | (bar.points[:, 0] > 140))
@@ -32,13 +32,13 @@ def test_a_rigid_motion_is_reached_from_few_pulls(bar: Sheet) -> None:
     assert np.abs(points - target).max() < 0.5
 
 
-def test_without_pulls_a_shape_stays(bar: Sheet) -> None:
+def test_without_pulls_a_shape_stays(bar: FlatMesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     points = arap.solve(bar.points, [], [Rest(bar.points, 1.0)], 1.0, 3)
     assert np.abs(points - bar.points).max() < 1e-6
 
 
-def test_two_rests_are_weighed(bar: Sheet) -> None:
+def test_two_rest_shapes_are_averaged(bar: FlatMesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     longer = bar.points * (1.2, 1.0)
     centre = np.array([np.argmin(np.abs(bar.points - (80, 32)).sum(axis=1))])

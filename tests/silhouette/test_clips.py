@@ -31,45 +31,45 @@ def _clips(*endings: str) -> list[ParameterSet]:
     ]
 
 
-def _assert_sound(report: Report, turned: float) -> None:
-    assert report.figures.watertight
-    assert report.figures.volume > 0
-    assert report.figures.degenerate == 0
-    assert report.figures.turned <= turned
-    assert report.figures.photo <= 35
-    assert report.figures.texture_kb <= 512
+def _assert_valid(report: Report, turned: float) -> None:
+    assert report.measured.watertight
+    assert report.measured.volume > 0
+    assert report.measured.degenerate == 0
+    assert report.measured.turned <= turned
+    assert report.measured.photo <= 35
+    assert report.measured.texture_kb <= 512
     assert report.rss_mb <= _MOST_RSS_MB
 
 
 @pytest.mark.parametrize("name", _clips(" alpha"))
 def test_16_frames_with_alpha(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.97
-    assert report.figures.iou_worst >= 0.93
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.97
+    assert report.measured.iou_worst >= 0.93
 
 
 @pytest.mark.parametrize("name", _clips(" 31"))
 def test_31_frames_with_alpha(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.97
-    assert report.figures.iou_worst >= 0.90
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.97
+    assert report.measured.iou_worst >= 0.90
 
 
 @pytest.mark.parametrize("name", _clips(" white", " green", " shadow"))
 def test_plain_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.95
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.95
     assert "low_confidence_segmentation" not in report.warnings
 
 
 @pytest.mark.parametrize("name", _clips(" busymove"))
 def test_busy_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_sound(report, 0.015)
-    assert report.figures.iou_mean >= 0.70
+    _assert_valid(report, 0.015)
+    assert report.measured.iou_mean >= 0.70
     assert "low_confidence_segmentation" in report.warnings
 
 
@@ -77,5 +77,5 @@ def test_busy_backgrounds(name: str) -> None:
 @pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
 def test_faster_modes_still_fit(name: str, mode: Mode) -> None:
     report = report_alone(name, mode)
-    _assert_sound(report, 0.0015)
-    assert report.figures.iou_mean >= 0.93
+    _assert_valid(report, 0.0015)
+    assert report.measured.iou_mean >= 0.93

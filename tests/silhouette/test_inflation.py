@@ -1,4 +1,4 @@
-"""Inflated outlines are closed solids, as thick as the field expects them."""
+"""Inflated outlines are closed meshes of the expected thickness."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_few_pixels_are_no_shape(dots: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_scribble_is_closed(seed: int) -> None:
+def test_any_outline_gives_a_closed_mesh(seed: int) -> None:
     rng = np.random.default_rng(seed)
     alpha = np.zeros((160, 160), np.float32)
     for _ in range(9):

@@ -1,4 +1,4 @@
-"""The whole way on small figures: whatever comes in, a sound mesh or NoSubjectFound comes out."""
+"""The whole pipeline on synthetic clips: every input gives a valid mesh or NoSubjectFound."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from meshes.sequence import MeshSequence
 from presets import Mode
 from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
-from tests.silhouette.figures import Frames, before, busy, plain, walker, with_alpha
-from tests.silhouette.measure import Notes, Sample, as_clip, measure
+from tests.silhouette.measure import LabelledClip, ReportLog, as_clip, measure
+from tests.silhouette.synthetic_clips import Frames, busy, on_background, plain, walker, with_alpha
 
 
-def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, Notes]:
-    notes = Notes()
-    return SilhouettePipeline().animate(as_clip(frames), mode, 44, notes), notes
+def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, ReportLog]:
+    log = ReportLog()
+    return SilhouettePipeline().animate(as_clip(frames), mode, 44, log), log
 
 
-def _assert_sound(mesh: MeshSequence) -> None:
+def _assert_valid(mesh: MeshSequence) -> None:
     assert np.abs(mesh.vertices).max() <= 1
     assert mesh.vertices.max() > 0.9
     nothing = as_clip(np.zeros((len(mesh), 8, 8, 3), np.uint8))
-    figures = measure(mesh, Sample("", nothing, np.ones((len(mesh), 8, 8), bool)))
-    assert figures.watertight
-    assert figures.volume > 0
-    assert figures.degenerate == 0
-    assert figures.turned <= 0.015
+    measured = measure(mesh, LabelledClip("", nothing, np.ones((len(mesh), 8, 8), bool)))
+    assert measured.watertight
+    assert measured.volume > 0
+    assert measured.degenerate == 0
+    assert measured.turned <= 0.015
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def figure() -> tuple[Frames, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def short() -> tuple[Frames, np.ndarray]:
-    """Half a step: enough where motion is not what is looked at."""
+    """Half a step: enough for tests that do not check motion."""
     return walker(count=8)
 
 
@@ -47,7 +47,7 @@ def test_the_wanted_number_of_triangles_is_met_within_a_tenth(
     short: tuple[Frames, np.ndarray], faces: int
 ) -> None:
     clip, pipeline = as_clip(with_alpha(*short)), SilhouettePipeline()
-    mesh = pipeline.animate(clip, "fast_low_ram", 44, Notes(), faces=faces)
+    mesh = pipeline.animate(clip, "fast_low_ram", 44, ReportLog(), faces=faces)
     assert abs(len(mesh.faces) - faces) < 0.1 * faces
     assert is_closed(mesh.faces)
 
@@ -55,54 +55,54 @@ def test_the_wanted_number_of_triangles_is_met_within_a_tenth(
 def test_a_walker_with_alpha_becomes_a_mesh_that_fits(figure: tuple[Frames, np.ndarray]) -> None:
     frames, masks = figure
     rgba = with_alpha(frames, masks)
-    mesh, notes = _animate(rgba)
-    figures = measure(mesh, Sample("walker", as_clip(rgba), masks))
-    _assert_sound(mesh)
-    assert figures.iou_mean > 0.88
-    assert figures.photo < 35
-    assert notes.warnings == []
-    assert list(notes.stages) == ["background", "shape", "motion", "decoding"]
-    assert len(notes.anchors) == 1
-    assert len(notes.anchors[0]) == 1
-    assert np.array_equal(notes.anchors[0].faces, mesh.faces)
+    mesh, log = _animate(rgba)
+    measured = measure(mesh, LabelledClip("walker", as_clip(rgba), masks))
+    _assert_valid(mesh)
+    assert measured.iou_mean > 0.88
+    assert measured.photo < 35
+    assert log.warnings == []
+    assert list(log.stages) == ["background", "shape", "motion", "decoding"]
+    assert len(log.anchors) == 1
+    assert len(log.anchors[0]) == 1
+    assert np.array_equal(log.anchors[0].faces, mesh.faces)
     assert mesh.texture is not None
     assert mesh.texture.media_type == "image/jpeg"
     assert len(mesh.texture.image) < 100_000
 
 
 @pytest.mark.parametrize("colour", [(250, 250, 250), (30, 30, 34)])
-def test_a_plain_background_is_seen_through(
+def test_a_subject_on_a_plain_background_is_segmented(
     short: tuple[Frames, np.ndarray], colour: tuple[int, int, int]
 ) -> None:
     frames, masks = short
-    clip = before(frames, masks, plain(128, colour, noise=1.5))
-    mesh, notes = _animate(clip)
-    assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.85
-    assert "low_confidence_segmentation" not in notes.warnings
+    clip = on_background(frames, masks, plain(128, colour, noise=1.5))
+    mesh, log = _animate(clip)
+    assert measure(mesh, LabelledClip("walker", as_clip(clip), masks)).iou_mean > 0.85
+    assert "low_confidence_segmentation" not in log.warnings
 
 
-def test_a_busy_background_is_a_guess_that_says_so() -> None:
+def test_a_subject_on_a_busy_background_gets_a_warning() -> None:
     frames, masks = walker(side=256)
-    clip = before(frames, masks, busy(16, 256, 2.0, seed=5))
-    mesh, notes = _animate(clip)
-    assert measure(mesh, Sample("walker", as_clip(clip), masks)).iou_mean > 0.6
-    assert "low_confidence_segmentation" in notes.warnings
+    clip = on_background(frames, masks, busy(16, 256, 2.0, seed=5))
+    mesh, log = _animate(clip)
+    assert measure(mesh, LabelledClip("walker", as_clip(clip), masks)).iou_mean > 0.6
+    assert "low_confidence_segmentation" in log.warnings
 
 
-def test_opaque_alpha_is_no_alpha(short: tuple[Frames, np.ndarray]) -> None:
+def test_opaque_alpha_is_ignored(short: tuple[Frames, np.ndarray]) -> None:
     frames, masks = short
-    clip = before(frames, masks, plain(128, (235, 235, 240)))
+    clip = on_background(frames, masks, plain(128, (235, 235, 240)))
     opaque = with_alpha(clip, np.ones_like(masks))
     mesh, _ = _animate(opaque)
-    assert measure(mesh, Sample("walker", as_clip(opaque), masks)).iou_mean > 0.85
+    assert measure(mesh, LabelledClip("walker", as_clip(opaque), masks)).iou_mean > 0.85
 
 
 def test_a_walker_that_crosses_the_picture_is_followed() -> None:
     frames, masks = walker(side=192, speed=0.03, size=0.5)
     mesh, _ = _animate(with_alpha(frames, masks))
-    _assert_sound(mesh)
-    sample = Sample("walker", as_clip(frames), masks)
-    assert measure(mesh, sample).iou_mean > 0.85
+    _assert_valid(mesh)
+    sample_field = LabelledClip("walker", as_clip(frames), masks)
+    assert measure(mesh, sample_field).iou_mean > 0.85
     way = mesh.vertices[-1, :, 0].mean() - mesh.vertices[0, :, 0].mean()
     assert way > 0.5  # to the right: not mirrored
 
@@ -122,7 +122,7 @@ def test_up_is_up_and_the_front_is_towards_the_viewer(short: tuple[Frames, np.nd
 
 def test_the_same_clip_gives_the_same_mesh(short: tuple[Frames, np.ndarray]) -> None:
     frames, masks = short
-    clip = before(frames, masks, plain(128, (240, 240, 240)))
+    clip = on_background(frames, masks, plain(128, (240, 240, 240)))
     one, two = _animate(clip)[0], _animate(clip)[0]
     assert np.array_equal(one.vertices, two.vertices)
     assert one.texture is not None
@@ -138,18 +138,18 @@ def test_a_still_subject_stays_still(figure: tuple[Frames, np.ndarray]) -> None:
     assert steps.max() < 0.03  # where limbs nearly touch, the rim settles
 
 
-def test_a_border_that_cuts_the_subject_is_noticed() -> None:
+def test_a_subject_cut_by_the_border_gets_a_warning() -> None:
     frames, masks = walker(size=1.35)
-    _, notes = _animate(with_alpha(frames, masks))
-    assert "subject_touches_border" in notes.warnings
+    _, log = _animate(with_alpha(frames, masks))
+    assert "subject_touches_border" in log.warnings
 
 
-def test_two_subjects_are_noticed() -> None:
+def test_two_subjects_get_a_warning() -> None:
     frames, masks = walker(side=96)
     rgba = np.concatenate([with_alpha(frames, masks)] * 2, axis=2)
-    mesh, notes = _animate(rgba)
-    _assert_sound(mesh)
-    assert "several_subjects" in notes.warnings
+    mesh, log = _animate(rgba)
+    _assert_valid(mesh)
+    assert "several_subjects" in log.warnings
 
 
 _NOISE = np.random.default_rng(1).integers(0, 256, (8, 96, 96, 3)).astype(np.uint8)
@@ -171,7 +171,7 @@ _NOISE = np.random.default_rng(1).integers(0, 256, (8, 96, 96, 3)).astype(np.uin
         ("a line", np.full((16, 1, 300, 4), 9, np.uint8)),
     ],
 )
-def test_no_subject_is_said_to_be_none(name: str, frames: Frames) -> None:
+def test_a_clip_without_subject_raises_no_subject_found(name: str, frames: Frames) -> None:
     with pytest.raises(NoSubjectFound) as found:
         _animate(frames)
     assert found.value.hint
@@ -181,9 +181,7 @@ def test_no_subject_is_said_to_be_none(name: str, frames: Frames) -> None:
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(64, 64, 3), (37, 91, 4), (150, 33, 3), (16, 16, 4)]
 )
-def test_odd_pictures_give_a_sound_mesh_or_no_subject(
-    height: int, width: int, channels: int
-) -> None:
+def test_odd_frames_give_a_valid_mesh_or_no_subject(height: int, width: int, channels: int) -> None:
     rng = np.random.default_rng(height + channels)
     frames = np.zeros((8, height, width, channels), np.uint8)
     for t in range(8):
@@ -194,11 +192,11 @@ def test_odd_pictures_give_a_sound_mesh_or_no_subject(
         mesh, _ = _animate(frames)
     except NoSubjectFound:
         return
-    _assert_sound(mesh)
+    _assert_valid(mesh)
 
 
-def test_cancel_passes_through(short: tuple[Frames, np.ndarray]) -> None:
-    class Impatient(Notes):
+def test_cancelled_reaches_the_caller(short: tuple[Frames, np.ndarray]) -> None:
+    class CancelsInMotion(ReportLog):
         def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
             assert 0 <= step <= steps
             if (stage, step >= 5) == ("motion", True):
@@ -207,4 +205,4 @@ def test_cancel_passes_through(short: tuple[Frames, np.ndarray]) -> None:
     frames, masks = short
     clip = as_clip(with_alpha(frames, masks))
     with pytest.raises(Cancelled):
-        SilhouettePipeline().animate(clip, "fast_low_ram", 44, Impatient())
+        SilhouettePipeline().animate(clip, "fast_low_ram", 44, CancelsInMotion())

@@ -1,4 +1,4 @@
-"""Where the subject is, held to the masks that the figures were drawn with."""
+"""Segmentation, compared with the true masks of synthetic clips."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from silhouette.plain_background import cut_from_backdrop, fit_backdrop
-from tests.silhouette.figures import Frames, before, plain, walker
+from silhouette.plain_background import fit_background, subject_mask
+from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
 
 
 def _shadowed(wall: Frames, rim_px: float) -> Frames:
@@ -24,7 +24,7 @@ def _shadowed(wall: Frames, rim_px: float) -> Frames:
 @pytest.mark.parametrize("rim_px", [5.0, 8.0, 14.0])
 def test_a_shadow_is_background_however_steep_its_rim(rim_px: float) -> None:
     frames, masks = walker(count=1, side=512)
-    picture = before(frames, masks, _shadowed(plain(512, (186, 186, 184)), rim_px))[0]
-    found = cut_from_backdrop(picture, fit_backdrop(picture))
+    picture = on_background(frames, masks, _shadowed(plain(512, (186, 186, 184)), rim_px))[0]
+    found = subject_mask(picture, fit_background(picture))
     overlap = np.count_nonzero(found & masks[0]) / np.count_nonzero(found | masks[0])
     assert overlap > 0.97

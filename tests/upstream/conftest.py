@@ -12,7 +12,7 @@ import pytest
 from actionmesh_wrapper import CHECKOUT, ActionMeshPipeline
 from settings import Settings
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream.checkout import open_checkout
 from upstream.speedups import Speedups
 
@@ -40,7 +40,7 @@ def opened(checkout: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Hugging Face cache that holds the tiny weights, in the place of the machine's own."""
+    """A Hugging Face cache with the tiny weights, instead of the machine's own."""
     from huggingface_hub import constants
     from transformers import dynamic_module_utils
 
@@ -83,5 +83,5 @@ def loaded(use: Speedups) -> ActionMeshPipeline:
         device="cpu",
         octree_depth=tiny.OCTREE_DEPTH,
     )
-    pipeline.load(Recorder())
+    pipeline.load(RecordingReporter())
     return pipeline

@@ -1,4 +1,4 @@
-"""The checkout is the pinned one or it is refused; without it nothing else of the worker fails."""
+"""Any checkout but the pinned one is refused; without it the rest of the worker works."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def test_the_real_checkout_is_the_pinned_one(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_an_empty_or_foreign_checkout_is_refused_with_what_to_do(
-    tmp_path: Path, empty: bool
-) -> None:
+def test_an_empty_or_other_checkout_is_refused_with_a_hint(tmp_path: Path, empty: bool) -> None:
     if not empty:
         (tmp_path / "actionmesh").mkdir()
         (tmp_path / "actionmesh" / "pipeline.py").write_text("raise SystemExit\n")
@@ -75,7 +73,7 @@ def test_an_empty_or_foreign_checkout_is_refused_with_what_to_do(
     assert ("ACTIONMESH_ANY_CHECKOUT" in caught.value.hint) is not empty
 
 
-def test_one_changed_line_is_refused_unless_told_otherwise(
+def test_one_changed_line_is_refused_unless_allowed(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pinned in PINNED:
@@ -92,7 +90,7 @@ def test_one_changed_line_is_refused_unless_told_otherwise(
     subprocess.run([sys.executable, "-c", allowed, str(tmp_path)], cwd=ROOT, check=True)
 
 
-def test_a_gpu_without_checkout_or_packages_says_why_the_silhouette_runs(
+def test_the_reason_names_a_missing_checkout_or_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.UPSTREAM", tmp_path)

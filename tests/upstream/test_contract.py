@@ -1,4 +1,4 @@
-"""What the wrapper asks of upstream and tells the worker, on packages with upstream's signatures.
+"""The wrapper's calls of upstream and its reports, with fake packages of the same signatures.
 
 Runs where torch is not installed; where it is, upstream's own code is tested instead.
 """
@@ -18,12 +18,12 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound
 from presets import ACTIONMESH, MODES, Mode
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream.engine import Engine, build, read_models
 from upstream.speedups import Speedups
 from upstream.weights import Folders
 
-STANDIN = Path(__file__).parent / "fake_upstream"
+FAKE_UPSTREAM = Path(__file__).parent / "fake_upstream"
 STAGES = ("background", "shape", "motion", "decoding")
 
 if importlib.util.find_spec("torch") is not None:
@@ -32,9 +32,9 @@ if importlib.util.find_spec("torch") is not None:
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ActionMeshPipeline]:
-    """A loaded pipeline over the stand-in, which is forgotten afterwards."""
+    """A loaded pipeline with the fake packages, which are unloaded afterwards."""
     before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(STANDIN))
+    monkeypatch.syspath_prepend(str(FAKE_UPSTREAM))
     folders = Folders(*[tmp_path / name for name in ("actionmesh", "triposg", "dinov2", "rmbg")])
     pipe = build(tmp_path, folders)
     read_models(pipe, lambda *_: None)
@@ -56,7 +56,7 @@ def seen(pipeline: ActionMeshPipeline) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("count", [16, 31])
 def test_a_clip_becomes_as_many_timesteps(pipeline: ActionMeshPipeline, count: int) -> None:
-    report = Recorder()
+    report = RecordingReporter()
     made = pipeline.animate(tiny.clip_of(count), "fast", 44, report)
     assert made.vertices.dtype == np.float32 and made.faces.dtype == np.int32
     assert len(made) == count
@@ -67,7 +67,7 @@ def test_a_clip_becomes_as_many_timesteps(pipeline: ActionMeshPipeline, count: i
 def test_every_parameter_is_set_for_every_job(pipeline: ActionMeshPipeline) -> None:
     order: tuple[Mode, ...] = (*MODES, *reversed(MODES))
     for seed, mode in enumerate(order):
-        pipeline.animate(tiny.clip_of(16), mode, seed, Recorder())
+        pipeline.animate(tiny.clip_of(16), mode, seed, RecordingReporter())
     for seed, (mode, job) in enumerate(zip(order, seen(pipeline), strict=True)):
         preset = ACTIONMESH[mode]
         assert job.pop("input") is not None
@@ -84,18 +84,18 @@ def test_every_parameter_is_set_for_every_job(pipeline: ActionMeshPipeline) -> N
 
 
 def test_the_wanted_number_of_triangles_reaches_upstream(pipeline: ActionMeshPipeline) -> None:
-    pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder(), faces=5_000)
-    pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder())
+    pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter(), faces=5_000)
+    pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     usual = ACTIONMESH["fast"].face_decimation
     assert [job["faces"] for job in seen(pipeline)] == [5_000, usual]
 
 
 def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline) -> None:
-    report = Recorder()
+    report = RecordingReporter()
     pipeline.animate(tiny.clip_of(31, alpha=False), "fast", 1, report)
-    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
     for stage in STAGES:
-        shares = [step / steps for name, step, steps in report.told if name == stage]
+        shares = [step / steps for name, step, steps in report.steps if name == stage]
         assert shares == sorted(shares) and shares[-1] == 1.0
 
 
@@ -104,7 +104,9 @@ def test_cancel_leaves_every_mode_of_torch(pipeline: ActionMeshPipeline, stage: 
     import torch
 
     with pytest.raises(Cancelled):
-        pipeline.animate(tiny.clip_of(16, alpha=False), "fast", 1, Recorder(cancel_in=stage))
+        pipeline.animate(
+            tiny.clip_of(16, alpha=False), "fast", 1, RecordingReporter(cancel_in=stage)
+        )
     assert torch.modes == []
 
 
@@ -113,24 +115,24 @@ def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeli
 
     assert pipeline._engine is not None
     pipeline._engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
-    report = Recorder()
+    report = RecordingReporter()
     assert len(pipeline.animate(tiny.clip_of(16), "default", 1, report)) == 16
     assert report.warnings == ["low_ram_retry"]
     assert seen(pipeline)[-1]["split"] is True
     assert seen(pipeline)[-1]["stage_1_steps"] == ACTIONMESH["default"].stage_1_steps
 
 
-def test_failures_have_the_names_of_the_house(pipeline: ActionMeshPipeline) -> None:
+def test_torchs_errors_become_ours(pipeline: ActionMeshPipeline) -> None:
     import torch
 
     assert pipeline._engine is not None
     never_enough = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]
     pipeline._engine.pipe.failures = [*never_enough, RuntimeError("CUDA error: assert")]
     with pytest.raises(GpuOutOfMemory):
-        pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder())
+        pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     with pytest.raises(GpuError) as caught:
-        pipeline.animate(tiny.clip_of(16), "fast", 1, Recorder())
+        pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     assert caught.value.facts["sticky"]
     white = np.full((16, 32, 32, 3), 255, np.uint8)
     with pytest.raises(NoSubjectFound, match="frame 1 of the 16"):
-        pipeline.animate(tiny.as_clip(white), "fast", 1, Recorder())
+        pipeline.animate(tiny.as_clip(white), "fast", 1, RecordingReporter())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actionmesh_wrapper import ActionMeshPipeline
 from presets import MODES, Mode
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from video.clip import Clip
 
 pytestmark = [
@@ -42,7 +42,7 @@ def test_driver_equals_upstream_bit_for_bit_in_every_mode(
     clip = tiny.clip_of(count)
     for mode in (*MODES, "default"):
         wanted = call_stock(stock, mode, clip, seed=7)
-        made = resident.animate(clip, mode, 7, Recorder())
+        made = resident.animate(clip, mode, 7, RecordingReporter())
         assert made.vertices.shape == (count, *wanted.shape[1:])
         assert np.array_equal(made.vertices, wanted)
         assert made.fps == clip.fps

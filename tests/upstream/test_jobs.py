@@ -1,4 +1,4 @@
-"""A resident pipeline over many jobs: nothing leaks, cancel is clean, failures have names."""
+"""A loaded pipeline over many jobs: they do not affect each other, and failures are mapped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from errors import (
 from settings import Settings
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
-from tests.upstream.hub_server import safetensors
-from tests.upstream.reports import Recorder
+from tests.upstream.huggingface_server import safetensors
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream.speedups import Speedups
 
 pytestmark = [
@@ -35,45 +35,45 @@ STAGES = ("background", "shape", "motion", "decoding")
 
 def test_a_seed_gives_the_same_meshes_whatever_ran_before(resident: ActionMeshPipeline) -> None:
     clip = tiny.clip_of(16)
-    first = resident.animate(clip, "fast", 1, Recorder())
-    other = resident.animate(tiny.clip_of(16, alpha=False), "default", 2, Recorder())
-    again = resident.animate(clip, "fast", 1, Recorder())
+    first = resident.animate(clip, "fast", 1, RecordingReporter())
+    other = resident.animate(tiny.clip_of(16, alpha=False), "default", 2, RecordingReporter())
+    again = resident.animate(clip, "fast", 1, RecordingReporter())
     assert np.array_equal(first.vertices, again.vertices)
     assert other.vertices.shape != first.vertices.shape or (other.vertices != first.vertices).any()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_cancel_in_any_stage_leaves_the_next_job_as_it_would_have_been(
+def test_cancel_in_any_stage_does_not_change_the_next_job(
     resident: ActionMeshPipeline, stage: str
 ) -> None:
     import torch
 
     clip = tiny.clip_of(16, alpha=False)
-    wanted = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    wanted = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
     with pytest.raises(Cancelled):
-        resident.animate(clip, "fast_low_ram", 3, Recorder(cancel_in=stage))
+        resident.animate(clip, "fast_low_ram", 3, RecordingReporter(cancel_in=stage))
     assert not torch.is_inference_mode_enabled()
-    made = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    made = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
     assert np.array_equal(made.vertices, wanted.vertices)
 
 
 def test_progress_names_every_stage_in_order_and_never_falls(resident: ActionMeshPipeline) -> None:
-    report = Recorder()
+    report = RecordingReporter()
     resident.animate(tiny.clip_of(31, alpha=False), "fast", 4, report)
-    assert tuple(dict.fromkeys(stage for stage, _, _ in report.told)) == STAGES
+    assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
     assert set(resident.shares) == set(STAGES)
     for stage in STAGES:
-        shares = [step / steps for name, step, steps in report.told if name == stage]
+        shares = [step / steps for name, step, steps in report.steps if name == stage]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
 
 
 def test_the_anchor_is_shown_before_anything_moves(resident: ActionMeshPipeline) -> None:
-    report = Recorder()
+    report = RecordingReporter()
     made = resident.animate(tiny.clip_of(16), "fast", 5, report)
     assert len(report.anchors) == 1
     assert np.array_equal(report.anchors[0].vertices[0], made.vertices[0])
-    assert all(stage != "motion" for stage, _, _ in report.told[: report.anchor_after])
+    assert all(stage != "motion" for stage, _, _ in report.steps[: report.anchor_after])
 
 
 def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> None:
@@ -81,7 +81,7 @@ def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> Non
     frames[5, ..., 3] = 0
     frames[5, ..., :3] = 255
     with pytest.raises(NoSubjectFound, match="frame 6 of the 16") as caught:
-        resident.animate(tiny.as_clip(frames), "fast", 6, Recorder())
+        resident.animate(tiny.as_clip(frames), "fast", 6, RecordingReporter())
     assert caught.value.facts["frame"] == 6
 
 
@@ -94,7 +94,7 @@ def test_a_shape_without_a_surface_is_no_subject(resident: ActionMeshPipeline) -
     bias.data += 1e3 * torch.ones_like(bias)
     try:
         with pytest.raises(NoSubjectFound, match="No closed shape"):
-            resident.animate(tiny.clip_of(16), "fast", 6, Recorder())
+            resident.animate(tiny.clip_of(16), "fast", 6, RecordingReporter())
     finally:
         bias.data.copy_(kept)
 
@@ -102,7 +102,7 @@ def test_a_shape_without_a_surface_is_no_subject(resident: ActionMeshPipeline) -
 @pytest.mark.parametrize("count", [15, 20])
 def test_only_16_or_31_frames_are_taken(resident: ActionMeshPipeline, count: int) -> None:
     with pytest.raises(VideoTooShort if count < 16 else ValueError, match=str(count)):
-        resident.animate(tiny.clip_of(count), "fast", 6, Recorder())
+        resident.animate(tiny.clip_of(count), "fast", 6, RecordingReporter())
 
 
 def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
@@ -121,8 +121,8 @@ def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
 def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipeline) -> None:
     import torch
 
-    clip, report = tiny.clip_of(16), Recorder()
-    wanted = resident.animate(clip, "fast_low_ram", 8, Recorder())
+    clip, report = tiny.clip_of(16), RecordingReporter()
+    wanted = resident.animate(clip, "fast_low_ram", 8, RecordingReporter())
     hook = failing(resident, 1, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
     try:
         made = resident.animate(clip, "fast", 8, report)
@@ -132,12 +132,12 @@ def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipelin
     assert np.array_equal(made.vertices, wanted.vertices)
     # the next job gets the mode it asks for
     assert resident._engine is not None
-    resident.animate(clip, "fast", 8, Recorder())
+    resident.animate(clip, "fast", 8, RecordingReporter())
     assert not resident._engine.hosted
 
 
 @pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
-def test_memory_that_never_suffices_is_an_error_that_keeps_no_tensors(
+def test_out_of_memory_in_both_tries_raises_and_keeps_no_tensors(
     resident: ActionMeshPipeline, mode: Any
 ) -> None:
     import torch
@@ -145,18 +145,18 @@ def test_memory_that_never_suffices_is_an_error_that_keeps_no_tensors(
     hook = failing(resident, 2, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
     try:
         with pytest.raises(GpuOutOfMemory) as caught:
-            resident.animate(tiny.clip_of(16), mode, 8, Recorder())
+            resident.animate(tiny.clip_of(16), mode, 8, RecordingReporter())
     finally:
         hook.remove()
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
 
-def test_a_cuda_failure_ends_the_process_that_saw_it(resident: ActionMeshPipeline) -> None:
+def test_a_cuda_failure_is_marked_sticky(resident: ActionMeshPipeline) -> None:
     hook = failing(resident, 1, RuntimeError("CUDA error: an illegal memory access"))
     try:
         with pytest.raises(GpuError) as caught:
-            resident.animate(tiny.clip_of(16), "fast", 8, Recorder())
+            resident.animate(tiny.clip_of(16), "fast", 8, RecordingReporter())
     finally:
         hook.remove()
     assert caught.value.facts["sticky"]
@@ -178,11 +178,11 @@ def test_weights_of_another_model_or_none_are_named(cache: Path, content: bytes)
 def test_weights_that_do_not_fit_the_device_stay_on_the_host(
     resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The move fails half way; low RAM then works, and gives what it always gives."""
+    """Moving the weights fails half way; low-RAM mode then works, with the usual result."""
     import torch
 
     clip = tiny.clip_of(16)
-    wanted = resident.animate(clip, "fast_low_ram", 3, Recorder())
+    wanted = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
     engine = resident._engine
     assert engine is not None and engine.hosted
     masters = [tensor.data_ptr() for tensor in engine.tensors("motion")]
@@ -196,7 +196,7 @@ def test_weights_that_do_not_fit_the_device_stay_on_the_host(
         return move(self, *args, **options)
 
     monkeypatch.setattr(torch.Tensor, "to", runs_out)
-    report = Recorder()
+    report = RecordingReporter()
     made = resident.animate(clip, "fast", 3, report)
     assert report.warnings == ["low_ram_retry"]
     assert engine.hosted
@@ -210,16 +210,16 @@ def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
     with pytest.raises(GpuError) as caught:
-        ActionMeshPipeline(Settings(rmbg_revision=tiny.COMMIT)).load(Recorder())
+        ActionMeshPipeline(Settings(rmbg_revision=tiny.COMMIT)).load(RecordingReporter())
     assert "PIPELINE=silhouette" in caught.value.hint
 
 
 def test_the_default_speedups_give_the_same_job_within_rounding(
     resident: ActionMeshPipeline,
 ) -> None:
-    fast, report = loaded(Speedups()), Recorder()
+    fast, report = loaded(Speedups()), RecordingReporter()
     clip = tiny.clip_of(16, alpha=False)
-    wanted = resident.animate(clip, "default", 9, Recorder())
+    wanted = resident.animate(clip, "default", 9, RecordingReporter())
     made = fast.animate(clip, "default", 9, report)
     assert len(report.anchors) == 1
     assert made.vertices.shape == wanted.vertices.shape

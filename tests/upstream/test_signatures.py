@@ -1,4 +1,4 @@
-"""The stand-in's signatures are upstream's: read from both sources, nothing is imported."""
+"""The fake upstream has upstream's signatures: both are read from source, nothing is imported."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-STANDIN = Path(__file__).parent / "fake_upstream"
+FAKE_UPSTREAM = Path(__file__).parent / "fake_upstream"
 FILES = sorted(
-    path.relative_to(STANDIN)
+    path.relative_to(FAKE_UPSTREAM)
     for package in ("actionmesh", "triposg")
-    for path in (STANDIN / package).rglob("*.py")
+    for path in (FAKE_UPSTREAM / package).rglob("*.py")
     if path.name != "__init__.py"
 )
 # what the stand-in needs beside upstream's names, or what diffusers and diso define
@@ -50,10 +50,10 @@ def fields(node: ast.ClassDef) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_the_stand_in_has_upstreams_signatures(checkout: Path, path: Path) -> None:
+def test_the_fake_upstream_has_upstreams_signatures(checkout: Path, path: Path) -> None:
     root = checkout / "third_party" / "TripoSG" if path.parts[0] == "triposg" else checkout
     real = dict(signatures((root / path).read_text()))
-    for name, found in signatures((STANDIN / path).read_text()):
+    for name, found in signatures((FAKE_UPSTREAM / path).read_text()):
         if name in OWN or name.split(".")[0] in OWN or name == "TripoSGPipeline.__init__":
             continue
         assert name in real, f"upstream has no {name}"

@@ -1,4 +1,4 @@
-"""Each speed-up by itself: the same numbers, fewer passes, nothing left behind."""
+"""Each speed-up alone: the same numbers, fewer passes, and no hook left afterwards."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
-from tests.upstream.reports import Recorder
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream import speedups
 from upstream.anchor import _call_triposg
-from upstream.background import cut_out, to_pictures
+from upstream.background import remove_background, to_pictures
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,14 +54,16 @@ def test_batched_background_gives_upstreams_masks(resident: ActionMeshPipeline) 
     pictures[2] = to_pictures(tiny.clip_of(16).frames)[2]  # one that has its own alpha
     wanted = [remover.process_image(picture) for picture in pictures]
     for batch in (1, 3, 4):
-        told: list[tuple[int, int]] = []
-        made = cut_out(remover, pictures, lambda *step, told=told: told.append(step), batch)
-        assert told[-1] == (16, 16)
+        reported: list[tuple[int, int]] = []
+        made = remove_background(
+            remover, pictures, lambda *step, reported=reported: reported.append(step), batch
+        )
+        assert reported[-1] == (16, 16)
         for ours, stock in zip(made, wanted, strict=True):
             assert np.array_equal(np.asarray(ours), np.asarray(stock))
 
 
-def test_one_decoder_pass_serves_the_whole_octree(resident: ActionMeshPipeline) -> None:
+def test_the_octree_needs_one_decoder_pass(resident: ActionMeshPipeline) -> None:
     import torch
 
     # on a CPU float16 would round where a GPU does not
@@ -86,7 +88,7 @@ def test_one_decoder_pass_serves_the_whole_octree(resident: ActionMeshPipeline) 
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_a_zero_context_costs_no_cross_attention(resident: ActionMeshPipeline, split: bool) -> None:
+def test_a_zero_context_skips_cross_attention(resident: ActionMeshPipeline, split: bool) -> None:
     import torch
 
     denoiser = pipe_of(resident).temporal_3D_denoiser
@@ -138,8 +140,8 @@ def test_the_mesh_thread_gives_the_same_mesh_later(resident: ActionMeshPipeline)
     use = speedups.Speedups.none()
     threaded = replace(use, threaded_mesh=True)
     clip = tiny.clip_of(16)
-    wanted = resident.animate(clip, "fast", 4, Recorder())
-    resident._use, report = threaded, Recorder()
+    wanted = resident.animate(clip, "fast", 4, RecordingReporter())
+    resident._use, report = threaded, RecordingReporter()
     try:
         made = resident.animate(clip, "fast", 4, report)
     finally:

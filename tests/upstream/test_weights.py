@@ -1,4 +1,4 @@
-"""Weights: fetched once from a hub, checked, found again without one; what is wrong is named."""
+"""Weights are downloaded once, checked, and found offline; errors name the problem."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from errors import WeightsUnavailable
-from tests.upstream.hub_server import Files, running_hub, safetensors
-from upstream.weights import SOURCES, ensure_weights, forget, torn_files
+from tests.upstream.huggingface_server import Files, running_hub, safetensors
+from upstream.weights import SOURCES, ensure_weights, forget, incomplete_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
 RMBG = next(source for source in SOURCES if source.runs_code)
 
 
-def whole_files() -> dict[str, Files]:
-    """A small whole set for every source, and a large file that nobody asks for."""
+def complete_files() -> dict[str, Files]:
+    """A small complete set for every source, and a large file that is not needed."""
     files: dict[str, Files] = {}
     for source in SOURCES:
         mine: Files = {"onnx/model.onnx": b"not wanted"}
@@ -60,32 +60,32 @@ def cached(home: Path, repo_id: str) -> Path:
     return home / "hub" / f"models--{repo_id.replace('/', '--')}" / "snapshots" / COMMIT
 
 
-def test_weights_are_fetched_once_and_then_found_without_the_hub(tmp_path: Path) -> None:
-    files = whole_files()
+def test_weights_are_downloaded_once_and_then_found_offline(tmp_path: Path) -> None:
+    files = complete_files()
     with running_hub(files, COMMIT) as endpoint:
         first = fetch_in_new_process(tmp_path, endpoint)
     assert first.returncode == 0, first.stderr
-    assert "weights are whole" in first.stderr
+    assert "weights are complete" in first.stderr
     for source in SOURCES:
         folder = cached(tmp_path, source.repo_id)
-        assert torn_files(folder, source) == []
+        assert incomplete_files(folder, source) == []
         assert not (folder / "onnx").exists()
     again = fetch_in_new_process(tmp_path, endpoint)  # nobody listens there any more
     assert again.returncode == 0, again.stderr
 
 
-def test_a_torn_file_is_fetched_again(tmp_path: Path) -> None:
-    with running_hub(whole_files(), COMMIT) as endpoint:
+def test_an_incomplete_file_is_downloaded_again(tmp_path: Path) -> None:
+    with running_hub(complete_files(), COMMIT) as endpoint:
         assert fetch_in_new_process(tmp_path, endpoint).returncode == 0
-        torn = cached(tmp_path, RMBG.repo_id) / "model.safetensors"
-        os.truncate(torn, 500)
-        assert torn_files(torn.parent, RMBG) == ["model.safetensors"]
+        incomplete = cached(tmp_path, RMBG.repo_id) / "model.safetensors"
+        os.truncate(incomplete, 500)
+        assert incomplete_files(incomplete.parent, RMBG) == ["model.safetensors"]
         again = fetch_in_new_process(tmp_path, endpoint)
     assert again.returncode == 0, again.stderr
-    assert torn_files(torn.parent, RMBG) == []
+    assert incomplete_files(incomplete.parent, RMBG) == []
 
 
-def test_without_hub_and_weights_the_message_says_what_to_do(tmp_path: Path) -> None:
+def test_without_network_and_weights_the_error_has_a_hint(tmp_path: Path) -> None:
     failed = fetch_in_new_process(tmp_path, "http://127.0.0.1:9")
     assert failed.returncode == 1
     assert "facebook/ActionMesh are not on disk and cannot be fetched" in failed.stderr
@@ -94,7 +94,7 @@ def test_without_hub_and_weights_the_message_says_what_to_do(tmp_path: Path) -> 
 
 
 def test_an_unknown_repository_is_named_with_the_page_of_its_commits(tmp_path: Path) -> None:
-    files = whole_files()
+    files = complete_files()
     del files["VAST-AI/TripoSG"]
     with running_hub(files, COMMIT) as endpoint:
         failed = fetch_in_new_process(tmp_path, endpoint)
@@ -111,7 +111,7 @@ def test_rmbg_without_a_commit_is_refused_as_its_code_runs_here(tmp_path: Path) 
 
 
 def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
-    files = whole_files()
+    files = complete_files()
     files[RMBG.repo_id]["config.json"] = b'{"auto_map": {"AutoConfig": "else/where--net.Config"}}'
     with running_hub(files, COMMIT) as endpoint:
         failed = fetch_in_new_process(tmp_path, endpoint)
@@ -120,12 +120,12 @@ def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 4, 60, 3000])
-def test_a_cut_off_file_shows_by_its_header(tmp_path: Path, cut: int) -> None:
-    for name, body in whole_files()[RMBG.repo_id].items():
+def test_a_truncated_file_is_recognised_by_its_header(tmp_path: Path, cut: int) -> None:
+    for name, body in complete_files()[RMBG.repo_id].items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(body)
-    assert torn_files(tmp_path, RMBG) == []
+    assert incomplete_files(tmp_path, RMBG) == []
     os.truncate(tmp_path / "model.safetensors", cut)
-    assert torn_files(tmp_path, RMBG) == ["model.safetensors"]
+    assert incomplete_files(tmp_path, RMBG) == ["model.safetensors"]
     forget(tmp_path, ["model.safetensors"])
-    assert torn_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]
+    assert incomplete_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]

@@ -1,4 +1,4 @@
-"""The whole worker with tiny ActionMesh behind it: a clip goes in over HTTP, GLBs come out."""
+"""The whole worker with a tiny ActionMesh: a clip is sent over HTTP, and GLBs are downloaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAIT_S = 500.0
 
 @pytest.fixture
 def server(cache: Path, start_server: Callable[..., ProcessServer]) -> ProcessServer:
-    """A server whose child loads the tiny weights out of HF_HOME."""
+    """A server whose child loads the tiny weights from HF_HOME."""
     return start_server(
         PIPELINE="tests.upstream.tiny_pipeline:TinyActionMesh",
         HF_HOME=str(cache.parent),
@@ -33,7 +33,7 @@ def server(cache: Path, start_server: Callable[..., ProcessServer]) -> ProcessSe
 
 
 def clip(path: Path) -> bytes:
-    """A second and a half of a dark disc before white, as mp4."""
+    """A dark disc on white, 1.5 seconds, as mp4."""
     frames = tiny.clip_of(18, alpha=False, size=128).frames
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 12.0, (128, 128))
     for frame in frames:

@@ -70,7 +70,7 @@ class BriaRMBG(PreTrainedModel):
 
 
 def write_cache(cache: Path) -> None:
-    """The four sources as the hub lays them out: models--owner--name/{refs,snapshots}."""
+    """The four sources in the hub's layout: models--owner--name/{refs,snapshots}."""
     import torch
 
     torch.manual_seed(0)
@@ -144,7 +144,7 @@ def working_in(folder: Path) -> Iterator[None]:
 
 
 def clip_of(count: int, alpha: bool = True, size: int = 96) -> Clip:
-    """A dark disc that moves sideways over white; with `alpha`, cut out."""
+    """A dark disc that moves sideways on white; with `alpha`, as RGBA."""
     y, x = np.mgrid[:size, :size]
     frames = np.full((count, size, size, 4 if alpha else 3), 255, np.uint8)
     for k in range(count):
@@ -156,7 +156,7 @@ def clip_of(count: int, alpha: bool = True, size: int = 96) -> Clip:
 
 
 def as_clip(frames: NDArray[np.uint8]) -> Clip:
-    """Frames at 12 a second, as if every frame of a source had been used."""
+    """A clip of these frames at 12 fps."""
     count, height, width = frames.shape[:3]
     return Clip(frames, 12.0, SourceFacts(width, height, count, 12.0, tuple(range(count))))
 

@@ -1,6 +1,6 @@
-"""Small clips whose frames carry their own number, so that a test can tell which one it got.
+"""Small clips with the frame number in every frame, so that a test knows which frame it got.
 
-Frame N shows N in binary: eight bars, each white or black. Bars survive any codec and scaling.
+Frame N shows N in binary: eight bars, each white or black, which any codec and scaling keep.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPEN_GOP = (*H264, "-g", "12", "-bf", "3")
 
 
 def ffmpeg(*args: str) -> None:
-    """Run the bundled ffmpeg, or fail with what it said."""
+    """Run the bundled ffmpeg, or fail with its stderr."""
     command = [ffmpeg_path(), "-hide_banner", "-loglevel", "error", "-y", *args]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

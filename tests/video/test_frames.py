@@ -1,4 +1,4 @@
-"""Decoding gives exactly the frames that were planned, in their true colours and shape."""
+"""Decoding gives exactly the planned frames, with the right colours and shape."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SEEKING = [kind for kind in KINDS if "B-frames" in kind or "hidden" in kind or "
 
 @pytest.mark.parametrize("kind", SEEKING)
 @pytest.mark.parametrize(("start", "first"), [(0.01, 1), (1.0, 24), (2.51, 61)])
-def test_start_counts_from_the_first_frame_shown_then(
+def test_start_skips_frames_before_that_time(
     kind: str, start: float, first: int, tmp_path: Path
 ) -> None:
     container, suffix, codec = KINDS[kind]
@@ -99,7 +99,7 @@ def test_a_change_of_size_in_the_middle_keeps_the_count(tmp_path: Path) -> None:
     assert numbers(clip.frames) == list(clip.source.used) == list(range(0, 61, 2))
 
 
-def test_damage_in_the_middle_moves_the_plan_to_what_decodes(tmp_path: Path) -> None:
+def test_damage_in_the_middle_changes_the_plan_to_what_decodes(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.avi", 120, "-c:v", "mjpeg", "-q:v", "2")
     content = bytearray(path.read_bytes())
     begin = len(content) // 2
@@ -160,7 +160,7 @@ def test_an_alpha_channel_is_kept(kind: str, tmp_path: Path) -> None:
     assert alpha[:, :, :60].min() >= 250 and alpha[:, :, 68:].max() <= 5
 
 
-def test_an_alpha_channel_that_says_nothing_is_dropped(tmp_path: Path) -> None:
+def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mov", 16, "-c:v", "qtrle", "-pix_fmt", "argb")
     clip, _ = read_clip(path, "mov")
     assert clip.frames.shape[3] == 3 and clip.frames.flags.c_contiguous
@@ -197,7 +197,7 @@ def test_colours_survive_range_matrix_and_depth(output: tuple[str, ...], tmp_pat
     assert np.abs(clip.frames.astype(int) - (0xC8, 0x3C, 0x1E)).max() <= 4
 
 
-def test_the_cover_picture_of_a_video_is_not_the_video(tmp_path: Path) -> None:
+def test_a_cover_picture_is_not_used_as_the_video(tmp_path: Path) -> None:
     plain = numbered(tmp_path / "plain.mp4", 16)
     cover = tmp_path / "cover.png"
     ffmpeg("-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1", str(cover))
@@ -208,11 +208,11 @@ def test_the_cover_picture_of_a_video_is_not_the_video(tmp_path: Path) -> None:
     assert numbers(clip.frames) == list(range(16))
 
 
-def test_progress_is_told_frame_by_frame_and_may_stop_the_work(tmp_path: Path) -> None:
+def test_progress_is_reported_per_frame_and_may_raise(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 31)
-    told: list[tuple[int, int]] = []
-    read_clip(path, "mov", on_progress=lambda step, steps: told.append((step, steps)))
-    assert told == [(step, 31) for step in range(1, 32)]
+    reported: list[tuple[int, int]] = []
+    read_clip(path, "mov", on_progress=lambda step, steps: reported.append((step, steps)))
+    assert reported == [(step, 31) for step in range(1, 32)]
 
     def stop(step: int, steps: int) -> None:
         raise InterruptedError

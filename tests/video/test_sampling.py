@@ -1,4 +1,4 @@
-"""The laws of sampling, over clips of any length and rate."""
+"""Properties of sampling, for clips of any length and rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import VideoTooShort
-from video.sampling import SLOWEST_FPS, Sampling, horizon, is_constant, sample, source_rate
+from video.sampling import (
+    SLOWEST_FPS,
+    Sampling,
+    choose_frames,
+    frames_needed,
+    is_constant,
+    source_rate,
+)
 
 RATES = st.one_of(
     st.sampled_from([23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0, 120.0, 240.0, 1000.0]),
@@ -31,7 +38,7 @@ def codes(found: Sampling) -> list[str]:
 def test_a_constant_rate_clip_is_taken_in_one_integer_stride(
     count: int, rate: float, max_frames: int
 ) -> None:
-    found = sample(constant(count, rate), count, max_frames=max_frames)
+    found = choose_frames(constant(count, rate), count, max_frames=max_frames)
     wanted = 31 if count >= 31 and max_frames == 31 else 16
     strides = {later - earlier for earlier, later in pairwise(found.used)}
     assert len(found.used) == wanted and found.used[0] == 0 and found.used[-1] < count
@@ -47,11 +54,11 @@ def test_a_constant_rate_clip_is_taken_in_one_integer_stride(
 
 
 @given(COUNTS, RATES, LIMITS, st.one_of(st.none(), st.floats(1, 60)))
-def test_frames_ascend_lie_in_the_clip_and_play_at_a_rate_one_can_watch(
+def test_frames_ascend_within_the_clip_at_a_watchable_rate(
     count: int, rate: float, max_frames: int, fps: float | None
 ) -> None:
     try:
-        found = sample(constant(count, rate), count, fps=fps, max_frames=max_frames)
+        found = choose_frames(constant(count, rate), count, fps=fps, max_frames=max_frames)
     except VideoTooShort as error:
         assert fps is not None and int(str(error.facts["frames"])) < 16
         return
@@ -71,7 +78,7 @@ def test_a_variable_rate_clip_gives_distinct_frames_in_order(
 ) -> None:
     times = [0.0, *accumulate(gaps)]
     try:
-        found = sample(times, len(times), fps=fps, max_frames=max_frames)
+        found = choose_frames(times, len(times), fps=fps, max_frames=max_frames)
     except VideoTooShort as error:
         assert fps is not None and int(str(error.facts["frames"])) < 16
         return
@@ -85,14 +92,14 @@ def test_a_variable_rate_clip_gives_distinct_frames_in_order(
     st.lists(st.floats(0.001, 0.5), min_size=40, max_size=400),
     st.one_of(st.none(), st.floats(1, 60)),
 )
-def test_frames_behind_the_horizon_change_nothing(gaps: list[float], fps: float | None) -> None:
+def test_frames_after_those_needed_change_nothing(gaps: list[float], fps: float | None) -> None:
     times = [0.0, *accumulate(gaps)]
-    seen = horizon(times, fps)
+    seen = frames_needed(times, fps)
     try:
-        whole = sample(times, len(times), fps=fps)
+        whole = choose_frames(times, len(times), fps=fps)
     except VideoTooShort:
         return
-    assert whole == sample(times[:seen], len(times), fps=fps)
+    assert whole == choose_frames(times[:seen], len(times), fps=fps)
     assert whole.used[-1] < seen
 
 
@@ -111,8 +118,8 @@ def test_frames_behind_the_horizon_change_nothing(gaps: list[float], fps: float 
         (40, 5, 30, 5),  # slower than 8 from the start: as it is
     ],
 )
-def test_clips_as_cameras_make_them(count: int, rate: float, used_to: int, fps: float) -> None:
-    found = sample(constant(count, rate), count)
+def test_typical_camera_clips(count: int, rate: float, used_to: int, fps: float) -> None:
+    found = choose_frames(constant(count, rate), count)
     assert found.used[-1] == used_to
     assert found.fps == pytest.approx(fps, abs=0.01)
     assert ("unused_tail" in codes(found)) == (
@@ -121,51 +128,51 @@ def test_clips_as_cameras_make_them(count: int, rate: float, used_to: int, fps: 
 
 
 def test_the_job_has_16_frames_unless_31_are_allowed() -> None:
-    assert len(sample(constant(100, 30), 100, max_frames=30).used) == 16
-    assert len(sample(constant(100, 30), 100, max_frames=31).used) == 31
+    assert len(choose_frames(constant(100, 30), 100, max_frames=30).used) == 16
+    assert len(choose_frames(constant(100, 30), 100, max_frames=31).used) == 31
 
 
 def test_fps_takes_the_frames_nearest_to_each_step() -> None:
-    found = sample(constant(300, 25), 300, fps=10)
+    found = choose_frames(constant(300, 25), 300, fps=10)
     assert found.used[:7] == (0, 2, 5, 7, 10, 12, 15) and found.fps == 10
 
 
-def test_an_fps_above_the_clips_own_takes_every_frame_and_says_so() -> None:
-    found = sample(constant(40, 24), 40, fps=60)
+def test_an_fps_above_the_clips_own_takes_every_frame_with_a_warning() -> None:
+    found = choose_frames(constant(40, 24), 40, fps=60)
     assert found.used == tuple(range(31)) and found.fps == 24
     assert "fps_lowered" in codes(found)
 
 
-def test_an_fps_that_leaves_too_few_frames_is_refused_with_one_that_does_not() -> None:
+def test_an_fps_that_leaves_too_few_frames_is_refused_with_a_working_one() -> None:
     with pytest.raises(VideoTooShort) as caught:
-        sample(constant(48, 24), 48, fps=4)
+        choose_frames(constant(48, 24), 48, fps=4)
     assert caught.value.facts == {"frames": 8, "min_frames": 16}
     assert "fps=8" in caught.value.hint
-    assert len(sample(constant(48, 24), 48, fps=8).used) == 16
+    assert len(choose_frames(constant(48, 24), 48, fps=8).used) == 16
 
 
 def test_15_frames_are_too_few_and_the_error_counts_them() -> None:
     with pytest.raises(VideoTooShort, match="15 frames; at least 16"):
-        sample(constant(15, 24), 15)
+        choose_frames(constant(15, 24), 15)
 
 
 @pytest.mark.parametrize("rate", [1 / 3600, 0.4, 200, 1000])
-def test_rates_that_nobody_could_watch_play_at_12(rate: float) -> None:
-    found = sample(constant(20, rate), 20)
+def test_unwatchable_rates_play_at_12(rate: float) -> None:
+    found = choose_frames(constant(20, rate), 20)
     assert found.fps == 12 and "playback_rate" in codes(found)
 
 
-def test_frames_without_times_play_at_12_or_as_asked() -> None:
-    assert sample(None, 31).fps == 12
-    assert sample(None, 31, fps=24).fps == 24
-    assert sample(None, 100).used == tuple(range(0, 91, 3))
-    stuck = sample([0.0] * 20, 20)
+def test_frames_without_times_play_at_12_or_at_fps() -> None:
+    assert choose_frames(None, 31).fps == 12
+    assert choose_frames(None, 31, fps=24).fps == 24
+    assert choose_frames(None, 100).used == tuple(range(0, 91, 3))
+    stuck = choose_frames([0.0] * 20, 20)
     assert stuck.fps == 12 and "playback_rate" in codes(stuck)
 
 
 def test_a_pause_is_not_filled_with_copies_of_one_frame() -> None:
     times = [*constant(30, 30), 11.0]
-    found = sample(times, 31)
+    found = choose_frames(times, 31)
     assert found.used == tuple(range(31)) and found.fps == pytest.approx(27.5, abs=0.1)
 
 

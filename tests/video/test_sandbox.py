@@ -1,4 +1,4 @@
-"""The cage: what a program in it sees, may take, and survives."""
+"""The sandbox: what a program in it sees, its limits, and how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from errors import InternalError
-from video.sandbox import Caged, Limits, OutOfTime, ProgramKilled, ffmpeg_path, launch, running
+from video.sandbox import (
+    Limits,
+    OutOfTime,
+    ProgramKilled,
+    SandboxedProcess,
+    ffmpeg_path,
+    launch,
+    run_sandboxed,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits and PDEATHSIG are Linux's")
@@ -48,7 +56,7 @@ def gone_within(pid: int, seconds: float) -> bool:
     return not alive(pid)
 
 
-def test_a_caged_program_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandboxed_program_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "https_proxy", "FFREPORT", "HF_TOKEN", "LD_PRELOAD_X"):
         monkeypatch.setenv(name, "secret")
     seen = python("import os; print(sorted(os.environ))").stdout.decode()
@@ -56,7 +64,7 @@ def test_a_caged_program_sees_none_of_our_environment(monkeypatch: pytest.Monkey
     assert not any(name in seen for name in ("API_KEY", "proxy", "FFREPORT", "TOKEN", "PRELOAD"))
 
 
-def test_a_caged_program_has_no_stdin_and_none_of_our_files(tmp_path: Path) -> None:
+def test_a_sandboxed_program_has_no_stdin_and_none_of_our_files(tmp_path: Path) -> None:
     with open(tmp_path / "ours", "w") as ours:
         os.set_inheritable(ours.fileno(), True)
         code = "import os, sys; print(sys.stdin.read() == '', sorted(os.listdir('/dev/fd')))"
@@ -82,17 +90,17 @@ def test_a_program_that_computes_too_long_is_stopped() -> None:
 
 
 @LINUX
-def test_ffmpeg_over_its_cpu_time_is_told_from_other_failures() -> None:
+def test_ffmpeg_over_its_cpu_time_raises_its_own_error() -> None:
     busy = ["-f", "lavfi", "-i", "testsrc2=s=640x480", "-f", "null", "-"]
-    with running(busy, stdin=iter(()), wall_s=60, limits=Limits(cpu_s=1)) as ffmpeg:
+    with run_sandboxed(busy, stdin=iter(()), wall_s=60, limits=Limits(cpu_s=1)) as ffmpeg:
         ffmpeg.read(1)
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
 
 
-def test_the_clock_ends_a_program_that_hangs() -> None:
+def test_the_time_limit_ends_a_program_that_hangs() -> None:
     began = time.monotonic()
-    with running(FOREVER, stdin=iter(()), wall_s=0.5) as ffmpeg:
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=0.5) as ffmpeg:
         assert ffmpeg.read(10) == b""
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
@@ -100,8 +108,8 @@ def test_the_clock_ends_a_program_that_hangs() -> None:
 
 
 @LINUX
-def test_a_program_that_somebody_killed_is_told_from_one_that_failed() -> None:
-    with running(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
+def test_a_program_killed_from_outside_raises_its_own_error() -> None:
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
         os.kill(ffmpeg.pid, signal.SIGKILL)
         with pytest.raises(ProgramKilled):
             ffmpeg.finish()
@@ -116,42 +124,42 @@ def test_the_kernels_own_kill_for_too_much_cpu_is_out_of_time() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    caged = Caged(process, wall_s=60, cpu_s=1, chunks=None)
+    sandboxed = SandboxedProcess(process, wall_s=60, cpu_s=1, chunks=None)
     try:
         with pytest.raises(OutOfTime, match="of CPU"):
-            caged.finish()
+            sandboxed.finish()
     finally:
-        caged.close()
+        sandboxed.close()
 
 
-def test_a_program_that_says_too_much_is_cut_short() -> None:
+def test_a_program_with_too_much_output_is_killed() -> None:
     noise = ["-loglevel", "error", *BLACK, "-f", "rawvideo", "pipe:1"]
-    with running(noise, stdin=iter(()), wall_s=30) as ffmpeg:
+    with run_sandboxed(noise, stdin=iter(()), wall_s=30) as ffmpeg:
         assert len(ffmpeg.read(1000)) == 1000
         status, _ = ffmpeg.finish()
     assert status != 0
 
 
 def test_an_error_in_the_block_leaves_no_process_and_no_descriptor() -> None:
-    with running(FOREVER, stdin=iter(()), wall_s=30):
+    with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30):
         pass  # imports and caches are warm now
     before, threads = os.listdir("/dev/fd"), threading.active_count()
     pids = []
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            with running(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
+            with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30) as ffmpeg:
                 pids.append(ffmpeg.pid)
                 raise ZeroDivisionError
     assert len(os.listdir("/dev/fd")) == len(before) and threading.active_count() == threads
     assert not any(alive(pid) for pid in pids)
 
 
-def test_what_goes_wrong_while_feeding_reaches_the_caller() -> None:
+def test_an_error_of_the_stdin_chunks_reaches_the_caller() -> None:
     def chunks() -> Iterator[bytes]:
         yield b"abc"
         raise LookupError("the source broke")
 
-    with running(
+    with run_sandboxed(
         ["-f", "png_pipe", "-i", "pipe:0", "-f", "null", "-"], stdin=chunks(), wall_s=30
     ) as ffmpeg:
         with pytest.raises(LookupError):
@@ -160,7 +168,7 @@ def test_what_goes_wrong_while_feeding_reaches_the_caller() -> None:
 
 @LINUX
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_a_caged_program_dies_with_a_parent_that_is_killed(stopped: bool) -> None:
+def test_a_sandboxed_program_dies_with_a_parent_that_is_killed(stopped: bool) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from video.sandbox import launch, ffmpeg_path\n"
@@ -172,7 +180,7 @@ def test_a_caged_program_dies_with_a_parent_that_is_killed(stopped: bool) -> Non
     with parent.stdout:
         pid = int(parent.stdout.readline())
     assert alive(pid)
-    time.sleep(0.3)  # past the launcher
+    time.sleep(0.3)  # the launcher has replaced itself by now
     if stopped:
         os.kill(pid, signal.SIGSTOP)
     parent.kill()
@@ -181,7 +189,7 @@ def test_a_caged_program_dies_with_a_parent_that_is_killed(stopped: bool) -> Non
 
 
 @LINUX
-def test_a_caged_program_stays_in_our_group_unless_asked_otherwise() -> None:
+def test_a_sandboxed_program_stays_in_our_group_unless_asked_otherwise() -> None:
     ours = launch([ffmpeg_path(), *FOREVER])
     own = launch([ffmpeg_path(), *FOREVER], start_new_session=True)
     try:

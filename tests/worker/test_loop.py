@@ -11,6 +11,7 @@ import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
 from executors.base import Executor
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job.task import Event, Progress, Task
 from job_store import JobStore
@@ -30,7 +31,7 @@ from worker.queue import JobQueue
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
-    opened = JobStore(tmp_path / "jobs")
+    opened = JobStore(JobsFolder(tmp_path / "jobs"))
     opened.open()
     yield opened
     opened.close()
@@ -55,7 +56,7 @@ def status(store: JobStore, job_id: str) -> JobStatus:
 
 
 def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.run_once(0)
     job = store.get(job_id)
@@ -69,12 +70,12 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
 
 
 def test_an_empty_queue_is_no_job(store: JobStore) -> None:
-    assert not Worker(store, FinishesAtOnce()).run_once(0)
+    assert not Worker(store, store.folder, FinishesAtOnce()).run_once(0)
 
 
 def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> None:
     executor = LosesWorkers(1)
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     first, second = submitted(store, worker), submitted(store, worker)
     for _ in range(3):
         worker.run_once(0)
@@ -85,7 +86,7 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
 
 
 def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
-    worker = Worker(store, LosesWorkers(99))
+    worker = Worker(store, store.folder, LosesWorkers(99))
     job_id = submitted(store, worker)
     for _ in range(MAX_ATTEMPTS):
         assert worker.run_once(0)
@@ -101,15 +102,15 @@ def test_attempts_of_earlier_servers_count(store: JobStore, tmp_path: Path) -> N
         store.start(job_id)
         store.requeue(job_id, counted=True)
     store.close()
-    reopened = JobStore(tmp_path / "jobs")
+    reopened = JobStore(JobsFolder(tmp_path / "jobs"))
     reopened.open()
-    run_until_recovered(Worker(reopened, FinishesAtOnce()))
+    run_until_recovered(Worker(reopened, reopened.folder, FinishesAtOnce()))
     assert reopened.get(job_id).status is JobStatus.ERROR
     reopened.close()
 
 
 def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
     shutil.rmtree(store.folder.job_dir(first))
     assert worker.run_once(0) and worker.run_once(0)
@@ -119,7 +120,7 @@ def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
 
 
 def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
-    worker = Worker(store, FindsNoSubject())
+    worker = Worker(store, store.folder, FindsNoSubject())
     job_id = submitted(store, worker)
     worker.run_once(0)
     job = store.get(job_id)
@@ -135,7 +136,7 @@ def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
             yield Progress("motion", 1, 2, 0.5)
             raise RuntimeError("secret")
 
-    worker = Worker(store, HasABug())
+    worker = Worker(store, store.folder, HasABug())
     job_id = submitted(store, worker)
     assert worker.run_once(0)
     job = store.get(job_id)
@@ -144,7 +145,7 @@ def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
 
 
 def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.cancel(job_id).status is JobStatus.CANCELLED
     assert not worker.run_once(0)
@@ -156,7 +157,7 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
 def running(store: JobStore) -> Iterator[tuple[Worker, WaitsForPermission]]:
     """A started worker whose jobs wait."""
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     yield worker, executor
     executor.permission.set()
@@ -191,7 +192,7 @@ def test_a_running_job_can_be_deleted(
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool) -> None:
-    worker = Worker(store, FinishesAtOnce(), keep_input=keep)
+    worker = Worker(store, store.folder, FinishesAtOnce(), keep_input=keep)
     finished, cancelled = submitted(store, worker), submitted(store, worker)
     worker.cancel(cancelled)
     worker.run_once(0)
@@ -201,7 +202,7 @@ def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool
 
 def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     job_id = submitted(store, worker)
     assert executor.started.wait(60)
@@ -215,7 +216,7 @@ def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
 
 def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     job_id = submitted(store, worker)
     assert executor.started.wait(60)
@@ -227,11 +228,11 @@ def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
 def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
     store: JobStore,
 ) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     worker.run_once(0)
     assert (store.folder.job_dir(job_id) / "input").exists()
-    run_until_recovered(Worker(store, FinishesAtOnce(), keep_input=False))
+    run_until_recovered(Worker(store, store.folder, FinishesAtOnce(), keep_input=False))
     assert not (store.folder.job_dir(job_id) / "input").exists()
 
 
@@ -251,7 +252,7 @@ def test_places_are_reserved_before_bodies_arrive() -> None:
 
 
 def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.eta_s(store.get(job_id)) is None
     worker.estimates.learn("default", 30.0)
@@ -267,7 +268,7 @@ class TwoAtOnce(WaitsForPermission):
 @pytest.fixture
 def two_slots(store: JobStore) -> Iterator[tuple[Worker, TwoAtOnce]]:
     executor = TwoAtOnce()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     yield worker, executor
     executor.permission.set()
@@ -342,7 +343,7 @@ def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: Job
             store.listeners.remove(cancel_once)
             worker.cancel(job.job_id)
 
-    worker = Worker(store, IsCancelledMeanwhile(1))
+    worker = Worker(store, store.folder, IsCancelledMeanwhile(1))
     job_id = submitted(store, worker)
     assert worker.run_once(0) and not worker.run_once(0)
     assert status(store, job_id) is JobStatus.CANCELLED
@@ -358,7 +359,7 @@ class WaitsToBeWoken(WaitsForPermission):
 
 def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> None:
     executor = WaitsToBeWoken()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     assert worker.recovered.wait(5)
     first = submitted(store, worker)
@@ -386,7 +387,7 @@ def test_the_executor_is_told_which_job_is_next(
 
 
 def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     worker.estimates.learn("default", 30.0)
     written, made, waiting = (submitted(store, worker) for _ in range(3))
     for job_id, fraction in ((written, 0.9), (made, 0.1)):
@@ -398,7 +399,7 @@ def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobSt
 
 
 def test_two_slots_halve_the_time_in_the_queue(store: JobStore) -> None:
-    worker = Worker(store, TwoAtOnce())
+    worker = Worker(store, store.folder, TwoAtOnce())
     worker.estimates.learn("default", 30.0)
     jobs = [submitted(store, worker) for _ in range(4)]
     assert [worker.eta_s(store.get(job_id)) for job_id in jobs] == [30.0, 30.0, 60.0, 60.0]

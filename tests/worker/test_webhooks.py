@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from job.folder import JobsFolder
 from job.options import JobOptions
 from job.state import Job
 from job_store import JobStore
@@ -73,7 +74,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
-    opened = JobStore(tmp_path / "jobs")
+    opened = JobStore(JobsFolder(tmp_path / "jobs"))
     opened.open()
     yield opened
     opened.close()
@@ -82,6 +83,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 def webhooks(store: JobStore, **settings: object) -> Webhooks:
     return Webhooks(
         store,
+        store.folder,
         Settings(webhook_secret=SECRET, **{"allow_private_urls": True, **settings}),  # type: ignore[arg-type]
         lambda job: json.dumps({"job_id": job.job_id, "status": job.status.value}).encode(),
         retry_after_s=(0.01, 0.01),

@@ -1,0 +1,110 @@
+"""Encodes pictures as H.264 in mp4 with the ffmpeg of imageio-ffmpeg, in its own process.
+
+The raw frames are in an unlinked temporary file that is ffmpeg's standard input: no pipe that could
+deadlock, and no file is left if a process is killed. Called by preview.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from meshes.atomic_file import atomic_file
+
+Launch = Callable[..., "subprocess.Popen[bytes]"]
+"""Starts a process like subprocess.Popen; jobs pass one that sets limits."""
+
+_TO_BT709 = (
+    "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,"
+    "format=yuv420p,"
+    "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+)
+_LOG_BYTES = 4096
+
+
+class PreviewFailed(RuntimeError):
+    """The preview could not be made; the meshes are not affected.
+
+    `log` holds the end of the encoder's output, for our own log.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+def encode_h264(
+    pictures: Iterable[NDArray[np.uint8]],
+    size: tuple[int, int],
+    fps: float,
+    path: Path,
+    *,
+    options: Sequence[str] = (),
+    launch: Launch = subprocess.Popen,
+    timeout_s: float = 120.0,
+) -> None:
+    """Write RGB pictures uint8 `(H, W, 3)` as an mp4 that can play before it is fully loaded.
+
+    `size` is (W, H), both even; `options` are further ffmpeg options, such as the quality. Picture
+    k is shown at k / fps seconds. Raises PreviewFailed; then `path` does not exist.
+    """
+    width, height = size
+    if width % 2 or height % 2:
+        raise ValueError(f"H.264 needs even sizes, not {width} x {height}")
+    with (
+        tempfile.TemporaryFile(dir=path.parent) as raw,
+        tempfile.TemporaryFile(dir=path.parent) as log,
+        atomic_file(path) as part,
+    ):
+        for picture in pictures:
+            if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
+                raise ValueError(f"not an RGB picture of {width} x {height}: {picture.shape}")
+            raw.write(np.ascontiguousarray(picture).data)
+        raw.seek(0)
+        command = _command(size, fps, options, part)
+        try:
+            process = launch(command, stdin=raw, stdout=subprocess.DEVNULL, stderr=log)
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise PreviewFailed("ffmpeg could not be started") from exc
+        code = _wait(process, timeout_s)
+        if code != 0 or not part.exists():
+            raise PreviewFailed(f"ffmpeg failed ({code})", _tail(log))
+
+
+def _command(size: tuple[int, int], fps: float, options: Sequence[str], part: Path) -> list[str]:
+    rate = Fraction(fps).limit_denominator(100_000)  # 30000/1001 and similar rates stay exact
+    return [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "error"),
+        *("-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{size[0]}x{size[1]}"),
+        *("-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0", "-an"),
+        *("-vf", _TO_BT709, "-c:v", "libx264", "-profile:v", "high", "-threads", "2"),
+        *options,
+        *("-movflags", "+faststart", "-map_metadata", "-1", "-fflags", "+bitexact"),
+        *("-f", "mp4", "-y", str(part)),
+    ]
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int:
+    """The exit status. A process that takes too long, or whose caller gives up, is killed."""
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired as exc:
+        raise PreviewFailed(f"ffmpeg did not finish in {timeout_s:g} s") from exc
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _tail(log: IO[Any]) -> str:
+    end = log.seek(0, 2)
+    log.seek(max(0, end - _LOG_BYTES))
+    return str(log.read().decode(errors="replace").strip())

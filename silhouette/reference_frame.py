@@ -1,0 +1,72 @@
+"""Chooses the frame that the mesh is made from.
+
+A mesh cannot separate what touches in its reference frame, such as two legs. So a few frames are
+tried at a small size, and the one is taken whose tracked mesh covers all outlines best and keeps
+its colours best. Called by pipeline.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from silhouette.crop import CroppedClip
+from silhouette.outline import sample_field
+from silhouette.tracking import Track, Tracker
+from silhouette.tracking_frames import OpticalFlow, TrackingFrames
+
+_SIDE_PX = 256
+_NODES = 350
+_MOST_FRAMES = 16
+"""Longer clips are tried on every second frame."""
+_FIRST_FRAME_BONUS = 0.006
+"""The first frame is preferred if others are not clearly better: users expect it."""
+_GREY_LEVEL = 0.002
+"""Overlap that one grey level (of 255) of mean colour error counts for."""
+
+
+def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
+    """The index of the best of `candidates` frames; `tick` is called after every coarse step."""
+    complete = _complete_frames(cropped)
+    picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
+    if candidates == 1:
+        return int(picks[0])
+    stride = -(-len(cropped.images) // _MOST_FRAMES)
+    small = cropped.shrunk(_SIDE_PX, stride)
+    frames = TrackingFrames.from_clip(small, tick)
+    flow = OpticalFlow(cache=True)
+    scores = {}
+    for reference in np.unique(picks // stride):
+        tracker = Tracker(frames, int(reference), _NODES, flow)
+        if len(tracker.control_mesh.triangles):
+            scores[int(reference)] = _score(
+                tracker, tracker.run(tick, refine=False, reanchor=False)
+            )
+    if not scores:
+        return int(picks[0])
+    return stride * max(scores, key=lambda t: scores[t])
+
+
+def _score(tracker: Tracker, track: Track) -> float:
+    """Mean and worst overlap with the outlines, minus the colour error."""
+    frames, reference = tracker.frames, tracker.reference
+    overlaps, errors = [], [0.0]
+    own = sample_field(frames.greys[reference], track[reference]).astype(float)
+    for t, points in enumerate(track):
+        overlaps.append(frames.overlap(points, tracker.control_mesh.triangles, t))
+        inside = sample_field(frames.alphas[t], points) > 0.9
+        if inside.any():
+            found = sample_field(frames.greys[t], points).astype(float)
+            errors.append(float(np.abs(found - own)[inside].mean()))
+    score = 0.7 * float(np.mean(overlaps)) + 0.3 * min(overlaps)
+    bonus = _FIRST_FRAME_BONUS if reference == 0 else 0.0
+    return score + bonus - _GREY_LEVEL * float(np.mean(errors))
+
+
+def _complete_frames(cropped: CroppedClip) -> NDArray[np.int64]:
+    """Frames that show at least half of the median area of the subject."""
+    areas = np.array([float(np.count_nonzero(alpha > 0.5)) for alpha in cropped.alphas])
+    usual = float(np.median(areas[areas > 0])) if areas.any() else 0.0
+    return np.flatnonzero(areas >= 0.5 * usual)

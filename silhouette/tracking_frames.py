@@ -1,0 +1,102 @@
+"""The tracker's input: the subject on a flat grey, its outlines, and optical flow between frames.
+
+The flow is dense inverse search (DIS, Kroeger et al. 2016). The grey contrasts with the subject, so
+that the flow also follows the outline. Used by tracking.py and reference_frame.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from silhouette.crop import CroppedClip
+from silhouette.outline import Field, Outline, Points, sample_field
+from silhouette.triangulation import Triangles
+
+Grey = NDArray[np.uint8]
+
+_NOMINAL_PX = 512
+"""Distances in pixels are given for a crop of this side; see `TrackingFrames.scale`."""
+
+
+@dataclass(frozen=True)
+class TrackingFrames:
+    """One clip for the tracker: `greys` uint8, `alphas` float 0..1 and `outlines`, one per frame.
+
+    `background_level` is the grey around the subject.
+    """
+
+    greys: list[Grey]
+    alphas: list[Field]
+    outlines: list[Outline]
+    background_level: int
+
+    @classmethod
+    def from_clip(cls, cropped: CroppedClip, tick: Callable[[], None]) -> TrackingFrames:
+        """Put the subject on dark or light grey, whichever its median is farther from."""
+        plain = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in cropped.images]
+        inside = [
+            grey[alpha > 0.5][::16] for grey, alpha in zip(plain, cropped.alphas, strict=True)
+        ]
+        background_level = 235 if np.median(np.concatenate(inside)) < 128 else 20
+        greys, outlines = [], []
+        for grey, alpha in zip(plain, cropped.alphas, strict=True):
+            greys.append((grey * alpha + background_level * (1 - alpha)).astype(np.uint8))
+            outlines.append(Outline.of(alpha))
+            tick()
+        return cls(greys, cropped.alphas, outlines, background_level)
+
+    def __len__(self) -> int:
+        return len(self.greys)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of these frames per pixel of a crop of 512."""
+        return float(self.greys[0].shape[0] / _NOMINAL_PX)
+
+    def overlap(self, points: Points, triangles: Triangles, t: int) -> float:
+        """Intersection over union of drawn triangles and the mask of frame `t`; both empty: 1."""
+        drawn = np.zeros(self.greys[t].shape, np.uint8)
+        for corners in np.round(points[triangles] * 16).astype(np.int32):
+            cv2.fillConvexPoly(drawn, corners, 1, shift=4)
+        mesh, mask = drawn > 0, self.alphas[t] > 0.5
+        union = np.count_nonzero(mesh | mask)
+        return float(np.count_nonzero(mesh & mask) / union) if union else 1.0
+
+
+class OpticalFlow:
+    """DIS flow in both directions."""
+
+    def __init__(self, cache: bool = False) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
+        self._dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
+        self._cache: dict[tuple[int, int], Field] | None = {} if cache else None
+
+    def between(self, frames: TrackingFrames, source: int, target: int) -> tuple[Field, Field]:
+        """Flow from frame `source` to `target` and back."""
+        return self._one(frames, source, target), self._one(frames, target, source)
+
+    def between_images(self, one: Grey, two: Grey) -> tuple[Field, Field]:
+        """Flow from `one` to `two` and back."""
+        return self._dis.calc(one, two, None), self._dis.calc(two, one, None)
+
+    def _one(self, frames: TrackingFrames, source: int, target: int) -> Field:
+        if self._cache is not None and (source, target) in self._cache:
+            return self._cache[source, target]
+        flow: Field = self._dis.calc(frames.greys[source], frames.greys[target], None)
+        if self._cache is not None:
+            self._cache[source, target] = flow
+        return flow
+
+
+def follow(points: Points, forward: Field, backward: Field) -> tuple[Points, NDArray[np.float64]]:
+    """`points` `(N, 2)` moved by the flow, and how many pixels the backward flow misses them by."""
+    step = sample_field(forward, points).astype(np.float64)
+    carried = points + step
+    missed = np.linalg.norm(step + sample_field(backward, carried), axis=1)
+    return carried, missed

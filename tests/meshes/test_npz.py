@@ -1,0 +1,34 @@
+"""animated_mesh.npz can be read with numpy alone, without pickle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meshes.npz import write_npz
+from tests.meshes.walking_animal import walking_animal
+
+
+@pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
+def test_numpy_reads_the_same_arrays(kind: str, tmp_path: Path) -> None:
+    sequence = replace(walking_animal(3, rings=8, kind=kind), fps=29.97)
+    path = tmp_path / "animated_mesh.npz"
+    write_npz(sequence, path)
+    with np.load(path, allow_pickle=False) as read:
+        assert np.array_equal(read["vertices"], sequence.vertices)
+        assert np.array_equal(read["faces"], sequence.faces)
+        assert read["vertices"].dtype == np.float32 and read["faces"].dtype == np.int32
+        assert float(read["fps"]) == 29.97
+        assert ("colors" in read) == (kind == "coloured")
+        assert ("uv" in read) == ("texture" in read) == (kind == "textured")
+        if sequence.colors is not None:
+            assert np.array_equal(read["colors"], sequence.colors)
+        if sequence.texture is not None:
+            assert np.array_equal(read["uv"], sequence.texture.uv)
+            assert read["texture"].tobytes() == sequence.texture.image
+            assert str(read["texture_media_type"]) == "image/jpeg"
+    assert os.listdir(tmp_path) == [path.name]

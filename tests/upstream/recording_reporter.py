@@ -1,0 +1,35 @@
+"""A reporter that records its calls, and can cancel at a chosen stage. No tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from errors import Cancelled
+from meshes.sequence import MeshSequence
+
+
+@dataclass
+class RecordingReporter:
+    """pipeline.Reporter; `cancel_in` is the stage whose second report raises Cancelled."""
+
+    cancel_in: str = ""
+    steps: list[tuple[str, int, int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    anchors: list[MeshSequence] = field(default_factory=list)
+    anchor_after: int = -1
+
+    def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+        """Record the call; raise Cancelled in the chosen stage."""
+        self.steps.append((stage, step, steps))
+        if stage == self.cancel_in and sum(1 for seen in self.steps if seen[0] == stage) >= 2:
+            raise Cancelled
+
+    def warning(self, code: str, message: str) -> None:
+        """Record the code."""
+        assert message
+        self.warnings.append(code)
+
+    def anchor(self, mesh: MeshSequence) -> None:
+        """Record the mesh and when it came."""
+        self.anchors.append(mesh)
+        self.anchor_after = len(self.steps)

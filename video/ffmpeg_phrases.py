@@ -1,0 +1,46 @@
+"""The phrases of ffmpeg's stderr that this project reads, one function each.
+
+They hold for the ffmpeg of imageio-ffmpeg 0.6 (7.0.2) to 0.8 (9.0.2):
+tests/video/test_ffmpeg_phrases.py makes the installed ffmpeg write each of them. Runs no process.
+Used by ffmpeg.py, probe.py and sandbox.py.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def has_no_video(stderr: str) -> bool:
+    """True if the file has streams, but no video. `-map 0:V:0` must be among the arguments.
+
+    A file whose index is cut off has no stream, or one of unknown type: that is another error.
+    """
+    streams = re.search(r"Stream #0.*: (Audio|Subtitle|Video)", stderr)
+    return streams is not None and "matches no streams" in stderr
+
+
+def oversized_picture(stderr: str) -> tuple[int, int] | None:
+    """Width and height of a picture over `-max_pixels`."""
+    match = re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", stderr)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def lacks_decoder(stderr: str) -> bool:
+    """True if this ffmpeg has no decoder for the stream."""
+    return "no decoder found" in stderr
+
+
+def reached_cpu_limit(stderr: str) -> bool:
+    """True if ffmpeg ended because of SIGXCPU: it catches the signal and exits as usual."""
+    return "received signal 24" in stderr
+
+
+def has_vpx_alpha(stderr: str) -> bool:
+    """True if a VP8 or VP9 stream has an alpha channel: metadata of the WebM file."""
+    return re.search(r"alpha_mode\s*: *1", stderr, re.IGNORECASE) is not None
+
+
+def decoded_pixel_format(stderr: str) -> str | None:
+    """ffmpeg's name of the decoded pixel format; needs `-c:v wrapped_avframe`."""
+    match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", stderr)
+    return match[1] if match else None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(happened: Callable[[], object], timeout_s: float = 30.0) -> None:
+def wait_until(happened: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Look often until it has happened; fails after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not happened():

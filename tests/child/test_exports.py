@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -120,18 +119,15 @@ def test_a_blender_failure_affects_only_its_own_files(task: Task, blender: str, 
 def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_path: Path) -> None:
     executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
-    asked_at: list[float] = []
 
     def note(progress: Progress) -> None:
         seen.append(progress)
         if (tmp_path / "began").exists() and len([p for p in seen if "Blender" in p.message]) > 3:
-            asked_at.append(time.monotonic())
             executor.cancel(task.job_id)
 
     try:
         outcome = run_to_end(executor, with_options(task, blender_export=True), note)
         assert isinstance(outcome, Stopped)
-        assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
         child = executor.compute.child

@@ -130,7 +130,7 @@ def test_there_are_never_more_actors_than_resources(cluster: LocalCluster) -> No
         assert len(cluster.actor_pids()) == 4
     finally:
         executor.close()
-    wait_until(lambda: not cluster.actor_pids(), timeout_s=20)
+    wait_until(lambda: not cluster.actor_pids())
 
 
 def test_a_killed_server_leaves_no_actor_and_the_next_one_finishes_its_jobs(
@@ -151,13 +151,13 @@ def test_a_killed_server_leaves_no_actor_and_the_next_one_finishes_its_jobs(
         first = set(cluster.actor_pids())
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-    wait_until(lambda: not first & set(cluster.actor_pids()), timeout_s=30)
+    wait_until(lambda: not first & set(cluster.actor_pids()))
     with process_server(tmp_path, **environment) as server:
         client = Client(server.url)
         assert [client.wait(job)["status"] for job in jobs] == ["finished"] * 2
         server.process.terminate()
         assert server.process.wait(20) == 0
-    wait_until(lambda: not cluster.actor_pids(), timeout_s=30)
+    wait_until(lambda: not cluster.actor_pids())
 
 
 def test_four_actors_do_four_jobs_at_once(
@@ -165,7 +165,8 @@ def test_four_actors_do_four_jobs_at_once(
 ) -> None:
     store = JobStore(JobsFolder(tmp_path / "jobs"))
     store.open()
-    worker = Worker(store, store.folder, started(cluster, options("SleepsLong"), workers=4))
+    executor = RayExecutor(cluster.address, options("SleepsLong"), 4)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     ids = [accept(store, clip_16.read_bytes()).job_id for _ in range(4)]
     for job_id in ids:

@@ -200,15 +200,15 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
     clip = numbered(tmp_path / "large.mp4", 90, size=(1920, 1080)).read_bytes()
     fields = {"blender_export": "true", "max_frames": "16"}
     first, second, third = (str(send(client, clip, fields).json()["job_id"]) for _ in range(3))
-    wait_until(lambda: stamps(tmp_path, second), 30.0)
+    wait_until(lambda: stamps(tmp_path, second))
     made_at = (tmp_path / "jobs" / first / "checkpoint" / "made.json").stat().st_mtime
     gap_s = stamps(tmp_path, second)[0] - made_at
     record_property("gap_s", round(gap_s, 3))
     assert status(client, first) == "running"
     assert gap_s <= 0.5
     # of jobs that are made one is written and one may wait; the next keeps its place
-    wait_until(lambda: (tmp_path / "jobs" / second / "checkpoint").exists(), 30.0)
-    wait_until(blocking_blender.count, 30.0)
+    wait_until(lambda: (tmp_path / "jobs" / second / "checkpoint").exists())
+    wait_until(blocking_blender.count)
     assert (blocking_blender.count(), status(client, second)) == (1, "running")
     assert status(client, third) == "queued"
     blocking_blender.release()
@@ -220,7 +220,7 @@ def test_a_killed_export_child_costs_no_meshes_and_not_the_other_job(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
-    wait_until(lambda: blocking_blender.count() and stamps(tmp_path, second), 30.0)
+    wait_until(lambda: blocking_blender.count() and stamps(tmp_path, second))
     assert executor.export is not None and executor.export.child is not None
     compute = executor.compute.child
     os.kill(executor.export.child.pid, signal.SIGKILL)
@@ -235,10 +235,10 @@ def test_a_killed_compute_child_costs_its_own_job_an_attempt_and_not_the_files(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
-    wait_until(lambda: stamps(tmp_path, second), 30.0)
+    wait_until(lambda: stamps(tmp_path, second))
     assert executor.compute.child is not None
     os.kill(executor.compute.child.pid, signal.SIGKILL)
-    wait_until(blocking_blender.count, 30.0)
+    wait_until(blocking_blender.count)
     blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"
     assert attempts(client, first) == 1 and attempts(client, second) == 2
@@ -251,7 +251,7 @@ def test_a_job_whose_meshes_are_made_can_be_ended(
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     waits = tmp_path / "jobs" / second / "checkpoint"
-    wait_until(lambda: blocking_blender.count() and waits.exists(), 30.0)
+    wait_until(lambda: blocking_blender.count() and waits.exists())
     doomed, other = (first, second) if whose == "written" else (second, first)
     if how == "cancel":
         client.post(f"/jobs/{doomed}/cancel").raise_for_status()

@@ -171,7 +171,7 @@ class Torture:
     def _look_at_the_dead(self) -> None:
         """Between two servers: every promise must be on disk."""
         try:
-            wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()), 10.0)
+            wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()))
         except AssertionError:
             self.broken["orphans"] += 1
             say(f"orphans: {[command(pid) for pid in self.server.orphans()]}")
@@ -207,7 +207,7 @@ class Torture:
         for job_id in found:
             self.client.delete(job_id)
         try:
-            wait_until(lambda: not any((self.server.jobs_dir / ".trash").iterdir()), 30.0)
+            wait_until(lambda: not any((self.server.jobs_dir / ".trash").iterdir()))
         except AssertionError:
             self.broken["trash is not emptied"] += 1
         self.client.kept.clear()

@@ -183,7 +183,7 @@ class Server:
         found: dict[str, Any] = reply.json()
         return found
 
-    def wait_for(self, job_id: str, *statuses: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def wait_for(self, job_id: str, *statuses: str, timeout_s: float = 100.0) -> dict[str, Any]:
         """The job once it has one of these statuses (default: finished); fails if it ends else."""
         wanted = statuses or ("finished",)
         deadline = time.monotonic() + timeout_s
@@ -196,4 +196,4 @@ class Server:
     def wait_for_stage(self, job_id: str, stage: str) -> None:
         """Until the running job is in this stage, or past it: some last no time at all."""
         reached = STAGES[STAGES.index(stage) :]
-        wait_until(lambda: (self.job(job_id).get("progress") or {}).get("stage") in reached, 30.0)
+        wait_until(lambda: (self.job(job_id).get("progress") or {}).get("stage") in reached)

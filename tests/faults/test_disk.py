@@ -125,7 +125,7 @@ def test_a_queued_job_waits_for_the_disk(server: Server, disk: SmallDisk, clip: 
     (job_id,) = records(server.jobs_dir)
     disk.fill()
     server.start()
-    wait_until(lambda: "cannot be written" in server.said(), 30.0)
+    wait_until(lambda: "cannot be written" in server.said())
     time.sleep(0.5)
     assert server.job(job_id)["status"] == "queued"
     disk.relieve()

@@ -47,7 +47,7 @@ def assert_all_is_well(server: Server, promised: list[str]) -> None:
     """After a start: the promised jobs finish, others too or do not exist; nothing is left over."""
     for job_id in promised:
         server.wait_for(job_id)
-    wait_until(lambda: not faults(server.jobs_dir), 30.0)
+    wait_until(lambda: not faults(server.jobs_dir))
     assert set(promised) <= set(records(server.jobs_dir))
     assert server.stop() == 0
     assert faults(server.jobs_dir) == []

@@ -69,9 +69,9 @@ def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
     before, threads_before = descriptors(server.pid), threads()
     for _ in range(2):
         everything_that_goes_wrong()
-    wait_until(lambda: descriptors(server.pid) <= before + 2, 20.0)
+    wait_until(lambda: descriptors(server.pid) <= before + 2)
     assert threads() <= max(threads_before, 40)  # the pool's 32 come one by one
-    wait_until(lambda: faults(server.jobs_dir) == [], 20.0)
+    wait_until(lambda: faults(server.jobs_dir) == [])
     assert len(server.below()) == 1
 
 

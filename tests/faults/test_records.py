@@ -107,7 +107,7 @@ def uvicorn(make_server: MakeServer, *arguments: str) -> Iterator[tuple[int, Pat
 def test_uvicorn_serves_as_in_the_readme(make_server: MakeServer) -> None:
     with uvicorn(make_server) as (port, _):
         health = f"http://127.0.0.1:{port}/health"
-        wait_until(lambda: _status(health) == 200, 30.0)
+        wait_until(lambda: _status(health) == 200)
 
 
 def test_of_two_uvicorn_workers_one_is_refused_and_never_works(make_server: MakeServer) -> None:

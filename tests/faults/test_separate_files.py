@@ -25,7 +25,7 @@ def test_killed_while_files_are_written_the_next_server_needs_no_pipeline_for_th
         stamps = tmp_path / f"{job_id}.began"
         return len(stamps.read_text().split()) if stamps.exists() else 0
 
-    wait_until(lambda: blocking_blender.count() and began(second), 30.0)
+    wait_until(lambda: blocking_blender.count() and began(second))
     server.kill()
     server.assert_no_orphans()
     blocking_blender.release()

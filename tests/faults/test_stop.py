@@ -12,6 +12,7 @@ import httpx
 from job.state import JobStatus
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
+from tests.faults.processes import descriptors
 from tests.faults.server import Server
 from tests.waiting import wait_until
 
@@ -35,8 +36,10 @@ def test_a_running_job_is_given_back_and_a_waiting_client_is_told(
     waiting = threading.Thread(
         target=lambda: replies.append(httpx.get(url, timeout=60, trust_env=False))
     )
+    before = descriptors(server.pid)
     waiting.start()
-    time.sleep(0.3)
+    wait_until(lambda: descriptors(server.pid) > before)
+    time.sleep(0.3)  # it is connected, and will have asked by now
     stop_soon(server)
     waiting.join()
     assert replies[0].json()["status"] == "queued"
@@ -73,7 +76,7 @@ def test_idle_and_at_once_after_the_start_it_just_ends(fork_server: MakeServer) 
     server = fork_server().start()
     stop_soon(server)
     server.start()
-    wait_until(lambda: server.http.get("/ready").status_code == 200, 30.0)
+    wait_until(lambda: server.http.get("/ready").status_code == 200)
     stop_soon(server)
 
 

@@ -45,7 +45,7 @@ def test_facts_of_a_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", hostile())
 def test_hostile_files_get_the_answer_they_deserve(case: dict[str, Any]) -> None:
     path = Path(MEDIA) / "hostile" / case["file"]
-    before, began = len(os.listdir("/dev/fd")), time.monotonic()
+    before = len(os.listdir("/dev/fd"))
     try:
         inspect(path)
         status = 202
@@ -53,7 +53,6 @@ def test_hostile_files_get_the_answer_they_deserve(case: dict[str, Any]) -> None
         status = error.status
         told = f"{error.message} {error.hint} {error.facts}"
         assert str(path.parent) not in told and "ffmpeg" not in told.lower() and "0x" not in told
-    assert time.monotonic() - began < 30
     assert len(os.listdir("/dev/fd")) == before
     if case["expect"] == "accept":
         assert status == 202

@@ -99,12 +99,10 @@ def test_ffmpeg_over_its_cpu_time_raises_its_own_error() -> None:
 
 
 def test_the_time_limit_ends_a_program_that_hangs() -> None:
-    began = time.monotonic()
     with run_sandboxed(FOREVER, stdin=iter(()), wall_s=0.5) as ffmpeg:
         assert ffmpeg.read(10) == b""
         with pytest.raises(OutOfTime):
             ffmpeg.finish()
-    assert time.monotonic() - began < 10
 
 
 @LINUX

@@ -2,12 +2,12 @@
 #   docker build -t actionmesh-worker .                      ActionMesh on a CUDA GPU
 #   docker build --target cpu -t actionmesh-worker:cpu .     the silhouette pipeline, no GPU
 # Build arguments:
-#   PYTHON_DIGEST, CUDA_DIGEST   @sha256:... to hold the base images to one digest (deploy.md)
+#   PYTHON_DIGEST, CUDA_DIGEST   @sha256:... to pin the base images to one digest (deploy.md)
 #   RMBG_REVISION, ...           commits of the weights, as in deploy.md's settings
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
 #   DISO=                        leave diso out (it is CC BY-NC)
-#   PYTORCH3D=1                  also build pytorch3d: previews are drawn on the GPU (half an hour)
-#   PREFETCH=1                   bake the weights in. NEVER PUBLISH SUCH AN IMAGE: see THIRD_PARTY.md
+#   PYTORCH3D=1                  also build pytorch3d to render previews on the GPU (takes 30 minutes)
+#   PREFETCH=1                   put the weights into the image. NEVER PUBLISH IT: see THIRD_PARTY.md
 # ActionMesh, RMBG and diso are noncommercial.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
@@ -15,7 +15,7 @@ ARG PYTHON_DIGEST=
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04
 ARG CUDA_DIGEST=
 
-# --- the CPU pipeline's packages: wheels only, nothing is compiled
+# --- packages of the CPU image: wheels only, nothing is compiled
 
 FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS packages
 COPY requirements.lock /src/
@@ -23,7 +23,7 @@ RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
       -r /src/requirements.lock
 
-# --- the GPU pipeline's packages, and what needs nvcc; CUDA as torch's wheel has it (13.0)
+# --- packages of the GPU image, some compiled with nvcc; CUDA 13.0 is the version of torch's wheel
 
 FROM ${CUDA_IMAGE}${CUDA_DIGEST} AS cuda
 
@@ -39,7 +39,7 @@ ARG ARCHS="7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 ARG DISO=diso==0.1.4
 ARG PYTORCH3D=0
 ENV CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${ARCHS} MAX_JOBS=4
-# without diso our own surface extraction is used, so a build that fails must say so and go on
+# without diso our own surface extraction is used, so a failed build is only a warning
 RUN if [ -n "$DISO" ]; then \
       /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation "$DISO" \
       || echo "WARNING: $DISO was not built; the worker uses its own surface extraction" >&2; \
@@ -55,7 +55,7 @@ RUN git clone https://github.com/facebookresearch/actionmesh /src/actionmesh_rep
       submodule update --init --recursive \
  && find /src/actionmesh_repo -name .git -prune -exec rm -rf {} +
 
-# --- what both images are
+# --- the part that both images share
 
 FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS runtime
 LABEL org.opencontainers.image.title="ActionMesh Worker" \
@@ -92,7 +92,7 @@ ARG RMBG_REVISION=
 ENV ACTIONMESH_REVISION=${ACTIONMESH_REVISION} TRIPOSG_REVISION=${TRIPOSG_REVISION} \
     DINOV2_REVISION=${DINOV2_REVISION} RMBG_REVISION=${RMBG_REVISION}
 ARG PREFETCH=0
-# not under /app/cache: a volume would hide it there; the entry point looks here first
+# not under /app/cache, where a mounted volume would hide the files; entrypoint.sh looks here first
 RUN if [ "$PREFETCH" = 1 ]; then \
       HF_HOME=/app/weights python -m upstream.weights && chown -R worker:worker /app/weights; \
     fi

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-fast actionmesh test-actionmesh check format bench torture fuzz audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all actionmesh test-actionmesh check format bench torture fuzz audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -11,11 +11,20 @@ demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 serve: $(VENV)/.runtime  ## the server on PORT (8000)
 	$(BIN)/python main.py
 
-test: $(VENV)/.dev  ## the whole suite
-	$(BIN)/python -m pytest -q
+# Two tests at a time, or as many as there are cores, up to four. One folder alone, in seconds:
+# make test PACKAGE=video (tests/video), make test PACKAGE=job_store (tests/test_job_store*.py)
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadgroup
+TESTS = $(if $(PACKAGE),$(wildcard tests/$(PACKAGE) tests/test_$(PACKAGE)*.py),tests)
+REST := slow or browser or ray or blender
 
-test-fast: $(VENV)/.dev  ## without the slow ones
-	$(BIN)/python -m pytest -q -m "not slow"
+test: $(VENV)/.dev  ## the whole contract; no browser, Ray or Blender needed
+	$(PYTEST) -m "not ($(REST))" $(TESTS)
+
+test-rest: $(VENV)/.dev  ## what `make test` leaves out; skips what this machine lacks
+	$(PYTEST) -m "$(REST)" $(TESTS)
+
+test-all: $(VENV)/.dev  ## both
+	$(PYTEST) $(TESTS)
 
 actionmesh: $(VENV)/.runtime  ## ActionMesh for a CUDA GPU: code, packages and weights (about 15 GB)
 	git -c url."https://github.com/".insteadOf="git@github.com:" submodule update --init --recursive
@@ -23,7 +32,7 @@ actionmesh: $(VENV)/.runtime  ## ActionMesh for a CUDA GPU: code, packages and w
 	$(BIN)/python -m upstream.weights
 
 test-actionmesh: $(VENV)/.dev  ## upstream's real code with tiny random weights; no GPU needed
-	$(BIN)/python -m pytest -q tests/upstream
+	$(PYTEST) tests/upstream
 
 check: $(VENV)/.dev  ## what CI checks before the tests
 	$(BIN)/ruff format --check .
@@ -39,11 +48,11 @@ bench: $(VENV)/.dev  ## the figures in the docs, measured on this machine
 
 KILLS ?= 1000
 torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count what breaks
-	$(BIN)/python -m benchmarks.torture $(KILLS)
+	$(BIN)/python -m tests.faults.random_kills $(KILLS)
 
 FILES ?= 10000
 fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads strangers' files
-	$(BIN)/python -m benchmarks.fuzz $(FILES)
+	$(BIN)/python -m tests.faults.mutated_files $(FILES)
 
 audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
 	$(PYTHON) -m venv $(VENV)/audit

@@ -97,7 +97,13 @@ class ActionMeshPipeline:
         self._engine = engine
 
     def animate(
-        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+        self,
+        clip: Clip,
+        mode: Mode,
+        seed: int,
+        reporter: Reporter,
+        mesh: Path | None = None,
+        faces: int | None = None,
     ) -> MeshSequence:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
@@ -111,6 +117,7 @@ class ActionMeshPipeline:
             self.load(reporter)
         user_mesh = None if mesh is None else _read(mesh, reporter)
         preset = self._presets[mode]
+        preset = replace(preset, face_decimation=faces or preset.face_decimation)
         meshes = self._attempt(clip, preset, seed, reporter, user_mesh)
         if meshes is None and not preset.low_ram:
             log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)

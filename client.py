@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # Python 3.8 cannot write these down at run time
     Tell = Callable[[State], None]
 T = TypeVar("T")
 
+__version__ = "1.0.0"
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = ("finished", "error", "cancelled")
 BUSY = (429, 502, 503, 504)
@@ -169,8 +170,8 @@ class Client:
     ) -> str:
         """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
 
-        Options: mode, seed, start, fps, max_frames, blender_export, formats, webhook_url. The
-        request is safe to repeat, and is repeated when the connection breaks or the server is busy.
+        Options are those of OPTIONS. The request is safe to repeat, and is repeated when the
+        connection breaks or the server is busy.
         """
         files = {} if mesh is None else {"mesh": Path(mesh)}
         if re.match(r"https?://", str(video)):
@@ -402,6 +403,7 @@ class Client:
             sent["Authorization"] = f"Bearer {self._key}"
         try:
             with _network(self.url):
+                connection.connect()
                 try:
                     connection.request(method, self._address.path + path, body, sent)
                 except (BrokenPipeError, ConnectionResetError):
@@ -581,27 +583,32 @@ def _seconds(retry_after: str) -> float:
 
 # --- the command line: results on stdout, talk on stderr
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "video": {"help": "a video file, a .zip of frames, or an http(s) address"},
-    "job": {"help": "the id of a job"},
+OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change it
     "--mode": {"help": "default, fast or fast_low_ram"},
     "--seed": {"type": int, "help": "the same seed gives the same mesh"},
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
     "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
-    "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz"},
-    "--blender-export": {"action": "store_true", "help": "also .fbx and .abc"},
-    "--webhook-url": {"metavar": "URL", "help": "told when the job has ended"},
-    "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one"},
+    "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
+    "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
+    "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
+    "--webhook-url": {"metavar": "URL", "help": "told when the job has ended", "retry": False},
+    "--mesh": {"metavar": "GLB", "help": "animate this mesh, make no new one", "retry": False},
+}
+CHANGES = " ".join(name for name, about in OPTIONS.items() if about.pop("retry", True))
+"""What a retry may change."""
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **OPTIONS,
+    "video": {"help": "a video file, a .zip of frames, or an http(s) address"},
+    "job": {"help": "the id of a job"},
     "--timeout": {"type": float, "metavar": "S", "help": "wait no longer than S seconds"},
     "-o/--out": {"metavar": "DIR", "help": "the folder to save into"},
     "--only": {"default": "all", "metavar": "LIST", "help": f"{', '.join(GROUPS)}, file names"},
 }
-CHANGES = "--mode --seed --start --fps --max-frames"
-OPTIONS = f"{CHANGES} --formats --blender-export --webhook-url --mesh"
+_SENT = f"video {' '.join(OPTIONS)}"
 COMMANDS = {  # what each does, and which arguments it takes
-    "run": ("send a video, wait, save its files", f"video {OPTIONS} --timeout -o/--out --only"),
-    "submit": ("send a video and print the id of its job", f"video {OPTIONS}"),
+    "run": ("send a video, wait, save its files", f"{_SENT} --timeout -o/--out --only"),
+    "submit": ("send a video and print the id of its job", _SENT),
     "status": ("how a job stands", "job"),
     "watch": ("follow a job until it has ended", "job --timeout"),
     "download": ("save the files of a finished job", "job -o/--out --only"),
@@ -709,7 +716,7 @@ def _ask(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:
-    names = (name.strip("-").replace("-", "_") for name in OPTIONS.split())
+    names = (name.strip("-").replace("-", "_") for name in OPTIONS)
     return {name: getattr(given, name) for name in names if hasattr(given, name)}
 
 

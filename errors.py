@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in one tree.
+"""All errors, as one tree.
 
 ServiceError                     code, HTTP status, message safe to show, hint, facts (by name)
 ├─ UserFault                     the request or the input is at fault; logged at INFO, no traceback
@@ -10,12 +10,12 @@ ServiceError                     code, HTTP status, message safe to show, hint, 
 │  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
-└─ ServerFault                   ours, or the machine's; traceback in the log only
+└─ ServerFault                   the server's own, or the machine's; traceback in the log only
    ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
    └─ job                        WorkerCrashed  TimedOut  GpuOutOfMemory  GpuError  DiskFull
                                  WeightsUnavailable  InternalError
 
-Cancelled                        not an error: a job that was asked to stop, on its way out
+Cancelled                        not an error: ends a job that was asked to stop
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ServiceError(Exception):
 
     @property
     def is_user_fault(self) -> bool:
-        """True if whoever sent the job can mend it: expected, so no traceback is logged."""
+        """True if the sender can fix it: expected, so no traceback is logged."""
         return isinstance(self, UserFault)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class ServiceError(Exception):
 
 
 class UserFault(ServiceError):
-    """The sender can mend this."""
+    """The sender can fix this."""
 
     code = "malformed_request"
     title = "Malformed request"
@@ -81,7 +81,7 @@ class UserFault(ServiceError):
 
 
 class ServerFault(ServiceError):
-    """The sender cannot mend this, except by waiting or by asking for less."""
+    """The sender cannot fix this, except by waiting or by asking for less."""
 
     retryable = True
 
@@ -129,7 +129,7 @@ class OriginNotAllowed(UserFault):
 
 
 class ListingDisabled(UserFault):
-    """Without a key only this machine may list jobs: elsewhere the id is the only lock."""
+    """Without API_KEY only this machine may list jobs: others must know a job's id to see it."""
 
     code, title, status = "listing_disabled", "Listing is disabled", 403
     default_hint = "Set API_KEY on the server, or ask from the server's own machine."
@@ -196,7 +196,7 @@ class JobNotFound(UserFault):
 
 
 class JobExpired(UserFault):
-    """The job was finished and its files were removed when their time was over."""
+    """The job ended longer ago than this server keeps jobs; its files are deleted."""
 
     code, title, status = "job_expired", "Job expired", 410
     default_hint = "Send the video again."
@@ -217,7 +217,7 @@ class JobNotFinished(UserFault):
 
 
 class AlreadyFinished(UserFault):
-    """Nothing is left to cancel."""
+    """The job has ended, so it cannot be cancelled."""
 
     code, title, status = "already_finished", "Job already finished", 409
     default_hint = "GET /jobs/{id} tells how it ended; DELETE /jobs/{id} removes it."
@@ -261,7 +261,7 @@ class VideoTooShort(UserFault):
 
 
 class NoSubjectFound(UserFault):
-    """Nothing in the frames can be told from the background."""
+    """No subject could be separated from the background."""
 
     code, title, status = "no_subject_found", "No subject found", 422
     default_hint = (
@@ -278,7 +278,7 @@ class UrlNotAllowed(UserFault):
 
 
 class UrlFetchFailed(UserFault):
-    """The address is fine, the download is not."""
+    """The address is allowed, but the download failed."""
 
     code, title, status = "url_fetch_failed", "Download failed", 422
     default_hint = "Check that the address gives the file itself, and send the job again."
@@ -320,7 +320,7 @@ class InsufficientStorage(ServerFault):
 
 
 class WorkerCrashed(ServerFault):
-    """The process that ran the job died, as often as we try."""
+    """The process that ran the job died, in each of its attempts."""
 
     code, title = "worker_crashed", "The worker crashed"
     default_hint = "Try a shorter or smaller clip, or mode=fast_low_ram."
@@ -355,13 +355,13 @@ class DiskFull(ServerFault):
 
 
 class WeightsUnavailable(ServerFault):
-    """The model's weights are neither on disk nor to be had."""
+    """The model's weights are not on disk and cannot be downloaded."""
 
     code, title, status = "weights_unavailable", "Model weights unavailable", 503
 
 
 class InternalError(ServerFault):
-    """A bug of ours. The message says nothing; the log says all."""
+    """A bug of ours. Details are in the log only."""
 
     def __init__(
         self,
@@ -378,12 +378,12 @@ class Cancelled(Exception):
 
 
 def is_disk_full(exc: OSError) -> bool:
-    """True if there was no room, on the disk or in a quota."""
+    """True if there was no space left, on the disk or in a quota."""
     return exc.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def from_os_error(exc: OSError) -> ServerFault:
-    """A full disk has a name of its own; anything else of the disk is ours to look at."""
+    """DiskFull for a full disk, InternalError for any other failure of the disk."""
     if is_disk_full(exc):
         return DiskFull("The disk of the server is full.")
     return InternalError("The server could not read or write its files.")

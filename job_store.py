@@ -1,8 +1,8 @@
-"""The memory: every job, as one JSON file in its own folder, with a light index in RAM.
+"""Every job, as one JSON file in its own folder, with an index in RAM.
 
-RAM holds the live jobs and a few words about each finished one; the disk is the truth after a
-restart. Reading a job that is in RAM waits for nothing. Which job runs is the worker's business;
-which may be deleted, retention's.
+RAM holds the queued and running jobs whole and a summary of each ended one; after a restart the
+files are read. Reading a job that is in RAM never blocks. The worker decides which job runs, and
+retention which is deleted.
 
     JOBS_DIR/<job_id>/job.json  input  mesh.glb  attempt-<n>/  checkpoint/  outputs/
     JOBS_DIR/.staging  .trash  .quarantine  .expired  .webhooks  .lock  .sequence
@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shutil
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from errors import JobExpired, JobNotFound, ServiceError
 from job import durable, failpoint
-from job.folder import JobsFolder, is_job_id
+from job.folder import JobsFolder, Staging, is_job_id
+from job.index import EndedJobs, JobSummary, read_summary
 from job.state import SCHEMA, Job, JobStatus, utc_now
 from job.task import Progress, Result
 
@@ -34,29 +30,8 @@ log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 1.0
 """How often progress reaches the disk; a change of status always does."""
-REMEMBERED_JOBS = 128
-"""Finished jobs whose whole record stays in RAM."""
 RECOVERY_TRIES = 5
 """How often the start tries a job that cannot be read or written, a second apart."""
-
-_HEAD = re.compile(
-    rb'\{"schema":1,"job_id":"([0-9a-f-]{36})","sequence":(\d+),'
-    rb'"status":"(finished|error|cancelled)","created_at":"([^"]+)",'
-    rb'"finished_at":"([^"]+)","disk_bytes":(\d+),'
-    rb'"idempotency":(?:null|\{"key":"([0-9a-f]{64})","hash":"[0-9a-f]{64}"\}),'
-)
-
-
-@dataclass(frozen=True)
-class JobSummary:
-    """What the index keeps of a job that has ended."""
-
-    job_id: str
-    sequence: int
-    status: JobStatus
-    created_at: datetime
-    finished_at: datetime
-    disk_bytes: int
 
 
 class JobStore:
@@ -68,37 +43,37 @@ class JobStore:
 
     def __init__(
         self,
-        jobs_dir: Path,
+        folder: JobsFolder,
         *,
         clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
-        self.folder = JobsFolder(jobs_dir)
+        self.folder = folder
         self.listeners: list[Callable[[Job], None]] = []
         self._clock = clock
         self._new_id = new_id
         self._lock = threading.RLock()
-        self._live: dict[str, Job] = {}
-        self._ended: dict[str, JobSummary] = {}
-        self._recent: OrderedDict[str, Job] = OrderedDict()
-        self._written_at: dict[str, float] = {}
-        self._by_key: dict[str, str] = {}
+        self._live: dict[str, Job] = {}  # the queued and running ones
+        self._ended = EndedJobs()
+        self._written_at: dict[str, float] = {}  # live job -> when its file was last written
+        self._id_by_key: dict[str, str] = {}  # Idempotency-Key -> the job made with it
 
-    # --- life of the store
+    # --- opening, closing, recovery
 
     def open(self) -> None:
-        """Take the folder (raises JobsFolderError if another server has it) and sweep leftovers."""
+        """Lock and prepare the folder. Raises JobsFolderError if another server has it."""
         self.folder.open()
 
     def close(self) -> None:
-        """Let the folder go. Idempotent."""
+        """Unlock the folder. Idempotent."""
         self.folder.close()
 
     def recover(self) -> list[Job]:
-        """Read what the last server left: fills the index, returns the jobs to run, in order.
+        """Read the last server's jobs: fills the index, returns the jobs to run, in order.
 
-        A running job keeps its place and its counted attempt. One whose files were already promoted
-        is finished here. Unreadable files go to .quarantine; newer schemas are left alone.
+        A running job keeps its place and its counted attempt. One whose files were already
+        published is finished here. Unreadable folders go to .quarantine; records of a newer server
+        are left alone.
         """
         to_run: list[Job] = []
         unread = list(self.folder.job_ids())
@@ -122,7 +97,7 @@ class JobStore:
 
     def _recover_one(self, job_id: str) -> Job | None:
         with self._lock:  # against a DELETE at the same time
-            if job_id in self._live or job_id in self._ended:
+            if job_id in self._live or job_id in self._ended.summaries:
                 return None  # accepted, and perhaps ended, since the scan
             if not self.folder.job_dir(job_id).is_dir():
                 return None  # deleted since the scan
@@ -133,18 +108,18 @@ class JobStore:
         if content is None:
             self.folder.quarantine(job_id, "no job.json")
             return None
-        head = _HEAD.match(content)
-        if head and content.endswith(b"}\n") and head[1].decode() == job_id:
-            self._ended[job_id] = _entry(head)
-            if head[7]:
-                self._by_key[head[7].decode()] = job_id
+        summary = read_summary(content)
+        if summary is not None and summary.job_id == job_id:
+            self._ended.summaries[job_id] = summary
+            if summary.idempotency_key is not None:
+                self._id_by_key[summary.idempotency_key] = job_id
             return None
         job = self._parse(job_id, content)
         if job is None:
             return None
-        self._remember_key(job)
+        self._index_key(job)
         if job.status.is_terminal:
-            self._index_ended(job)
+            self._move_to_ended(job)
             return None
         self.folder.remove_attempts(job_id)
         if job.status is JobStatus.RUNNING:
@@ -165,8 +140,7 @@ class JobStore:
 
     def stage(self) -> Staging:
         """A new job id with its own empty folder in .staging."""
-        job_id = self._new_id()
-        return Staging(job_id, self.folder.make_staging(job_id))
+        return self.folder.stage(self._new_id())
 
     def accept(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
         """The one commit point of a 202: after this call returns, the job survives kill -9.
@@ -184,7 +158,7 @@ class JobStore:
         failpoint.reach("accept:input_synced")
         durable.write(staging.folder / "job.json", _serialised(job))
         failpoint.reach("accept:staged")
-        with self._lock:  # known before it is there: a scan at the start must not find it twice
+        with self._lock:  # in the index before it is on disk: recovery must not find it twice
             self._live[job.job_id] = job
         try:
             durable.move(staging.folder, self.folder.job_dir(job.job_id))
@@ -193,15 +167,15 @@ class JobStore:
             self.folder.rollback_commit(job.job_id)
             raise
         failpoint.reach("accept:committed")
-        self._remember_key(job)
-        self._notify(job)
+        self._index_key(job)
+        self._notify_listeners(job)
         return job
 
     # --- reading
 
     def peek(self, job_id: str) -> Job | None:
         """The job if it is in RAM. Never blocks; for the event loop."""
-        return self._live.get(job_id) or self._recent.get(job_id)
+        return self._live.get(job_id) or self._ended.whole(job_id)
 
     def get(self, job_id: str) -> Job:
         """The job, from RAM or disk. Raises JobNotFound, JobExpired. May read a small file."""
@@ -217,12 +191,13 @@ class JobStore:
                 raise JobExpired("This job's files were removed when their time was over.")
             raise JobNotFound("There is no job with this id.")
         if job.status.is_terminal:
-            self._remember(job)
+            with self._lock:
+                self._ended.keep_whole(job)
         return job
 
     def find_by_key(self, key: str) -> str | None:
         """The id of the job that was made with this Idempotency-Key (as sha256 in hex)."""
-        return self._by_key.get(key)
+        return self._id_by_key.get(key)
 
     def live(self) -> list[Job]:
         """The jobs that are queued or running, in order."""
@@ -230,16 +205,14 @@ class JobStore:
 
     def ended(self) -> list[JobSummary]:
         """The index of ended jobs, in no order."""
-        return list(self._ended.values())
+        return list(self._ended.summaries.values())
 
     def page(
         self, statuses: frozenset[JobStatus], limit: int, before: int | None
     ) -> tuple[list[str], int | None]:
         """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
-        known: dict[str, Job | JobSummary] = {
-            **self._live,
-            **self._ended,
-        }  # one that ends now is in both
+        # one dictionary, because a job that ends now is in both
+        known: dict[str, Job | JobSummary] = {**self._live, **self._ended.summaries}
         found = sorted(
             (
                 (job.sequence, job.job_id)
@@ -258,7 +231,7 @@ class JobStore:
         return self._change(job_id, lambda job: job.started(self._clock()))
 
     def requeue(self, job_id: str, *, counted: bool) -> Job:
-        """The attempt ended without an answer; the job returns to its place in the queue."""
+        """The attempt ended without a result; the job returns to its place in the queue."""
         return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:
@@ -274,24 +247,20 @@ class JobStore:
                 self._written_at[job_id] = time.monotonic()
                 try:
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
-                except OSError as exc:  # progress is a courtesy; a full disk shows at the next step
+                except OSError as exc:  # the next change of status shows a full disk
                     log.warning("progress not written: %s", exc.strerror)
-        self._notify(job)
-
-    def publish_outputs(self, job_id: str, attempt: int, result: Result) -> None:
-        """Make an attempt's files the job's outputs, by one rename."""
-        self.folder.publish_outputs(job_id, attempt, result)
+        self._notify_listeners(job)
 
     def finish(self, job_id: str, result: Result) -> Job:
-        """All files are promoted."""
+        """All files are in outputs/."""
         return self._change(job_id, lambda job: job.finished(self._clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        """Given up, with a reason that may be shown."""
+        """The job failed; the reason may be shown."""
         return self._change(job_id, lambda job: job.failed(self._clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:
-        """Remember on disk that a running job is to stop. Raises AlreadyFinished."""
+        """Write down that a running job is to stop. Raises AlreadyFinished."""
 
         def change(job: Job) -> Job:
             if job.status.is_terminal:
@@ -316,19 +285,20 @@ class JobStore:
             failpoint.reach(f"changed:{job.status.value}")
             self._written_at[job_id] = time.monotonic()
             if job.status.is_terminal:
-                self._index_ended(job)
+                self._move_to_ended(job)
             else:
                 self._live[job_id] = job
-        self._notify(job)
+        self._notify_listeners(job)
         return job
 
     # --- removing
 
     def forget(self, job_id: str) -> None:
-        """Somebody removed the job's folder by hand; memory follows."""
+        """Drop a job from RAM whose folder is gone, if only because it was removed by hand."""
         with self._lock:
-            for memory in (self._live, self._ended, self._recent, self._written_at):
-                memory.pop(job_id, None)
+            self._live.pop(job_id, None)
+            self._written_at.pop(job_id, None)
+            self._ended.remove(job_id)
 
     def delete(self, job_id: str) -> None:
         """Forget the job: one rename into .trash, which retention empties. Raises JobNotFound."""
@@ -352,44 +322,27 @@ class JobStore:
             try:
                 self.folder.trash(job_id)
             finally:
-                if not self.folder.job_dir(job_id).exists():  # gone, if perhaps not yet for good
+                if not self.folder.job_dir(job_id).exists():  # renamed, perhaps not yet durably
                     self.forget(job_id)
                     if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
-                        del self._by_key[job.idempotency["key"]]
-        self._notify(job)
+                        del self._id_by_key[job.idempotency["key"]]
+        self._notify_listeners(job)
 
-    def _notify(self, job: Job) -> None:
+    def _notify_listeners(self, job: Job) -> None:
         for listener in self.listeners:
             listener(job)
 
-    # --- memory
+    # --- what is in RAM
 
-    def _index_ended(self, job: Job) -> None:
-        """An ended job moves from the live ones to the index; its record stays among the recent."""
-        assert job.finished_at is not None
+    def _move_to_ended(self, job: Job) -> None:
         with self._lock:
-            self._ended[job.job_id] = JobSummary(
-                job.job_id,
-                job.sequence,
-                job.status,
-                job.created_at,
-                job.finished_at,
-                job.disk_bytes,
-            )
-            self._remember(job)
+            self._ended.add(job)
             self._live.pop(job.job_id, None)
             self._written_at.pop(job.job_id, None)
 
-    def _remember_key(self, job: Job) -> None:
+    def _index_key(self, job: Job) -> None:
         if job.idempotency:
-            self._by_key[job.idempotency["key"]] = job.job_id
-
-    def _remember(self, job: Job) -> None:
-        with self._lock:
-            self._recent[job.job_id] = job
-            self._recent.move_to_end(job.job_id)
-            while len(self._recent) > REMEMBERED_JOBS:
-                self._recent.popitem(last=False)
+            self._id_by_key[job.idempotency["key"]] = job.job_id
 
     def _parse(self, job_id: str, content: bytes) -> Job | None:
         """The job in a job.json; None if it is not ours to read (and then it is set aside)."""
@@ -407,30 +360,5 @@ class JobStore:
         return job
 
 
-class Staging:
-    """A folder in .staging for one upload. `discard` in a finally: harmless after acceptance."""
-
-    def __init__(self, job_id: str, folder: Path) -> None:
-        self.job_id = job_id
-        self.folder = folder
-        self.input = folder / "input"
-        self.mesh = folder / "mesh.glb"
-
-    def discard(self) -> None:
-        """Remove whatever is still staged."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 def _serialised(job: Job) -> bytes:
     return json.dumps(job.to_dict(), separators=(",", ":")).encode() + b"\n"
-
-
-def _entry(head: re.Match[bytes]) -> JobSummary:
-    return JobSummary(
-        job_id=head[1].decode(),
-        sequence=int(head[2]),
-        status=JobStatus(head[3].decode()),
-        created_at=datetime.fromisoformat(head[4].decode()),
-        finished_at=datetime.fromisoformat(head[5].decode()),
-        disk_bytes=int(head[6]),
-    )

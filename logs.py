@@ -37,9 +37,9 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     handler.setFormatter(_JsonLines() if as_json else _TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # httpx logs whole URLs at INFO, and a video_url may carry a token in its query
-    for chatty in ("httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # python-multipart warns of every byte that a stranger got wrong; our reply says it once
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # python-multipart warns of every malformed byte; our reply says it once
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 

@@ -49,9 +49,18 @@ class Pipeline(Protocol):
         """Load what every job needs. Raises WeightsUnavailable, GpuError."""
 
     def animate(
-        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+        self,
+        clip: Clip,
+        mode: Mode,
+        seed: int,
+        reporter: Reporter,
+        mesh: Path | None = None,
+        faces: int | None = None,
     ) -> MeshSequence:
         """`mesh` is a .glb to be animated like the subject; its pose is that of the first frame.
+
+        `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
+        the client asked for it: a pipeline without this parameter serves all other jobs.
 
         Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled; InvalidParameter for a mesh that
         cannot be read, ModeUnavailable if the pipeline accepts none.

@@ -1,19 +1,34 @@
 """How this server is set: environment variables -> one frozen Settings, read once. A leaf.
 
-An empty value counts as unset; a wrong one raises SettingsError, whose message names the variable.
-The first five variables are the README's own; docs/api.md and deploy.md list the rest.
+A field is the variable of the same name in upper case (only `api_keys` is API_KEY). An empty value
+counts as unset; a wrong one raises SettingsError, whose message names the variable. The first five
+are the README's own; docs/api.md and deploy.md list the rest.
 """
+
+# Plain pydantic, not pydantic-settings: that one reads os.environ by itself, and to give it a
+# mapping, one-line messages and hidden secrets takes more lines than it saves.
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, get_type_hints
 
-T = TypeVar("T")
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+NAME = "actionmesh-worker"
+VERSION = "1.0.0"
+"""Of this server: in /info, in client.py and as the newest heading of CHANGELOG.md."""
 
 GB = 1_000_000_000
 
@@ -22,44 +37,124 @@ class SettingsError(ValueError):
     """One line that names the variable, the value found and the value needed."""
 
 
+def _plain_number(text: str) -> str:
+    if "_" in text:  # 8_000 is Python's notation; in a variable it is more likely a slip
+        raise ValueError(text)
+    return text
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _program(path: Path) -> Path:
+    """A bare name is looked up in PATH, by whoever starts it."""
+    return path.expanduser().absolute() if "/" in str(path) else path
+
+
+def _pipeline(text: str) -> str:
+    if text.lower() in ("auto", "actionmesh", "silhouette"):
+        return text.lower()
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        raise ValueError(text)
+    return text
+
+
+# Each description completes the sentence "VARIABLE must be ...".
+Port = Annotated[
+    int,
+    BeforeValidator(_plain_number),
+    Field(ge=1, le=65535, description="a port from 1 to 65535"),
+]
+Count = Annotated[
+    int,
+    BeforeValidator(_plain_number),
+    Field(ge=1, le=10**15, description="a whole number of at least 1"),
+]
+Amount = Annotated[float, Field(ge=0, le=1e15, description="a number of at least 0")]
+Flag = Annotated[bool, Field(description="0 or 1")]
+Commit = Annotated[
+    str,
+    StringConstraints(pattern="^(?i:[0-9a-f]{40})$", to_lower=True),
+    Field(description="a commit id of 40 hexadecimal digits"),
+]
+AbsolutePath = Annotated[
+    Path,
+    AfterValidator(lambda path: path.expanduser().absolute()),
+    Field(description="a folder"),
+]
+UrlPath = Annotated[
+    str,
+    StringConstraints(pattern="^/"),
+    AfterValidator(lambda text: text.rstrip("/")),
+    Field(description="a path that starts with /"),
+]
+# at least one: a lone comma is no way to have no keys
+CommaList = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_comma_list)]
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting with its default. Times in seconds, sizes in bytes unless the name says so."""
 
-    port: int = 8000
-    jobs_dir: Path = Path("/tmp/actionmesh_jobs")
-    hf_home: Path | None = None
-    blender_path: Path | None = None
-    max_upload_size: int = 104_857_600
+    port: Port = 8000
+    jobs_dir: AbsolutePath = Path("/tmp/actionmesh_jobs")
+    hf_home: AbsolutePath | None = None
+    blender_path: (
+        Annotated[
+            Path, AfterValidator(_program), Field(description="the path of a Blender executable")
+        ]
+        | None
+    ) = None
+    max_upload_size: Annotated[Count, Field(description="a whole number of bytes, at least 1")] = (
+        104_857_600
+    )
 
     host: str = "0.0.0.0"
-    pipeline: str = "auto"
-    api_keys: tuple[str, ...] = ()
-    require_auth: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
-    max_queue: int = 32
-    max_uploads: int = 8
-    job_timeout: float = 1800.0
-    job_ttl_hours: float = 0.0
-    jobs_max_gb: float = 0.0
-    keep_input: bool = True
-    min_free_gb: float = 2.0
-    idle_unload_seconds: float = 0.0
-    allow_video_url: bool = True
-    allow_private_urls: bool = False
+    pipeline: Annotated[
+        str,
+        BeforeValidator(_pipeline),
+        Field(description="auto, actionmesh, silhouette or module:Class"),
+    ] = "auto"
+    api_keys: Annotated[CommaList, Field(description="a key, or several with commas between")] = ()
+    require_auth: Flag = False
+    allowed_hosts: Annotated[CommaList, Field(description="host names with commas between")] = ()
+    cors_origins: Annotated[CommaList, Field(description="origins with commas between")] = ()
+    max_queue: Count = 32
+    max_uploads: Count = 8
+    job_timeout: Annotated[
+        float, Field(ge=1, le=1e15, description="a number of seconds of at least 1")
+    ] = 1800.0
+    job_ttl_hours: Amount = 0.0
+    jobs_max_gb: Amount = 0.0
+    keep_input: Flag = True
+    min_free_gb: Amount = 2.0
+    idle_unload_seconds: Amount = 0.0
+    allow_video_url: Flag = True
+    allow_private_urls: Flag = False
     webhook_secret: str = ""
-    actionmesh_compile: bool = False
-    actionmesh_any_checkout: bool = False
-    actionmesh_revision: str = ""
-    triposg_revision: str = ""
-    dinov2_revision: str = ""
-    rmbg_revision: str = ""
-    ray_address: str = ""
-    gpu_workers: int = 0
-    accel_prefix: str = ""
-    log_format: str = "auto"
-    root_path: str = ""
+    actionmesh_compile: Flag = False
+    actionmesh_any_checkout: Flag = False
+    actionmesh_revision: Commit = ""
+    triposg_revision: Commit = ""
+    dinov2_revision: Commit = ""
+    rmbg_revision: Commit = ""
+    # never "auto", which joins whatever an unclean exit left in /tmp/ray
+    ray_address: Annotated[
+        str,
+        StringConstraints(pattern=r"^(ray://)?[^\s/:]+:\d{1,5}$"),
+        Field(description="host:port or ray://host:port"),
+    ] = ""
+    gpu_workers: Annotated[
+        int, Field(ge=0, le=10**15, description="a whole number of at least 0")
+    ] = 0
+    accel_prefix: UrlPath = ""
+    log_format: Annotated[
+        str,
+        StringConstraints(pattern="^(?i:auto|text|json)$", to_lower=True),
+        Field(description="auto, text or json"),
+    ] = "auto"
+    root_path: UrlPath = ""
 
     @property
     def weight_revisions(self) -> dict[str, str]:
@@ -69,6 +164,18 @@ class Settings:
             "triposg": self.triposg_revision,
             "dinov2": self.dinov2_revision,
             "rmbg": self.rmbg_revision,
+        }
+
+    def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
+        """What the process that runs jobs reads back with `from_environment`; only what is set.
+
+        Paths hold on this machine only.
+        """
+        values = {name: getattr(self, name.lower()) for name in CHILD_VARIABLES}
+        return {
+            name: "1" if value is True else str(value)
+            for name, value in values.items()
+            if value and (with_paths or not isinstance(value, Path))
         }
 
     @property
@@ -84,134 +191,39 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises SettingsError for the first wrong value."""
-        found: dict[str, Any] = {}
-        for variable, (field, parse, need) in _VARIABLES.items():
-            text = environ.get(variable, "").strip()
-            if not text:
-                continue
-            try:
-                found[field] = parse(text)
-            except ValueError:
-                shown = "the value given" if variable in _SECRETS else repr(text[:80])
-                raise SettingsError(f"{variable} must be {need}, not {shown}") from None
-        settings = cls(**found)
+        given = {
+            field.name: text
+            for field in fields(cls)
+            if (text := environ.get(_variable(field.name), "").strip())
+        }
+        try:
+            settings = TypeAdapter(cls).validate_python(given)
+        except ValidationError as exc:
+            name = str(exc.errors(include_url=False)[0]["loc"][0])
+            shown = "the value given" if name in _SECRETS else repr(given[name][:80])
+            raise SettingsError(f"{_variable(name)} must be {_needed(name)}, not {shown}") from None
         if settings.require_auth and not settings.api_keys:
             raise SettingsError("REQUIRE_AUTH is set, so API_KEY must hold at least one key")
         return settings
 
 
-def _flag(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(text)
+_SECRETS = ("api_keys", "webhook_secret")
+
+CHILD_VARIABLES = (
+    "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_ANY_CHECKOUT", "ACTIONMESH_REVISION",
+    "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
+)  # fmt: skip
+"""The settings that the pipeline reads, in the child process (tests hold this against the code)."""
 
 
-def _at_least(low: float, kind: Callable[[str], T]) -> Callable[[str], T]:
-    def parse(text: str) -> T:
-        number = kind(text)
-        # `not >=` also refuses NaN
-        if not float(number) >= low or float(number) > 1e15:  # type: ignore[arg-type]
-            raise ValueError(text)
-        return number
-
-    return parse
+def _variable(name: str) -> str:
+    return "API_KEY" if name == "api_keys" else name.upper()
 
 
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ValueError(text)
-    return int(text)
+def _needed(name: str) -> str:
+    """The description of a field's type."""
+    found = TypeAdapter(get_type_hints(Settings, include_extras=True)[name]).json_schema()
+    return str(found["description"])
 
 
-def _ray_address(text: str) -> str:
-    # never "auto": it joins whatever an unclean exit left in /tmp/ray
-    if not re.fullmatch(r"(ray://)?[^\s/:]+:\d{1,5}", text):
-        raise ValueError(text)
-    return text
-
-
-def _one_of(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in names:
-            raise ValueError(text)
-        return text.lower()
-
-    return parse
-
-
-def _pipeline(text: str) -> str:
-    if text.lower() in ("auto", "actionmesh", "silhouette"):
-        return text.lower()
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
-        raise ValueError(text)
-    return text
-
-
-def _comma_list(text: str) -> tuple[str, ...]:
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not parts:  # a lone comma is no way to have no keys
-        raise ValueError(text)
-    return parts
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _root_path(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError(text)
-    return text.rstrip("/")
-
-
-def _commit(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}", text.lower()):
-        raise ValueError(text)
-    return text.lower()
-
-
-_SECRETS = {"API_KEY", "WEBHOOK_SECRET"}
-_COUNT = "a whole number of at least 1"
-_AMOUNT = "a number of at least 0"
-_FLAG = "0 or 1"
-_COMMIT = "a commit id of 40 hexadecimal digits"
-
-_VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
-    "PORT": ("port", _port, "a port from 1 to 65535"),
-    "JOBS_DIR": ("jobs_dir", _path, "a folder"),
-    "HF_HOME": ("hf_home", _path, "a folder"),
-    "BLENDER_PATH": ("blender_path", _path, "the path of a Blender executable"),
-    "MAX_UPLOAD_SIZE": ("max_upload_size", _at_least(1, int), _COUNT + " (bytes)"),
-    "HOST": ("host", str, "an address"),
-    "PIPELINE": ("pipeline", _pipeline, "auto, actionmesh, silhouette or module:Class"),
-    "API_KEY": ("api_keys", _comma_list, "a key, or several with commas between"),
-    "REQUIRE_AUTH": ("require_auth", _flag, _FLAG),
-    "ALLOWED_HOSTS": ("allowed_hosts", _comma_list, "host names with commas between"),
-    "CORS_ORIGINS": ("cors_origins", _comma_list, "origins with commas between"),
-    "MAX_QUEUE": ("max_queue", _at_least(1, int), _COUNT),
-    "MAX_UPLOADS": ("max_uploads", _at_least(1, int), _COUNT),
-    "JOB_TIMEOUT": ("job_timeout", _at_least(1, float), "a number of seconds of at least 1"),
-    "JOB_TTL_HOURS": ("job_ttl_hours", _at_least(0, float), _AMOUNT),
-    "JOBS_MAX_GB": ("jobs_max_gb", _at_least(0, float), _AMOUNT),
-    "KEEP_INPUT": ("keep_input", _flag, _FLAG),
-    "MIN_FREE_GB": ("min_free_gb", _at_least(0, float), _AMOUNT),
-    "IDLE_UNLOAD_SECONDS": ("idle_unload_seconds", _at_least(0, float), _AMOUNT),
-    "ALLOW_VIDEO_URL": ("allow_video_url", _flag, _FLAG),
-    "ALLOW_PRIVATE_URLS": ("allow_private_urls", _flag, _FLAG),
-    "WEBHOOK_SECRET": ("webhook_secret", str, "a secret"),
-    "ACTIONMESH_COMPILE": ("actionmesh_compile", _flag, _FLAG),
-    "ACTIONMESH_ANY_CHECKOUT": ("actionmesh_any_checkout", _flag, _FLAG),
-    "ACTIONMESH_REVISION": ("actionmesh_revision", _commit, _COMMIT),
-    "TRIPOSG_REVISION": ("triposg_revision", _commit, _COMMIT),
-    "DINOV2_REVISION": ("dinov2_revision", _commit, _COMMIT),
-    "RMBG_REVISION": ("rmbg_revision", _commit, _COMMIT),
-    "RAY_ADDRESS": ("ray_address", _ray_address, "host:port or ray://host:port"),
-    "GPU_WORKERS": ("gpu_workers", _at_least(0, int), "a whole number of at least 0"),
-    "ACCEL_PREFIX": ("accel_prefix", _root_path, "a path that starts with /"),
-    "LOG_FORMAT": ("log_format", _one_of("auto", "text", "json"), "auto, text or json"),
-    "ROOT_PATH": ("root_path", _root_path, "a path that starts with /"),
-}
-
-VARIABLE_NAMES: tuple[str, ...] = tuple(_VARIABLES)
+VARIABLE_NAMES: tuple[str, ...] = tuple(_variable(field.name) for field in fields(Settings))

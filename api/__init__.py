@@ -1,1 +1,1 @@
-"""The HTTP door: one file per kind of route. Streams bytes, answers from memory, computes not."""
+"""The HTTP layer: one file per kind of route. It streams bytes and runs no model code."""

@@ -23,8 +23,10 @@ from errors import (
     from_os_error,
     is_disk_full,
 )
-from job.state import InputFacts, Job, JobOptions, JobStatus
-from job_store import Staging
+from intake.inspect import ClipFacts
+from job.folder import Staging
+from job.options import JobOptions
+from job.state import Job, JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class NewJob:
     """What a job is made of, before it has an id. Without `input` its video is still to fetch."""
 
     options: JobOptions
-    input: InputFacts | None
+    input: ClipFacts | None
     retry_of: str | None = None
     idempotency: dict[str, str] | None = None
 
@@ -120,7 +122,7 @@ async def admission(
             _reserve(state)
         admitted = Admission(state, holds_place=new)
         try:
-            free = await asyncio.to_thread(state.store.folder.free_bytes)
+            free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:

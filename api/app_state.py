@@ -1,7 +1,6 @@
-"""What every route needs, in one object: made by main.create_app, found at `app.state.app_state`.
+"""What the routes need, in one object: made by main.create_app, kept at `app.state.app_state`.
 
-Holds the counters of what is being received. Decides nothing about jobs: worker/loop.py and
-job_store.py do.
+Counts the uploads that are being received. Changes no job: worker/loop.py and job_store.py do.
 """
 
 from __future__ import annotations
@@ -17,16 +16,15 @@ from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
 from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
+from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
 from pipeline import PipelineChoice
 from settings import GB, Settings
 from worker.fetching import Fetcher
 from worker.loop import Worker
+from worker.retention import Retention
 from worker.webhooks import Webhooks
-
-NAME = "actionmesh-worker"
-VERSION = "1.0.0"
 
 
 class AppState:
@@ -37,20 +35,23 @@ class AppState:
         settings: Settings,
         choice: PipelineChoice,
         store: JobStore,
+        folder: JobsFolder,
         worker: Worker,
         fetcher: Fetcher,
     ) -> None:
         self.settings = settings
         self.choice = choice
         self.store = store
+        self.folder = folder
         self.worker = worker
         self.fetcher = fetcher
         self.view = JobView(settings, worker)
         self.changes = JobChangeNotifier()
-        self.metrics = Metrics(store)
-        self.webhooks = Webhooks(store, settings, lambda job: self.view.body(job)[0])
+        self.metrics = Metrics(store, folder)
+        self.webhooks = Webhooks(store, folder, settings, lambda job: self.view.body(job)[0])
+        self.retention = Retention(store, folder, settings)
         self.draining = False
-        self.recovered = asyncio.Event()  # what the last server left is known
+        self.recovered = asyncio.Event()  # set once the last server's jobs are in the store
         self.sweep_soon = asyncio.Event()
         self.keys_in_progress: set[str] = set()
         self._store_is_open = False
@@ -64,13 +65,13 @@ class AppState:
             self._store_is_open = True
 
     def drain(self) -> None:
-        """The server was asked to stop: take no more jobs, keep nobody waiting."""
+        """The server was asked to stop: take no more jobs, end long polls and event streams."""
         self.draining = True
         self.worker.queue.close()
         self.changes.close()
 
     async def find(self, job_id: str) -> Job:
-        """The job, off the loop if the disk must be read. Raises JobNotFound, JobExpired."""
+        """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
 
@@ -81,12 +82,12 @@ class AppState:
 
     @property
     def receiving(self) -> int:
-        """How many bodies are on their way in."""
+        """How many bodies are being received."""
         return self._receiving
 
     @contextmanager
     def upload_slot(self) -> Iterator[None]:
-        """One of MAX_UPLOADS places for a body on its way in. Raises TooManyUploads."""
+        """One of MAX_UPLOADS places for a body that is being received. Raises TooManyUploads."""
         if self._receiving >= self.settings.max_uploads:
             raise TooManyUploads(
                 f"{self._receiving} uploads are being received already.",

@@ -1,4 +1,4 @@
-"""Whole bodies of a job in each state, as examples for /openapi.json. The tests parse each one."""
+"""Whole replies as examples for /openapi.json. The tests parse each with its model."""
 
 from __future__ import annotations
 
@@ -68,3 +68,49 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
     "finished": _FINISHED,
     "error": _FAILED,
 }
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    **JOB_EXAMPLES,
+    "accepted": {"job_id": EXAMPLE_ID, "status": "queued"},
+    "healthy": {"status": "healthy", "gpu_available": False},
+    "unhealthy": {"status": "unhealthy", "gpu_available": False},
+    "ready": {"ready": True},
+    "not_ready": {"ready": False, "reason": "loading_model"},
+    "deleted": {"status": "deleted", "job_id": EXAMPLE_ID},
+    "cancelled": {"job_id": EXAMPLE_ID, "status": "cancelled"},
+    "cancelling": {"job_id": EXAMPLE_ID, "status": "running", "cancel_requested": True},
+    "list": {
+        "jobs": [
+            {
+                "job_id": EXAMPLE_ID, "status": "running", "mode": "default",
+                "pipeline": "silhouette", "created_at": "2026-11-22T15:00:00.000Z",
+                "filename": "cat.mp4", "progress": {"percent": 58.3, "stage": "motion"},
+            }
+        ],
+        "next_cursor": "41",
+    },
+    "info": {
+        "name": "actionmesh-worker",
+        "version": "1.0.0",
+        "pipeline": {"name": "actionmesh", "reason": "a CUDA GPU was found (NVIDIA H200)"},
+        "model": {
+            "name": "facebook/ActionMesh", "revision": "main",
+            "license": "FAIR Noncommercial Research License v1",
+            "notice": "Non-commercial research only.",
+        },
+        "gpu": {"name": "NVIDIA H200", "memory_gb": 150.8},
+        "modes": [
+            {
+                "id": "default", "min_vram_gb": 32, "available": True, "default": True,
+                "typical_seconds": 75.2,
+            }
+        ],
+        "limits": {
+            "max_upload_bytes": 104857600, "min_frames": 16, "max_frames": 31, "max_queue": 32,
+            "formats": ["mp4", "mov", "avi", "webm", "zip"],
+        },
+        "features": {"animated_mesh": True, "preview_video": True},
+        "queue": {"queued": 2, "running": 1},
+        "options": {"seed": {"type": "integer", "minimum": 0, "maximum": 99, "default": 44}},
+    },
+}  # fmt: skip

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
+from api.schemas import NOT_SHOWN, Input, JobBody, ListedJob
 from job.state import Job, JobStatus
 from job.task import Progress, Result
 from settings import Settings
@@ -31,15 +31,15 @@ _NAMED = {
     "archive": ARCHIVE,
     "poster": "poster.webp",
     "source_video": "source.mp4",
+    **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
 }
-_PROMISED = ("animated_mesh", "preview_video")
-_OPTIONAL = {".fbx": "fbx", ".abc": "abc", ".usdz": "usdz", ".npz": "npz"}
+_ALWAYS = ("animated_mesh", "preview_video")
+"""Keys that are there without their files, too."""
 
 CACHED_BODIES = 128
 
 _NOT_YET = Progress("loading", 0, 0, 0.0)
-_INPUT = ("filename", "bytes", "width", "height", "source_fps", "source_frames", "used_frames",
-          "fps")  # fmt: skip
+_OF_CLIP = tuple(name for name in Input.model_fields if name != "seed")
 
 
 class JobView:
@@ -66,7 +66,7 @@ class JobView:
                 self._bodies.popitem(last=False)
         return known[1], known[2]
 
-    def whole(self, job: Job) -> dict[str, Any]:
+    def whole(self, job: Job) -> JobBody:
         """The body of GET /jobs/{id}."""
         about: dict[str, Any] = {
             "job_id": job.job_id,
@@ -83,10 +83,10 @@ class JobView:
             about["retry_of"] = job.retry_of
         about.update(self._by_status(job))
         if job.status.is_terminal or job.warnings:
-            about["warnings"] = [dict(warning) for warning in job.warnings]
-        return about
+            about["warnings"] = job.warnings
+        return JobBody(**about)
 
-    def short(self, job: Job) -> dict[str, Any]:
+    def short(self, job: Job) -> ListedJob:
         """One entry of the list."""
         about: dict[str, Any] = {
             "job_id": job.job_id,
@@ -103,7 +103,7 @@ class JobView:
                 "percent": _percent(job.progress.fraction),
                 "stage": job.progress.stage,
             }
-        return about
+        return ListedJob(**about)
 
     def _by_status(self, job: Job) -> dict[str, Any]:
         if job.status is JobStatus.QUEUED:
@@ -158,35 +158,20 @@ class JobView:
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
         """The addresses of all files, their sizes and hashes, and what the mesh is."""
-        names = [file.name for file in result.files]
-        outputs: dict[str, Any] = {
-            "per_frame_meshes": [self._url(job_id, name) for name in _frames(names)]
+        urls = {file.name: self._url(job_id, file.name) for file in result.files}
+        frames = sorted(name for name in urls if _FRAME.fullmatch(name))
+        named = {
+            key: urls.get(name) for key, name in _NAMED.items() if name in urls or key in _ALWAYS
         }
-        for key, name in _NAMED.items():
-            if name in names:
-                outputs[key] = self._url(job_id, name)
-            elif key in _PROMISED:
-                outputs[key] = None
-        for suffix, key in _OPTIONAL.items():
-            for name in names:
-                if name.endswith(suffix):
-                    outputs[key] = self._url(job_id, name)
         return {
-            "outputs": outputs,
-            "files": [
-                {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
-                for file in result.files
-            ],
-            "mesh": dict(result.mesh),
-            "source": dict(result.source),
+            "outputs": {"per_frame_meshes": [urls[name] for name in frames], **named},
+            "files": [vars(file) for file in result.files],
+            "mesh": result.mesh,
+            "source": result.source,
         }
 
     def _url(self, job_id: str, name: str) -> str:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"
-
-
-def _frames(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if _FRAME.fullmatch(name))
 
 
 def _percent(fraction: float) -> float:
@@ -194,19 +179,12 @@ def _percent(fraction: float) -> float:
 
 
 def _options(job: Job) -> dict[str, Any]:
-    o = job.options
-    shown: dict[str, Any] = {
-        "start": o.start,
-        "fps": o.fps,
-        "max_frames": o.max_frames,
-        "seed": o.seed,
-        "blender_export": o.blender_export,
-        "formats": list(o.formats),
-    }
-    if o.video_url is not None:
-        shown["video_url"] = _without_query(o.video_url)
-    if o.mesh:
-        shown["mesh"] = True
+    shown = job.options.model_dump(mode="json", exclude=NOT_SHOWN)
+    url = shown.pop("video_url")
+    if url is not None:
+        shown["video_url"] = _without_query(url)
+    if not job.options.mesh:
+        del shown["mesh"]
     return shown
 
 
@@ -218,7 +196,7 @@ def _without_query(url: str) -> str:
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
-    return {**{name: getattr(job.input, name, None) for name in _INPUT}, "seed": job.options.seed}
+    return {**{name: getattr(job.input, name, None) for name in _OF_CLIP}, "seed": job.options.seed}
 
 
 def _timings(job: Job, finished_at: datetime) -> dict[str, float]:

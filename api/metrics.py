@@ -10,6 +10,7 @@ import threading
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job_store import JobStore
 
@@ -20,8 +21,9 @@ _SECONDS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800)
 class Metrics:
     """Counts what happens to the jobs of one server."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, folder: JobsFolder) -> None:
         self._store = store
+        self._folder = folder
         self._registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
@@ -86,5 +88,5 @@ class Metrics:
         self._by_status.labels("running").set(running)
         self._by_status.labels("queued").set(len(live) - running)
         self._uploads.set(uploads)
-        self._free.set(self._store.folder.free_bytes())
+        self._free.set(self._folder.free_bytes())
         return generate_latest(self._registry)

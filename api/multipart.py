@@ -1,7 +1,7 @@
-"""One multipart body on its way in: small fields into memory, each file to its place.
+"""Parses one multipart body as it arrives: small fields to memory, files straight to disk.
 
 python-multipart's push parser calls back for each piece, which is counted and written at once: an
-upload needs neither memory nor a second copy. Reading the request is request_body.py's work.
+upload needs neither memory nor a second copy. request_body.py reads the request.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MAX_SMALL_BODY = 65_536
 """A JSON or urlencoded body, and one field of a multipart body, in bytes."""
 MAX_FIELDS = 32
 FORM_OVERHEAD = 1 << 20
-"""What a multipart body may hold beside the file, in bytes."""
+"""For everything in a multipart body that is not a file, in bytes."""
 
 GATHER_BYTES = 1 << 20
-"""So much of a file is written at once: half the kernel's work of writing read by read."""
+"""Bytes of a file per write: half the kernel time of one write per read."""
 GATHER_PIECES = 64
-"""But not more pieces than this: a body may come byte by byte, and each one costs memory."""
+"""At most so many pieces per write: a body may come byte by byte, and each piece costs memory."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ReceivedFile:
 
 @dataclass
 class Received:
-    """What a body held. `fields` are text from forms, JSON values from JSON."""
+    """The content of a body. `fields` are text from forms, JSON values from JSON."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: dict[str, ReceivedFile] = field(default_factory=dict)
@@ -63,14 +63,14 @@ def too_large(max_bytes: int) -> UploadTooLarge:
 
 
 def total_limit(file_limits: Iterable[int]) -> int:
-    """What a whole body may hold: its files and 1 MiB for all that is around them."""
+    """The largest whole body: its files, and 1 MiB for everything else."""
     return sum(file_limits) + FORM_OVERHEAD
 
 
 class MultipartForm:
     """Feed it the body piece by piece, then `finish`; `close` in any case.
 
-    `places` say where files go, by field name; they may be there in part after an error.
+    `places` are the targets of files, by field name; after an error a file may be incomplete.
     `check_name` raises for a field that it does not know.
     """
 
@@ -206,8 +206,8 @@ class MultipartForm:
             self._write_gathered()
 
     def _write_gathered(self) -> None:
-        # Written in the loop on purpose: into the page cache this costs less than a thread's hand
-        # (1.7 against 2.2 s of CPU per GB with eight uploads at once).
+        # Written in the event loop on purpose: a write to the page cache costs less than a hop to a
+        # thread (1.7 against 2.2 s of CPU per GB with eight uploads at once).
         assert self._descriptor is not None
         views, self._gathered, self._gathered_bytes = self._gathered, [], 0
         while views:

@@ -1,7 +1,7 @@
-"""Wakes those who wait for a job to change: long polls and event streams.
+"""Wakes the requests that wait for a job to change: long polls and event streams.
 
-The store calls `changed` in whichever thread made a change; waiters live in the event loop. Nothing
-here polls, and nothing is kept for jobs that nobody watches.
+The store calls `changed` in whichever thread made a change; waiters are in the event loop. Nothing
+here polls, and nothing is stored for jobs without a waiter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUEUE = "the queue"
 
 
 class JobChangeNotifier:
-    """Who waits for which job. `changed` may be called from any thread, the rest in the loop."""
+    """Which requests wait for which job. Any thread may call `changed`, only the loop the rest."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -30,7 +30,7 @@ class JobChangeNotifier:
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Let everybody go at once: the server is stopping."""
+        """Wake all that wait, now and later: the server is stopping."""
         self.closed = True
         for events in list(self._watchers.values()):
             for event in events:
@@ -40,7 +40,7 @@ class JobChangeNotifier:
         """One of the store's listeners: called after the change can be read."""
         self._notify(job.job_id)
         if job.status.is_terminal or job.progress is None:
-            self._notify(_QUEUE)  # not mere progress: those who wait in the queue may have moved up
+            self._notify(_QUEUE)  # more than progress: positions in the queue may have changed
 
     def _notify(self, name: str) -> None:
         if self._loop is None or name not in self._watchers:
@@ -48,7 +48,7 @@ class JobChangeNotifier:
         try:
             self._loop.call_soon_threadsafe(self._wake, name)
         except RuntimeError:
-            pass  # the loop has been closed: nobody waits any more
+            pass  # the loop has been closed, so nothing waits any more
 
     def _wake(self, name: str) -> None:
         for event in self._watchers.get(name, ()):

@@ -5,43 +5,22 @@ Examples are complete bodies; the tests parse each with its model and send the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+import errors
 from api import schemas
-from api.examples import EXAMPLE_ID, JOB_EXAMPLES
+from api.examples import EXAMPLES, JOB_EXAMPLES
+from api.multipart import MAX_SMALL_BODY
 from api.problems import MEDIA_TYPE, problem_body
-from errors import (
-    BadHost,
-    BothInputs,
-    Draining,
-    IdempotencyInProgress,
-    IdempotencyKeyReused,
-    InsufficientStorage,
-    InternalError,
-    InvalidParameter,
-    JobExpired,
-    JobNotFinished,
-    JobNotFound,
-    MalformedRequest,
-    MissingInput,
-    ModeUnavailable,
-    OriginNotAllowed,
-    QueueFull,
-    RequestTimeout,
-    ServiceError,
-    TooManyUploads,
-    Unauthorized,
-    UnsupportedMediaType,
-    UploadTooLarge,
-    UrlNotAllowed,
-    VideoTooShort,
-    VideoUnreadable,
-)
+from errors import ServiceError
+from intake.glb import MAX_MESH_BYTES
+from job.options import REQUEST_FIELDS, RETRY_FIELDS
 
-_EVERYWHERE = (BadHost, Unauthorized, InternalError)
+_EVERYWHERE = (errors.BadHost, errors.Unauthorized, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
@@ -52,51 +31,74 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 
+_SUBMISSION_ERRORS = (
+    errors.MalformedRequest,
+    errors.OriginNotAllowed,
+    errors.RequestTimeout,
+    errors.IdempotencyInProgress,
+    errors.IdempotencyKeyReused,
+    errors.UploadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidParameter,
+    errors.VideoUnreadable,
+    errors.VideoTooShort,
+    errors.ModeUnavailable,
+    errors.QueueFull,
+    errors.TooManyUploads,
+    errors.Draining,
+    errors.InsufficientStorage,
+)
 UPLOAD_ERRORS = (
-    MalformedRequest, MissingInput, BothInputs, OriginNotAllowed, RequestTimeout,
-    IdempotencyInProgress, IdempotencyKeyReused, UploadTooLarge, UnsupportedMediaType,
-    InvalidParameter, VideoUnreadable, VideoTooShort, UrlNotAllowed, ModeUnavailable, QueueFull,
-    TooManyUploads, Draining, InsufficientStorage,
-)  # fmt: skip
-
+    *_SUBMISSION_ERRORS,
+    errors.MissingInput,
+    errors.BothInputs,
+    errors.UrlNotAllowed,
+)
 RETRY_ERRORS = (
-    MalformedRequest, OriginNotAllowed, RequestTimeout, JobNotFound, JobNotFinished, JobExpired,
-    IdempotencyInProgress, IdempotencyKeyReused, UploadTooLarge, UnsupportedMediaType,
-    InvalidParameter, VideoUnreadable, VideoTooShort, ModeUnavailable, QueueFull, TooManyUploads,
-    Draining, InsufficientStorage,
-)  # fmt: skip
+    *_SUBMISSION_ERRORS,
+    errors.JobNotFound,
+    errors.JobNotFinished,
+    errors.JobExpired,
+)
 
 _FACTS: dict[type[ServiceError], tuple[str, dict[str, Any]]] = {
-    UploadTooLarge: ("More than the 104857600 bytes that are allowed.", {"max_bytes": 104857600}),
-    VideoTooShort: (
+    errors.UploadTooLarge: (
+        "More than the 104857600 bytes that are allowed.",
+        {"max_bytes": 104857600},
+    ),
+    errors.VideoTooShort: (
         "The clip has 10 frames; at least 16 are needed.",
         {"frames": 10, "min_frames": 16},
     ),
-    InvalidParameter: (
+    errors.InvalidParameter: (
         'There is no field "mod". Did you mean `mode`?',
         {"field": "mod", "fields": ["file", "mode"]},
     ),
-    UnsupportedMediaType: (
+    errors.UnsupportedMediaType: (
         "This is no video container that we read.",
         {"formats": ["mp4", "mov", "avi", "webm", "zip"]},
     ),
-    QueueFull: ("32 jobs are waiting already.", {"queued": 32, "max_queue": 32, "retry_after": 40}),
+    errors.QueueFull: (
+        "32 jobs are waiting already.",
+        {"queued": 32, "max_queue": 32, "retry_after": 40},
+    ),
 }
 
 
-def answers(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """The error replies of a route, with one example each; those of every route are added."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    kinds: tuple[type[ServiceError], ...] = (*errors, *_EVERYWHERE)
-    for kind in kinds:
+    all_kinds: tuple[type[ServiceError], ...] = (*kinds, *_EVERYWHERE)
+    for kind in all_kinds:
         found = by_status.setdefault(
             kind.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}}},
         )
         message, facts = _FACTS.get(kind, (f"{kind.title}.", {}))
+        body = problem_body(kind(message, **facts), "0f3c1e9d")
         found["content"][MEDIA_TYPE]["examples"][kind.code] = {
             "summary": kind.title,
-            "value": problem_body(kind(message, **facts), "0f3c1e9d"),
+            "value": body.model_dump(exclude_unset=True),
         }
         found["description"] = ", ".join(
             example["summary"] for example in found["content"][MEDIA_TYPE]["examples"].values()
@@ -105,130 +107,88 @@ def answers(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 def reply(
-    model: type[BaseModel], description: str, example: dict[str, Any], status: int = 200
+    model: type[BaseModel], description: str, *examples: str, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """One good reply, with its model and an example."""
-    content = {"application/json": {"example": example}}
+    """One good reply, with its model and examples."""
+    shown = {"examples": {name: {"value": EXAMPLES[name]} for name in examples}}
+    content = {"application/json": shown}
     return {status: {"model": model, "description": description, "content": content}}
+
+
+def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """A good reply that is no JSON of ours."""
+    kinds = {"application/json": "object"}
+    content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
+    return {200: {"description": description, "content": content}}
 
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
-ACCEPTED = reply(
-    schemas.Accepted,
-    "The job is stored and waits.",
-    {"job_id": EXAMPLE_ID, "status": "queued"},
-    202,
-)
+ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
-    **reply(schemas.Health, "All is well.", {"status": "healthy", "gpu_available": False}),
-    **reply(
-        schemas.Health, "Restart me.", {"status": "unhealthy", "gpu_available": False}, status=503
-    ),
+    **reply(schemas.Health, "All is well.", "healthy"),
+    **reply(schemas.Health, "Restart me.", "unhealthy", status=503),
 }
 READY = {
-    **reply(schemas.Ready, "A job sent now runs at once.", {"ready": True}),
-    **reply(schemas.Ready, "Not yet.", {"ready": False, "reason": "loading_model"}, status=503),
+    **reply(schemas.Ready, "A job sent now runs at once.", "ready"),
+    **reply(schemas.Ready, "Not yet.", "not_ready", status=503),
 }
 EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Events whose `data` is the body of GET /jobs/{job_id}.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    },
+    **raw("Events whose `data` is the body of GET /jobs/{job_id}.", "text/event-stream"),
     204: {"description": "The end has been told already (Last-Event-ID)."},
 }
-METRICS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Prometheus text format.",
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
-}
-LINKS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The page, or a list of links where it is not installed.",
-        "content": {
-            "text/html": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
-        },
-    }
-}
-CLIENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Python source.",
-        "content": {"text/x-python": {"schema": {"type": "string"}}},
-    }
-}
-INFO = reply(
-    schemas.Info,
-    "What this server is and can.",
-    {
-        "name": "actionmesh-worker",
-        "version": "1.0.0",
-        "pipeline": {"name": "actionmesh", "reason": "a CUDA GPU was found (NVIDIA H200)"},
-        "model": {
-            "name": "facebook/ActionMesh",
-            "revision": "main",
-            "license": "FAIR Noncommercial Research License v1",
-            "notice": "Non-commercial research only.",
-        },
-        "gpu": {"name": "NVIDIA H200", "memory_gb": 150.8},
-        "modes": [
-            {
-                "id": "default",
-                "min_vram_gb": 32,
-                "available": True,
-                "default": True,
-                "typical_seconds": 75.2,
-            }
-        ],
-        "limits": {
-            "max_upload_bytes": 104857600, "min_frames": 16, "max_frames": 31, "max_queue": 32,
-            "formats": ["mp4", "mov", "avi", "webm", "zip"],
-        },
-        "features": {"animated_mesh": True, "preview_video": True},
-        "queue": {"queued": 2, "running": 1},
-    },
-)  # fmt: skip
-DELETED = reply(schemas.Deleted, "Gone.", {"status": "deleted", "job_id": EXAMPLE_ID})
+METRICS = raw("Prometheus text format.", "text/plain")
+LINKS = raw("The page, or links where it is not installed.", "text/html", "application/json")
+CLIENT = raw("Python source.", "text/x-python")
+INFO = reply(schemas.Info, "What this server is and can.", "info")
+DELETED = reply(schemas.Deleted, "Gone.", "deleted")
 CANCELLED = {
-    **reply(schemas.Cancelled, "Cancelled.", {"job_id": EXAMPLE_ID, "status": "cancelled"}),
-    **reply(
-        schemas.Cancelled,
-        "Will be cancelled at its next step.",
-        {"job_id": EXAMPLE_ID, "status": "running", "cancel_requested": True},
-        status=202,
-    ),
+    **reply(schemas.Cancelled, "Cancelled.", "cancelled"),
+    **reply(schemas.Cancelled, "Will be cancelled at its next step.", "cancelling", status=202),
 }
-JOB_LIST = reply(
-    schemas.JobList,
-    "One page.",
-    {
-        "jobs": [
-            {
-                "job_id": EXAMPLE_ID,
-                "status": "running",
-                "mode": "default",
-                "pipeline": "silhouette",
-                "created_at": "2026-11-22T15:00:00.000Z",
-                "filename": "cat.mp4",
-                "progress": {"percent": 58.3, "stage": "motion"},
-            }
-        ],
-        "next_cursor": "41",
-    },
-)
-
+JOB_LIST = reply(schemas.JobList, "One page.", "list")
 JOB: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": schemas.JobBody,
-        "description": "The whole state.",
-        "content": {
-            "application/json": {
-                "examples": {name: {"value": body} for name, body in JOB_EXAMPLES.items()}
-            }
-        },
-    },
+    **reply(schemas.JobBody, "The whole state.", *JOB_EXAMPLES),
     304: {"description": "Nothing has changed since the ETag in If-None-Match."},
+}
+
+
+# --- what a request may hold
+
+
+def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": fields, "additionalProperties": False}
+    return {"schema": {**schema, "required": required} if required else schema, **more}
+
+
+_FILES = {
+    "file": {
+        "type": "string",
+        "format": "binary",
+        "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
+        "natural order (alpha is honoured).",
+    },
+    "mesh": {
+        "type": "string",
+        "format": "binary",
+        "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, standing as the subject does in "
+        "the first frame: it is animated in place of a new shape. ActionMesh pipeline only.",
+    },
+}
+_COMMAS = {"formats": {"style": "form", "explode": False}}
+_VIDEO_URL = {"video_url": "https://example.com/cat.mp4", "mode": "fast"}
+UPLOAD_BODY = {
+    "required": True,
+    "description": f"A JSON body holds at most {MAX_SMALL_BODY} bytes.",
+    "content": {
+        "multipart/form-data": _body({**_FILES, **REQUEST_FIELDS}, encoding=_COMMAS),
+        "application/json": _body(REQUEST_FIELDS, "video_url", example=_VIDEO_URL),
+        "application/x-www-form-urlencoded": _body(REQUEST_FIELDS, "video_url", encoding=_COMMAS),
+    },
+}
+RETRY_BODY = {
+    "required": False,
+    "content": {"application/json": _body(RETRY_FIELDS, example={"mode": "fast", "seed": 7})},
 }
 
 

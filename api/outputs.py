@@ -17,8 +17,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from api.app_state import AppState, state_of
 from api.job_view import ANCHOR, ARCHIVE
@@ -31,7 +31,7 @@ from job.state import Job, JobStatus
 router = APIRouter(tags=["outputs"])
 
 READ_BYTES = 1 << 18
-"""So much per hop to a thread: 64 KB cost twice the CPU per GB."""
+"""Read at once, in a thread: reads of 64 KB cost twice the CPU per GB."""
 MEDIA_TYPES = {
     ".glb": "model/gltf-binary",
     ".mp4": "video/mp4",
@@ -39,7 +39,7 @@ MEDIA_TYPES = {
     ".zip": "application/zip",
     ".usdz": "model/vnd.usdz+zip",
 }
-_RANGE = re.compile(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"bytes=\s*(\d{0,999})\s*-\s*(\d{0,999})\s*", re.IGNORECASE | re.ASCII)
 _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
@@ -58,8 +58,8 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
 class Output:
     """A file to send. `etag` is the quoted sha256; None for one that may still change.
 
-    `saved_as` is the name to save it under, where that of its address would not do; `moves_to` is
-    where a running job's file goes shortly before the job is finished.
+    `saved_as` is the name to save it under, if not the last part of its address; `moves_to` is the
+    path of a running job's file once its outputs are published.
     """
 
     path: Path
@@ -88,13 +88,13 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
     if output.etag is not None and has_already(request, output.etag):
         return Response(status_code=304, headers=_headers(output))
     if state.settings.accel_prefix and output.etag is not None:
-        return _handed_over(state, job_id, output)
-    return FileReply(output)
+        return _accel_redirect(state, job_id, output)
+    return OutputResponse(output)
 
 
 def _find(state: AppState, job: Job, name: str) -> Output:
     """Raises JobNotFinished, OutputNotFound."""
-    folder = state.store.folder
+    folder = state.folder
     if job.status is JobStatus.RUNNING and name == ANCHOR:
         if job.progress is not None and job.progress.has_anchor:
             path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
@@ -124,7 +124,7 @@ def _no_files(job: Job) -> JobNotFinished:
 
 
 def _headers(output: Output) -> dict[str, str]:
-    # a name here would overrule the one that a link gives, as the page's links do
+    # a file name here would override the `download` attribute of the page's links
     saved = output.saved_as
     headers = {
         "Content-Disposition": f'attachment; filename="{saved}"' if saved else "inline",
@@ -141,84 +141,59 @@ def _media_type(name: str) -> str:
     return MEDIA_TYPES.get(os.path.splitext(name)[1], "application/octet-stream")
 
 
-def _handed_over(state: AppState, job_id: str, output: Output) -> Response:
-    """The reverse proxy sends the file: nine times less CPU than we need."""
+def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
+    """nginx sends the file, with a ninth of the CPU that we need."""
     address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
-    del headers["Accept-Ranges"]  # the proxy's own to say
+    del headers["Accept-Ranges"]  # nginx sets its own
     return Response(headers=headers, media_type=_media_type(output.name))
 
 
-class FileReply(Response):
-    """Sends one file, or the one range that was asked for. Several ranges get the whole file."""
+class OutputResponse(FileResponse):
+    """The file, or the one range that was asked for. Several ranges get the whole file.
+
+    starlette opens its path by itself. Given the path of a descriptor that is open already, it
+    sends that very file, even if the job is deleted meanwhile.
+    """
+
+    chunk_size = READ_BYTES
 
     def __init__(self, output: Output) -> None:
-        super().__init__(headers=_headers(output), media_type=_media_type(output.name))
+        super().__init__(output.path, headers=_headers(output), media_type=_media_type(output.name))
         self._output = output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises OutputNotFound before anything is sent, if the file is gone."""
         descriptor = await asyncio.to_thread(_opened, self._output)
         try:
+            self.path, self.stat_result = f"/dev/fd/{descriptor}", os.fstat(descriptor)
+            self.set_stat_headers(self.stat_result)
+            await super().__call__(_without_unclear_range(scope), receive, _unless_416(send))
+        except RangeNotSatisfiable:
             size = os.fstat(descriptor).st_size
-            wanted = self._range(Headers(scope=scope), size)
-            if wanted is None:
-                error = RangeNotSatisfiable(f"The file has {size} bytes.", bytes=size)
-                headers = {"Content-Range": f"bytes */{size}"}
-                await problem(error, scope, headers)(scope, receive, send)
-                return
-            await self._send(scope, send, descriptor, wanted, size)
+            error = RangeNotSatisfiable(f"The file has {size} bytes.", bytes=size)
+            await problem(error, scope, {"Content-Range": f"bytes */{size}"})(scope, receive, send)
         finally:
             os.close(descriptor)
 
-    async def _send(
-        self, scope: Scope, send: Send, descriptor: int, wanted: range, size: int
-    ) -> None:
-        self.headers["Content-Length"] = str(len(wanted))
-        if len(wanted) != size or self.status_code == 206:
-            self.headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        at = wanted.start
-        while at < wanted.stop and scope["method"] != "HEAD":
-            count = min(READ_BYTES, wanted.stop - at)
-            piece = await asyncio.to_thread(os.pread, descriptor, count, at)
-            if not piece:
-                break  # cut short on disk: the server closes the connection
-            at += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _range(self, headers: Headers, size: int) -> range | None:
-        """The bytes to send; None if what was asked for lies behind the end (RFC 9110, 14.1.1)."""
-        whole = range(size)
-        asked = _RANGE.fullmatch(headers.get("range", ""))
-        if asked is None or asked[1] == asked[2] == "":
-            return whole
-        if "if-range" in headers and headers["if-range"] != self._output.etag:
-            return whole
-        if asked[1] == "":
-            first, last = max(0, size - _position(asked[2])), size - 1
-        else:
-            first = _position(asked[1])
-            last = min(_position(asked[2]), size - 1) if asked[2] else size - 1
-            if asked[2] and _position(asked[2]) < first:
-                return whole
-        if first > last or first >= size:
-            return None
-        self.status_code = 206
-        return range(first, last + 1)
+def _without_unclear_range(scope: Scope) -> Scope:
+    """starlette answers 400 to such a Range and several parts to several; we send it whole."""
+    asked = _RANGE.fullmatch(Headers(scope=scope).get("range", ""))
+    if asked and (asked[1] or asked[2]) and not (asked[2] and int(asked[1] or 0) > int(asked[2])):
+        return scope
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
 
 
-def _position(digits: str) -> int:
-    """Behind the end of any file if it has more digits than one could need."""
-    digits = digits.lstrip("0")
-    return int(digits or 0) if len(digits) <= 18 else 10**18
+def _unless_416(send: Send) -> Send:
+    """Raises RangeNotSatisfiable in place of starlette's 416, which is plain text."""
+
+    async def checked(message: Message) -> None:
+        if message.get("status") == 416:
+            raise RangeNotSatisfiable("")
+        await send(message)
+
+    return checked
 
 
 def _opened(output: Output) -> int:

@@ -1,4 +1,4 @@
-"""Every error as one RFC 9457 problem document: the last word on what a stranger may read.
+"""Every error as one RFC 9457 problem document.
 
 `install` registers the handlers; security.py uses `problem` for what fails outside the routes. Only
 messages of our own error tree reach a client; anything else is `internal_error` and a line in the
@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from api.responses import as_json
+from api.schemas import Problem
 from errors import (
     InternalError,
     InvalidParameter,
@@ -34,22 +35,20 @@ from errors import (
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-_OWN_MEMBERS = ("type", "title", "status", "detail", "code", "hint", "request_id")
 
 
-def problem_body(error: ServiceError, request_id: str, root_path: str = "") -> dict[str, Any]:
-    """The members of the document; the numbers of the error stand beside them by name."""
-    body: dict[str, Any] = {
+def problem_body(error: ServiceError, request_id: str, root_path: str = "") -> Problem:
+    """The document; the numbers of the error stand beside its members by name."""
+    members: dict[str, Any] = {
         "type": f"{root_path}/docs#{error.code}",
         "title": error.title,
         "status": error.status,
         "detail": error.message,
         "code": error.code,
+        "request_id": request_id,
+        **({"hint": error.hint} if error.hint else {}),
     }
-    if error.hint:
-        body["hint"] = error.hint
-    body.update({k: v for k, v in error.facts.items() if k not in _OWN_MEMBERS})
-    return {**body, "request_id": request_id}
+    return Problem(**{**error.facts, **members})
 
 
 def problem(

@@ -1,14 +1,14 @@
-"""The body of a request: what its head may promise, how long we wait for it, and its three forms.
+"""The body of a request: which headers are accepted, how long we wait, and its three forms.
 
 multipart/form-data streams through multipart.py; JSON and urlencoded bodies are small. Nothing here
-looks into the video (intake/ does) or knows jobs.
+probes the video (intake/ does) or knows jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,7 +27,6 @@ from api.multipart import (
     too_large,
     total_limit,
 )
-from api.options import check_names
 from errors import (
     InvalidParameter,
     MalformedRequest,
@@ -35,18 +34,20 @@ from errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from job.options import check_names
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
-IDLE_S = 30.0
-"""A body of which nothing arrives for so long is given up."""
-TOTAL_S = 1800.0
+BODY_IDLE_S = 30.0
+"""Given up if no byte of the body arrives for so long."""
+BODY_TOTAL_S = 1800.0
+"""Given up if the body takes longer in all."""
 
 
 def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
-    """The media type of the body, if its head promises nothing that we refuse.
+    """The media type of the body, if its headers are acceptable.
 
     `limits` are the largest sizes of its files in bytes, by field name. Raises MissingInput,
     UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a byte is read.
@@ -87,7 +88,7 @@ async def receive(
     *,
     with_hash: bool = False,
 ) -> Received:
-    """Read the body; its files end up in their `places`.
+    """Read the body; its files are written to their `places`.
 
     `check_name` raises for a field that it does not know. Raises the errors of check_head,
     InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; files may then be
@@ -96,8 +97,8 @@ async def receive(
     if media_type == MULTIPART:
         form = MultipartForm(request.headers, places, check_name, with_hash)
         try:
-            with _patience() as heard:
-                async for piece in _pieces(request, heard):
+            with _body_timeout() as reset_idle_timer:
+                async for piece in _pieces(request, reset_idle_timer):
                     form.feed(piece)
             return form.finish()
         finally:
@@ -115,15 +116,15 @@ async def receive(
 async def small_body(request: Request) -> bytes:
     """A whole body of at most MAX_SMALL_BODY bytes."""
     body = bytearray()
-    with _patience() as heard:
-        async for piece in _pieces(request, heard):
+    with _body_timeout() as reset_idle_timer:
+        async for piece in _pieces(request, reset_idle_timer):
             body += piece
             if len(body) > MAX_SMALL_BODY:
                 raise too_large(MAX_SMALL_BODY)
     return bytes(body)
 
 
-async def json_options(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
+async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]:
     """The optional JSON object of requests that need no body."""
     body = await small_body(request)
     if not body.strip():
@@ -138,41 +139,41 @@ async def json_options(request: Request, known: tuple[str, ...]) -> dict[str, An
     return fields
 
 
-async def _pieces(request: Request, heard: Callable[[], None]) -> AsyncIterator[bytes]:
-    """The body in pieces, as they arrive; `heard` is called for each."""
+async def _pieces(request: Request, reset_idle_timer: Callable[[], None]) -> AsyncIterator[bytes]:
+    """The body in pieces, as they arrive; each one calls `reset_idle_timer`."""
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        heard()
+        reset_idle_timer()
         more = message.get("more_body", False)
         if piece := message.get("body"):
             yield piece
 
 
 @contextmanager
-def _patience() -> Iterator[Callable[[], None]]:
-    """Wait at most IDLE_S from one call of what is yielded to the next, and TOTAL_S in all.
+def _body_timeout() -> Iterator[Callable[[], None]]:
+    """At most BODY_IDLE_S between two calls of the function yielded, and BODY_TOTAL_S in all.
 
-    One scope for the whole body, moved now and then: one per piece costs 16 us, which is a sixth of
-    what the upload costs in all. Raises RequestTimeout.
+    One cancel scope for the whole body, extended now and then: one per piece costs 16 us, a sixth
+    of what the whole upload costs. Raises RequestTimeout.
     """
     clock = asyncio.get_running_loop().time
-    end = clock() + TOTAL_S
-    with anyio.CancelScope(deadline=min(clock() + IDLE_S, end)) as scope:
+    end = clock() + BODY_TOTAL_S
+    with anyio.CancelScope(deadline=min(clock() + BODY_IDLE_S, end)) as scope:
 
-        def heard() -> None:
-            wanted = min(clock() + IDLE_S, end)
-            if wanted - scope.deadline > IDLE_S / 10:
+        def reset_idle_timer() -> None:
+            wanted = min(clock() + BODY_IDLE_S, end)
+            if wanted - scope.deadline > BODY_IDLE_S / 10:
                 scope.deadline = wanted
 
-        yield heard
+        yield reset_idle_timer
     if scope.cancelled_caught:
         raise RequestTimeout(
             "The body stopped arriving, or took too long.",
-            idle_seconds=IDLE_S,
-            total_seconds=TOTAL_S,
+            idle_seconds=BODY_IDLE_S,
+            total_seconds=BODY_TOTAL_S,
         )
 
 
@@ -203,7 +204,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two values for one field nobody knows which was meant."""
+    """Refuses a field that is given twice: which value counts would be a guess."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise InvalidParameter("A field is given twice.")

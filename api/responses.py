@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
+from pydantic_core import SchemaSerializer, core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-# made once: json.dumps with any option makes a new one for every call
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_SERIALIZER = SchemaSerializer(core_schema.any_schema())
 
 
 class JsonResponse(Response):
-    """A JSON body, written once. Text stays readable in a terminal: no escapes but the needed."""
+    """A JSON body: a model of schemas.py, or bytes that `as_json` has written before."""
 
     media_type = "application/json"
 
@@ -27,8 +27,8 @@ class JsonResponse(Response):
 
 
 def as_json(body: Any) -> bytes:
-    """UTF-8 JSON. A lone surrogate becomes its own JSON escape instead of an error."""
-    return _ENCODER.encode(body).encode(errors="backslashreplace")
+    """UTF-8 JSON; of a model, the fields that were set."""
+    return _SERIALIZER.to_json(body, exclude_unset=True)
 
 
 def has_already(request: Request, tag: str) -> bool:
@@ -37,6 +37,7 @@ def has_already(request: Request, tag: str) -> bool:
     return any(name.strip().removeprefix("W/") in (tag.removeprefix("W/"), "*") for name in named)
 
 
+@lru_cache(1024)  # a job that is polled shows the same times again and again
 def utc(time: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds: 2026-11-22T15:00:00.123Z."""
     if time is None:

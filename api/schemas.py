@@ -1,20 +1,23 @@
-"""The bodies of the API as pydantic models: for /openapi.json and for the tests that hold us to it.
+"""The replies of the API as pydantic models: replies are made of them, /openapi.json shows them.
 
-The server never validates its own replies with these (it writes JSON straight from memory).
+Only the fields that were set are written (api/responses.py), so a field with a default here is one
+that a reply may lack.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from job.options import JobOptions
+from presets import Mode
 
 Status = Literal["queued", "running", "finished", "error", "cancelled"]
-ModeName = Literal["default", "fast", "fast_low_ram"]
-Stage = Literal[
-    "fetching", "extracting", "loading", "background", "shape", "motion", "decoding", "exporting",
-    "rendering",
-]  # fmt: skip
+STAGES = ("fetching", "extracting", "loading", "background", "shape", "motion", "decoding",
+          "exporting", "rendering")  # fmt: skip
+Stage = Annotated[str, WithJsonSchema({"type": "string", "enum": STAGES})]
+"""Those of our pipelines; one of your own may have others."""
 
 
 class Health(BaseModel):
@@ -71,7 +74,7 @@ class GpuInfo(BaseModel):
 class ModeInfo(BaseModel):
     """One mode. `typical_seconds` is the median of this server's last jobs, None before any."""
 
-    id: ModeName
+    id: Mode
     min_vram_gb: int | None
     available: bool
     default: bool
@@ -107,6 +110,9 @@ class Info(BaseModel):
     limits: Limits
     features: dict[str, bool]
     queue: QueueCounts
+    options: dict[str, Any] = Field(
+        description="The JSON schema of each option of POST /jobs: its range and its default."
+    )
 
 
 class Accepted(BaseModel):
@@ -116,17 +122,22 @@ class Accepted(BaseModel):
     status: Literal["queued"]
 
 
-class Options(BaseModel):
-    """What the client asked for, defaults filled in."""
-
-    start: float
-    fps: float | None
-    max_frames: int
-    seed: int
-    blender_export: bool
-    formats: list[str]
-    video_url: str | None = None
-    mesh: bool | None = None
+NOT_SHOWN = {"mode", "webhook_url"}
+"""`mode` stands beside the options, and a webhook_url is the caller's secret."""
+Options = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "What the client asked for, defaults filled in.",
+            "properties": {
+                name: field
+                for name, field in JobOptions.model_json_schema()["properties"].items()
+                if name not in NOT_SHOWN
+            },
+        }
+    ),
+]
 
 
 class Input(BaseModel):
@@ -189,7 +200,7 @@ class JobBody(BaseModel):
 
     job_id: str
     status: Status
-    mode: ModeName
+    mode: Mode
     pipeline: str
     options: Options
     created_at: str
@@ -228,7 +239,7 @@ class ListedJob(BaseModel):
 
     job_id: str
     status: Status
-    mode: ModeName
+    mode: Mode
     pipeline: str
     created_at: str
     filename: str | None
@@ -260,6 +271,8 @@ class Deleted(BaseModel):
 
 class Problem(BaseModel):
     """RFC 9457. The numbers behind `detail` are further members, by name."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str
     title: str

@@ -1,7 +1,7 @@
-"""The outermost layer of every request: who may ask at all, and what every reply carries.
+"""The outermost layer of every request: which ones are allowed, and headers for every reply.
 
 Pure ASGI: checks Host, Origin and key before a byte of the body is read, adds X-Request-ID, CORS
-and security headers, and turns what nobody caught into a 500 that says only the request's id.
+and security headers, and answers an unexpected exception with a 500 that shows only the request id.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
-    # one policy for all: the page needs its own scripts and blobs, JSON needs nothing
+    # one policy for all replies: the page needs its scripts and blobs, JSON needs nothing
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         b"media-src 'self' blob:; connect-src 'self' blob:; worker-src 'self' blob:; "
         b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     ),
-    # a reply with and one without CORS headers must not stand in for each other in a cache
+    # a cache must keep replies with and without CORS headers apart
     (b"vary", b"Origin"),
 )
 _NOT_EMBEDDABLE = (b"cross-origin-resource-policy", b"same-origin")
@@ -75,9 +75,10 @@ class SecurityMiddleware:
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._any_host = not self._hosts and not settings.bound_to_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event. Lifespan passes through with its traceback cut to one line."""
+        """One request. Lifespan events pass through, but a traceback in them is cut to one line."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, _without_traceback(send))
             return
@@ -86,12 +87,12 @@ class SecurityMiddleware:
             return
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
-        # uvicorn hands every request the same `state` contents, so this one gets its own
+        # uvicorn gives all requests the same `state` contents, so this request gets a copy
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         scope["root_path"] = self._settings.root_path or scope.get("root_path", "")
         origin = headers.get("origin")
-        shown_to = origin if origin and self._is_allowed(origin, headers) else None
-        reply = _Reply(send, self._extra_headers(scope, request_id, shown_to))
+        allowed_origin = origin if origin and self._is_allowed(origin, headers) else None
+        reply = _Reply(send, self._extra_headers(scope, request_id, allowed_origin))
         try:
             if (refusal := self._refusal(scope, headers)) is not None:
                 await problem(refusal, scope)(scope, receive, reply)
@@ -104,8 +105,8 @@ class SecurityMiddleware:
         except Exception as exc:
             log.exception("request %s failed", request_id)
             if reply.started:
-                raise  # too late for words: the server cuts the connection
-            await problem(_ours(exc), scope)(scope, receive, reply)
+                raise  # too late for an error reply: the server closes the connection
+            await problem(_as_service_error(exc), scope)(scope, receive, reply)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
         """The checks in the order of the contract; None if all pass."""
@@ -115,12 +116,12 @@ class SecurityMiddleware:
             or self._check_key(scope, headers)
         )
 
-    # --- Host: the only defence against DNS rebinding
+    # --- Host: the only protection from DNS rebinding
 
     def _check_host(self, headers: Headers) -> ServiceError | None:
-        if not self._hosts and not self._settings.bound_to_loopback:
+        if self._any_host:
             return None
-        found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two are none
+        found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two of them match nothing
         name = found[1].lower().rstrip(".") if found else ""
         if name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts:
             return None
@@ -130,7 +131,7 @@ class SecurityMiddleware:
             return None
         return BadHost("This server does not answer for the host in the Host header.")
 
-    # --- Origin: a form post from any page on the web is a "simple" request to the browser
+    # --- Origin: a browser lets any page on the web post a form to us, without asking first
 
     def _check_origin(self, method: str, headers: Headers) -> ServiceError | None:
         is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
@@ -167,7 +168,7 @@ class SecurityMiddleware:
             return None
         if method in ("GET", "HEAD") and path in self._open_paths:
             return None
-        # every pair is compared, so that the time tells nothing about which key was close
+        # all pairs are compared, so that the time taken reveals nothing about a key
         matches = [
             hmac.compare_digest(presented, key)
             for presented in _presented_keys(method, headers)
@@ -178,13 +179,13 @@ class SecurityMiddleware:
     # --- what every reply carries
 
     def _extra_headers(
-        self, scope: Scope, request_id: str, shown_to: str | None
+        self, scope: Scope, request_id: str, allowed_origin: str | None
     ) -> list[tuple[bytes, bytes]]:
         extra = [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
         if not _path(scope).startswith("/outputs/"):
             extra.append(_NOT_EMBEDDABLE)
-        if shown_to is not None:
-            extra.append((b"access-control-allow-origin", shown_to.encode("latin-1")))
+        if allowed_origin is not None:
+            extra.append((b"access-control-allow-origin", allowed_origin.encode("latin-1")))
             extra.append((b"access-control-expose-headers", _EXPOSED))
         return extra
 
@@ -204,8 +205,8 @@ class _Reply:
         await self._send(message)
 
 
-def _ours(exc: Exception) -> ServiceError:
-    """What a client may know of an exception that nobody foresaw."""
+def _as_service_error(exc: Exception) -> ServiceError:
+    """What a client is told of an unexpected exception."""
     if isinstance(exc, OSError):
         return from_os_error(exc)
     return InternalError()
@@ -236,7 +237,7 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
 
 
 def _presented_keys(method: str, headers: Headers) -> Iterator[bytes]:
-    """Every key that the request carries; the cookie counts for reading only."""
+    """Every key that the request carries; the cookie is accepted for reading only."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield token.strip().encode("latin-1")
@@ -250,7 +251,7 @@ def _presented_keys(method: str, headers: Headers) -> Iterator[bytes]:
 
 
 def _without_traceback(send: Send) -> Send:
-    """A start that fails prints the last line of its traceback: the one for the operator."""
+    """Of a failed start, pass on the last line of the traceback: the message for the operator."""
 
     async def shortened(message: Message) -> None:
         if message["type"] == "lifespan.startup.failed":

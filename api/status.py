@@ -9,15 +9,27 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.app_state import NAME, VERSION, AppState, state_of
+from api.app_state import AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
+from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
-from api.options import default_mode, is_available
 from api.responses import JsonResponse
+from api.schemas import (
+    GpuInfo,
+    Health,
+    Info,
+    Limits,
+    ModeInfo,
+    ModelInfo,
+    PipelineInfo,
+    QueueCounts,
+    Ready,
+)
 from intake.container import FORMATS
+from job.options import REQUEST_FIELDS
 from job.state import JobStatus
 from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
-from settings import GB
+from settings import GB, NAME, VERSION
 
 router = APIRouter(tags=["status"])
 
@@ -43,9 +55,9 @@ async def health(request: Request) -> Response:
     """503 only when a restart is the cure."""
     state = state_of(request)
     if state.draining or state.worker.is_alive:
-        body = {"status": "healthy", "gpu_available": state.choice.gpu is not None}
+        body = Health(status="healthy", gpu_available=state.choice.gpu is not None)
         return JsonResponse(body, headers=_NOT_STORED)
-    return JsonResponse({"status": "unhealthy", "gpu_available": False}, 503, _NOT_STORED)
+    return JsonResponse(Health(status="unhealthy", gpu_available=False), 503, _NOT_STORED)
 
 
 @router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
@@ -54,8 +66,9 @@ async def ready(request: Request) -> Response:
     state = state_of(request)
     missing = await asyncio.to_thread(_missing, state)
     if missing is None:
-        return JsonResponse({"ready": True}, headers=_NOT_STORED)
-    return JsonResponse({"ready": False, **missing}, 503, {**_NOT_STORED, "Retry-After": "5"})
+        return JsonResponse(Ready(ready=True), headers=_NOT_STORED)
+    headers = {**_NOT_STORED, "Retry-After": "5"}
+    return JsonResponse(Ready(ready=False, **missing), 503, headers)
 
 
 def _missing(state: AppState) -> dict[str, Any] | None:
@@ -64,14 +77,14 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if state.store.folder.free_bytes() < state.settings.min_free_gb * GB:
+    if state.folder.free_bytes() < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     executor = state.worker.executor
     if executor.broken is not None:
         return {"reason": "gpu_unavailable"}
     if executor.loading is not None:
         return {"reason": "downloading_weights", "progress": executor.loading}
-    if not executor.is_ready and not executor.is_resting:
+    if not executor.is_ready and not executor.is_unloaded:
         return {"reason": "loading_model"}
     return None
 
@@ -84,23 +97,25 @@ async def info(request: Request) -> Response:
     model = _MODELS.get(choice.name, {"name": choice.name, "license": "your own", "notice": ""})
     live = state.store.live()
     running = sum(job.status is JobStatus.RUNNING for job in live)
-    body = {
-        "name": NAME,
-        "version": VERSION,
-        "pipeline": {"name": choice.name, "reason": choice.reason},
-        "model": {**model, "revision": settings.actionmesh_revision or None},
-        "gpu": {"name": choice.gpu.name, "memory_gb": choice.gpu.memory_gb} if choice.gpu else None,
-        "modes": _modes(state),
-        "limits": {
-            "max_upload_bytes": settings.max_upload_size,
-            "min_frames": MIN_FRAMES,
-            "max_frames": MAX_FRAMES,
-            "max_queue": settings.max_queue,
-            "formats": list(FORMATS),
-        },
-        "features": _features(state),
-        "queue": {"queued": len(live) - running, "running": running},
-    }
+    gpu = choice.gpu
+    body = Info(
+        name=NAME,
+        version=VERSION,
+        pipeline=PipelineInfo(name=choice.name, reason=choice.reason),
+        model=ModelInfo(**model, revision=settings.actionmesh_revision or None),
+        gpu=GpuInfo(name=gpu.name, memory_gb=gpu.memory_gb) if gpu else None,
+        modes=_modes(state),
+        limits=Limits(
+            max_upload_bytes=settings.max_upload_size,
+            min_frames=MIN_FRAMES,
+            max_frames=MAX_FRAMES,
+            max_queue=settings.max_queue,
+            formats=list(FORMATS),
+        ),
+        features=_features(state),
+        queue=QueueCounts(queued=len(live) - running, running=running),
+        options=REQUEST_FIELDS,
+    )
     return JsonResponse(body, headers=_NOT_STORED)
 
 
@@ -112,17 +127,17 @@ async def metrics(request: Request) -> Response:
     return Response(text, headers=_NOT_STORED, media_type=METRICS_TYPE)
 
 
-def _modes(state: AppState) -> list[dict[str, Any]]:
+def _modes(state: AppState) -> list[ModeInfo]:
     choice = state.choice
     best = default_mode(choice)
     return [
-        {
-            "id": mode,
-            "min_vram_gb": ACTIONMESH[mode].min_vram_gb if choice.name == "actionmesh" else None,
-            "available": is_available(mode, choice),
-            "default": mode == best,
-            "typical_seconds": state.worker.estimates.typical_s(mode),
-        }
+        ModeInfo(
+            id=mode,
+            min_vram_gb=ACTIONMESH[mode].min_vram_gb if choice.name == "actionmesh" else None,
+            available=is_available(mode, choice),
+            default=mode == best,
+            typical_seconds=state.worker.estimates.typical_s(mode),
+        )
         for mode in MODES
     ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -18,12 +17,20 @@ from starlette.responses import Response
 from api.admission import Admission, NewJob, admission
 from api.app_state import AppState, state_of
 from api.idempotency import claimed
+from api.modes import parse_options
 from api.multipart import Place, Received
-from api.openapi import ACCEPTED, IDEMPOTENCY_KEY, RETRY_ERRORS, UPLOAD_ERRORS, answers
-from api.options import OPTION_NAMES, RETRY_NAMES, check_names, parse_options
-from api.request_bodies import RETRY_BODY, UPLOAD_BODY
+from api.openapi import (
+    ACCEPTED,
+    IDEMPOTENCY_KEY,
+    RETRY_BODY,
+    RETRY_ERRORS,
+    UPLOAD_BODY,
+    UPLOAD_ERRORS,
+    answers,
+)
 from api.request_body import check_head, content_length, json_options, receive
 from api.responses import JsonResponse
+from api.schemas import Accepted
 from errors import (
     BothInputs,
     JobExpired,
@@ -33,15 +40,16 @@ from errors import (
     UrlNotAllowed,
 )
 from intake.glb import MAX_MESH_BYTES, check_glb
-from intake.inspect import inspect
+from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
-from job.state import InputFacts, Job, JobOptions
-from job_store import Staging
+from job.folder import Staging
+from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
+from job.state import Job
 
 router = APIRouter(tags=["jobs"])
 
-UPLOAD_NAMES = ("file", "mesh", *OPTION_NAMES)
+UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 
 
 @router.post(
@@ -100,7 +108,7 @@ async def retry_job(job_id: str, request: Request) -> Response:
             f"This job is {old.status.value}; it can be tried again once it has ended.",
             job_status=old.status.value,
         )
-    changes = await json_options(request, RETRY_NAMES)
+    changes = await json_options(request, RETRY_FIELDS)
     options = parse_options(changes, state.choice, base=old.options)
     async with (
         claimed(state, request.headers) as claim,
@@ -109,7 +117,7 @@ async def retry_job(job_id: str, request: Request) -> Response:
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return accepted(state, claim.job, replayed=True)
-        folder = state.store.folder.job_dir(job_id)
+        folder = state.folder.job_dir(job_id)
         facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
         job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
     return accepted(state, job)
@@ -123,7 +131,7 @@ def accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
     }
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JsonResponse({"job_id": job.job_id, "status": "queued"}, 202, headers)
+    return JsonResponse(Accepted(job_id=job.job_id, status="queued"), 202, headers)
 
 
 def _file_limits(state: AppState) -> dict[str, int]:
@@ -158,12 +166,12 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
         check_url(options.video_url, allow_private=settings.allow_private_urls)
     if options.webhook_url:
         check_url(options.webhook_url, allow_private=settings.allow_private_urls)
-    return replace(options, mesh="mesh" in received.files)
+    return options.model_copy(update={"mesh": "mesh" in received.files})
 
 
 async def _input_facts(
     admitted: Admission, received: Received, options: JobOptions
-) -> InputFacts | None:
+) -> ClipFacts | None:
     """What the video is; None if it has yet to be fetched."""
     if options.mesh:
         await asyncio.to_thread(check_glb, admitted.staging.mesh)
@@ -173,15 +181,15 @@ async def _input_facts(
     return await asyncio.to_thread(probe_input, admitted.staging.input, video.filename, options)
 
 
-def probe_input(path: Path, filename: str | None, options: JobOptions) -> InputFacts:
+def probe_input(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
     """Blocking: sniff the container and decode as much as the job needs."""
-    seen = inspect(path, options.start, options.fps, options.max_frames)
-    return InputFacts.of(seen, filename or shown_name(""), path.stat().st_size)
+    o, name = options, filename or shown_name("")
+    return inspect(path, o.start, o.fps, o.max_frames, filename=name)
 
 
 def _stored_input(
     folder: Path, staging: Staging, old: Job, options: JobOptions
-) -> InputFacts | None:
+) -> ClipFacts | None:
     """Blocking: the old job's files under the new one's name; None if the video must be fetched."""
     try:
         if options.mesh:

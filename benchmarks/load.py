@@ -7,7 +7,6 @@ times. CPU and memory are those of the server's own process, from /proc. Prints 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 
@@ -30,10 +28,10 @@ from benchmarks.probe import (
     poll_beside_streams,
     poll_together,
 )
-from job_store import JobStore
 from tests.faults.processes import cpu_s, rss_mb
-from tests.faults.server import ROOT, Server, free_port
-from tests.job_factory import accept, result, write_attempt
+from tests.faults.server import Server
+from tests.job_factory import finished_jobs
+from tests.servers import ROOT, free_port
 from tests.video.clips import numbered
 
 EXAMPLE = ROOT / "examples" / "dancing_sprout.mp4"
@@ -345,30 +343,6 @@ def slow(folder: Path) -> Iterator[Row]:
                 f"- {len(found)} that sent {name}, the last closed after",
                 f"{longest:.0f} s", "60 s", longest <= 60,
             )  # fmt: skip
-
-
-# --- jobs that were
-
-
-def finished_jobs(jobs_dir: Path, count: int) -> list[str]:
-    """Ids of `count` finished jobs, written without fsync: one real job and its copies."""
-    store = JobStore(jobs_dir)
-    store.open()
-    job_id = accept(store).job_id
-    store.start(job_id)
-    write_attempt(store, job_id, 1)
-    store.publish_outputs(job_id, 1, result())
-    store.finish(job_id, result())
-    store.close()
-    record = json.loads((jobs_dir / job_id / "job.json").read_bytes())
-    made = [job_id]
-    for sequence in range(1, count):
-        copy = {**record, "job_id": str(uuid4()), "sequence": 1000 + sequence}
-        (jobs_dir / copy["job_id"] / "outputs").mkdir(parents=True)
-        content = json.dumps(copy, separators=(",", ":")) + "\n"
-        (jobs_dir / copy["job_id"] / "job.json").write_text(content)
-        made.append(copy["job_id"])
-    return made
 
 
 def _wait_until_ready(server: Server) -> None:

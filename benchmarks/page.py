@@ -11,7 +11,7 @@ from pathlib import Path
 
 from client import Client
 from tests.servers import process_server
-from tests.web.browsing import CLIP, Tab, chromium, new_tab
+from tests.web.browser import CLIP, Tab, chromium, new_tab
 
 PLAYED_MS = 4000
 
@@ -46,7 +46,7 @@ def main() -> None:
             viewport = {"width": size[0], "height": size[1]}
             with new_tab(browser, server.url, viewport=viewport) as tab:
                 tab.open(f"#job={job['job_id']}")
-                tab.wait_for_stage()
+                tab.wait_for_viewer()
                 print(f"| {shape}, window of {size[0]} x {size[1]} | {_rate(tab):.0f} a second |")
     print("\nChromium drew in software (SwiftShader): a floor for machines without a GPU.")
 

@@ -21,6 +21,8 @@ PARTS = {
     "decode": "Reading a clip",
     "page": "The page",
     "load": "What the API bears",
+    "nginx": "Downloads through nginx",
+    "ray_cluster": "Many workers on Ray",
 }
 
 

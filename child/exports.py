@@ -45,7 +45,12 @@ Normals = NDArray[np.float32]
 
 
 def write_files(
-    task: Task, clip: Clip, meshes: MeshSequence, reporter: Reporter, facts: Mapping[str, Any]
+    task: Task,
+    clip: Clip,
+    meshes: MeshSequence,
+    reporter: Reporter,
+    facts: Mapping[str, Any],
+    blender_path: str,
 ) -> None:
     """Write all files of the task into its workspace; `facts` are stored in the GLBs.
 
@@ -53,12 +58,12 @@ def write_files(
     """
     normals = vertex_normals(meshes)
     _write_glbs(task, meshes, normals, reporter, facts)
-    if "npz" in task.formats:
+    if "npz" in task.options.formats:
         write_npz(meshes, task.workspace / "animated_mesh.npz")
-    if "usdz" in task.formats:
+    if "usdz" in task.options.formats:
         _write_usdz(task, meshes, normals, reporter)
-    if task.blender_export:
-        _write_with_blender(task, meshes, reporter)
+    if task.options.blender_export:
+        _write_with_blender(task, meshes, reporter, blender_path)
     _write_videos(task, clip, meshes, normals, reporter)
 
 
@@ -90,12 +95,13 @@ def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Re
         reporter.warning("usdz_failed", "The USDZ could not be written; the meshes are fine.")
 
 
-def _write_with_blender(task: Task, meshes: MeshSequence, reporter: Reporter) -> None:
+def _write_with_blender(
+    task: Task, meshes: MeshSequence, reporter: Reporter, blender_path: str
+) -> None:
     """FBX and Alembic by the Blender that BLENDER_PATH names, if there is one."""
-    named = os.environ.get("BLENDER_PATH", "")
-    blender = shutil.which(os.path.expanduser(named)) if named else None
+    blender = shutil.which(os.path.expanduser(blender_path)) if blender_path else None
     if blender is None:
-        log.warning("no Blender: BLENDER_PATH is %r", named)
+        log.warning("no Blender: BLENDER_PATH is %r", blender_path)
         reporter.warning(
             "blender_unavailable",
             "This server has no Blender, so there is no FBX and no Alembic; the meshes are fine.",

@@ -1,16 +1,17 @@
 """The child's main: one process that loads the pipeline once and runs one task after another.
 
-Without a pipeline it makes no meshes: it writes the files of those that another child has made.
+Without a pipeline it computes no meshes: it writes the files of those that another child computed.
 
 Started by path by executors/child_process.py, never imported. JSON lines come in on stdin and go
 out on what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends
 when stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to
 decide.
 
-in:   {"do": "run", "task": Task}, or only half of it: "make", "write"   {"do": "cancel"}
-      {"do": "read", "task": Task} (it is likely to be made next)
+in:   {"do": "configure", "config": ChildConfig} comes first, and once
+      {"do": "run", "task": Task}, or only half of it: "compute", "export"   {"do": "cancel"}
+      {"do": "prefetch", "task": Task} (it is likely to be computed next)
 out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
-      {"is": "progress", ...}   {"is": "made"} (the checkpoint is on disk)
+      {"is": "progress", ...}   {"is": "computed"} (the checkpoint is on disk)
       {"is": "finished", "result"}   {"is": "failed", "error"}
       {"is": "cancelled"}   {"is": "broken", "error"} (the pipeline cannot be loaded; it exits)
 """
@@ -44,19 +45,17 @@ EXIT_UNUSABLE = 70
 """The GPU's context is lost, or memory ran out: the parent starts a new child and tries again."""
 
 
-class Protocol:
+class ParentConnection:
     """The two pipes. `send` may be called from any thread."""
 
-    def __init__(
-        self, incoming: IO[str], outgoing: IO[str], read_ahead: Callable[[Task], None]
-    ) -> None:
+    def __init__(self, prefetch: Callable[[Task], None]) -> None:
+        """Keep stdin and stdout for the messages; from here on, whatever prints goes to stderr."""
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
-        self._read_ahead = read_ahead
-        self._incoming = incoming
-        self._outgoing = outgoing
+        self._prefetch = prefetch
+        self._outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
         self._sending = threading.Lock()
-        threading.Thread(target=self._listen, name="stdin", daemon=True).start()
 
     def send(self, kind: str, **content: Any) -> None:
         """One line to the parent."""
@@ -65,15 +64,16 @@ class Protocol:
             self._outgoing.write(line + "\n")
             self._outgoing.flush()
 
-    def _listen(self) -> None:
+    def listen(self, incoming: IO[str]) -> None:
+        """Take the parent's messages, until it is gone."""
         from job.task import Task
 
-        for line in self._incoming:
+        for line in incoming:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self.cancelled.set()
-            elif message["do"] == "read":
-                self._read_ahead(Task.from_dict(message["task"]))
+            elif message["do"] == "prefetch":
+                self._prefetch(Task.from_dict(message["task"]))
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
@@ -81,58 +81,69 @@ class Protocol:
         os._exit(0)
 
 
-def main(pipeline_name: str, log_format: str, memory_mb: int) -> int:
-    """Load the pipeline (none if it has no name), then run tasks until the parent goes."""
+def main() -> int:
+    """Be configured, load the pipeline (if it has a name), then run tasks until the parent goes."""
+    incoming = _take_stdin()
+    first = incoming.readline()
+    if not first:
+        return 0  # the parent went at once
+    from job.task import ChildConfig
+
+    config = ChildConfig(**json.loads(first)["config"])
+    os.environ.update(config.environment)  # before anything is imported that reads it
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
     from errors import ServiceError
     from job.task import Task
     from logs import bound_to_job, configure
 
-    configure(log_format)
-    if pipeline_name in ("silhouette", ""):
+    configure(config.log_format)
+    if config.pipeline in ("silhouette", ""):
         os.nice(10)  # on the CPU the API comes first
-    if memory_mb:
-        _limit_memory(memory_mb)
+    if config.memory_mb:
+        _limit_memory(config.memory_mb)
     prefetcher = FramePrefetcher()
-    protocol = _open_protocol(prefetcher.prefetch)
+    parent = ParentConnection(prefetcher.prefetch)
+    threading.Thread(target=parent.listen, args=(incoming,), name="stdin", daemon=True).start()
     try:
-        pipeline = build_pipeline(pipeline_name) if pipeline_name else None
-        recipe = Recipe(pipeline, protocol.send, protocol.cancelled, prefetcher)
+        pipeline = build_pipeline(config.pipeline) if config.pipeline else None
+        recipe = Recipe(
+            pipeline, parent.send, parent.cancelled, prefetcher, blender_path=config.blender_path
+        )
         recipe.load()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")
-        protocol.send("broken", error=error.to_dict())
+        parent.send("broken", error=error.to_dict())
         return 1
-    protocol.send("ready", pid=os.getpid())
+    parent.send("ready", pid=os.getpid())
     while True:
-        message = protocol.tasks.get()
+        message = parent.tasks.get()
         task = Task.from_dict(message["task"])
         with bound_to_job(task.job_id):
-            if not _answer(protocol, recipe, message["do"], task):
+            if not _answer(parent, recipe, message["do"], task):
                 return EXIT_UNUSABLE
 
 
-def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
+def _answer(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
     """Do it and say how it ended; False if this process is of no more use."""
     from child.recipe import CheckpointLost, is_unusable
     from errors import Cancelled, InternalError, ServiceError
 
     try:
-        if do == "make":
+        if do == "compute":
             recipe.make(task)
-            protocol.send("made")
+            parent.send("computed")
         else:
-            result = recipe.write(task) if do == "write" else recipe.run(task)
-            protocol.send("finished", result=result.to_dict())
+            result = recipe.write(task) if do == "export" else recipe.run(task)
+            parent.send("finished", result=result.to_dict())
     except Cancelled:
-        protocol.send("cancelled")
+        parent.send("cancelled")
     except ServiceError as error:
         if is_unusable(error):
             log.exception("this process is of no more use")
             return False
         log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
-        protocol.send("failed", error=error.to_dict())
+        parent.send("failed", error=error.to_dict())
     except MemoryError:
         log.exception("out of memory: this process ends, and gives all of it back")
         return False
@@ -142,22 +153,20 @@ def _answer(protocol: Protocol, recipe: Recipe, do: str, task: Task) -> bool:
     except Exception:
         if not task.folder.exists():
             log.info("the job was deleted while it ran")
-            protocol.send("cancelled")
+            parent.send("cancelled")
             return True
         log.exception("a bug of ours ended the job")
-        protocol.send("failed", error=InternalError().to_dict())
+        parent.send("failed", error=InternalError().to_dict())
     return True
 
 
-def _open_protocol(read_ahead: Callable[[Task], None]) -> Protocol:
-    """Keep stdout for the protocol; from here on, whatever prints goes to stderr."""
-    outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+def _take_stdin() -> IO[str]:
+    """Keep stdin for the messages: nothing else may read it."""
     incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    return Protocol(incoming, outgoing, read_ahead)
+    return incoming
 
 
 def _limit_memory(megabytes: int) -> None:
@@ -192,4 +201,4 @@ if __name__ == "__main__":
     faulthandler.enable()
     # our own folder must not shadow packages (executors/ray.py is not Ray)
     sys.path[0] = ROOT
-    raise SystemExit(main(sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    raise SystemExit(main())

@@ -11,6 +11,7 @@ meshes. Called by child/main.py.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from typing import Any
 
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send, spans_of
-from errors import DiskFull, GpuError, ServiceError, is_disk_full
+from errors import DiskFull, GpuError, ModeUnavailable, ServiceError, is_disk_full
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
@@ -62,11 +63,13 @@ class Recipe:
         send: Send,
         cancelled: threading.Event,
         prefetcher: FramePrefetcher | None = None,
+        blender_path: str = "",
     ) -> None:
         self._pipeline = pipeline
         self._send = send
         self._cancelled = cancelled
         self._prefetcher = prefetcher or FramePrefetcher()
+        self._blender_path = blender_path
 
     def load(self) -> None:
         """Load the pipeline; raises what `Pipeline.load` raises."""
@@ -77,7 +80,7 @@ class Recipe:
         """One attempt, from the input to the output files."""
         clip, meshes, reporter = self._make(task)
         assert self._pipeline is not None
-        return _write(task, clip, meshes, reporter, self._pipeline.name)
+        return self._write(task, clip, meshes, reporter, self._pipeline.name)
 
     def make(self, task: Task) -> None:
         """The first half: returns once the meshes are in the checkpoint."""
@@ -95,7 +98,7 @@ class Recipe:
         with _disk_full_as_our_error():
             task.workspace.mkdir(mode=0o700, exist_ok=True)
             clip = _read_frames(task, reporter)
-        result = _write(task, clip, meshes, reporter, made["pipeline"])
+        result = self._write(task, clip, meshes, reporter, made["pipeline"])
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _make(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
@@ -107,19 +110,38 @@ class Recipe:
             clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
             return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
 
+    def _write(
+        self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
+    ) -> Result:
+        with _disk_full_as_our_error():
+            facts = {"pipeline": pipeline, "mode": task.options.mode, "seed": task.options.seed}
+            write_files(task, clip, meshes, reporter, facts, self._blender_path)
+            return _result(task, clip, meshes, reporter)
+
 
 def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter) -> MeshSequence:
     """The animated mesh of these frames, from an earlier attempt's checkpoint if there is one."""
     try:
         meshes, made = _load_checkpoint(task)
     except ValueError:
-        mesh = task.folder / "mesh.glb" if task.mesh else None
-        meshes = pipeline.animate(clip, task.mode, task.seed, reporter, mesh)
+        o = task.options
+        mesh = task.folder / "mesh.glb" if o.mesh else None
+        more = {} if o.faces is None else _faces(pipeline, o.faces)
+        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
         _save_checkpoint(task, meshes, reporter, pipeline.name)
     else:
         _restore_reports(made, reporter)
         log.info("the meshes of an earlier attempt are used")
     return meshes
+
+
+def _faces(pipeline: Pipeline, faces: int) -> dict[str, int]:
+    if "faces" not in inspect.signature(pipeline.animate).parameters:
+        raise ModeUnavailable(
+            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
+            hint="Leave `faces` out.",
+        )
+    return {"faces": faces}
 
 
 class FramePrefetcher:
@@ -157,9 +179,9 @@ def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     return read_clip(
         task.folder / "input",
         task.container,
-        start=task.start,
-        fps=task.fps,
-        max_frames=task.max_frames,
+        start=task.options.start,
+        fps=task.options.fps,
+        max_frames=task.options.max_frames,
         on_progress=on_progress,
     )
 
@@ -169,15 +191,6 @@ def _with_warnings(read: Read, reporter: JobReporter) -> Clip:
     for code, message in warnings:
         reporter.warning(code, message)
     return clip
-
-
-def _write(
-    task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
-) -> Result:
-    with _disk_full_as_our_error():
-        facts = {"pipeline": pipeline, "mode": task.mode, "seed": task.seed}
-        write_files(task, clip, meshes, reporter, facts)
-        return _result(task, clip, meshes, reporter)
 
 
 @contextmanager

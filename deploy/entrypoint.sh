@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the mounted folders ours, then gives up root. A bind mount that docker itself created belongs
-# to root; with --user or --cap-drop=ALL there is nothing to give up, and we stay who we are.
+# Gives the mounted folders to the user `worker`, then runs the command as that user. A bind mount that
+# docker itself created belongs to root. With --user or --cap-drop=ALL the user stays as it is.
 set -eu
-PATH=/opt/venv/bin:$PATH # also where a shell's own profile has set it anew
+PATH=/opt/venv/bin:$PATH # a login shell's profile may have replaced it
 as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
 
 if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then
-  export HF_HOME=/app/weights # an image that was built with PREFETCH=1
+  export HF_HOME=/app/weights # an image built with PREFETCH=1
 fi
 
 if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp
@@ -15,7 +15,7 @@ if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp
 fi
 
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # not writable: the server says so
+  mkdir -p "$JOBS_DIR" "$HF_HOME" || true # if not writable, the server reports it
   # shellcheck disable=SC2086  # the words are meant to split
   if $as_worker true 2>/dev/null &&
     find "$JOBS_DIR" "$HF_HOME" ! -user worker -exec chown -h worker:worker {} + 2>/dev/null; then

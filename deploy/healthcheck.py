@@ -11,7 +11,7 @@ TIMEOUT_S = 4.0
 
 
 def main() -> int:
-    """The exit code; says nothing."""
+    """Return the exit code; print nothing."""
     address = f"http://127.0.0.1:{os.environ.get('PORT') or 8000}/health"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,7 +1,7 @@
-"""Writes requirements.lock and requirements-gpu.lock anew: `make lock`. Needs the network.
+"""Writes requirements.lock and requirements-gpu.lock again: `make lock`. Needs the network.
 
-The containers install from these files alone: every package at one version, every file by its
-hash. uv resolves them for the image's Python and platform, in an environment of its own.
+The containers install only from these files: every package at one version, every file checked by
+its hash. uv resolves them for the image's Python and platform, in a temporary environment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEAD = """\
 
 
 def main() -> int:
-    """Both files, or none of the second if the first fails."""
+    """Write both files; stop at the first that cannot be resolved."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         subprocess.run([f"{folder}/bin/pip", "install", "-q", UV], check=True)

@@ -1,8 +1,9 @@
-"""Modal: our whole server as a web endpoint on one GPU. `modal deploy -m deploy.modal_app`.
+"""Modal: the whole server as a web endpoint on one GPU. `modal deploy -m deploy.modal_app`.
 
-Weights lie on a volume and survive; jobs lie on the container's own disk and end with it, for a
-volume is written out only now and then and knows no locks. One container, for the queue is in one
-process; deploy.md says what that means. Settings and keys come from the secret `actionmesh`.
+Weights are stored on a volume. Jobs are stored on the container's own disk and are lost with it,
+because a volume is saved only from time to time and has no file locks. There is one container
+because the queue is in one process; deploy.md explains this. Settings and keys are in the secret
+`actionmesh`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CODE = [
     "THIRD_PARTY.md",
 ]  # fmt: skip
 KEPT_WARM_S = 1200
-"""Modal's longest. A job is no request to it: only polls and this keep the container alive."""
+"""Modal's maximum. A job is not a request: only polls and this keep the container running."""
 MOST_REQUESTS = 100
 
 weights = modal.Volume.from_name("actionmesh-weights", create_if_missing=True)
@@ -65,7 +66,7 @@ app = modal.App("actionmesh-worker", image=image)
 @modal.concurrent(max_inputs=MOST_REQUESTS)  # type: ignore[untyped-decorator]
 @modal.asgi_app(label="actionmesh")  # type: ignore[untyped-decorator]
 def web() -> Any:
-    """The same app as on any other machine."""
+    """The same app as `main.app`."""
     import os
 
     import logs

@@ -1,8 +1,8 @@
-"""RunPod serverless: one job of theirs is one Task for our LocalExecutor, run by child/recipe.py.
+"""RunPod serverless: one RunPod job is one Task for the LocalExecutor, run by child/recipe.py.
 
 `python -m deploy.runpod_handler` is the start command of the endpoint; with `--rp_serve_api` it is
-RunPod's own local test server. There is no HTTP API, no queue and no JOBS_DIR of ours here: those
-are the platform's business. A pod, and any other machine, runs `python main.py` instead.
+RunPod's local test server. It has no HTTP API, no queue and no JOBS_DIR: RunPod provides these. On
+a RunPod pod, and on any other machine, run `python main.py` instead.
 """
 
 from __future__ import annotations
@@ -26,28 +26,35 @@ import runpod
 from runpod.serverless.utils import rp_upload
 
 import logs
-from api.options import OPTION_NAMES, check_names, parse_options
-from errors import BothInputs, InvalidParameter, MissingInput, ServiceError, WorkerCrashed
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
+from api.modes import parse_options
+from errors import (
+    BothInputs,
+    Cancelled,
+    InvalidParameter,
+    MissingInput,
+    ServiceError,
+    WorkerCrashed,
+)
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
-from job.state import JobOptions
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from job.options import REQUEST_FIELDS, JobOptions, check_names
+from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import PipelineChoice, choose_pipeline, find_gpu
 from settings import Settings
 
 RESULT_LIMIT_BYTES = 10_000_000
-"""What RunPod takes as the result of /run; 20 MB for /runsync, but who asked is not told to us."""
+"""RunPod's limit for the result of /run. /runsync has 20 MB, but which was called is unknown."""
 ENVELOPE_BYTES = 100_000
-"""Room for everything in a result that is not a file."""
+"""Reserved for the parts of a result that are not files."""
 TELL_EVERY_S = 1.0
-"""Each progress is an HTTP request of RunPod's own client, in a thread of its own."""
+"""For each progress update RunPod's client starts a thread and sends an HTTP request."""
 FETCH_S = 300.0
 MAX_ATTEMPTS = 3
 BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
 MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
-OPTIONS = tuple(name for name in OPTION_NAMES if name != "webhook_url")
+OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")
 FIELDS = (*OPTIONS, "video_base64", "files")
 
 Tell = Callable[[dict[str, Any]], None]
@@ -55,7 +62,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Request:
-    """The `input` of a RunPod job, checked. `files` are the names that are to be sent back."""
+    """The checked `input` of a RunPod job. `files` are the names of the files to return."""
 
     options: JobOptions
     video: bytes | None
@@ -63,39 +70,41 @@ class Request:
 
 
 class Handler:
-    """Takes RunPod's jobs one after another; the pipeline stays loaded between them."""
+    """Runs RunPod's jobs one after another; the pipeline stays loaded between them."""
 
     def __init__(self, settings: Settings, choice: PipelineChoice) -> None:
         self._settings = settings
         self._choice = choice
-        self._executor = LocalExecutor(
-            ChildOptions(choice.name, settings.job_timeout, log_format=settings.log_format)
+        child = ChildConfig(
+            choice.name,
+            settings.log_format,
+            blender_path=str(settings.blender_path or ""),
+            environment=settings.child_environment(),
         )
-        # one thread for good: the child dies with the thread that started it
+        self._executor = LocalExecutor(ExecutorOptions(child, settings.job_timeout))
+        # always the same thread: the child ends when the thread that started it ends
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
     def load(self) -> None:
-        """Begin to load the pipeline while no job is there."""
+        """Start to load the pipeline before the first job."""
         self._thread.submit(self._executor.start)
 
     async def __call__(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The result as RunPod returns it; `error` says in one line what went wrong."""
+        """The result that RunPod returns; `error` is one line about what failed."""
         folder = Path(tempfile.mkdtemp(prefix="job-"))
         try:
             request = parse_request(job.get("input"), self._choice)
-            task = await self._take_in(request, folder)
+            task = await self._accept(request, folder)
             result = await self._run(task, _teller(job))
             task = replace(task, attempt=result.extra["attempt"])
             return await asyncio.to_thread(packed, result, task.workspace, request.files)
-        except JobFailed as failure:
-            return _refusal(failure.error)
         except ServiceError as error:
             return _refusal(error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _take_in(self, request: Request, folder: Path) -> Task:
-        """Put the video in its place and look into it. Raises ServiceError."""
+    async def _accept(self, request: Request, folder: Path) -> Task:
+        """Save the video in `folder` and probe it. Raises ServiceError."""
         o, video = request.options, folder / "input"
         if request.video is not None:
             video.write_bytes(request.video)
@@ -108,10 +117,10 @@ class Handler:
                 allow_private=self._settings.allow_private_urls,
             )
         facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
-        return o.task(folder.name, 1, folder, facts.container)
+        return Task(folder.name, 1, folder, facts.container, o)
 
     async def _run(self, task: Task, tell: Tell) -> Result:
-        """Raises JobFailed; a job that RunPod cancels is cancelled here too."""
+        """Raises ServiceError; a job that RunPod cancels is cancelled here too."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._thread, self._attempts, task, tell, cancelled)
@@ -120,7 +129,7 @@ class Handler:
         except asyncio.CancelledError:
             cancelled.set()
             self._executor.wake()
-            await asyncio.wait([running])  # the next job must find the child free
+            await asyncio.wait([running])  # the child must be free for the next job
             running.exception()
             raise
 
@@ -129,33 +138,36 @@ class Handler:
             tell({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                again = replace(task, attempt=attempt)
-                result = run_to_end(self._executor, again, report, cancelled)
-                return replace(result, extra={**result.extra, "attempt": attempt})
-            except WorkerLost as lost:
-                reason = str(lost)
-        raise JobFailed(WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}"))
+            again = replace(task, attempt=attempt)
+            outcome = run_to_end(self._executor, again, report, cancelled.is_set)
+            if isinstance(outcome, Result):
+                return replace(outcome, extra={**outcome.extra, "attempt": attempt})
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            if isinstance(outcome, Stopped):
+                raise Cancelled
+            reason = outcome.reason
+        raise WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}")
 
 
 def parse_request(given: object, choice: PipelineChoice) -> Request:
-    """Fields as in POST /jobs, and `video_base64`, `files`. Raises ServiceError."""
+    """Parse the fields of POST /jobs, plus `video_base64` and `files`. Raises ServiceError."""
     if not isinstance(given, dict):
         raise MissingInput("The job's `input` must be an object.")
     check_names(given, FIELDS)
     options = parse_options({name: given.get(name) for name in OPTIONS}, choice)
     encoded = given.get("video_base64")
     if encoded and options.video_url:
-        raise BothInputs("Both `video_base64` and `video_url` are there.")
+        raise BothInputs("Both `video_base64` and `video_url` are given.")
     if not encoded and not options.video_url:
         raise MissingInput("The job has no video.", hint="Give `video_url` or `video_base64`.")
     return Request(options, _decoded(encoded) if encoded else None, _names(given.get("files")))
 
 
 def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The result with its files: by URL where a bucket is set, else inside, as far as they fit.
+    """The result with its files: as URLs if a bucket is set, else in base64.
 
-    Raises InvalidParameter for files that are not there or are too much.
+    Raises InvalidParameter for files that do not exist or are too large together.
     """
     known = {file.name: file for file in result.files}
     if unknown := [name for name in names if name not in known]:
@@ -223,14 +235,14 @@ def _names(given: object) -> tuple[str, ...]:
 
 
 def _refusal(error: ServiceError) -> dict[str, Any]:
-    """RunPod keeps `error` as text and shows it in the job's status."""
+    """RunPod stores `error` as text and shows it in the job's status."""
     return {
         "error": " ".join(part for part in (f"{error.code}:", error.message, error.hint) if part)
     }
 
 
 def _teller(job: dict[str, Any]) -> Tell:
-    """Progress to RunPod at most once a second; a new stage at once."""
+    """Report progress to RunPod at most once a second, but a new stage immediately."""
     last: dict[str, Any] = {"at": 0.0, "stage": ""}
 
     def tell(progress: dict[str, Any]) -> None:
@@ -243,14 +255,14 @@ def _teller(job: dict[str, Any]) -> Tell:
 
 
 def main() -> None:
-    """Serve RunPod's queue until the platform ends us."""
+    """Run RunPod's jobs until RunPod ends this process."""
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_format)
     handler = Handler(settings, choose_pipeline(settings.pipeline, find_gpu()))
     handler.load()
 
     async def handle(job: dict[str, Any]) -> dict[str, Any]:
-        return await handler(job)  # RunPod looks whether it is a coroutine function
+        return await handler(job)  # RunPod checks that it is a coroutine function
 
     runpod.serverless.start({"handler": handle})
 

@@ -1,6 +1,6 @@
-"""The child process as its parent sees it: how it is started, spoken to, listened to and ended.
+"""The child process as its parent sees it: start, send a line, read lines, kill.
 
-Knows the protocol's lines, not what they mean for a job: supervisor.py does. A child may say
+Knows the form of the lines, not what they mean for a job: supervisor.py does. A child may say
 anything; what is no line of ours ends it.
 """
 
@@ -15,11 +15,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.task import WorkerLost
+from executors.base import ProcessLost
 
 log = logging.getLogger(__name__)
 
@@ -28,41 +27,21 @@ MAX_LINE_BYTES = 1 << 20
 STOP_S = 2.0
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
-# What a child may know of our environment: no keys, no secrets, no proxies.
-_PASSED_ON = (
+# What a child inherits: no keys, no proxies, no settings of ours (they come in its ChildConfig).
+_INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
     "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
-    "HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "BLENDER_PATH", "ACTIONMESH_COMPILE",
-    "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION", "CRASH_AT",
-    "ACTIONMESH_ANY_CHECKOUT", "TORCHINDUCTOR_CACHE_DIR", "PYTORCH_ALLOC_CONF", "HF_HUB_CACHE",
+    # of this machine, for libraries: where models lie, how they are fetched, what torch caches
+    "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE",
+    "TORCHINDUCTOR_CACHE_DIR", "PYTORCH_ALLOC_CONF",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ChildOptions:
-    """How children are started.
-
-    Without a name for its `pipeline` a child only writes files. `job_timeout_s` bounds one attempt.
-    Loading comes before it, and may be silent for as long. `memory_mb` bounds what a child may
-    write to (0: nothing does). With `separate_files` a second child writes the files, so that the
-    GPU of the first need not wait for them.
-    """
-
-    pipeline: str
-    job_timeout_s: float = 1800.0
-    idle_unload_s: float = 0.0
-    log_format: str = "text"
-    memory_mb: int = 0
-    separate_files: bool = False
-    extra_environment: tuple[tuple[str, str], ...] = ()
 
 
 class ChildProcess:
     """One process and its three pipes."""
 
-    def __init__(self, options: ChildOptions) -> None:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment.update(options.extra_environment)
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment.update(
             # small matrices: more threads cost more than they give, and the API needs a core
             OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1",
@@ -71,14 +50,13 @@ class ChildProcess:
         self.is_ready = False
         self._ended: str | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-u", str(_CHILD), str(os.getpid()), options.pipeline,
-             options.log_format, str(options.memory_mb)],
+            [sys.executable, "-u", str(_CHILD), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
-        )  # fmt: skip
+        )
         self.pid = self._process.pid
         assert self._process.stdout and self._process.stdin
         self.output = self._process.stdout.fileno()
@@ -87,7 +65,6 @@ class ChildProcess:
         self._unread = b""
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
-        log.info("child %d starts: %s", self.pid, options.pipeline or "it writes files")
 
     @property
     def is_alive(self) -> bool:
@@ -95,32 +72,32 @@ class ChildProcess:
         return self._ended is None and self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """One line to the child. Raises WorkerLost if it does not read, or is gone."""
+        """One line to the child. Raises ProcessLost if it does not read, or is gone."""
         assert self._process.stdin
         line = json.dumps(message).encode() + b"\n"
         try:
             while line:
                 line = line[os.write(self._process.stdin.fileno(), line) :]
         except BlockingIOError:  # it has left some 64 KB unread
-            raise WorkerLost("the child does not read") from None
+            raise ProcessLost("the child does not read") from None
         except (OSError, ValueError) as exc:
-            raise WorkerLost("the child is gone") from exc
+            raise ProcessLost("the child is gone") from exc
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What has arrived on `output`, without waiting. Raises WorkerLost when the pipe ends."""
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What has arrived on `output`, without waiting. Raises ProcessLost when the pipe ends."""
         if self._ended is not None:
-            raise WorkerLost("the child is gone")
+            raise ProcessLost("the child is gone")
         try:
             read = os.read(self.output, 1 << 16)
         except BlockingIOError:
             return
         if not read:
-            raise WorkerLost("the child ended")
+            raise ProcessLost("the child ended")
         *lines, self._unread = (self._unread + read).split(b"\n")
         if len(self._unread) > MAX_LINE_BYTES or any(len(ln) > MAX_LINE_BYTES for ln in lines):
-            raise WorkerLost("the child sent an endless line")
+            raise ProcessLost("the child sent an endless line")
         for line in lines:
-            yield _event(line)
+            yield _message(line)
 
     def kill(self) -> None:
         """SIGKILL to the child and all it started. From any thread."""
@@ -156,14 +133,14 @@ class ChildProcess:
                 log.info("child %d: %s", self.pid, text)
 
 
-def _event(line: bytes) -> dict[str, Any]:
+def _message(line: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-        if not isinstance(event, dict) or not isinstance(event["is"], str):
-            raise ValueError("not an event")
+        message = json.loads(line)
+        if not isinstance(message, dict) or not isinstance(message["is"], str):
+            raise ValueError("not a message of ours")
     except (ValueError, KeyError, RecursionError):
-        raise WorkerLost("the child sent a line that is no protocol of ours") from None
-    return event
+        raise ProcessLost("the child sent a line that is no protocol of ours") from None
+    return message
 
 
 def _how(code: int | None) -> str:

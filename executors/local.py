@@ -1,136 +1,157 @@
 """Jobs on this machine: one resident child for all of a job, or a second one for its files.
 
-With a GPU (`separate_files`) the maker's next job begins as soon as the meshes of the last are on
-disk: the writer makes the files from the checkpoint. It loads no pipeline, and torch only where
-PyTorch3D is there to draw the preview. What ends one child leaves the other and its job alone.
-Without a GPU both halves want the same cores, and one child does them one after the other.
+With a GPU (`separate_files`) the compute child's next job begins as soon as the meshes of the last
+are on disk: the export child makes the files from the checkpoint. It loads no pipeline, and torch
+only where PyTorch3D is there to draw the preview. What ends one child leaves the other and its job
+alone. Without a GPU both halves want the same cores, and one child does them one after the other.
 """
 
 from __future__ import annotations
 
 import logging
 import selectors
-import threading
-import time
-from collections.abc import Generator
 from dataclasses import replace
 
-from errors import Cancelled, ServiceError
-from executors.base import UnderWay
-from executors.child_process import ChildOptions
-from executors.supervisor import Deadline, Resident
-from executors.wakeup import Bell
-from job.task import Progress, Task, WorkerLost
+from errors import ServiceError
+from executors.base import ExecutorOptions, ProcessLost
+from executors.supervisor import ChildSupervisor, Computed
+from executors.wakeup import WakeupPipe
+from job.task import Event, Lost, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ChildOptions", "LocalExecutor"]
-
 
 class LocalExecutor:
-    """Supervises its children from the one thread that drives its attempts."""
+    """Supervises its children from the one thread that polls it."""
 
     capacity = 1
 
-    def __init__(self, options: ChildOptions) -> None:
+    def __init__(self, options: ExecutorOptions) -> None:
         self.options = options
-        self._bell = Bell()
+        self._wakeup = WakeupPipe()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._bell, selectors.EVENT_READ)
-        self.maker = Resident(options, self._selector)
-        self.writer: Resident | None = None
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self.compute = ChildSupervisor(options, self._selector)
+        self.export: ChildSupervisor | None = None
         if options.separate_files:
-            self.writer = Resident(replace(options, pipeline="", memory_mb=0), self._selector)
-        self._waits_for_writer = False
+            config = replace(options.child, pipeline="", memory_mb=0)
+            self.export = ChildSupervisor(replace(options, child=config), self._selector)
+        self._computed: tuple[Task, float] | None = None  # waits for the export child
+        self._under_way: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._events: list[tuple[Task, Event]] = []
         self._closed = False
 
     @property
     def has_room(self) -> bool:
-        """True while the maker is free and no finished meshes wait for the writer."""
-        return not self.maker.is_busy and not self._waits_for_writer
+        """True while the compute child is free and no meshes wait for the export child."""
+        return self.compute.task is None and self._computed is None
 
     @property
     def is_ready(self) -> bool:
-        """True once a child has loaded the pipeline (it may since rest, if asked to)."""
-        return self.maker.is_ready
+        """True once a child has loaded the pipeline (it may since be unloaded, if asked to)."""
+        return self.compute.is_ready
 
     @property
-    def is_resting(self) -> bool:
+    def is_unloaded(self) -> bool:
         """True if that child was ended because nothing was to do."""
-        return self.maker.is_resting
+        return self.compute.is_unloaded
 
     @property
     def loading(self) -> dict[str, int] | None:
         """How far the download of weights is."""
-        return self.maker.loading
+        return self.compute.loading
 
     @property
     def broken(self) -> ServiceError | None:
         """Why the pipeline cannot be loaded."""
-        return self.maker.broken
+        return self.compute.broken
 
     def start(self) -> None:
         """Start the children and let them load while nothing waits for them."""
-        for resident in self._residents():
+        for child in self._children():
             try:
-                resident.start()
-            except WorkerLost as lost:  # the first attempt tries again
+                child.start()
+            except ProcessLost as lost:  # the first attempt tries again
                 log.warning("no child is started ahead: %s", lost)
 
-    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def submit(self, task: Task) -> None:
         """See executors.base.Executor."""
-        deadline = Deadline(self.options.job_timeout_s)
-        if self.writer is None:
-            result = yield from self.maker.converse("run", task, deadline, cancelled)
+        self._cancelled.discard(task.job_id)  # of an earlier attempt
+        self._under_way.add(task.job_id)
+        limit_s = self.options.job_timeout_s
+        if self.export is None:
+            self._run(self.compute, "run", task, limit_s)
+        elif task.checkpoint.is_dir():
+            self._computed = task, limit_s
         else:
-            if not task.checkpoint.is_dir():
-                yield from self.maker.converse("make", task, deadline, cancelled)
-            yield from self._wait_for_writer(self.writer, deadline, cancelled)
-            try:
-                result = yield from self.writer.converse("write", task, deadline, cancelled)
-            finally:
-                self.wake()  # another attempt may wait for the writer
-        assert result is not None, "only what was to `make` ends without one"
-        return result
+            self._run(self.compute, "compute", task, limit_s)
+        self._next_export()
 
-    def expect(self, task: Task) -> None:
-        """Let the maker read the frames while its GPU is busy; without one no core is to spare."""
-        if self.writer is not None and not task.checkpoint.is_dir():
-            self.maker.read_ahead(task)
+    def cancel(self, job_id: str) -> None:
+        """From any thread."""
+        if job_id in self._under_way:
+            self._cancelled.add(job_id)
+            self.wake()
 
-    def wait(self, timeout_s: float) -> None:
-        """Until a child says something; idle children are listened to."""
-        self._selector.select(timeout_s)
-        self._bell.silence()
-        for resident in self._residents():
-            resident.look_after()
+    def prefetch(self, task: Task) -> None:
+        """Let the compute child read frames while its GPU is busy; without one no core is free."""
+        if self.export is not None and not task.checkpoint.is_dir():
+            self.compute.prefetch(task)
+
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        """Read what the children say, idle ones too."""
+        self._selector.select(0.0 if self._events else timeout_s)
+        self._wakeup.clear()
+        for child in self._children():
+            task = child.task
+            if task is not None and task.job_id in self._cancelled:
+                child.cancel()
+            for event in child.poll():
+                assert task is not None, "an idle child has no events"
+                if isinstance(event, Computed):
+                    self._computed = task, event.time_left_s
+                else:
+                    self._add_event(task, event)
+        self._next_export()
+        events, self._events = self._events, []
+        return events
 
     def wake(self) -> None:
         """From any thread."""
-        self._bell.ring()
+        self._wakeup.notify()
 
     def close(self) -> None:
         """From any thread; children of another thread are reaped there."""
         self._closed = True
-        for resident in self._residents():
-            resident.close()
+        for child in self._children():
+            child.close()
         self.wake()
 
-    def _residents(self) -> list[Resident]:
-        return [self.maker] if self.writer is None else [self.maker, self.writer]
+    def _children(self) -> list[ChildSupervisor]:
+        return [self.compute] if self.export is None else [self.compute, self.export]
 
-    def _wait_for_writer(
-        self, writer: Resident, deadline: Deadline, cancelled: threading.Event
-    ) -> Generator[Progress | None, None, None]:
-        began = time.monotonic()
-        self._waits_for_writer = True
-        try:
-            while writer.is_busy:
-                if self._closed:
-                    raise WorkerLost("the server is stopping")
-                if cancelled.is_set():
-                    raise Cancelled
-                yield None
-        finally:
-            self._waits_for_writer = False
-        deadline.postpone(time.monotonic() - began)
+    def _run(self, child: ChildSupervisor, do: str, task: Task, time_left_s: float) -> None:
+        if lost := child.run_task(do, task, time_left_s):
+            self._add_event(task, lost)
+
+    def _next_export(self) -> None:
+        """Give the export child the meshes that wait for it, once it is free."""
+        if self._computed is None or self.export is None:
+            return
+        task, time_left_s = self._computed
+        if self._closed:
+            self._add_event(task, Lost("the server is stopping"))
+        elif task.job_id in self._cancelled:
+            self._add_event(task, Stopped())
+        elif self.export.task is None:
+            self._run(self.export, "export", task, time_left_s)
+        else:
+            return
+        self._computed = None
+
+    def _add_event(self, task: Task, event: Event) -> None:
+        self._events.append((task, event))
+        if not isinstance(event, Progress):
+            self._under_way.discard(task.job_id)
+            self._cancelled.discard(task.job_id)

@@ -12,20 +12,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from errors import Cancelled, ServiceError
-from executors.base import UnderWay
-from executors.child_process import ChildOptions
-from executors.ray_actor import RayActor
-from executors.ray_slot import TICK_S, Seat
-from executors.supervisor import CANCEL_GRACE_S
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from errors import ServiceError, from_os_error
+from executors.base import ExecutorOptions, ProcessLost
+from executors.ray_actor import ActorAnswer, ActorStatus, RayActor
+from executors.ray_slot import TICK_S, ActorSlot
+from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +34,6 @@ RECONNECT_S = 5.0
 REACH_S = 5.0
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
-# Settings of the server that every node must share; paths and tokens are each node's own.
-_SHARED_SETTINGS = (
-    "ACTIONMESH_COMPILE", "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION",
-    "RMBG_REVISION",
-)  # fmt: skip
 
 
 class RayExecutor:
@@ -50,14 +42,13 @@ class RayExecutor:
     `workers` limits that; 0 is all. `capacity` is known once `start` has returned.
     """
 
-    def __init__(self, address: str, options: ChildOptions, workers: int = 0) -> None:
+    def __init__(self, address: str, options: ExecutorOptions, workers: int = 0) -> None:
         self.capacity = max(1, workers)
-        self._address, self._workers = address, workers
-        shared = {name: os.environ[name] for name in _SHARED_SETTINGS if os.environ.get(name)}
-        extra = {**shared, **dict(options.extra_environment)}
-        self._options = replace(options, extra_environment=tuple(extra.items()))
-        self._seats: list[Seat] = []
-        self._seats_lock = threading.Lock()
+        self._address, self._workers, self._options = address, workers, options
+        self._slots: list[ActorSlot] = []
+        self._slots_lock = threading.Lock()
+        self._waiting: list[Task] = []  # for an actor
+        self._cancelled: set[str] = set()  # of what waits or runs
         self._woken = threading.Event()
         self._closed = threading.Event()
         self._ray_lock = threading.RLock()  # no call may meet a Ray that was shut down
@@ -69,30 +60,30 @@ class RayExecutor:
     @property
     def has_room(self) -> bool:
         """True if an actor is free that answers."""
-        return any(seat.is_free for seat in self._seats)
+        return sum(slot.is_free for slot in self._slots) > len(self._waiting)
 
     @property
     def is_ready(self) -> bool:
         """True if at least one actor's child has loaded its pipeline."""
-        return any(seat.answers and seat.seen.get("is_ready") for seat in self._seats)
+        return any(slot.answers and slot.status.is_ready for slot in self._slots)
 
     @property
-    def is_resting(self) -> bool:
+    def is_unloaded(self) -> bool:
         """True if every actor has ended its child because nothing was to do."""
-        seats = self._seats
-        return bool(seats) and all(seat.answers and seat.seen["is_resting"] for seat in seats)
+        slots = self._slots
+        return bool(slots) and all(slot.answers and slot.status.is_unloaded for slot in slots)
 
     @property
     def loading(self) -> dict[str, int] | None:
         """The download of the first actor that is at one."""
-        told = (seat.seen.get("loading") for seat in self._seats)
+        told = (slot.status.loading for slot in self._slots)
         return next((loading for loading in told if loading), None)
 
     @property
     def broken(self) -> ServiceError | None:
         """Why no actor can load the pipeline; None if any can."""
-        told = [seat.seen.get("broken") for seat in self._seats]
-        return ServiceError.from_dict(told[0]) if told and all(told) and told[0] else None
+        told = [slot.status.broken for slot in self._slots]
+        return told[0] if told and all(told) else None
 
     # --- life
 
@@ -103,16 +94,11 @@ class RayExecutor:
         with self._ray_lock:
             if self._closed.is_set():
                 return
-            self._make_seats()
+            self._make_slots()
             self._watcher.start()
 
-    def expect(self, task: Task) -> None:
+    def prefetch(self, task: Task) -> None:
         """Nothing: which actor will have it is not known."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Until an actor says something; the actors look after their own idle children."""
-        self._woken.wait(timeout_s)
-        self._woken.clear()
 
     def wake(self) -> None:
         """From any thread."""
@@ -166,7 +152,7 @@ class RayExecutor:
 
     @property
     def _resource(self) -> str:
-        return "GPU" if self._options.pipeline == "actionmesh" else "CPU"
+        return "GPU" if self._options.child.pipeline == "actionmesh" else "CPU"
 
     def _count(self) -> int:
         """How many actors: never more than there are resources, or some would wait for ever."""
@@ -175,7 +161,7 @@ class RayExecutor:
         there = int(ray.cluster_resources().get(self._resource, 0))
         return min(self._workers, there) if self._workers else there
 
-    def _make_seats(self) -> None:
+    def _make_slots(self) -> None:
         import ray
 
         is_gpu = self._resource == "GPU"
@@ -187,98 +173,136 @@ class RayExecutor:
             concurrency_groups={"control": 2},
         )(RayActor)
         self.capacity = self._count()
-        self._seats = [Seat(k, kind.remote(self._options)) for k in range(self.capacity)]
+        self._slots = [ActorSlot(k, kind.remote(self._options)) for k in range(self.capacity)]
         log.info("Ray at %s: %d actors, one per %s", self._address, self.capacity, self._resource)
 
-    # --- one run
+    # --- tasks
 
-    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def submit(self, task: Task) -> None:
         """See executors.base.Executor. Waits while no actor is up: that is no attempt's fault."""
-        seat = yield from self._take_seat(task, cancelled)
-        lost = True
-        try:
-            task.workspace.mkdir(mode=0o700)
-            outcome = yield from self._outcome(seat, task, cancelled)
-            lost = outcome["is"] == "lost"
-            return (yield from _conclude(outcome, task))
-        except WorkerLost as exc:
-            if cancelled.is_set():
-                raise Cancelled from exc
-            raise
-        finally:
-            with self._seats_lock:
-                seat.release(lost=lost)
+        self._cancelled.discard(task.job_id)  # of an earlier attempt
+        self._waiting.append(task)
+        self.wake()
+
+    def cancel(self, job_id: str) -> None:
+        """From any thread."""
+        running = (slot.task for slot in self._slots)
+        if any(task and task.job_id == job_id for task in (*self._waiting, *running)):
+            self._cancelled.add(job_id)
             self.wake()
 
-    def _take_seat(
-        self, task: Task, cancelled: threading.Event
-    ) -> Generator[Progress | None, None, Seat]:
-        while True:
-            if self._closed.is_set():
-                raise WorkerLost("the server is stopping")
-            if cancelled.is_set():
-                raise Cancelled
-            with self._seats_lock:
-                for seat in self._seats:
-                    if seat.is_free:
-                        seat.take((task.job_id, task.attempt))
-                        return seat
-            yield None
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        """Wait for the actors; they look after their own idle children."""
+        self._woken.wait(timeout_s)
+        self._woken.clear()
+        events = [(task, event) for task in list(self._waiting) for event in self._assign(task)]
+        for slot in self._slots:
+            if (task := slot.task) is not None:
+                events += [(task, event) for event in self._poll_slot(slot, task)]
+        return [(task, self._settled(task, event)) for task, event in events]
 
-    def _outcome(
-        self, seat: Seat, task: Task, cancelled: threading.Event
-    ) -> Generator[Progress | None, None, dict[str, Any]]:
-        """What RayActor.run returned. Raises WorkerLost where it did not."""
-        future = self._call(seat, "run", task.to_dict(), _inputs(task))
-        future.add_done_callback(lambda _: self.wake())
-        give_up: float | None = None
-        while not future.done():
-            yield None
-            if self._closed.is_set():
-                raise WorkerLost("the server is stopping")
-            with self._seats_lock:
-                news, anchor = seat.news()
-            if news is not None:
-                yield _shown(task, news, anchor)
-            now = time.monotonic()
-            if cancelled.is_set() and give_up is None:
-                give_up = now + CANCEL_GRACE_S + ANSWER_S
-                self._call(seat, "cancel", seat.key, group="control")
-            if give_up is not None and now > give_up:
-                self._kill(seat, "no answer to a cancel")
-            if now - seat.heard_at > SILENT_S:
-                self._kill(seat, f"nothing heard for {SILENT_S:.0f} s")
-        error = future.exception()
-        if error is not None:
-            name = type(error).__name__
-            log.warning("actor %d is lost: %s: %s", seat.number, name, error)
-            with self._seats_lock:
-                for other in self._seats:  # or the next attempt is lost on the same dead node
-                    other.doubt()
-            raise WorkerLost(f"actor {seat.number} is lost: {name}")
-        outcome: dict[str, Any] = future.result()
-        return outcome
+    def _settled(self, task: Task, event: Event) -> Event:
+        """What is lost after it was to be cancelled counts as cancelled."""
+        if isinstance(event, Progress):
+            return event
+        was_cancelled = task.job_id in self._cancelled
+        self._cancelled.discard(task.job_id)
+        return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
-    def _call(self, seat: Seat, method: str, *given: Any, group: str = "") -> Future[Any]:
-        """Call the actor, and do not wait. Raises WorkerLost once we have left the cluster."""
+    def _assign(self, task: Task) -> list[Event]:
+        """Give it to an actor, if one is free."""
+        slot = next((slot for slot in self._slots if slot.is_free), None)
+        if self._closed.is_set():
+            events: list[Event] = [Lost("the server is stopping")]
+        elif task.job_id in self._cancelled:
+            events = [Stopped()]
+        elif slot is None:
+            return []
+        else:
+            events = self._begin(slot, task)
+        self._waiting.remove(task)
+        return events
+
+    def _begin(self, slot: ActorSlot, task: Task) -> list[Event]:
+        with self._slots_lock:
+            slot.take(task)
+        try:
+            task.workspace.mkdir(mode=0o700)
+            slot.call = self._call(slot, "run", task, _inputs(task))
+            slot.call.add_done_callback(lambda _: self.wake())
+            return []
+        except (ProcessLost, OSError) as exc:
+            return [self._give_up(slot, exc)]
+
+    def _poll_slot(self, slot: ActorSlot, task: Task) -> list[Event]:
+        try:
+            if self._closed.is_set():
+                raise ProcessLost("the server is stopping")
+            assert slot.call is not None
+            if slot.call.done():
+                answer = self._answer(slot, slot.call)
+                with self._slots_lock:
+                    slot.release(lost=isinstance(answer.outcome, Lost))
+                return _received(task, answer)
+            with self._slots_lock:
+                progress, anchor = slot.take_progress()
+            self._check_time(slot, task)
+            return [] if progress is None else [_shown(task, progress, anchor)]
+        except (ProcessLost, OSError) as exc:
+            return [self._give_up(slot, exc)]
+
+    def _give_up(self, slot: ActorSlot, reason: ProcessLost | OSError) -> Event:
+        """End the attempt here; the actor must answer before it gets the next one."""
+        with self._slots_lock:
+            slot.release(lost=True)
+        if isinstance(reason, ProcessLost):
+            return Lost(str(reason))
+        log.error("the disk did not take the job's files", exc_info=reason)
+        return Failed(from_os_error(reason))
+
+    def _answer(self, slot: ActorSlot, call: Future[ActorAnswer]) -> ActorAnswer:
+        """What RayActor.run returned. Raises ProcessLost where it did not."""
+        error = call.exception()
+        if error is None:
+            return call.result()
+        name = type(error).__name__
+        log.warning("actor %d is lost: %s: %s", slot.number, name, error)
+        with self._slots_lock:
+            for other in self._slots:  # or the next attempt is lost on the same dead node
+                other.mark_suspect()
+        raise ProcessLost(f"actor {slot.number} is lost: {name}")
+
+    def _check_time(self, slot: ActorSlot, task: Task) -> None:
+        """Pass a cancel on. Raises ProcessLost if the actor was to be killed."""
+        now = time.monotonic()
+        if task.job_id in self._cancelled and slot.cancel_deadline is None:
+            slot.cancel_deadline = now + self._options.cancel_grace_s + ANSWER_S
+            self._call(slot, "cancel", slot.key, group="control")
+        if slot.cancel_deadline is not None and now > slot.cancel_deadline:
+            self._kill(slot, "no answer to a cancel")
+        if now - slot.heard_at > SILENT_S:
+            self._kill(slot, f"nothing heard for {SILENT_S:.0f} s")
+
+    def _call(self, slot: ActorSlot, method: str, *given: Any, group: str = "") -> Future[Any]:
+        """Call the actor, and do not wait. Raises ProcessLost once we have left the cluster."""
         with self._ray_lock:
             if not self._connected:
-                raise WorkerLost("the server is stopping")
-            remote = getattr(seat.actor, method)
+                raise ProcessLost("the server is stopping")
+            remote = getattr(slot.actor, method)
             if group:
                 remote = remote.options(concurrency_group=group)
             future: Future[Any] = remote.remote(*given).future()
             return future
 
-    def _kill(self, seat: Seat, reason: str) -> None:
+    def _kill(self, slot: ActorSlot, reason: str) -> None:
         """The only way to stop what does not listen; Ray starts the actor anew. Raises."""
-        log.error("actor %d is killed: %s", seat.number, reason)
+        log.error("actor %d is killed: %s", slot.number, reason)
         with self._ray_lock:
             if self._connected:
                 import ray
 
-                ray.kill(seat.actor, no_restart=False)
-        raise WorkerLost(f"actor {seat.number} was killed: {reason}")
+                ray.kill(slot.actor, no_restart=False)
+        raise ProcessLost(f"actor {slot.number} was killed: {reason}")
 
     # --- one thread that asks all actors, never one thread for each
 
@@ -286,22 +310,23 @@ class RayExecutor:
         try:
             while not self._closed.is_set():
                 now = time.monotonic()
-                for seat in self._seats:
-                    if seat.stray is not None:  # an attempt that we gave up when its node was away
-                        self._call(seat, "cancel", seat.stray, group="control")
-                    if seat.is_due(now):
-                        seat.asked_at = now
-                        future = self._call(seat, "look", group="control")
-                        future.add_done_callback(partial(self._hear, seat, now))
+                for slot in self._slots:
+                    # an attempt that we gave up when its node was away
+                    if slot.orphaned_attempt is not None:
+                        self._call(slot, "cancel", slot.orphaned_attempt, group="control")
+                    if slot.is_due(now):
+                        slot.asked_at = now
+                        future = self._call(slot, "status", group="control")
+                        future.add_done_callback(partial(self._on_heartbeat, slot, now))
                 self._closed.wait(TICK_S)
-        except WorkerLost:
+        except ProcessLost:
             pass  # the connection was closed meanwhile
 
-    def _hear(self, seat: Seat, asked_at: float, future: Future[Any]) -> None:
+    def _on_heartbeat(self, slot: ActorSlot, asked_at: float, future: Future[ActorStatus]) -> None:
         """In a thread of Ray's."""
-        seen = None if future.exception() else future.result()
-        with self._seats_lock:
-            seat.hear(asked_at, seen)
+        status = None if future.exception() else future.result()
+        with self._slots_lock:
+            slot.on_heartbeat(asked_at, status)
         self.wake()
 
 
@@ -314,33 +339,27 @@ def _inputs(task: Task) -> dict[str, bytes]:
     }
 
 
-def _shown(task: Task, record: Mapping[str, Any], anchor: bytes | None) -> Progress:
+def _shown(task: Task, progress: Progress, anchor: bytes | None) -> Progress:
     """The progress as it may be passed on: the anchor mesh is promised only once it is here."""
     path = task.workspace / "anchor.glb"
     if anchor is not None:
         part = path.with_name("anchor.glb.part")
         part.write_bytes(anchor)
         os.replace(part, path)
-    progress = Progress(**record)
     return replace(progress, has_anchor=progress.has_anchor and path.exists())
 
 
-def _conclude(outcome: Mapping[str, Any], task: Task) -> UnderWay:
-    """Turn the actor's record into what the worker knows; write the files of a finished task."""
-    if outcome["is"] == "lost":
-        raise WorkerLost(str(outcome["reason"]))
-    if outcome["is"] == "cancelled":
-        raise Cancelled
-    if outcome["is"] == "failed":
-        raise JobFailed(ServiceError.from_dict(outcome["error"]))
-    result = Result.from_dict(outcome["result"])
+def _received(task: Task, answer: ActorAnswer) -> list[Event]:
+    """The outcome, after the last progress; the files of a finished task are written here."""
+    result, files = answer.outcome, answer.files
+    if not isinstance(result, Result):
+        return [result]
     for file in result.files:
-        if Path(file.name).name != file.name or len(outcome["files"][file.name]) != file.bytes:
-            raise WorkerLost(f"an actor sent a file that is not what it should be: {file.name!r}")
+        if Path(file.name).name != file.name or len(files[file.name]) != file.bytes:
+            raise ProcessLost(f"an actor sent a file that is not what it should be: {file.name!r}")
         with open(task.workspace / file.name, "wb") as output:
-            output.write(outcome["files"][file.name])
+            output.write(files[file.name])
             output.flush()
             os.fsync(output.fileno())
-    if told := outcome.get("progress"):
-        yield _shown(task, told, None)
-    return result
+    last = [] if answer.progress is None else [_shown(task, answer.progress, None)]
+    return [*last, result]

@@ -16,145 +16,144 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import logs
-from errors import Cancelled, InternalError
-from executors.base import run_to_end
-from executors.child_process import ChildOptions
+from errors import InternalError, ServiceError
+from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from job.task import Failed, Lost, Outcome, Progress, Result, Task
 
 log = logging.getLogger(__name__)
 
-REST_EVERY_S = 1.0
+IDLE_POLL_S = 1.0
 _FOLDER = "actionmesh_ray_"
 
-Key = tuple[str, int]
+AttemptKey = tuple[str, int]
 """Job id and attempt: what is under way, and what a cancel means."""
 
 
-@dataclass
-class _Errand:
-    """One task on its way through the thread."""
+@dataclass(frozen=True)
+class ActorStatus:
+    """How an actor stands; `anchor` is the anchor mesh, told once."""
 
-    task: Task
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
+    pid: int
+    key: AttemptKey | None = None
+    is_ready: bool = False
+    is_unloaded: bool = False
+    loading: dict[str, int] | None = None
+    broken: ServiceError | None = None
     progress: Progress | None = None
-    anchor_told: bool = False
-    outcome: dict[str, Any] = field(default_factory=dict)
+    anchor: bytes | None = None
 
-    @property
-    def key(self) -> Key:
-        return (self.task.job_id, self.task.attempt)
+
+@dataclass(frozen=True)
+class ActorAnswer:
+    """How an attempt ended, how far it came, and a finished one's files by name."""
+
+    outcome: Outcome
+    progress: Progress | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class RayActor:
-    """Runs one task at a time; `look` and `cancel` answer meanwhile, from threads of their own."""
+    """Runs one task at a time; `status` and `cancel` answer meanwhile, from other threads."""
 
-    def __init__(self, options: ChildOptions) -> None:
-        logs.configure(options.log_format)
-        _remove_what_the_dead_left()
+    def __init__(self, options: ExecutorOptions) -> None:
+        logs.configure(options.child.log_format)
+        _remove_folders_of_killed_actors()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}_"))
-        self._local = LocalExecutor(options)
-        self._errands: queue.Queue[_Errand] = queue.Queue()
-        self._errand: _Errand | None = None
-        self._last_cancel: Key | None = None
-        threading.Thread(target=self._repeat, name="worker", daemon=True).start()
+        child = replace(
+            options.child, blender_path=os.environ.get("BLENDER_PATH", "")
+        )  # the node's
+        self._local = LocalExecutor(replace(options, child=child))
+        self._tasks: queue.Queue[Task] = queue.Queue()
+        self._outcomes: queue.Queue[Outcome] = queue.Queue()
+        self._task: Task | None = None
+        self._progress: Progress | None = None
+        self._anchor_told = False
+        self._last_cancel: AttemptKey | None = None
+        threading.Thread(target=self._run_tasks, name="worker", daemon=True).start()
 
-    def run(self, record: Mapping[str, Any], inputs: Mapping[str, bytes]) -> dict[str, Any]:
-        """One attempt, as a record: `is` says how it ended, `progress` how far it came.
-
-        finished: `result`, and `files` (bytes by name). failed: `error`. lost: `reason`. cancelled.
-        """
-        folder = self._folder / str(record["job_id"])
-        errand = _Errand(replace(Task.from_dict(record), folder=folder))
+    def run(self, task: Task, inputs: Mapping[str, bytes]) -> ActorAnswer:
+        """One attempt; the client's files come in by name."""
+        task = replace(task, folder=self._folder / task.job_id)
         try:
-            folder.mkdir(mode=0o700)
+            task.folder.mkdir(mode=0o700)
             for name, content in inputs.items():
-                (folder / name).write_bytes(content)
-            self._errand = errand
-            if self._last_cancel == errand.key:  # it overtook the video
-                errand.cancelled.set()
-            self._errands.put(errand)
-            errand.ended.wait()
-            if errand.progress is not None:
-                errand.outcome["progress"] = errand.progress.to_dict()
-            return errand.outcome
+                (task.folder / name).write_bytes(content)
+            self._progress, self._anchor_told, self._task = None, False, task
+            self._tasks.put(task)
+            outcome = self._outcomes.get()
+            files = _read(outcome, task.workspace) if isinstance(outcome, Result) else {}
+            return ActorAnswer(outcome, self._progress, files)
         except OSError as exc:
             log.exception("the node's disk failed")
-            return {"is": "lost", "reason": f"the node's disk failed: {exc.strerror}"}
+            return ActorAnswer(Lost(f"the node's disk failed: {exc.strerror}"))
         finally:
-            self._errand = None
-            shutil.rmtree(folder, ignore_errors=True)
+            self._task = None
+            shutil.rmtree(task.folder, ignore_errors=True)
 
-    def look(self) -> dict[str, Any]:
+    def status(self) -> ActorStatus:
         """How it stands. The anchor mesh comes along once, as soon as it is there."""
-        broken, errand = self._local.broken, self._errand
-        seen: dict[str, Any] = {
-            "pid": os.getpid(),
-            "key": errand.key if errand else None,
-            "is_ready": self._local.is_ready,
-            "is_resting": self._local.is_resting,
-            "loading": self._local.loading,
-            "broken": broken.to_dict() if broken else None,
-        }
-        if errand is not None and errand.progress is not None:
-            seen["progress"] = errand.progress.to_dict()
-            if errand.progress.has_anchor and not errand.anchor_told:
-                seen["anchor"] = (errand.task.workspace / "anchor.glb").read_bytes()
-                errand.anchor_told = True
-        return seen
+        local, task, progress = self._local, self._task, self._progress
+        anchor = None
+        if task is not None and progress is not None and progress.has_anchor:
+            if not self._anchor_told:
+                anchor = (task.workspace / "anchor.glb").read_bytes()
+                self._anchor_told = True
+        return ActorStatus(
+            os.getpid(),
+            None if task is None else _key(task),
+            local.is_ready,
+            local.is_unloaded,
+            local.loading,
+            local.broken,
+            None if task is None else progress,
+            anchor,
+        )
 
-    def cancel(self, key: Key) -> None:
-        """Stop that attempt; nothing happens if it is over, or another."""
+    def cancel(self, key: AttemptKey) -> None:
+        """Stop that attempt, even if it is yet to come; nothing happens if it is over."""
         self._last_cancel = key
-        errand = self._errand
-        if errand is not None and errand.key == key:
-            errand.cancelled.set()
-            self._local.wake()
+        self._local.wake()
 
     # --- the thread that owns the child
 
-    def _repeat(self) -> None:
+    def _run_tasks(self) -> None:
         self._local.start()
         while True:
             try:
-                errand = self._errands.get(timeout=REST_EVERY_S)
+                task = self._tasks.get(timeout=IDLE_POLL_S)
             except queue.Empty:
-                self._local.wait(0.0)
+                self._local.poll(0.0)
                 continue
-            with logs.bound_to_job(errand.task.job_id):
-                errand.outcome = self._outcome(errand)
-            errand.ended.set()
+            with logs.bound_to_job(task.job_id):
+                self._outcomes.put(self._outcome(task))
 
-    def _outcome(self, errand: _Errand) -> dict[str, Any]:
+    def _outcome(self, task: Task) -> Outcome:
         def note(progress: Progress) -> None:
-            errand.progress = progress
+            self._progress = progress
 
         try:
-            result = run_to_end(self._local, errand.task, note, errand.cancelled)
-            files = _read(result, errand.task.workspace)
-            return {"is": "finished", "result": result.to_dict(), "files": files}
-        except Cancelled:
-            return {"is": "cancelled"}
-        except JobFailed as failure:
-            return {"is": "failed", "error": failure.error.to_dict()}
-        except (WorkerLost, OSError) as lost:
-            log.error("the attempt is lost: %s", lost)
-            return {"is": "lost", "reason": str(lost)}
+            outcome = run_to_end(self._local, task, note, lambda: self._last_cancel == _key(task))
         except Exception:
             log.exception("a bug of ours ended the job")
-            return {"is": "failed", "error": InternalError().to_dict()}
+            self._local.cancel(task.job_id)
+            return Failed(InternalError())
+        if isinstance(outcome, Lost):
+            log.error("the attempt is lost: %s", outcome.reason)
+        return outcome
+
+
+def _key(task: Task) -> AttemptKey:
+    return task.job_id, task.attempt
 
 
 def _read(result: Result, workspace: Path) -> dict[str, bytes]:
     return {file.name: (workspace / file.name).read_bytes() for file in result.files}
 
 
-def _remove_what_the_dead_left() -> None:
-    """Folders of actors that were killed on this node."""
+def _remove_folders_of_killed_actors() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         pid = folder.name.removeprefix(_FOLDER).partition("_")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():

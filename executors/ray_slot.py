@@ -6,18 +6,20 @@ Keeps what executors/ray.py hears, and calls nothing; guarded by a lock of the e
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from typing import Any
 
-from executors.ray_actor import Key
+from executors.ray_actor import ActorAnswer, ActorStatus, AttemptKey
+from job.task import Progress, Task
 
-LOOK_EVERY_S = 2.0
-"""How often an actor is asked how it stands: 0.5 Hz."""
+ASK_EVERY_S = 2.0
+"""How often an actor is asked for its status: 0.5 Hz."""
 TICK_S = 0.5
 """How often one that does not answer is."""
 
 
-class Seat:
-    """`actor` is Ray's handle; `key` the attempt it was given, None if none.
+class ActorSlot:
+    """`actor` is Ray's handle; `task` what it was given, and `call` the answer to come.
 
     Times are those of the monotonic clock: `asked_at` of the open question, None if there is none;
     `heard_at` of the last sign of life that counts, the start of an attempt included.
@@ -25,62 +27,69 @@ class Seat:
 
     def __init__(self, number: int, actor: Any) -> None:
         self.number, self.actor = number, actor
-        self.key: Key | None = None
+        self.task: Task | None = None
+        self.call: Future[ActorAnswer] | None = None
+        self.cancel_deadline: float | None = None
         self.answers = False
-        self.stray: Key | None = None
-        self.seen: dict[str, Any] = {}
+        self.orphaned_attempt: AttemptKey | None = None
+        self.status = ActorStatus(pid=0)
         self.heard_at = 0.0
         self.asked_at: float | None = None
-        self._is_doubted = False
+        self._is_suspect = False
         self._answered_at = 0.0  # the last question, however it ended
         self._since = 0.0  # answers to questions before that do not count
-        self._news: dict[str, Any] | None = None
+        self._progress: Progress | None = None
         self._anchor: bytes | None = None
+
+    @property
+    def key(self) -> AttemptKey | None:
+        """The attempt that it was given."""
+        return None if self.task is None else (self.task.job_id, self.task.attempt)
 
     @property
     def is_free(self) -> bool:
         """True if it may be given a task."""
-        return self.key is None and self._is_trusted and self.stray is None
+        return self.task is None and self._is_trusted and self.orphaned_attempt is None
 
     @property
     def _is_trusted(self) -> bool:
-        return self.answers and not self._is_doubted
+        return self.answers and not self._is_suspect
 
     def is_due(self, now: float) -> bool:
-        """True if it should be asked how it stands."""
-        wait_s = LOOK_EVERY_S if self._is_trusted else TICK_S
+        """True if it should be asked for its status."""
+        wait_s = ASK_EVERY_S if self._is_trusted else TICK_S
         return self.asked_at is None and now - self._answered_at >= wait_s
 
-    def take(self, key: Key) -> None:
-        """It is given this attempt."""
-        self.key, self._news, self._anchor = key, None, None
+    def take(self, task: Task) -> None:
+        """It is given this task."""
+        self.task, self.call, self.cancel_deadline = task, None, None
+        self._progress = self._anchor = None
         self._since = self.heard_at = time.monotonic()
 
     def release(self, *, lost: bool) -> None:
         """After a loss it must answer before it gets the next task."""
-        self.key, self.answers = None, not lost
+        self.task, self.call, self.answers = None, None, not lost
         self._since = time.monotonic()
 
-    def doubt(self) -> None:
+    def mark_suspect(self) -> None:
         """Another actor is lost, maybe with its node: this one must answer before its next task."""
-        self._is_doubted, self._since = True, time.monotonic()
+        self._is_suspect, self._since = True, time.monotonic()
 
-    def hear(self, asked_at: float, seen: dict[str, Any] | None) -> None:
+    def on_heartbeat(self, asked_at: float, status: ActorStatus | None) -> None:
         """An answer, or None where the actor is away. Answers to old questions do not count."""
         self.asked_at, self._answered_at = None, time.monotonic()
-        if seen is None:
+        if status is None:
             self.answers = False
         elif asked_at >= self._since:
-            self.answers, self._is_doubted = True, False
-            self.seen, self.heard_at = seen, self._answered_at
-            key = tuple(seen["key"]) if seen["key"] else None
-            self.stray = key if key != self.key else None
-            if key == self.key and "progress" in seen:
-                self._news = seen["progress"]
-                self._anchor = seen.get("anchor") or self._anchor
+            self.answers, self._is_suspect = True, False
+            self.status, self.heard_at = status, self._answered_at
+            self.orphaned_attempt = status.key if status.key != self.key else None
+            if status.key == self.key and status.progress is not None:
+                self._progress = status.progress
+                self._anchor = status.anchor or self._anchor
 
-    def news(self) -> tuple[dict[str, Any] | None, bytes | None]:
+    def take_progress(self) -> tuple[Progress | None, bytes | None]:
         """The latest progress, once, and the anchor mesh, once."""
-        told = self._news, self._anchor
-        self._news = self._anchor = None
+        told = self._progress, self._anchor
+        self._progress = self._anchor = None
         return told

@@ -1,8 +1,9 @@
-"""A place for one child: started when it is needed, warm in between, ended when it is lost or idle.
+"""Supervises one child: started when it is needed, warm in between, ended when lost or idle.
 
-Holds one conversation at a time (`converse`), a generator that never waits: local.py knows when
-there is something to hear. Only one thread, that of the executor, starts and reaps children: Linux
-ties a child's life to the thread that made it.
+It has one task at a time: `run_task` sends it, `poll` turns what the child says into events and
+keeps the limits of time. It never waits: local.py knows when there is something to read. Only one
+thread, that of the executor, starts and reaps children: Linux ties a child's life to the thread
+that started it.
 """
 
 from __future__ import annotations
@@ -12,53 +13,40 @@ import logging
 import selectors
 import threading
 import time
-from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
-from errors import Cancelled, ServiceError, TimedOut
-from executors.child_process import ChildOptions, ChildProcess
-from job.task import JobFailed, Progress, Result, Task, WorkerLost
+from errors import ServiceError, TimedOut
+from executors.base import ExecutorOptions, ProcessLost
+from executors.child_process import ChildProcess
+from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
 log = logging.getLogger(__name__)
 
-CANCEL_GRACE_S = 10.0
-"""A child that does not answer a cancel in this time is killed."""
+
+@dataclass(frozen=True)
+class Computed:
+    """The task's meshes are in its checkpoint; so much of its time is left for its files."""
+
+    time_left_s: float
 
 
-class Deadline:
-    """When an attempt has taken too long."""
-
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self.begin()
-
-    def begin(self) -> None:
-        """The time counts from now."""
-        self._at = time.monotonic() + self.limit_s
-
-    def postpone(self, by_s: float) -> None:
-        """These seconds were not the attempt's own."""
-        self._at += by_s
-
-    @property
-    def has_passed(self) -> bool:
-        """True if the attempt must end."""
-        return time.monotonic() > self._at
-
-
-class Resident:
+class ChildSupervisor:
     """At most one child; `selector` is told which pipe is its."""
 
-    def __init__(self, options: ChildOptions, selector: selectors.BaseSelector) -> None:
+    def __init__(self, options: ExecutorOptions, selector: selectors.BaseSelector) -> None:
         self.options = options
         self.child: ChildProcess | None = None
+        self.task: Task | None = None
         self.broken: ServiceError | None = None
         self.loading: dict[str, int] | None = None
-        self.is_busy = False
+        self._cancelled = False
+        self._deadline = 0.0
+        self._cancel_deadline: float | None = None
+        self._idle_since = time.monotonic()
         self._selector = selector
         self._closed = False
         self._thread = 0
-        self._idle_since = time.monotonic()
         self._lock = threading.Lock()
 
     @property
@@ -68,45 +56,41 @@ class Resident:
         return child is not None and child.is_ready
 
     @property
-    def is_resting(self) -> bool:
+    def is_unloaded(self) -> bool:
         """True if the child was ended because nothing was to do."""
         return self.child is None and self.broken is None and not self._closed
 
+    # --- life of the child
+
     def start(self) -> ChildProcess:
-        """The living child, a new one if need be. Raises WorkerLost."""
+        """The living child, a new one if need be. Raises ProcessLost."""
         child = self.child
         if child is not None and child.is_alive:
             return child
-        if child is not None:
-            self._drop(child)
+        self.terminate()
         with self._lock:
             if self._closed:
-                raise WorkerLost("the server is stopping")
+                raise ProcessLost("the server is stopping")
             try:
-                child = ChildProcess(self.options)
+                child = ChildProcess()
             except OSError as exc:
-                raise WorkerLost(f"no child could be started: {exc.strerror}") from exc
+                raise ProcessLost(f"no child could be started: {exc.strerror}") from exc
             self.child, self._thread = child, threading.get_ident()
+        config = self.options.child
+        log.info("child %d starts: %s", child.pid, config.pipeline or "it writes files")
         self._selector.register(child.output, selectors.EVENT_READ)
+        child.send({"do": "configure", "config": config.to_dict()})
         return child
 
-    def look_after(self) -> None:
-        """Hear what an idle child says; end it after IDLE_UNLOAD_SECONDS."""
+    def terminate(self) -> str:
+        """End and reap the child, if there is one; says how it ended."""
         child = self.child
-        if child is None or self.is_busy:
-            return
-        try:
-            for event in child.events():
-                self._note(child, event)
-        except WorkerLost as lost:
-            reason = self._drop(child)
-            if not self._closed:
-                log.error("the idle child is lost: %s; %s", lost, reason)
-            return
-        idle_s = time.monotonic() - self._idle_since
-        if self.options.idle_unload_s and child.is_ready and idle_s > self.options.idle_unload_s:
-            log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
-            self._drop(child)
+        if child is None:
+            return ""
+        self._selector.unregister(child.output)
+        with self._lock:
+            self.child = None
+        return child.end()
 
     def close(self) -> None:
         """End the child, from any thread; the one that started it reaps it."""
@@ -116,113 +100,123 @@ class Resident:
         if child is not None:
             child.kill()
             if threading.get_ident() == self._thread:
-                self._drop(child)
+                self.terminate()
 
-    def read_ahead(self, task: Task) -> None:
-        """Have a busy child read this task's frames beside what it does."""
-        if self.is_busy and self.child is not None:
-            with contextlib.suppress(WorkerLost):  # the conversation finds that out
-                self.child.send({"do": "read", "task": task.to_dict()})
+    # --- one task
 
-    # --- one conversation
-
-    def converse(
-        self, do: str, task: Task, deadline: Deadline, cancelled: threading.Event
-    ) -> Generator[Progress | None, None, Result | None]:
-        """Have the child `do` this (see child/main.py); the Result, unless that is to `make` only.
-
-        Raises JobFailed (with TimedOut, once the deadline has passed), WorkerLost, Cancelled.
-        """
-        self.broken, self.is_busy = None, True
-        child: ChildProcess | None = None
+    def run_task(self, do: str, task: Task, time_left_s: float) -> Lost | None:
+        """Have the child `do` this (see child/main.py); Lost if it cannot even begin."""
+        self.broken, self.task = None, task
+        self._cancelled, self._cancel_deadline = False, None
+        self._deadline = time.monotonic() + time_left_s
         try:
-            child = self.start()
-            return (yield from self._converse(child, do, task, deadline, cancelled))
-        except WorkerLost as lost:
+            self.start().send({"do": do, "task": task.to_dict()})
+        except ProcessLost as lost:
+            self._end_task()
+            return Lost(self._reason(lost))
+        return None
+
+    def cancel(self) -> None:
+        """Have the child stop its task; `poll` sends it, and kills what does not answer."""
+        self._cancelled = True
+
+    def prefetch(self, task: Task) -> None:
+        """Have a busy child read this task's frames beside what it does."""
+        if self.task is not None and self.child is not None:
+            with contextlib.suppress(ProcessLost):  # `poll` finds that out
+                self.child.send({"do": "prefetch", "task": task.to_dict()})
+
+    def poll(self) -> list[Event | Computed]:
+        """What the child has said about its task; anything but a Progress ends the task."""
+        child = self.child
+        if child is None and self.task is None:
+            return []
+        events: list[Event | Computed] = []
+        try:
             if child is None:
-                raise
-            reason = self._drop(child)
-            if cancelled.is_set():
-                raise Cancelled from lost
-            raise WorkerLost(f"{lost}; {reason}") from None
-        except GeneratorExit:
-            if child is not None:
-                self._drop(child)  # or the next conversation would hear the end of this one
-            raise
-        finally:
-            self._idle_since = time.monotonic()
-            self.is_busy = False
+                raise ProcessLost("the child is gone")
+            for message in child.messages():
+                event = self._handle_event(message)
+                events += [] if event is None else [event]
+                if self.child is None:  # it is broken
+                    return events
+            timed_out = self._check_time(child)
+            return [*events, timed_out] if timed_out else events
+        except ProcessLost as lost:
+            reason = self._reason(lost)
+        if self.task is not None:
+            events.append(Stopped() if self._cancelled else Lost(reason))
+            self._end_task()
+        elif not self._closed:
+            log.error("the idle child is lost: %s", reason)
+        return events
 
-    def _converse(
-        self,
-        child: ChildProcess,
-        do: str,
-        task: Task,
-        deadline: Deadline,
-        cancelled: threading.Event,
-    ) -> Generator[Progress | None, None, Result | None]:
-        child.send({"do": do, "task": task.to_dict()})
-        give_up: float | None = None
-        while True:
-            for event in child.events():
-                if event["is"] == "progress":
-                    yield _progress(event)
-                elif event["is"] == "finished":
-                    return _result(event)
-                elif event["is"] == "made" and do == "make":
-                    return None
-                elif event["is"] == "cancelled":
-                    raise Cancelled
-                elif event["is"] == "failed":
-                    raise JobFailed(ServiceError.from_dict(event["error"]))
-                else:
-                    self._note(child, event)
-                    if self.broken is not None:
-                        raise JobFailed(self.broken)
-                    deadline.begin()  # it loads
-            now = time.monotonic()
-            if cancelled.is_set() and give_up is None:
-                child.send({"do": "cancel"})
-                give_up = now + CANCEL_GRACE_S
-            if give_up is not None and now > give_up:
-                raise WorkerLost(f"no answer to a cancel for {CANCEL_GRACE_S:.0f} s")
-            if deadline.has_passed:
-                self._drop(child)
-                limit = deadline.limit_s
-                raise JobFailed(
-                    TimedOut(f"The job took longer than {limit:.0f} s.", timeout_s=limit)
-                )
-            yield None
+    def _handle_event(self, message: dict[str, Any]) -> Event | Computed | None:
+        """Raises ProcessLost if a part of the message is missing or wrong."""
+        kind = message.pop("is")
+        try:
+            if kind == "ready":
+                self._child_is_ready()
+            elif kind == "loading":
+                self.loading = {k: int(message[k]) for k in ("done_bytes", "total_bytes")}
+            elif kind == "broken":
+                self.broken = ServiceError.from_dict(message["error"])
+                self.terminate()
+            if self.task is None:
+                return None
+            event = self._event(kind, message)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ProcessLost(f"the child sent a malformed {kind!r}") from None
+        if event is None:  # it loads
+            self._deadline = time.monotonic() + self.options.job_timeout_s
+        elif not isinstance(event, Progress):
+            self._end_task()
+        return event
 
-    def _note(self, child: ChildProcess, event: dict[str, Any]) -> None:
-        """What a child says beside its jobs."""
-        if event["is"] == "ready":
-            child.is_ready, self.broken, self.loading = True, None, None
-            log.info("child %d is ready", child.pid)
-        elif event["is"] == "loading":
-            self.loading = {k: int(event[k]) for k in ("done_bytes", "total_bytes")}
-        elif event["is"] == "broken":
-            self.broken = ServiceError.from_dict(event["error"])
-            self._drop(child)
+    def _event(self, kind: str, message: dict[str, Any]) -> Event | Computed | None:
+        if kind == "progress":
+            return Progress(**message)
+        if kind == "computed":
+            return Computed(self._deadline - time.monotonic())
+        if kind == "finished":
+            return Result.from_dict(message["result"])
+        if kind == "cancelled":
+            return Stopped()
+        if kind in ("failed", "broken"):
+            return Failed(ServiceError.from_dict(message["error"]))
+        return None
 
-    def _drop(self, child: ChildProcess) -> str:
-        """End and reap it; says how it ended."""
-        if self.child is child:
-            self._selector.unregister(child.output)
-            with self._lock:
-                self.child = None
-        return child.end()
+    def _child_is_ready(self) -> None:
+        assert self.child is not None
+        self.child.is_ready, self.broken, self.loading = True, None, None
+        log.info("child %d is ready", self.child.pid)
 
+    def _check_time(self, child: ChildProcess) -> Failed | None:
+        """Raises ProcessLost if a cancel has no answer. Failed if the task took too long."""
+        now, limit_s = time.monotonic(), self.options.job_timeout_s
+        if self.task is None:
+            self._unload_if_idle(child, now - self._idle_since)
+            return None
+        if self._cancelled and self._cancel_deadline is None:
+            child.send({"do": "cancel"})
+            self._cancel_deadline = now + self.options.cancel_grace_s
+        if self._cancel_deadline is not None and now > self._cancel_deadline:
+            raise ProcessLost(f"no answer to a cancel for {self.options.cancel_grace_s:.0f} s")
+        if now <= self._deadline:
+            return None
+        self._end_task()
+        self.terminate()
+        return Failed(TimedOut(f"The job took longer than {limit_s:.0f} s.", timeout_s=limit_s))
 
-def _progress(event: dict[str, Any]) -> Progress:
-    try:
-        return Progress(**{key: value for key, value in event.items() if key != "is"})
-    except TypeError:
-        raise WorkerLost("the child sent a malformed progress") from None
+    def _unload_if_idle(self, child: ChildProcess, idle_s: float) -> None:
+        limit_s = self.options.idle_unload_s
+        if limit_s and child.is_ready and idle_s > limit_s:
+            log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
+            self.terminate()
 
+    def _reason(self, lost: ProcessLost) -> str:
+        ended = self.terminate()
+        return f"{lost}; {ended}" if ended else str(lost)
 
-def _result(event: dict[str, Any]) -> Result:
-    try:
-        return Result.from_dict(event["result"])
-    except (KeyError, TypeError):
-        raise WorkerLost("the child sent a malformed result") from None
+    def _end_task(self) -> None:
+        self.task, self._idle_since = None, time.monotonic()

@@ -1,4 +1,4 @@
-"""A bell that any thread may ring for the one that waits in a select. Knows nothing of children."""
+"""A pipe that any thread may write to, to wake the one that waits in a select."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import contextlib
 import os
 
 
-class Bell:
-    """Readable once it was rung, until `silence`; for a selector (`fileno`)."""
+class WakeupPipe:
+    """Readable from `notify` until `clear`; for a selector (`fileno`)."""
 
     def __init__(self) -> None:
-        self._heard, self._rung = os.pipe()
-        os.set_blocking(self._heard, False)
-        os.set_blocking(self._rung, False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
 
     def fileno(self) -> int:
         """What to select on."""
-        return self._heard
+        return self._read_end
 
-    def ring(self) -> None:
-        """From any thread, as often as one likes."""
-        with contextlib.suppress(BlockingIOError):  # full: it rings already
-            os.write(self._rung, b"!")
+    def notify(self) -> None:
+        """From any thread, any number of times."""
+        with contextlib.suppress(BlockingIOError):  # full: it is readable already
+            os.write(self._write_end, b"!")
 
-    def silence(self) -> None:
-        """The waiting thread has heard it."""
+    def clear(self) -> None:
+        """From the waiting thread, once it is awake."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._heard, 1 << 16)
+            os.read(self._read_end, 1 << 16)
 
     def __del__(self) -> None:
-        os.close(self._heard)
-        os.close(self._rung)
+        os.close(self._read_end)
+        os.close(self._write_end)

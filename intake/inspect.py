@@ -1,4 +1,4 @@
-"""One question to an uploaded file: is it a clip that a job can use? Asked before the job exists.
+"""One question to an uploaded file: is it a clip that a job can use? Asked before it is queued.
 
 Blocks for as long as ffmpeg works on it (a second or so); the API asks from a thread. Leaves no
 process, whatever happens: each ends with this call, or with the thread that made it.
@@ -16,12 +16,14 @@ from video.probe import probe
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """What is found out about a clip; `source_fps` is None for a zip.
+class ClipFacts:
+    """A clip as it arrived. `filename` is the client's, cleaned, and only ever shown.
 
-    `fps` is the rate at which the `used_frames` will play.
+    `source_fps` is None for a zip; `fps` is the rate at which the `used_frames` will play.
     """
 
+    filename: str
+    bytes: int
     container: Container
     width: int
     height: int
@@ -32,13 +34,20 @@ class Inspected:
 
 
 def inspect(
-    path: Path, start: float = 0.0, fps: float | None = None, max_frames: int = MAX_FRAMES
-) -> Inspected:
+    path: Path,
+    start: float = 0.0,
+    fps: float | None = None,
+    max_frames: int = MAX_FRAMES,
+    *,
+    filename: str = "input",
+) -> ClipFacts:
     """Raises UnsupportedMediaType, VideoUnreadable, VideoTooShort."""
     with open(path, "rb") as file:
         container = sniff(file.read(HEAD_BYTES))
     found = probe(path, container, start, fps, max_frames)
-    return Inspected(
+    return ClipFacts(
+        filename=filename,
+        bytes=path.stat().st_size,
         container=container,
         width=found.width,
         height=found.height,

@@ -1,7 +1,7 @@
 """Writes that survive a crash: temporary file, fsync, rename, fsync of the folder. A leaf.
 
-An fsync that fails is never tried again (the kernel may have dropped the pages): the error goes up
-and the request or job fails.
+An fsync that fails is never tried again (the kernel may have dropped the pages): the error is
+raised, and the request or job fails.
 """
 
 from __future__ import annotations

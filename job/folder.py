@@ -1,7 +1,7 @@
 """JOBS_DIR on disk: its lock, its layout, and every path that is ever built from a job id.
 
-Decides nothing: what is kept is job_store.py's to say, and the files inside a job's folder are
-written by others. Nothing here follows a symbolic link that a stranger could have put there.
+Decides nothing: job_store.py and worker/ say what is kept, and the executors write the files of a
+job. Nothing here follows a symbolic link.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class JobsFolder:
         self._sequence = 0
         self._reserved = 0
 
-    # --- life
+    # --- opening and closing
 
     def open(self) -> None:
         """Create, check and lock the folder; empty .staging. Raises JobsFolderError."""
@@ -78,7 +78,7 @@ class JobsFolder:
         parent_is_shared = bool(os.stat(self.root.parent).st_mode & stat.S_IWOTH)
         if parent_is_shared and (found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode)):
             raise JobsFolderError(
-                f"JOBS_DIR {self.root} belongs to somebody else in a folder that anyone may write; "
+                f"JOBS_DIR {self.root} belongs to another user, in a folder that anyone may write; "
                 "set JOBS_DIR to a folder of your own"
             )
         if found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode):
@@ -98,7 +98,7 @@ class JobsFolder:
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
         self._lock_descriptor = descriptor
-        with contextlib.suppress(OSError):  # a courtesy to whoever reads it; the disk may be full
+        with contextlib.suppress(OSError):  # only a help for the operator, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -142,11 +142,11 @@ class JobsFolder:
         return self.root / job_id / "job.json"
 
     def outputs(self, job_id: str) -> Path:
-        """The promoted files."""
+        """The published files."""
         return self.root / job_id / "outputs"
 
     def job_ids(self) -> Iterator[str]:
-        """Every folder that is named like a job, in no order. Others are none of our business."""
+        """Every folder that is named like a job, in no order. Other names are ignored."""
         with os.scandir(self.root) as found:
             for item in found:
                 if is_job_id(item.name) and item.is_dir(follow_symlinks=False):
@@ -166,14 +166,14 @@ class JobsFolder:
         with open(descriptor, "rb") as file:
             return file.read()
 
-    def make_staging(self, job_id: str) -> Path:
+    def stage(self, job_id: str) -> Staging:
         """An empty folder for one upload."""
         folder = self.staging / job_id
         folder.mkdir(mode=0o700)
-        return folder
+        return Staging(job_id, folder)
 
     def remove_attempts(self, job_id: str) -> None:
-        """Sweep what unfinished attempts left. The checkpoint lies beside them and stays."""
+        """Remove the workspaces of attempts that did not finish. The checkpoint stays."""
         for leftover in self.job_dir(job_id).glob("attempt-*"):
             _remove(leftover)
 
@@ -182,11 +182,11 @@ class JobsFolder:
         return self.job_dir(job_id) / "checkpoint"
 
     def remove_checkpoint(self, job_id: str) -> None:
-        """The job has ended: nobody will come back for it."""
+        """For a job that has ended: no attempt will need it."""
         _remove(self.checkpoint(job_id))
 
     def remove_input(self, job_id: str) -> None:
-        """What was uploaded: it is not to be kept."""
+        """The uploaded files, where KEEP_INPUT is off."""
         for name in ("input", "mesh.glb"):
             _remove(self.job_dir(job_id) / name)
 
@@ -199,13 +199,13 @@ class JobsFolder:
             durable.move(outputs, self._trash / f"{job_id}-{uuid4().hex}")
         try:
             durable.move(workspace, outputs)
-        except OSError:  # perhaps renamed, but not for sure: the attempt has failed
+        except OSError:  # perhaps renamed, but not durably: the attempt has failed
             _remove(outputs)
             raise
         failpoint.reach("publish:renamed")
 
     def published_result(self, job_id: str) -> Result | None:
-        """The result of promoted outputs, if all of it is there."""
+        """The result of published outputs; None unless every file is there in full."""
         try:
             record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
             result = Result.from_dict(record)
@@ -217,16 +217,16 @@ class JobsFolder:
         return result if sizes_match else None
 
     def rollback_commit(self, job_id: str) -> None:
-        """Undo a commit whose last fsync failed: nobody was promised this job."""
+        """Undo a commit whose last fsync failed: the client gets an error, not a 202."""
         try:
             os.rename(self.job_dir(job_id), self._trash / f"{job_id}-{uuid4().hex}")
         except OSError:
-            _remove(self.job_dir(job_id))  # which takes no room
+            _remove(self.job_dir(job_id))  # needs no free space, a rename may
 
-    # --- setting aside
+    # --- trash, quarantine, marks
 
     def trash(self, job_id: str) -> None:
-        """Out of sight by one rename; `empty_trash` frees the space."""
+        """Move the job to .trash by one rename; `empty_trash` frees the space."""
         durable.move(self.job_dir(job_id), self._trash / f"{job_id}-{uuid4().hex}")
         failpoint.reach("delete:trashed")
 
@@ -236,7 +236,7 @@ class JobsFolder:
             _remove(item)
 
     def quarantine(self, name: str, reason: str) -> None:
-        """Keep a folder that cannot be read, out of the way."""
+        """Move a folder that cannot be read to .quarantine, where an operator may look at it."""
         log.error("%s is set aside in .quarantine: %s", name, reason)
         try:
             durable.move(self.root / name, self._quarantine / f"{name}-{uuid4().hex[:8]}")
@@ -244,38 +244,52 @@ class JobsFolder:
             log.error("%s could not be set aside: %s", name, exc.strerror)
 
     def mark_webhook(self, job_id: str) -> None:
-        """Somebody is to be told when this job has ended. Durable before the job is."""
+        """A webhook is to be sent when this job has ended. On disk before the job is accepted."""
         durable.write(self._webhooks / job_id, b"")
 
     def has_webhook_mark(self, job_id: str) -> bool:
-        """True while a delivery is owed."""
+        """True until the webhook is delivered or given up."""
         return (self._webhooks / job_id).exists()
 
     def unmark_webhook(self, job_id: str) -> None:
-        """Delivered, given up, or nobody's any more."""
+        """The webhook is delivered or given up, or the job is gone."""
         (self._webhooks / job_id).unlink(missing_ok=True)
 
     def webhook_marks(self) -> list[str]:
-        """The jobs with a delivery owed, now or when they end."""
+        """The jobs whose webhook is not delivered yet, running ones included."""
         return [item.name for item in self._webhooks.iterdir() if is_job_id(item.name)]
 
     def mark_expired(self, job_id: str) -> None:
-        """Remember that this id once had a job."""
+        """Remember that a job of this id existed."""
         (self._expired / job_id).touch(mode=0o600)
 
     def is_expired(self, job_id: str) -> bool:
-        """True if the job was removed because its time was over."""
+        """True if retention removed the job."""
         return (self._expired / job_id).exists()
 
     def forget_expired(self, before: float) -> None:
-        """Drop what was remembered before this time (seconds since the epoch)."""
+        """Drop the marks made before this time (seconds since the epoch)."""
         for item in list(self._expired.iterdir()):
             if item.stat().st_mtime < before:
                 item.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Space left for us on this disk."""
+        """Free space on this disk."""
         return shutil.disk_usage(self.root).free
+
+
+class Staging:
+    """A folder in .staging for one upload. `discard` in a finally: harmless after acceptance."""
+
+    def __init__(self, job_id: str, folder: Path) -> None:
+        self.job_id = job_id
+        self.folder = folder
+        self.input = folder / "input"
+        self.mesh = folder / "mesh.glb"
+
+    def discard(self) -> None:
+        """Remove whatever is still staged."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_job_id(text: str) -> bool:

@@ -10,18 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from errors import AlreadyFinished, ServiceError
-from job.task import Progress, Result, Task
+from intake.inspect import ClipFacts
+from job.options import JobOptions
+from job.task import Progress, Result
 
-if TYPE_CHECKING:
-    from intake.inspect import Inspected
-    from presets import Mode
-    from video.ffmpeg import Container
-
-SCHEMA = 1
+SCHEMA = 2
 """Version of job.json. A file with a higher one was written by a newer server: left alone."""
 
 
@@ -57,63 +53,6 @@ _LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 @dataclass(frozen=True)
-class JobOptions:
-    """What the client asked for, defaults filled in. With `mesh`, one of its own is animated."""
-
-    mode: Mode
-    seed: int = 44
-    start: float = 0.0
-    fps: float | None = None
-    max_frames: int = 31
-    blender_export: bool = False
-    formats: tuple[str, ...] = ()
-    video_url: str | None = None
-    webhook_url: str | None = None
-    mesh: bool = False
-
-    def task(self, job_id: str, attempt: int, folder: Path, container: Container) -> Task:
-        """What an executor is told of a job with these options; `folder` is the job's own."""
-        return Task(
-            job_id=job_id,
-            attempt=attempt,
-            folder=folder,
-            container=container,
-            mode=self.mode,
-            seed=self.seed,
-            start=self.start,
-            fps=self.fps,
-            max_frames=self.max_frames,
-            blender_export=self.blender_export,
-            formats=self.formats,
-            mesh=self.mesh,
-        )
-
-
-@dataclass(frozen=True)
-class InputFacts:
-    """The video as it arrived. `filename` is the client's, cleaned, and only ever shown.
-
-    `container` is the sniffed kind (mov, avi, matroska, zip); `used_frames` and `fps` are those of
-    the sampled clip.
-    """
-
-    filename: str
-    bytes: int
-    container: Container
-    width: int
-    height: int
-    source_fps: float | None
-    source_frames: int
-    used_frames: int
-    fps: float
-
-    @classmethod
-    def of(cls, seen: Inspected, filename: str, size_bytes: int) -> InputFacts:
-        """What was found out about the file, and what the client said of it."""
-        return cls(filename=filename, bytes=size_bytes, **asdict(seen))
-
-
-@dataclass(frozen=True)
 class Job:
     """One video on its way to a mesh. Times are aware datetimes in UTC.
 
@@ -130,7 +69,7 @@ class Job:
     pipeline: str
     options: JobOptions
     created_at: datetime
-    input: InputFacts | None = None
+    input: ClipFacts | None = None
     waiting_for_input: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -199,8 +138,6 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """What job.json holds. The first keys are those that the store's index needs."""
-        record = asdict(self)
-        del record["revision"]
         head = {
             "schema": SCHEMA,
             "job_id": self.job_id,
@@ -211,21 +148,28 @@ class Job:
             "disk_bytes": self.disk_bytes,
             "idempotency": dict(self.idempotency) if self.idempotency else None,
         }
-        record["started_at"] = _written(self.started_at)
-        return {**head, **{key: value for key, value in record.items() if key not in head}}
+        parts = {"input": self.input, "progress": self.progress, "result": self.result}
+        tail = {
+            **vars(self),
+            "started_at": _written(self.started_at),
+            "options": self.options.model_dump(mode="json"),
+            **{name: asdict(part) if part else None for name, part in parts.items()},
+        }
+        del tail["revision"]
+        return {**head, **{key: value for key, value in tail.items() if key not in head}}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Job:
         """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError on anything else."""
-        known = {key: value for key, value in record.items() if key != "schema"}
-        options, source, result = known["options"], known["input"], known["result"]
+        known = _upgraded(record)
+        source, result = known["input"], known["result"]
         known.update(
             status=JobStatus(known["status"]),
             created_at=_read_time(known["created_at"]),
             started_at=_read_time(known["started_at"]) if known["started_at"] else None,
             finished_at=_read_time(known["finished_at"]) if known["finished_at"] else None,
-            options=JobOptions(**{**options, "formats": tuple(options["formats"])}),
-            input=InputFacts(**source) if source else None,
+            options=JobOptions.model_validate(known["options"]),
+            input=ClipFacts(**source) if source else None,
             progress=Progress(**known["progress"]) if known["progress"] else None,
             result=Result.from_dict(result) if result else None,
             warnings=tuple(known["warnings"]),
@@ -236,6 +180,20 @@ class Job:
 def utc_now() -> datetime:
     """The default clock."""
     return datetime.now(timezone.utc)
+
+
+def _upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as this version writes it, without its version."""
+    known = dict(record)
+    if known.pop("schema") == 1:
+        for part, old, new in (
+            ("result", "notices", "warnings"),
+            ("progress", "preview_mesh", "has_anchor"),
+        ):
+            if known[part] and old in known[part]:
+                known[part] = {**known[part], new: known[part][old]}
+                del known[part][old]
+    return known
 
 
 def _written(time: datetime | None) -> str | None:

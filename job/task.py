@@ -1,7 +1,7 @@
 """Everything that crosses the boundary to the process that runs a job, as plain frozen data.
 
-Tasks go in, progress and one outcome come out; bulk data lies as files in the job's folder. Each
-type has a JSON form. Who sends what is said in child/main.py and executors/base.py.
+A ChildConfig and Tasks go in, Progress and one Outcome for each task come out; bulk data lies as
+files in the job's folder. Who sends what is said in child/main.py and executors/base.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import ServiceError
+from job.options import JobOptions
 
 if TYPE_CHECKING:
-    from presets import Mode
     from video.ffmpeg import Container
 
 
@@ -23,22 +23,15 @@ class Task:
     """One attempt at one job, as an executor and the child get it.
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
-    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With `mesh`, the
-    client's own mesh lies at `folder/mesh.glb`.
+    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With
+    `options.mesh`, the client's own mesh lies at `folder/mesh.glb`.
     """
 
     job_id: str
     attempt: int
     folder: Path
     container: Container
-    mode: Mode
-    seed: int
-    start: float = 0.0
-    fps: float | None = None
-    max_frames: int = 31
-    blender_export: bool = False
-    formats: tuple[str, ...] = ()
-    mesh: bool = False
+    options: JobOptions
 
     @property
     def workspace(self) -> Path:
@@ -52,13 +45,14 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "folder": str(self.folder), "formats": list(self.formats)}
+        options = self.options.model_dump(mode="json")
+        return {**vars(self), "folder": str(self.folder), "options": options}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Task:
         """The inverse of `to_dict`."""
-        known = dict(record)
-        return cls(**{**known, "folder": Path(known["folder"]), "formats": tuple(known["formats"])})
+        options = JobOptions.model_validate(record["options"])
+        return cls(**{**record, "folder": Path(record["folder"]), "options": options})
 
 
 @dataclass(frozen=True)
@@ -118,13 +112,45 @@ class Result:
         )
 
 
-class WorkerLost(Exception):
-    """The process that ran the job is gone; the job may be tried again."""
+@dataclass(frozen=True)
+class Failed:
+    """The job itself failed; trying it again gives the same."""
+
+    error: ServiceError
 
 
-class JobFailed(Exception):
-    """The job itself failed; trying it again gives the same. Carries the reason."""
+@dataclass(frozen=True)
+class Stopped:
+    """It was cancelled."""
 
-    def __init__(self, error: ServiceError) -> None:
-        super().__init__(error.code)
-        self.error = error
+
+@dataclass(frozen=True)
+class Lost:
+    """The process that ran the job is gone without an answer; the job may be tried again."""
+
+    reason: str
+
+
+Outcome = Result | Failed | Stopped | Lost
+Event = Progress | Outcome
+"""What comes back from an executor: any number of Progress, then one Outcome."""
+
+
+@dataclass(frozen=True)
+class ChildConfig:
+    """How a child process is set: its first message.
+
+    Without a name for its `pipeline` it only writes files. `memory_mb` bounds what it may write to
+    (0: nothing does). `environment` is applied before anything else is imported: the settings that
+    the pipeline reads, by the names of their variables.
+    """
+
+    pipeline: str
+    log_format: str = "text"
+    memory_mb: int = 0
+    blender_path: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)

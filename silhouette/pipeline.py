@@ -48,7 +48,13 @@ class SilhouettePipeline:
         reporter.progress("loading", 1, 1, "nothing to load")
 
     def animate(
-        self, clip: Clip, mode: Mode, seed: int, reporter: Reporter, mesh: Path | None = None
+        self,
+        clip: Clip,
+        mode: Mode,
+        seed: int,
+        reporter: Reporter,
+        mesh: Path | None = None,
+        faces: int | None = None,
     ) -> MeshSequence:
         """A closed mesh of fixed topology for every frame of `clip`.
 
@@ -67,7 +73,8 @@ class SilhouettePipeline:
 
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
         reference = choose_reference(cropped, preset.reference_candidates, tick)
-        inflated = _inflate(cropped, reference, preset.vertices)
+        # a closed surface of V vertices has about 2 V triangles (Euler)
+        inflated = _inflate(cropped, reference, faces // 2 if faces else preset.vertices)
         texture = make_texture(
             cropped.images[reference], cropped.alphas[reference], inflated.vertices[:, :2]
         )

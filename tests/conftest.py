@@ -1,8 +1,9 @@
-"""Fixtures that more than one room needs: a real server, and servers with other settings."""
+"""Fixtures of more than one folder: real servers, the real Blender, the folder of real clips."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -12,10 +13,34 @@ import pytest
 
 from tests.servers import ProcessServer, process_server
 
+NEEDS = {"browser": "browser", "cluster": "ray", "real_blender": "blender"}
+"""Fixture -> marker of the tests that ask for it."""
+
 
 def pytest_configure() -> None:
     """A run in the background ignores SIGINT; so would the programs that our tests interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark who needs a browser, a Ray cluster or a Blender.
+
+    One of them is enough for a machine: with pytest-xdist all who use it run on one worker.
+    """
+    for item in items:
+        for fixture in NEEDS.keys() & getattr(item, "fixturenames", ()):
+            item.add_marker(NEEDS[fixture])
+            item.add_marker(pytest.mark.xdist_group(NEEDS[fixture]))
+
+
+@pytest.fixture(scope="session")
+def real_blender() -> str:
+    """The real Blender's program."""
+    found = os.environ.get("BLENDER_PATH") or shutil.which("blender")
+    if not found:
+        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Executors that run a task in the worker's thread: a second, real implementation of the seam.
+"""Executors that run a task in the worker's thread: a second, real implementation of the protocol.
 
 For tests of the worker and the API that need an outcome at once, not a mesh.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 
-from errors import Cancelled, NoSubjectFound
-from executors.base import UnderWay
-from job.task import JobFailed, OutputFile, Progress, Result, Task, WorkerLost
+from errors import NoSubjectFound
+from job.task import Event, Failed, Lost, OutputFile, Progress, Result, Stopped, Task
 
 NAMES = ("animated_mesh.glb", "mesh_000.glb", "mesh_001.glb", "meshes.zip", "preview.mp4",
          "poster.webp", "source.mp4")  # fmt: skip
+
+Events = Iterator[Event | None]
+"""What `attempt` yields; None: nothing more until the next `poll`."""
 
 
 class FinishesAtOnce:
@@ -21,32 +24,54 @@ class FinishesAtOnce:
 
     capacity = 1
     is_ready = True
-    is_resting = False
+    is_unloaded = False
     broken = None
     loading = None
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
-        self.expected: list[str] = []
-        self._under_way = 0
+        self.prefetched: list[str] = []
+        self.cancelled: set[str] = set()
+        self.running: list[tuple[Task, Events]] = []
         self._woken = threading.Event()
 
     @property
     def has_room(self) -> bool:
         """As much as `capacity` allows."""
-        return self._under_way < self.capacity
+        return len(self.running) < self.capacity
 
     def start(self) -> None:
         """Nothing to start."""
 
-    def expect(self, task: Task) -> None:
-        """Nothing is done ahead; it is only noted."""
-        self.expected.append(task.job_id)
+    def submit(self, task: Task) -> None:
+        """It begins with the next `poll`."""
+        self.cancelled.discard(task.job_id)
+        self.running.append((task, self.attempt(task)))
+        self.wake()
 
-    def wait(self, timeout_s: float) -> None:
-        """Until somebody calls, or the time is over."""
+    def cancel(self, job_id: str) -> None:
+        """From any thread."""
+        self.cancelled.add(job_id)
+        self.wake()
+
+    def prefetch(self, task: Task) -> None:
+        """Nothing is done ahead; it is only noted."""
+        self.prefetched.append(task.job_id)
+
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        """What every attempt under way yields, up to its next None or its end."""
         self._woken.wait(timeout_s)
         self._woken.clear()
+        events: list[tuple[Task, Event]] = []
+        for running in list(self.running):
+            task, attempt = running
+            for event in attempt:
+                if event is None:
+                    break
+                events.append((task, event))
+            else:
+                self.running.remove(running)
+        return events
 
     def wake(self) -> None:
         """From any thread."""
@@ -55,15 +80,7 @@ class FinishesAtOnce:
     def close(self) -> None:
         """Nothing to end."""
 
-    def run(self, task: Task, cancelled: threading.Event) -> UnderWay:
-        """`attempt`, counted."""
-        self._under_way += 1
-        try:
-            return (yield from self.attempt(task, cancelled))
-        finally:
-            self._under_way -= 1
-
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def attempt(self, task: Task) -> Events:
         """One file per usual name; its content says which."""
         self.tasks.append(task)
         task.workspace.mkdir()
@@ -73,7 +90,7 @@ class FinishesAtOnce:
             content = f"{name} of attempt {task.attempt}\n".encode() * 40
             (task.workspace / name).write_bytes(content)
             files.append(OutputFile(name, len(content), hashlib.sha256(content).hexdigest()))
-        return Result(
+        yield Result(
             files=tuple(files),
             mesh={"timesteps": 2, "vertices": 8, "faces": 12, "fps": 16.0},
             source={"width": 96, "height": 64, "frames": 16, "fps": 16.0, "used": [0, 1]},
@@ -88,23 +105,24 @@ class LosesWorkers(FinishesAtOnce):
         super().__init__()
         self.times = times
 
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def attempt(self, task: Task) -> Events:
         """Half an attempt stays behind, as after a real crash."""
         if len(self.tasks) < self.times:
             self.tasks.append(task)
             task.workspace.mkdir()
             (task.workspace / "half").write_bytes(b"x")
-            raise WorkerLost("the child ended")
-        return (yield from super().attempt(task, cancelled))
+            yield Lost("the child ended")
+        else:
+            yield from super().attempt(task)
 
 
 class FindsNoSubject(FinishesAtOnce):
     """Every video is at fault."""
 
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def attempt(self, task: Task) -> Events:
         """Says so once it has looked."""
         yield Progress("extracting", 1, 1, 0.1)
-        raise JobFailed(NoSubjectFound("No subject was found in frame 0.", frame=0))
+        yield Failed(NoSubjectFound("No subject was found in frame 0.", frame=0))
 
 
 class WaitsForPermission(FinishesAtOnce):
@@ -116,21 +134,23 @@ class WaitsForPermission(FinishesAtOnce):
         self.permission = threading.Event()
         self.closed = threading.Event()
 
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
-        """Looks for the permission whenever the worker does."""
+    def attempt(self, task: Task) -> Events:
+        """Looks for the permission whenever the worker polls."""
         yield Progress("shape", 1, 4, 0.25, "Waiting")
         self.started.set()
         while not self.permission.is_set():
-            if cancelled.is_set():
-                raise Cancelled
+            if task.job_id in self.cancelled:
+                yield Stopped()
+                return
             if self.closed.is_set():
-                raise WorkerLost("closed")
+                yield Lost("closed")
+                return
             yield None
-        return (yield from super().attempt(task, cancelled))
+        yield from super().attempt(task)
 
-    def wait(self, timeout_s: float) -> None:
-        """A hundred times a second: nobody calls when the permission comes."""
-        super().wait(min(timeout_s, 0.01))
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        """A hundred times a second: nobody wakes it when the permission comes."""
+        return super().poll(min(timeout_s, 0.01))
 
     def close(self) -> None:
         """Attempts under way are lost."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from job.state import InputFacts, Job, JobOptions, JobStatus
-from job.task import OutputFile, Result
+from intake.inspect import ClipFacts
+from job.folder import JobsFolder
+from job.options import JobOptions
+from job.state import Job, JobStatus
+from job.task import OutputFile, Result, Task
 from job_store import JobStore
 
-FACTS = InputFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
+FACTS = ClipFacts("clip.mp4", 5, "mov", 64, 48, 16.0, 16, 16, 16.0)
+
+OPTIONS = JobOptions(mode="default", max_frames=16)
+
+
+def with_options(task: Task, **changes: Any) -> Task:
+    """The same task with some options changed."""
+    return replace(task, options=task.options.model_copy(update=changes))
 
 
 def job(job_id: str, sequence: int, now: datetime, **changes: Any) -> Job:
@@ -48,3 +62,24 @@ def write_attempt(store: JobStore, job_id: str, attempt: int, size: int = 4) -> 
     workspace = store.folder.job_dir(job_id) / f"attempt-{attempt}"
     workspace.mkdir()
     (workspace / "mesh_000.glb").write_bytes(b"x" * size)
+
+
+def finished_jobs(jobs_dir: Path, count: int) -> list[str]:
+    """The ids of so many finished jobs, written without fsync: one real one and its copies."""
+    store = JobStore(JobsFolder(jobs_dir))
+    store.open()
+    job_id = accept(store).job_id
+    store.start(job_id)
+    write_attempt(store, job_id, 1)
+    store.folder.publish_outputs(job_id, 1, result())
+    store.finish(job_id, result())
+    store.close()
+    record = json.loads((jobs_dir / job_id / "job.json").read_bytes())
+    made = [job_id]
+    for sequence in range(1, count):
+        copy = {**record, "job_id": str(uuid4()), "sequence": 1000 + sequence}
+        (jobs_dir / copy["job_id"] / "outputs").mkdir(parents=True)
+        content = json.dumps(copy, separators=(",", ":")) + "\n"
+        (jobs_dir / copy["job_id"] / "job.json").write_text(content)
+        made.append(copy["job_id"])
+    return made

@@ -183,6 +183,21 @@ class Prints(Bends):
         os.write(2, b"x" * 100_000)
 
 
+class TellsItsEnvironment(Bends):
+    """Says what a setting of its process is."""
+
+    def load(self, reporter: Any) -> None:
+        """The variable is there before this file is imported, too."""
+        self._compile = os.environ.get("ACTIONMESH_COMPILE", "")
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """As a warning of the job."""
+        reporter.warning("compile", self._compile)
+        return super().animate(clip, mode, seed, reporter)
+
+
 class BreaksProtocol(Bends):
     """Writes garbage into the protocol's pipe."""
 
@@ -193,6 +208,7 @@ class BreaksProtocol(Bends):
                 os.write(descriptor, b"\x00\xff no protocol of ours\n")
             except OSError:
                 continue
+        time.sleep(600)  # or its meshes may be made before the junk is read
 
 
 class CannotLoad(Bends):
@@ -288,6 +304,7 @@ class SendsAnEndlessLine(Bends):
                     os.write(descriptor, b"x" * (1 << 16))
             except OSError:
                 continue
+        time.sleep(600)
 
 
 class ObeysSeed(Specks):

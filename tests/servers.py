@@ -6,7 +6,9 @@ file, and both kinds end with their `with` block.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +25,7 @@ import uvicorn
 
 from api.app_state import AppState
 from api.http_protocol import TimeoutHttpProtocol
+from errors import QueueFull
 from executors.base import Executor
 from main import create_app
 from settings import Settings
@@ -49,12 +52,25 @@ class ThreadServer:
     jobs_dir: Path
     state: AppState
 
+    def reserved_places(self) -> int:
+        """Places in the queue that uploads hold: those that are left if one takes all others."""
+        queue, taken = self.state.worker.queue, 0
+        with contextlib.suppress(QueueFull):
+            while True:
+                queue.reserve()
+                taken += 1
+        for _ in range(taken):
+            queue.release()
+        return queue.limit - taken - len(queue.ids())
+
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that the kernel gives to connections."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

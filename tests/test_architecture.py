@@ -98,6 +98,12 @@ def test_the_top_level_holds_at_most_nine_python_files_and_all_are_in_the_table(
     assert len(found) <= 9 and found <= set(ALLOWED)
 
 
+def test_nothing_reaches_for_files_through_the_store() -> None:
+    """What needs JOBS_DIR is given the JobsFolder."""
+    for _, path in _sources():
+        assert "store.folder" not in path.read_text(), path
+
+
 def test_only_child_pipelines_names_a_concrete_pipeline() -> None:
     for package, path in _sources():
         if package not in ONLY_IN_CHILD_PIPELINES and path != ROOT / "child" / "pipelines.py":

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -23,10 +22,10 @@ import pytest
 from client import Client
 from examples.output_checks import InvalidOutput, check_outputs
 from tests.servers import ROOT, ProcessServer
+from tests.waiting import wait_until
 
 DEMO = [sys.executable, "-m", "examples.demo"]
 CLIP = ROOT / "examples" / "dancing_sprout.mp4"
-pytestmark = pytest.mark.slow
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -78,7 +77,10 @@ def test_the_log_of_a_server_that_does_not_start_is_shown(tmp_path: Path) -> Non
     assert "MAX_QUEUE" in result.stderr
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_an_interrupted_demo_leaves_no_server(
     tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
@@ -95,10 +97,11 @@ def test_an_interrupted_demo_leaves_no_server(
         output = ""
         while "clip " not in output:
             output += process.stdout.readline()
-        time.sleep(2)
+        url = server_of(output)
+        wait_until(lambda: any(job["status"] == "running" for job in Client(url).list()))
         process.send_signal(sent)
-        assert process.wait(40) == code
-    assert_stopped(server_of(output))
+        assert process.wait(100) == code
+    assert_stopped(url)
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+import client
 from errors import ERRORS_BY_CODE
 from main import create_app
 from presets import MODES
-from settings import VARIABLE_NAMES, Settings
+from settings import VARIABLE_NAMES, VERSION, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 DEPLOY = (ROOT / "deploy.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
 
 
@@ -26,6 +28,11 @@ def test_every_setting_has_a_row(variable: str) -> None:
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     named = set(re.findall(r"^\| `([A-Z_]+)` \|", DEPLOY + README, re.MULTILINE))
     assert named <= set(VARIABLE_NAMES)
+
+
+def test_server_client_and_changelog_have_the_same_version() -> None:
+    newest = re.search(r"^## \[(.+?)\]", CHANGELOG, re.MULTILINE)
+    assert newest is not None and VERSION == client.__version__ == newest[1]
 
 
 @pytest.mark.parametrize("code", ERRORS_BY_CODE)

@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from errors import AlreadyFinished, JobNotFound, NoSubjectFound
 from job import durable
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job_store import JobStore
 from tests.job_factory import accept, result, write_attempt
@@ -39,7 +40,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store = self._opened()
 
     def _opened(self) -> JobStore:
-        store = JobStore(self.root / "jobs")
+        store = JobStore(JobsFolder(self.root / "jobs"))
         store.open()
         return store
 
@@ -70,7 +71,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 self.store.folder.job_dir(job_id) / f"attempt-{attempt}", ignore_errors=True
             )
             write_attempt(self.store, job_id, attempt)
-            self.store.publish_outputs(job_id, attempt, result())
+            self.store.folder.publish_outputs(job_id, attempt, result())
         self._change(job_id, {R}, JobStatus.FINISHED, lambda: self.store.finish(job_id, result()))
 
     @rule(job_id=jobs)

@@ -7,14 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.machine_speed import slowness
 from tests.servers import ROOT, ProcessServer, free_port, wait_for_health
 
 Start = Callable[..., ProcessServer]
@@ -103,10 +101,8 @@ def test_it_stops_when_told_to_and_leaves_no_process(
 ) -> None:
     running = start_server()
     with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))):
-        began = time.monotonic()
         running.process.send_signal(number)
         assert running.process.wait(100) == 0
-        assert time.monotonic() - began < 12 * slowness(time.monotonic)
     assert "Traceback" not in running.log.read_text()
     with pytest.raises(ProcessLookupError):
         os.killpg(running.process.pid, 0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from settings import VARIABLE_NAMES, Settings, SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_defaults_are_the_readmes() -> None:
@@ -57,3 +60,34 @@ def test_required_keys_must_be_there() -> None:
 )
 def test_a_loopback_host_is_known(host: str, local: bool) -> None:
     assert Settings(host=host).bound_to_loopback is local
+
+
+def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
+    """What the child's code takes from `settings` comes out of `child_environment` again."""
+    commits = [digit * 40 for digit in "abcd"]
+    full = Settings(
+        hf_home=Path("/models"), actionmesh_compile=True, actionmesh_any_checkout=True,
+        actionmesh_revision=commits[0], triposg_revision=commits[1],
+        dinov2_revision=commits[2], rmbg_revision=commits[3],
+    )  # fmt: skip
+    sources = [
+        ROOT / "actionmesh_wrapper.py",
+        *ROOT.glob("upstream/*.py"),
+        *ROOT.glob("child/*.py"),
+    ]
+    read = {
+        name
+        for path in sources
+        for name in re.findall(r"\bsettings\.(?!child_|from_)(\w+)", path.read_text())
+        if hasattr(Settings, name)
+    }
+    assert len(read) >= 4
+    arrived = Settings.from_environment(full.child_environment())
+    for name in read:
+        assert getattr(full, name) != getattr(Settings(), name), f"{name}: give it a value above"
+        assert getattr(arrived, name) == getattr(full, name), f"{name} does not reach the child"
+
+
+def test_nodes_of_a_cluster_get_no_paths_of_this_machine() -> None:
+    settings = Settings(hf_home=Path("/models"), actionmesh_compile=True)
+    assert settings.child_environment(with_paths=False) == {"ACTIONMESH_COMPILE": "1"}

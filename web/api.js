@@ -1,15 +1,16 @@
-// Talks to the server: addresses, key, errors. Knows the contract's manners, and no element.
+// Requests to the server: addresses, the API key, errors. Touches no element of the page. Used by
+// every module that asks the server.
 
-/** Where the page lies; the server may stand behind a prefix. */
+/** The page's own folder; behind a proxy it may have a path prefix. */
 const ROOT = new URL('.', document.baseURI);
-const KEY = 'actionmesh.key';
+const KEY_NAME = 'actionmesh.key';
 
-/** The statuses after which nothing changes any more. */
-export const OVER = ['finished', 'error', 'cancelled'];
+/** The statuses of a job that has ended. */
+export const ENDED = ['finished', 'error', 'cancelled'];
 
 let askForKey = async () => false;
 
-/** A refusal of the server, or its silence (`status` 0). `hint` may be empty. */
+/** An error reply of the server, or no reply at all (`status` 0). `hint` may be empty. */
 export class Problem extends Error {
   constructor(status, code, detail, hint = '', facts = {}) {
     super(detail);
@@ -19,8 +20,8 @@ export class Problem extends Error {
     this.facts = facts;
   }
 
-  /** True if the same request may succeed later, so nothing is lost yet. */
-  get isPassing() {
+  /** True if the same request may succeed later. */
+  get isTemporary() {
     return this.status === 0 || this.status === 429 || [500, 502, 503, 504].includes(this.status);
   }
 }
@@ -37,13 +38,13 @@ export function onKeyNeeded(ask) {
 
 /** Keep the key for this tab. The cookie lets links, videos and event streams carry it too. */
 export function useKey(key) {
-  sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(KEY_NAME, key);
   writeCookie(key);
 }
 
 /** Headers that every request of ours carries. */
 export function keyHeaders() {
-  const key = sessionStorage.getItem(KEY);
+  const key = sessionStorage.getItem(KEY_NAME);
   return key ? { 'X-API-Key': key } : {};
 }
 
@@ -60,21 +61,21 @@ export async function ask(path, { method = 'GET', json, signal, timeout = 20 } =
     try {
       return JSON.parse(text);
     } catch {
-      throw unreachable(); // the page of something between us and the server
+      throw unreachable(); // a page of a proxy, not of our server
     }
   }
 }
 
-/** The Problem in a reply that is no success; `text` is its body. */
+/** The Problem in an error reply; `text` is its body. */
 export function problemFrom(status, text) {
-  let told = {};
+  let body = {};
   try {
-    told = JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
-    // a proxy's page, not ours
+    // not JSON: a page of a proxy
   }
-  const detail = typeof told.detail === 'string' ? told.detail : `The server answered ${status}.`;
-  return new Problem(status, String(told.code ?? ''), detail, String(told.hint ?? ''), told);
+  const detail = typeof body.detail === 'string' ? body.detail : `The server answered ${status}.`;
+  return new Problem(status, String(body.code ?? ''), detail, String(body.hint ?? ''), body);
 }
 
 /** The Problem of a server that cannot be reached. */
@@ -82,7 +83,7 @@ export function unreachable() {
   return new Problem(0, 'unreachable', 'The server cannot be reached.');
 }
 
-/** One whole reply. Throws an AbortError once `signal` is aborted, else a Problem. */
+/** Status and text of one reply. Throws an AbortError once `signal` is aborted, else a Problem. */
 async function exchange(url, request, timeout, signal) {
   const limit = new AbortController();
   const end = () => limit.abort();
@@ -105,5 +106,5 @@ function writeCookie(key) {
   document.cookie = `am_key=${encodeURIComponent(key)}; path=${ROOT.pathname}; SameSite=Strict`;
 }
 
-const kept = sessionStorage.getItem(KEY);
-if (kept) writeCookie(kept);
+const storedKey = sessionStorage.getItem(KEY_NAME);
+if (storedKey) writeCookie(storedKey);

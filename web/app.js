@@ -1,15 +1,16 @@
-// The page: which view is shown, and what the server is. The address after # is the only state:
-// none for a new mesh, #job=<id> for a job, so that a reload or another device comes back to it.
+// Entry point of the page: shows the form for a new job, or one job. The part of the address after #
+// decides: #job=<id> is a job, nothing is the form. So a reload, or the same address on another
+// device, shows the same job.
 
 import { Problem, ask } from './api.js';
-import { setUpCompose, startOver, useInfo } from './new_job.js';
-import { byId, say } from './dom.js';
+import { setUpNewJob, startOver, useInfo } from './new_job.js';
+import { byId, setText } from './dom.js';
 import { showHistory } from './history.js';
 import { closeJob, openJob } from './job.js';
-import { setUpKey } from './key.js';
+import { setUpApiKey } from './api_key.js';
 import { showServer } from './modes.js';
 
-const ASK_AGAIN_MS = 4000;
+const RETRY_DELAY_MS = 4000;
 
 let justSent = null;
 
@@ -19,7 +20,7 @@ function route() {
     justSent.clip?.close();
     justSent = null;
   }
-  byId('compose').hidden = id !== undefined;
+  byId('new-job').hidden = id !== undefined;
   byId('job').hidden = id === undefined;
   if (id) {
     openJob(id, justSent?.id === id ? justSent.clip : null);
@@ -28,29 +29,29 @@ function route() {
     closeJob();
     startOver();
     showHistory();
-    learn();
+    loadServerInfo();
   }
   scrollTo(0, 0);
 }
 
-/** Ask the server what it can do, until it answers. */
-async function learn() {
+/** Get /info; try again until the server answers. */
+async function loadServerInfo() {
   try {
     const info = await ask('info');
     useInfo(info);
     showServer(info);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    say(byId('engine'), error.status === 401 ? 'needs a key' : 'the server does not answer');
-    if (error.isPassing) setTimeout(learn, ASK_AGAIN_MS);
+    setText(byId('server-info'), error.status === 401 ? 'needs an API key' : 'the server does not answer');
+    if (error.isTemporary) setTimeout(loadServerInfo, RETRY_DELAY_MS);
   }
 }
 
-setUpKey();
-setUpCompose(learn, (id, clip) => {
+setUpApiKey();
+setUpNewJob(loadServerInfo, (id, clip) => {
   justSent = { id, clip };
   location.hash = `job=${id}`;
 });
 addEventListener('hashchange', route);
 route();
-if (!byId('job').hidden) learn();
+if (!byId('job').hidden) loadServerInfo();

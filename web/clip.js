@@ -1,19 +1,20 @@
-// A chosen file as the browser sees it: size, length, when its frames are shown, and pictures of
-// them. What the browser cannot know is said to be unknown: `timesAreExact`, `isPlayable`.
+// A chosen video file, read in the browser before the upload: size, duration, frame times, thumbnails.
+// `timesAreExact` and `isPlayable` say how much the browser knows. Used by new_job.js; frames_zip.js
+// extends it for zips.
 
-import { frameTimes } from './container.js';
+import { frameTimes } from './mp4_index.js';
 import { MIN_FRAMES, firstAt, sample, sourceRate, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
-const LONGEST_WAIT_MS = 4000;
-const MOST_ESTIMATED_FRAMES = 20_000;
+const EVENT_TIMEOUT_MS = 4000;
+const MAX_ESTIMATED_FRAMES = 20_000;
 
 export class Clip {
   constructor(file) {
     this.file = file;
     this.isZip = false;
     this.url = URL.createObjectURL(file);
-    this.isOpen = false; // what follows is known once it is
+    this.isOpen = false; // the values below are known once this is true
     this.isPlayable = false;
     this.timesAreExact = false;
     this.times = null; // seconds at which frames are shown, or null
@@ -21,16 +22,16 @@ export class Clip {
     this.duration = null;
     this._video = null;
     this._thumbs = new Map();
-    this._turn = Promise.resolve();
+    this._thumbQueue = Promise.resolve();
   }
 
-  /** Read what can be read; resolves once the facts are there. */
+  /** Read what the browser can read; resolves once the values are set. */
   async open() {
     await this._read();
     this.isOpen = true;
   }
 
-  /** True if `thumb` has something to give. */
+  /** True if `thumb` can give pictures. */
   get hasPictures() {
     return this.isPlayable;
   }
@@ -40,40 +41,39 @@ export class Clip {
     return this.times ? sourceRate(this.times) : null;
   }
 
-  /** Seconds: no start behind it leaves enough frames. */
+  /** The latest start, in seconds, that leaves enough frames. */
   get latestStart() {
     return this.times?.[this.times.length - MIN_FRAMES] ?? 0;
   }
 
   /**
-   * What the server will take under these options: the result of `sample`, with `used` counted from
-   * the clip's first frame. Null if nobody can tell here.
+   * Which frames the server will use with these options: the result of `sample`, with `used` counted
+   * from the clip's first frame. Null if the browser does not know the frame times.
    */
   plan({ start, fps, maxFrames }) {
     const { times } = this;
     if (!times) return null;
     const first = firstAt(times, start - 1e-5);
-    const found = sample(times.slice(first).map((time) => time - start), { fps, maxFrames });
-    return found.used ? { ...found, used: found.used.map((position) => first + position) } : found;
+    return countedFrom(first, sample(times.slice(first).map((time) => time - start), { fps, maxFrames }));
   }
 
-  /** Where a frame stands in the whole clip: as a `part` from 0 to 1, and in words. */
-  placeOf(index) {
+  /** Position of a frame in the whole clip: `part` from 0 to 1, and as `text`. */
+  positionOf(index) {
     const time = this.times[index];
-    return { part: time / this.times[this.times.length - 1], words: `${time.toFixed(2)} s` };
+    return { part: time / this.times[this.times.length - 1], text: `${time.toFixed(2)} s` };
   }
 
-  /** A picture of the frame at position `index` of all, or null. One at a time, remembered. */
+  /** A canvas with the frame `index` of all, or null. Made one at a time, and cached. */
   thumb(index, signal) {
-    const known = this._thumbs.get(index);
-    if (known) return Promise.resolve(known);
-    this._turn = this._turn.then(async () => {
+    const cached = this._thumbs.get(index);
+    if (cached) return Promise.resolve(cached);
+    this._thumbQueue = this._thumbQueue.then(async () => {
       if (signal.aborted || !this.hasPictures) return null;
       const picture = await this._picture(index);
       this._thumbs.set(index, picture);
       return picture;
     }).catch(() => null);
-    return this._turn;
+    return this._thumbQueue;
   }
 
   close() {
@@ -96,40 +96,40 @@ export class Clip {
   async _openVideo() {
     const video = document.createElement('video');
     Object.assign(video, { muted: true, playsInline: true, preload: 'auto', src: this.url });
-    if (!(await happens(video, 'loadeddata')) || !video.videoWidth) return;
+    if (!(await waitForEvent(video, 'loadeddata')) || !video.videoWidth) return;
     this._video = video;
     this.isPlayable = true;
     this.width = video.videoWidth;
     this.height = video.videoHeight;
     if (!Number.isFinite(video.duration)) {
-      // a recorder that wrote no length: the browser finds it by seeking behind the end
+      // the file gives no duration: the browser finds it by seeking behind the end
       video.currentTime = 1e7;
-      await happens(video, 'durationchange');
+      await waitForEvent(video, 'durationchange');
       await this._seek(0);
     }
     this.duration = Number.isFinite(video.duration) ? video.duration : null;
   }
 
-  /** Evenly spaced times at the rate seen while playing a little; null if nothing can be seen. */
+  /** Evenly spaced times at the frame rate measured while playing briefly; null if unknown. */
   async _estimatedTimes() {
     if (!this.duration) return null;
-    const fps = await this._seenRate();
+    const fps = await this._measuredRate();
     if (fps === null) return null;
-    const count = Math.min(Math.round(this.duration * fps), MOST_ESTIMATED_FRAMES);
+    const count = Math.min(Math.round(this.duration * fps), MAX_ESTIMATED_FRAMES);
     return Array.from({ length: count }, (_, k) => k / fps);
   }
 
-  async _seenRate() {
+  async _measuredRate() {
     const video = this._video;
     if (!('requestVideoFrameCallback' in video)) return null;
-    const seen = [];
+    const presented = [];
     const done = new Promise((resolve) => {
-      const note = (_, frame) => {
-        seen.push(frame);
-        if (seen.length < 12 && !video.ended) video.requestVideoFrameCallback(note);
+      const onFrame = (_, frame) => {
+        presented.push(frame);
+        if (presented.length < 12 && !video.ended) video.requestVideoFrameCallback(onFrame);
         else resolve();
       };
-      video.requestVideoFrameCallback(note);
+      video.requestVideoFrameCallback(onFrame);
       setTimeout(resolve, 1500);
     });
     try {
@@ -138,7 +138,7 @@ export class Clip {
     } finally {
       video.pause();
     }
-    return rateOf(seen);
+    return rateOf(presented);
   }
 
   async _picture(index) {
@@ -152,7 +152,7 @@ export class Clip {
     const target = Math.min(time, Math.max(0, (this.duration ?? time) - 1e-3));
     if (Math.abs(video.currentTime - target) < 1e-4) return;
     video.currentTime = target;
-    await happens(video, 'seeked');
+    await waitForEvent(video, 'seeked');
   }
 
   _draw(source, width, height) {
@@ -164,9 +164,14 @@ export class Clip {
   }
 }
 
-/** From times and counts of presented frames: the browser may skip some, but counts them. */
-function rateOf(seen) {
-  const rising = seen.filter((frame, k) => k === 0 || frame.mediaTime > seen[k - 1].mediaTime);
+/** The `plan` of frames from `first` on, with `used` counted from the clip's first frame. */
+export function countedFrom(first, plan) {
+  return plan.used ? { ...plan, used: plan.used.map((position) => first + position) } : plan;
+}
+
+/** Frames per second, from the times of presented frames; the browser may skip some. */
+function rateOf(presented) {
+  const rising = presented.filter((frame, k) => k === 0 || frame.mediaTime > presented[k - 1].mediaTime);
   if (rising.length < 3) return null;
   const steps = rising.slice(1).map((frame, k) => frame.mediaTime - rising[k].mediaTime);
   const shortest = Math.min(...steps);
@@ -175,17 +180,17 @@ function rateOf(seen) {
   return span > 0 ? usualRate(frames / span) : null;
 }
 
-/** True when the event came; false on an error of the video, or when it takes too long. */
-function happens(video, event) {
+/** Resolves to true at the event, to false on an error of the video or after EVENT_TIMEOUT_MS. */
+function waitForEvent(video, event) {
   return new Promise((resolve) => {
-    const ends = new AbortController();
-    const end = (came) => () => {
-      ends.abort();
+    const listeners = new AbortController();
+    const end = (hasHappened) => () => {
+      listeners.abort();
       clearTimeout(timer);
-      resolve(came);
+      resolve(hasHappened);
     };
-    const timer = setTimeout(end(false), LONGEST_WAIT_MS);
-    video.addEventListener(event, end(true), { signal: ends.signal });
-    video.addEventListener('error', end(false), { signal: ends.signal });
+    const timer = setTimeout(end(false), EVENT_TIMEOUT_MS);
+    video.addEventListener(event, end(true), { signal: listeners.signal });
+    video.addEventListener('error', end(false), { signal: listeners.signal });
   });
 }

@@ -1,9 +1,10 @@
-// The few helpers with which every part of the page builds its elements. Text is always text.
+// Small functions to find, create and fill elements, used by every module. Text is never parsed as
+// HTML.
 
-/** The element with this id; it stands in index.html, so its absence is a bug. */
+/** The element with this id. Throws if there is none: that is a bug. */
 export function byId(id) {
   const found = document.getElementById(id);
-  if (!found) throw new Error(`index.html has no #${id}`);
+  if (!found) throw new Error(`the page has no #${id}`);
   return found;
 }
 
@@ -24,22 +25,22 @@ export function el(name, properties = {}, ...children) {
   return element;
 }
 
-/** Give `element` these children in place of those that it had. */
+/** Replace all children of `element`. */
 export function fill(element, ...children) {
   element.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
-/** Change the text only if it is another one: screen readers repeat what is set again. */
-export function say(element, text) {
+/** Set the text only if it differs: screen readers announce it again each time it is set. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** True if the person asked the system for less motion. */
+/** True if the system is set to reduced motion. */
 export function wantsLessMotion() {
   return matchMedia('(prefers-reduced-motion: reduce)').matches;
 }
 
-/** Put text on the clipboard; false where the browser does not let us (plain http, an old one). */
+/** Copy text to the clipboard; false if the browser does not allow it (plain http, an old browser). */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);

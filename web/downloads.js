@@ -1,49 +1,50 @@
-// Everything that a finished job offers to keep: files with their sizes, facts, the same as curl.
+// The results of a finished job: files with their sizes, details of the mesh, the same job with curl.
+// Called by job.js.
 
 import { address } from './api.js';
-import { byId, copyText, el, fill, say } from './dom.js';
-import { bytes, moment, number, rate, seconds } from './format.js';
+import { byId, copyText, el, fill, setText } from './dom.js';
+import { bytes, dateTime, number, ordinal, rate, seconds } from './format.js';
 import { stageTimes } from './progress.js';
 
-// key in `outputs`, what it is called, what it is for
+// key in `outputs`, title, purpose
 const FILES = [
-  ['animated_mesh', 'Animated mesh', 'one GLB that moves: Blender, Unity, Unreal, the web'],
+  ['animated_mesh', 'Animated mesh', 'one animated GLB: Blender, Unity, Unreal, the web'],
   ['archive', 'All frames', 'a zip with one GLB for every frame'],
   ['preview_video', 'Preview', 'a video of input and mesh'],
-  ['source_video', 'Source', 'the very frames that were used'],
+  ['source_video', 'Source', 'exactly the frames that were used'],
   ['fbx', 'FBX', 'for Unreal, Maya, 3ds Max'],
   ['abc', 'Alembic', 'a vertex cache for film tools'],
   ['usdz', 'USDZ', 'for iPhone, iPad and Mac'],
-  ['npz', 'NumPy', 'vertices, faces and rate as arrays'],
+  ['npz', 'NumPy', 'vertices, faces and frame rate as arrays'],
 ];
 
-/** Fill the lists under the stage. */
+/** Fill the lists under the viewer. */
 export function showDownloads(job) {
   const sizes = new Map(job.files.map((file) => [file.name, file.bytes]));
   const offered = FILES.filter(([key]) => job.outputs[key]);
   fill(byId('downloads'), ...offered.map(([key, title, purpose]) => {
     const url = job.outputs[key];
-    return el('li', {}, el('a', { href: url, download: savedAs(job, fileName(url)) },
+    return el('li', {}, el('a', { href: url, download: downloadName(job, fileName(url)) },
       el('span', { class: 'download-title' }, title),
-      el('span', { class: 'quiet' }, purpose),
+      el('span', { class: 'secondary' }, purpose),
       el('span', { class: 'download-size' }, bytes(sizes.get(fileName(url)) ?? 0))));
   }));
-  fill(byId('single-list'), ...job.outputs.per_frame_meshes.map((url, k) => el('li', {},
-    el('a', { href: url, download: savedAs(job, fileName(url)), 'aria-label': `Frame ${k}, ${bytes(sizes.get(fileName(url)) ?? 0)}` },
+  fill(byId('frame-file-list'), ...job.outputs.per_frame_meshes.map((url, k) => el('li', {},
+    el('a', { href: url, download: downloadName(job, fileName(url)), 'aria-label': `Frame ${k}, ${bytes(sizes.get(fileName(url)) ?? 0)}` },
       String(k).padStart(3, '0')))));
-  byId('singles').hidden = job.outputs.per_frame_meshes.length === 0;
-  showAbout(job);
-  const text = curl(job);
-  say(byId('curl'), text);
+  byId('frame-files').hidden = job.outputs.per_frame_meshes.length === 0;
+  showDetails(job);
+  const commands = curlCommands(job);
+  setText(byId('curl'), commands);
   byId('copy-curl').onclick = async ({ target }) => {
-    say(target, (await copyText(text)) ? 'Copied' : selectAll(byId('curl')));
-    setTimeout(() => say(target, 'Copy'), 2500);
+    setText(target, (await copyText(commands)) ? 'Copied' : selectAll(byId('curl')));
+    setTimeout(() => setText(target, 'Copy'), 2500);
   };
 }
 
-function showAbout(job) {
+function showDetails(job) {
   const { mesh, input, options, source } = job;
-  const facts = {
+  const details = {
     Mesh: `${number(mesh.vertices)} vertices, ${number(mesh.faces)} faces`,
     Motion: `${mesh.timesteps} frames at ${rate(mesh.fps)} per second, ${seconds(mesh.timesteps / mesh.fps)}`,
     Input: `${input.width} × ${input.height}, ${number(input.source_frames)} frames`
@@ -52,22 +53,22 @@ function showAbout(job) {
     Made: `${job.pipeline}, ${job.mode}, seed ${options.seed}`,
     Took: seconds(job.timings.total),
   };
-  const rows = Object.entries(facts).filter(([, value]) => value);
+  const rows = Object.entries(details).filter(([, value]) => value);
   fill(byId('about'), ...rows.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]));
   byId('about').append(el('dt', {}, 'Stages'), el('dd', {}, el('details', {}, el('summary', {}, 'Time of each'), stageTimes(job.timings))));
   fill(byId('warnings'), ...(job.warnings ?? []).map(({ message }) => el('li', {}, message)));
-  say(byId('expiry'), job.expires_at ? `Kept until ${moment(job.expires_at)}.` : 'Kept until you delete it.');
+  setText(byId('expiry'), job.expires_at ? `Kept until ${dateTime(job.expires_at)}.` : 'Kept until you delete it.');
 }
 
-/** "0 to 60, every 2nd" or the plain list. */
+/** "frames 0 to 60, every 2nd", or the list of all. */
 function usedFrames(used) {
   const stride = used[1] - used[0];
   const isEven = used.every((frame, k) => frame === used[0] + k * stride);
   if (!isEven) return `frames ${used.join(', ')}`;
-  return `frames ${used[0]} to ${used[used.length - 1]}${stride > 1 ? `, each ${stride} apart` : ''}`;
+  return `frames ${used[0]} to ${used[used.length - 1]}${stride > 1 ? `, every ${ordinal(stride)}` : ''}`;
 }
 
-function curl(job) {
+function curlCommands(job) {
   const name = job.input.filename ?? 'clip.mp4';
   const { options } = job;
   const sent = options.video_url ? `video_url=${options.video_url}` : `file=@${name}`;
@@ -77,14 +78,14 @@ function curl(job) {
   if (options.max_frames !== 31) fields.push(`max_frames=${options.max_frames}`);
   if (options.formats?.length) fields.push(`formats=${options.formats.join(',')}`);
   return [
-    `curl ${fields.map((field) => `-F ${quoted(field)}`).join(' ')} ${address('jobs')}`,
+    `curl ${fields.map((field) => `-F ${shellQuoted(field)}`).join(' ')} ${address('jobs')}`,
     `curl '${address(`jobs/${job.job_id}?wait=55`)}'`,
     `curl -OJ '${new URL(job.outputs.archive ?? job.outputs.animated_mesh ?? '', address('')).href}'`,
   ].join('\n');
 }
 
-/** For a shell: in quotes if it needs them. */
-function quoted(text) {
+/** Quoted for a shell, if it needs to be. */
+function shellQuoted(text) {
   return /^[\w@=.,/:+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
@@ -97,8 +98,8 @@ function fileName(url) {
   return url.slice(url.lastIndexOf('/') + 1);
 }
 
-/** clip_animated_mesh.glb rather than the tenth animated_mesh.glb in a folder. */
-function savedAs(job, name) {
+/** With the clip's name in front, so that downloads of several jobs have different names. */
+function downloadName(job, name) {
   const stem = (job.input.filename ?? 'clip').replace(/\.\w+$/, '').replace(/[^\w.-]+/g, '_');
   return `${stem}_${name}`;
 }

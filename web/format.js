@@ -1,4 +1,4 @@
-// Numbers, times and words as people read them. Pure functions.
+// Numbers, times and words as text for people. Pure functions.
 
 const UNITS = ['bytes', 'KB', 'MB', 'GB'];
 
@@ -14,7 +14,7 @@ export function bytes(count) {
   return `${amount.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** A stretch of time: "0.8 s", "14 s", "2 min 05 s", "1 h 04 min". */
+/** A duration: "0.8 s", "14 s", "2 min 05 s", "1 h 04 min". */
 export function seconds(count) {
   if (count < 9.95) return `${count.toFixed(1)} s`;
   const whole = Math.round(count);
@@ -23,9 +23,9 @@ export function seconds(count) {
   return `${Math.floor(whole / 3600)} h ${padded(Math.floor((whole % 3600) / 60))} min`;
 }
 
-/** How long something is still going to take; rougher than `seconds`, for it is a guess. */
+/** The time left; less exact than `seconds`, because it is an estimate. */
 export function remaining(count) {
-  if (count < 2) return 'a moment left';
+  if (count < 2) return 'a few seconds left';
   if (count < 90) return `about ${Math.ceil(count)} s left`;
   if (count < 5400) return `about ${Math.round(count / 60)} min left`;
   return `about ${Math.round(count / 3600)} h left`;
@@ -36,17 +36,17 @@ export function rate(fps) {
   return String(Math.round(fps * 100) / 100);
 }
 
-/** 19874 -> "19,874" in the reader's own manner. */
+/** 19874 -> "19,874", in the format of the browser's language. */
 export function number(count) {
   return count.toLocaleString();
 }
 
 /** "1 frame", "16 frames". */
-export function counted(count, noun) {
+export function countOf(count, noun) {
   return `${number(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** A moment in the past, as short as it can be said. */
+/** How long ago `time` was; a date for more than a day. */
 export function ago(time, now = Date.now()) {
   const passed = (now - new Date(time).getTime()) / 1000;
   if (passed < 60) return 'just now';
@@ -55,9 +55,20 @@ export function ago(time, now = Date.now()) {
   return new Date(time).toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
 }
 
-/** A date and time in the reader's own manner, to the minute. */
-export function moment(time) {
+/** A date and time to the minute, in the format of the browser's language. */
+export function dateTime(time) {
   return new Date(time).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+}
+
+/** "2 jobs are before it"; empty if there is none. */
+export function jobsBefore(count) {
+  if (!count) return '';
+  return count === 1 ? '1 job is before it' : `${number(count)} jobs are before it`;
+}
+
+/** The text with a capital first letter. */
+export function capitalised(text) {
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 /** An ordinal for "every 2nd frame". */

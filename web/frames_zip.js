@@ -1,14 +1,14 @@
-// A zip of frames as the browser sees it: the same face as a Clip, its pictures taken from the zip
-// itself. Which entries are frames, and in which order, are the rules of video/frames_zip.py; a test
-// holds the two together. Of a zip that it does not fully understand it tells nothing.
+// A chosen zip of frames, read in the browser: a Clip whose pictures come from the zip. Which entries
+// are frames, and their order, follow the rules of video/frames_zip.py; tests/web/test_sampling.py
+// compares the two. For a zip that it does not fully understand it gives null.
 
-import { Clip } from './clip.js';
+import { Clip, countedFrom } from './clip.js';
 import { FALLBACK_FPS, MIN_FRAMES, roundHalfEven, sampleUntimed } from './sampling.js';
 
 const END_BYTES = 22;
-const LONGEST_COMMENT_BYTES = 65_535;
-const LARGEST_DIRECTORY_BYTES = 1 << 20;
-const LARGEST_PICTURE_BYTES = 64 << 20;
+const MAX_COMMENT_BYTES = 65_535;
+const MAX_DIRECTORY_BYTES = 1 << 20;
+const MAX_PICTURE_BYTES = 64 << 20;
 const STORED = 0;
 const DEFLATED = 8;
 const NOT_FRAMES = ['thumbs.db', 'desktop.ini'];
@@ -17,7 +17,7 @@ export class FramesZip extends Clip {
   constructor(file) {
     super(file);
     this.isZip = true;
-    this.entries = null; // in the order in which the server takes them, or null
+    this.entries = null; // in the server's order, or null if the zip cannot be read
   }
 
   get count() {
@@ -32,29 +32,28 @@ export class FramesZip extends Clip {
     return Math.max(0, (this.count ?? 0) - MIN_FRAMES) / FALLBACK_FPS;
   }
 
-  /** Pictures carry no times: `start` counts at the rate at which they will play. */
+  /** Pictures have no times: `start` is counted at the rate at which they will play. */
   plan({ start, fps, maxFrames }) {
     if (!this.entries) return null;
     const first = roundHalfEven(Math.min(start * (fps ?? FALLBACK_FPS), this.count));
-    const found = sampleUntimed(this.count - first, { fps, maxFrames });
-    return found.used ? { ...found, used: found.used.map((position) => first + position) } : found;
+    return countedFrom(first, sampleUntimed(this.count - first, { fps, maxFrames }));
   }
 
-  placeOf(index) {
+  positionOf(index) {
     const { name } = this.entries[index];
-    return { part: index / Math.max(1, this.count - 1), words: name.slice(name.lastIndexOf('/') + 1) };
+    return { part: index / Math.max(1, this.count - 1), text: name.slice(name.lastIndexOf('/') + 1) };
   }
 
   async _read() {
     this.entries = await frameEntries(this.file);
     this.timesAreExact = this.entries !== null;
     if (!this.count) return;
-    const picture = await this._picture(0, (bitmap) => [bitmap.width, bitmap.height]).catch(() => [0, 0]);
-    [this.width, this.height] = picture;
+    const size = await this._picture(0, (bitmap) => [bitmap.width, bitmap.height]).catch(() => [0, 0]);
+    [this.width, this.height] = size;
   }
 
   async _picture(index, take = (bitmap) => this._draw(bitmap, bitmap.width, bitmap.height)) {
-    const bitmap = await createImageBitmap(await contentOf(this.file, this.entries[index]));
+    const bitmap = await createImageBitmap(await readEntry(this.file, this.entries[index]));
     try {
       return take(bitmap);
     } finally {
@@ -67,22 +66,22 @@ export class FramesZip extends Clip {
 export async function frameEntries(file) {
   try {
     const entries = (await readDirectory(file)).filter(isFrame);
-    if (entries.some((entry) => !isPlain(entry))) return null;
-    return entries.map((entry) => ({ ...entry, key: naturalKey(entry.name) })).sort(naturally);
+    if (entries.some((entry) => !isReadable(entry))) return null;
+    return entries.map((entry) => ({ ...entry, key: naturalKey(entry.name) })).sort(byNaturalKey);
   } catch {
-    return null; // cut off: as good as unknown
+    return null; // damaged, or not understood
   }
 }
 
 /** The central directory, as far as it is needed (APPNOTE.TXT, 4.3.12 and 4.3.16). */
 async function readDirectory(file) {
-  const tailAt = Math.max(0, file.size - END_BYTES - LONGEST_COMMENT_BYTES);
+  const tailAt = Math.max(0, file.size - END_BYTES - MAX_COMMENT_BYTES);
   const tail = new DataView(await file.slice(tailAt).arrayBuffer());
-  const at = findEnd(tail);
+  const at = findEndRecord(tail);
   const [size, offset] = [tail.getUint32(at + 12, true), tail.getUint32(at + 16, true)];
-  if (size > LARGEST_DIRECTORY_BYTES || offset === 0xffffffff) throw new RangeError('too large');
+  if (size > MAX_DIRECTORY_BYTES || offset === 0xffffffff) throw new RangeError('too large');
   const directoryAt = tailAt + at - size;
-  const before = directoryAt - offset; // what stands before the zip itself, as in an installer
+  const before = directoryAt - offset; // bytes before the zip itself, as in a self-extracting file
   const view = new DataView(await file.slice(directoryAt, directoryAt + size).arrayBuffer());
   const entries = [];
   for (let row = 0; row < size; ) {
@@ -102,48 +101,48 @@ async function readDirectory(file) {
   return entries;
 }
 
-function findEnd(tail) {
+function findEndRecord(tail) {
   for (let at = tail.byteLength - END_BYTES; at >= 0; at -= 1) {
     if (tail.getUint32(at, true) === 0x06054b50) return at;
   }
   throw new RangeError('no end');
 }
 
-function nameOf(letters, flags) {
+function nameOf(encoded, flags) {
   const isUtf8 = (flags & 0x800) !== 0;
-  if (!isUtf8 && letters.some((letter) => letter > 0x7f)) throw new RangeError('an old code page');
-  return new TextDecoder('utf-8', { fatal: true }).decode(letters);
+  if (!isUtf8 && encoded.some((byte) => byte > 0x7f)) throw new RangeError('an old code page');
+  return new TextDecoder('utf-8', { fatal: true }).decode(encoded);
 }
 
-/** Not a folder, nor what file managers leave behind. */
+/** Neither a folder nor a hidden file that file managers add. */
 function isFrame({ name }) {
   const parts = name.split('/');
   const isHidden = parts.some((part) => /^(\.|__MACOSX)/.test(part) && part !== '.' && part !== '..');
   return !(name.endsWith('/') || isHidden || NOT_FRAMES.includes(parts.pop().toLowerCase()));
 }
 
-function isPlain({ isEncrypted, method, bytes }) {
-  return !isEncrypted && [STORED, DEFLATED].includes(method) && bytes <= LARGEST_PICTURE_BYTES;
+function isReadable({ isEncrypted, method, bytes }) {
+  return !isEncrypted && [STORED, DEFLATED].includes(method) && bytes <= MAX_PICTURE_BYTES;
 }
 
-/** frame_2 before frame_10; equal but for zeros or case: by the name itself. */
+/** Sorts frame_2 before frame_10; names that differ only in zeros or case are sorted as text. */
 function naturalKey(name) {
   return (name.match(/[0-9]+|[^0-9]+/g) ?? []).map((part) => (
     /^[0-9]/.test(part) ? BigInt(part) : part.toLowerCase()));
 }
 
-function naturally(one, other) {
+function byNaturalKey(one, other) {
   for (const [k, part] of one.key.entries()) {
-    const rival = other.key[k];
-    if (rival === undefined) return 1;
-    if (typeof part !== typeof rival) return typeof part === 'bigint' ? -1 : 1;
-    if (part !== rival) return part < rival ? -1 : 1;
+    const otherPart = other.key[k];
+    if (otherPart === undefined) return 1;
+    if (typeof part !== typeof otherPart) return typeof part === 'bigint' ? -1 : 1;
+    if (part !== otherPart) return part < otherPart ? -1 : 1;
   }
   if (one.key.length < other.key.length) return -1;
   return one.name < other.name ? -1 : 1;
 }
 
-async function contentOf(file, { at, method, packedBytes }) {
+async function readEntry(file, { at, method, packedBytes }) {
   const head = new DataView(await file.slice(at, at + 30).arrayBuffer());
   const from = at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
   const packed = file.slice(from, from + packedBytes);

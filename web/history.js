@@ -1,30 +1,30 @@
-// The jobs that were sent from this browser: kept in localStorage, listed under the drop area. The
-// server is asked about those that were not over yet; what it does not answer is kept.
+// The list of jobs sent from this browser, stored in localStorage and shown under the drop area. Asks the
+// server about the jobs that had not ended; without an answer an entry stays as it is.
 
-import { OVER, Problem, ask } from './api.js';
+import { ENDED, Problem, ask } from './api.js';
 import { byId, el, fill } from './dom.js';
 import { ago } from './format.js';
 
-const PLACE = 'actionmesh.jobs';
-const MOST = 24;
-const WORDS = {
+const STORAGE_KEY = 'actionmesh.jobs';
+const MAX_ENTRIES = 24;
+const STATUS_TEXT = {
   queued: 'waiting', running: 'running', finished: 'finished', error: 'failed',
   cancelled: 'cancelled', gone: 'expired',
 };
 
-/** Keep a job, or what is new about it; the latest comes first. */
-export function remember(id, facts) {
-  const known = all();
-  const old = known.find((entry) => entry.id === id);
-  if (old) Object.assign(old, facts);
-  else if (facts.status === 'gone') return; // never ours: a mistyped address
-  else known.unshift({ id, at: new Date().toISOString(), ...facts });
-  write(known);
+/** Add or change the entry of a job; the latest comes first. */
+export function saveJob(id, changes) {
+  const entries = all();
+  const old = entries.find((entry) => entry.id === id);
+  if (old) Object.assign(old, changes);
+  else if (changes.status === 'gone') return; // not sent from here: a mistyped address
+  else entries.unshift({ id, at: new Date().toISOString(), ...changes });
+  write(entries);
 }
 
-/** What a GET of the job told. */
-export function rememberJob(job) {
-  remember(job.job_id, {
+/** Save a job as the server returned it. */
+export function saveJobState(job) {
+  saveJob(job.job_id, {
     name: job.input?.filename ?? job.options?.video_url ?? 'video',
     at: job.created_at,
     status: job.status,
@@ -33,20 +33,20 @@ export function rememberJob(job) {
   });
 }
 
-export function forget(id) {
+export function removeJob(id) {
   write(all().filter((entry) => entry.id !== id));
 }
 
-/** Draw the list, and ask the server about the jobs that were under way. */
+/** Show the list, then ask the server about the jobs that had not ended. */
 export async function showHistory() {
   draw();
-  const open = all().filter((entry) => !OVER.includes(entry.status) && entry.status !== 'gone');
+  const open = all().filter((entry) => !ENDED.includes(entry.status) && entry.status !== 'gone');
   for (const entry of open) {
     try {
-      rememberJob(await ask(`jobs/${entry.id}`));
+      saveJobState(await ask(`jobs/${entry.id}`));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status === 404 || error.status === 410) remember(entry.id, { status: 'gone' });
+      if (error.status === 404 || error.status === 410) saveJob(entry.id, { status: 'gone' });
     }
   }
   if (open.length) draw();
@@ -65,7 +65,7 @@ function row(entry) {
       onerror: (event) => event.target.remove() })
     : null;
   const remove = () => {
-    forget(entry.id);
+    removeJob(entry.id);
     draw();
   };
   return el('li', {},
@@ -73,16 +73,16 @@ function row(entry) {
       el('span', { class: 'history-picture' }, picture),
       el('span', { class: 'history-name' }, name),
       el('span', { class: 'history-status', 'data-status': entry.status ?? '' },
-        WORDS[entry.status] ?? ''),
-      el('time', { dateTime: entry.at, class: 'quiet' }, ago(entry.at))),
-    el('button', { type: 'button', class: 'plain', title: 'Remove from this list only',
+        STATUS_TEXT[entry.status] ?? ''),
+      el('time', { dateTime: entry.at, class: 'secondary' }, ago(entry.at))),
+    el('button', { type: 'button', class: 'remove', title: 'Remove from this list only',
       'aria-label': `Remove ${name} from this list`, onclick: remove }, '×'));
 }
 
 function all() {
   try {
-    const kept = JSON.parse(localStorage.getItem(PLACE) ?? '[]');
-    return Array.isArray(kept) ? kept.filter((entry) => typeof entry?.id === 'string') : [];
+    const stored = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? '[]');
+    return Array.isArray(stored) ? stored.filter((entry) => typeof entry?.id === 'string') : [];
   } catch {
     return [];
   }
@@ -90,8 +90,8 @@ function all() {
 
 function write(entries) {
   try {
-    localStorage.setItem(PLACE, JSON.stringify(entries.slice(0, MOST)));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(entries.slice(0, MAX_ENTRIES)));
   } catch {
-    // private windows may refuse: the address still holds the job
+    // a private window may refuse; the address still contains the job's id
   }
 }

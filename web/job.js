@@ -1,77 +1,78 @@
-// One job on the page: follows it, and shows what its status calls for.
+// The page of one job: follows it and shows progress, result or error. Opened and closed by app.js;
+// viewer.js, progress.js and downloads.js fill its parts.
 
-import { OVER, Problem, ask } from './api.js';
-import { byId, el, fill, say } from './dom.js';
+import { ENDED, Problem, ask } from './api.js';
+import { byId, el, fill, setText } from './dom.js';
 import { showDownloads } from './downloads.js';
-import { counted, rate } from './format.js';
-import { forget, remember, rememberJob } from './history.js';
-import { clearLive, showLive, showStopping, stageTimes } from './progress.js';
-import { announceMesh, clearStage, forgoMesh, showAnchor, showAnimation } from './viewer.js';
-import { watchJob } from './watch.js';
+import { countOf, rate } from './format.js';
+import { removeJob, saveJob, saveJobState } from './history.js';
+import { watchJob } from './job_updates.js';
+import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
+import { cancelMeshLoad, clearViewer, showAnchorMesh, showAnimation, showPlaceholder } from './viewer.js';
 
 const APP = 'ActionMesh';
 
 let stopWatching = () => {};
 let current = null;
-let isStopping = false; // cancel was pressed: the job's anchor mesh may be gone any moment
+let isStopping = false; // cancel was pressed: the job's anchor mesh may be deleted any moment
 
-/** Show the job with this id; `clip` is what was sent, where this page has just sent it. */
+/** Show the job with this id; `clip` is the file, if this page has just sent it. */
 export function openJob(id, clip = null) {
   closeJob();
   current = id;
   isStopping = false;
-  say(byId('job-name'), clip?.file.name ?? 'Job');
-  say(byId('job-facts'), '');
-  for (const part of ['outcome', 'after', 'manage', 'manage-problem', 'silence']) byId(part).hidden = true;
+  setText(byId('job-name'), clip?.file.name ?? 'Job');
+  setText(byId('job-facts'), '');
+  for (const part of ['outcome', 'results', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
   byId('job').dataset.status = '';
-  announceMesh('The shape shows here first, long before the motion is done', clip);
+  showPlaceholder('A first mesh appears here before the motion is ready', clip);
   stopWatching = watchJob(id, {
     onJob: show,
-    onSilence: (isSilent) => {
-      byId('silence').hidden = !isSilent;
+    onUnreachable: (isUnreachable) => {
+      byId('unreachable').hidden = !isUnreachable;
     },
-    onGone: (problem) => showGone(id, problem),
+    onMissing: (problem) => showMissing(id, problem),
   });
 }
 
-/** Leave the job; it goes on at the server. */
+/** Stop showing the job; the server continues it. */
 export function closeJob() {
   stopWatching();
   stopWatching = () => {};
   current = null;
   document.title = APP;
-  clearLive();
-  clearStage();
+  clearProgress();
+  clearViewer();
 }
 
 function show(job) {
   if (job.job_id !== current) return;
-  rememberJob(job);
+  saveJobState(job);
   byId('job').dataset.status = job.status;
   const name = job.input?.filename ?? job.options?.video_url ?? 'Job';
-  say(byId('job-name'), name);
-  say(byId('job-facts'), factsOf(job));
+  setText(byId('job-name'), name);
+  setText(byId('job-facts'), summaryOf(job));
   document.title = titleOf(job, name);
-  if (!OVER.includes(job.status)) {
+  if (!ENDED.includes(job.status)) {
     isStopping ||= job.cancel_requested === true;
-    showLive(job, { isStopping, cancel: () => cancel(job.job_id) });
-    if (job.preview_mesh && !isStopping) showAnchor(job.preview_mesh);
+    showProgress(job, { isStopping, cancel: () => cancel(job.job_id) });
+    if (job.preview_mesh && !isStopping) showAnchorMesh(job.preview_mesh);
     return;
   }
-  clearLive();
-  byId('manage').hidden = false;
-  setUpManaging(job);
+  clearProgress();
+  byId('job-actions').hidden = false;
+  setUpJobActions(job);
   if (job.status === 'finished') showFinished(job);
-  else showEnded(job);
+  else showFailedOrCancelled(job);
 }
 
 function showFinished(job) {
-  say(byId('announcer'), 'Finished. The mesh is being shown.');
-  byId('after').hidden = false;
+  setText(byId('announcer'), 'Finished. The mesh is shown.');
+  byId('results').hidden = false;
   showDownloads(job);
   const { outputs, mesh } = job;
   if (!outputs.animated_mesh) {
-    announceMesh('This job has no animated file; its frames are below.');
+    showPlaceholder('This job has no animated file; its frames are below.');
     return;
   }
   showAnimation({
@@ -80,97 +81,96 @@ function showFinished(job) {
   });
 }
 
-/** Failed or cancelled: what happened, and the way on as buttons. */
-function showEnded(job) {
+/** What happened, and buttons to try again. */
+function showFailedOrCancelled(job) {
   const failed = job.status === 'error';
-  clearStage();
+  clearViewer();
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome,
-    el('h2', {}, failed ? 'This did not work' : 'Cancelled'),
+    el('h2', {}, failed ? 'The job failed' : 'Cancelled'),
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
-    failed && job.error_hint ? el('p', { class: 'quiet' }, job.error_hint) : null,
-    el('p', { class: 'outcome-buttons' }, ...buttonsOf(job)),
-    failed ? el('p', { class: 'quiet' }, el('code', {}, job.error_code)) : null,
+    failed && job.error_hint ? el('p', { class: 'secondary' }, job.error_hint) : null,
+    el('p', { class: 'outcome-buttons' }, ...outcomeButtons(job)),
+    failed ? el('p', { class: 'secondary' }, el('code', {}, job.error_code)) : null,
     stageTimes(job.timings));
-  say(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
+  setText(byId('announcer'), failed ? `The job failed. ${job.error}` : 'The job was cancelled.');
   fill(byId('curl'), '');
   byId('curl').parentElement.hidden = true;
-  say(byId('expiry'), '');
+  setText(byId('expiry'), '');
 }
 
-/** The most promising way first; for a clip that is at fault, that is another clip. */
-function buttonsOf(job) {
-  const buttons = waysOn(job).map(([words, changes]) => el('button', {
+/** The most useful button first: another clip, if the clip is the cause. */
+function outcomeButtons(job) {
+  const buttons = retryChoices(job).map(([text, changes]) => el('button', {
     type: 'button', class: 'link', onclick: ({ target }) => retry(job, changes, target),
-  }, words));
-  const isClipAtFault = job.status === 'error' && !job.retryable;
-  if (isClipAtFault) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
+  }, text));
+  if (job.status === 'error' && !job.retryable) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
   buttons[0].className = 'primary';
   return buttons;
 }
 
-/** Pairs of words and changed options. */
-function waysOn(job) {
+/** Pairs of button text and changed options. */
+function retryChoices(job) {
   const { mode, options, input, error_code: code } = job;
-  const ways = [];
-  const mentioned = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
-  if (mentioned && mentioned !== mode) ways.push([`Retry in ${mentioned}`, { mode: mentioned }]);
+  const choices = [];
+  const hinted = /mode=(\w+)/.exec(job.error_hint ?? '')?.[1];
+  if (hinted && hinted !== mode) choices.push([`Retry in ${hinted}`, { mode: hinted }]);
   if (/max_frames=16/.test(job.error_hint ?? '') && options.max_frames !== 16) {
-    ways.push(['Retry with 16 frames', { max_frames: 16 }]);
+    choices.push(['Retry with 16 frames', { max_frames: 16 }]);
   }
-  if (job.retryable || job.status === 'cancelled') ways.push(['Retry', {}]);
+  if (job.retryable || job.status === 'cancelled') choices.push(['Retry', {}]);
   const length = (input?.source_frames ?? 0) / (input?.source_fps || Infinity);
   if (code === 'no_subject_found' && length > options.start + 3) {
-    ways.push(['Retry one second later', { start: options.start + 1 }]);
+    choices.push(['Retry one second later', { start: options.start + 1 }]);
   }
-  ways.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
-  if (mode !== 'fast' && mentioned !== 'fast') ways.push(['Retry in fast', { mode: 'fast' }]);
-  return ways;
+  choices.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
+  if (mode !== 'fast' && hinted !== 'fast') choices.push(['Retry in fast', { mode: 'fast' }]);
+  return choices;
 }
 
 async function retry(job, changes, button) {
   button.disabled = true;
   try {
     const { job_id: id } = await ask(`jobs/${job.job_id}/retry`, { method: 'POST', json: changes });
-    remember(id, { name: byId('job-name').textContent, status: 'queued' });
+    saveJob(id, { name: byId('job-name').textContent, status: 'queued' });
     location.hash = `job=${id}`;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     button.disabled = false;
-    const note = byId('manage-problem');
+    const note = byId('job-problem');
     note.hidden = false;
-    say(note, `${error.message} ${error.hint}`);
+    setText(note, `${error.message} ${error.hint}`);
   }
 }
 
 async function cancel(id) {
   isStopping = true;
   showStopping(true);
-  forgoMesh();
+  cancelMeshLoad();
   try {
     await ask(`jobs/${id}/cancel`, { method: 'POST' });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    isStopping = false; // over already, or out of reach: the next state tells
-    if (!byId('live').hidden) showStopping(false);
+    isStopping = false; // ended already, or not reachable: the next state of the job will show
+    if (!byId('progress-panel').hidden) showStopping(false);
   }
 }
 
-function setUpManaging(job) {
+function setUpJobActions(job) {
   byId('curl').parentElement.hidden = false;
-  const again = byId('again');
-  again.hidden = job.status !== 'finished';
-  again.disabled = false;
-  again.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, again);
+  const rerun = byId('rerun');
+  rerun.hidden = job.status !== 'finished';
+  rerun.disabled = false;
+  rerun.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, rerun);
   const remove = byId('delete');
-  say(remove, 'Delete this job');
+  setText(remove, 'Delete this job');
   remove.disabled = false;
-  let asked = false;
+  let isConfirmed = false;
   remove.onclick = async () => {
-    if (!asked) {
-      asked = true;
-      say(remove, 'Really delete it, with all its files?');
+    if (!isConfirmed) {
+      isConfirmed = true;
+      setText(remove, 'Delete it with all its files? Click again.');
       return;
     }
     remove.disabled = true;
@@ -180,38 +180,38 @@ function setUpManaging(job) {
       if (!(error instanceof Problem)) throw error;
       if (error.status !== 404) {
         remove.disabled = false;
-        say(remove, `${error.message} Try again?`);
+        setText(remove, `${error.message} Try again?`);
         return;
       }
     }
-    forget(job.job_id);
+    removeJob(job.job_id);
     location.hash = '';
   };
 }
 
-function showGone(id, problem) {
-  clearLive();
-  clearStage();
-  if (problem.status === 404 || problem.status === 410) remember(id, { status: 'gone' });
+function showMissing(id, problem) {
+  clearProgress();
+  clearViewer();
+  if (problem.status === 404 || problem.status === 410) saveJob(id, { status: 'gone' });
   const outcome = byId('outcome');
   outcome.hidden = false;
   fill(outcome, el('h2', {}, problem.status === 410 ? 'This job has expired' : 'There is no such job'),
-    el('p', {}, problem.message), problem.hint ? el('p', { class: 'quiet' }, problem.hint) : null,
+    el('p', {}, problem.message), problem.hint ? el('p', { class: 'secondary' }, problem.hint) : null,
     el('p', { class: 'outcome-buttons' }, el('a', { href: '#', class: 'primary' }, 'New mesh')));
 }
 
-function factsOf(job) {
+function summaryOf(job) {
   const { input } = job;
   if (!input?.used_frames) return job.mode;
-  return `${counted(input.used_frames, 'frame')} at ${rate(input.fps)} per second, ${job.mode}`;
+  return `${countOf(input.used_frames, 'frame')} at ${rate(input.fps)} per second, ${job.mode}`;
 }
 
 function titleOf(job, name) {
-  const lead = {
+  const state = {
     queued: 'Waiting', running: `${Math.floor(job.progress?.percent ?? 0)}%`, finished: 'Done',
     error: 'Failed', cancelled: 'Cancelled',
   }[job.status];
-  return `${lead} · ${name} · ${APP}`;
+  return `${state} · ${name} · ${APP}`;
 }
 
 function otherSeed(seed) {

@@ -1,10 +1,11 @@
-// The mode cards and the words on the pipeline that runs here, all read from GET /info.
+// The cards of the modes, and the texts about the server's pipeline and limits, all from GET /info.
+// Called by new_job.js and app.js.
 
-import { byId, el, fill, say } from './dom.js';
-import { bytes, seconds } from './format.js';
+import { byId, el, fill, setText } from './dom.js';
+import { bytes, capitalised, jobsBefore, seconds } from './format.js';
 
-const TITLES = { default: 'Best', fast: 'Fast', fast_low_ram: 'Frugal' };
-const WORDS = {
+const TITLES = { default: 'Best', fast: 'Fast', fast_low_ram: 'Low memory' };
+const DESCRIPTIONS = {
   actionmesh: {
     default: 'All diffusion steps',
     fast: 'Half the steps, nearly the same mesh',
@@ -17,33 +18,33 @@ const WORDS = {
   },
 };
 
-const SILHOUETTE = 'real motion and outline from your video, on the CPU, with a depth that is inflated, not seen.';
+const SILHOUETTE = 'outline and motion come from your video; the depth is guessed by inflating the outline.';
 
-/** Fill the cards; the mode that the server takes by default is chosen. */
+/** Fill the cards; the server's default mode is selected. */
 export function showModes(info) {
   fill(byId('mode-cards'), ...info.modes.map((mode) => card(mode, info.pipeline.name)));
 }
 
-/** The mode whose card is chosen. */
+/** The selected mode. */
 export function chosenMode() {
   return document.querySelector('input[name=mode]:checked')?.value ?? 'default';
 }
 
-/** Header, footer and the honest line on what this machine can do. */
+/** The texts in header, form and footer that say what this server can do. */
 export function showServer(info) {
   const { pipeline, gpu, limits, model } = info;
-  say(byId('engine'), `${pipeline.name} on ${gpu ? gpu.name : 'CPU'}`);
+  setText(byId('server-info'), `${pipeline.name} on ${gpu ? gpu.name : 'CPU'}`);
   const formats = limits.formats.filter((format) => format !== 'zip').join(', ');
-  say(byId('limits'), `${formats} up to ${limitOf(info)}, `
+  setText(byId('limits'), `${formats} up to ${limitOf(info)}, `
     + `or a zip of ${limits.min_frames} to ${limits.max_frames} pictures`);
-  say(byId('licence'), `${model.license}. ${model.notice}`);
+  setText(byId('licence'), `${model.license}. ${model.notice}`);
   const note = byId('pipeline-note');
-  const isReal = pipeline.name === 'actionmesh';
+  const isActionMesh = pipeline.name === 'actionmesh';
   const lead = gpu ? 'The GPU is not in use.' : 'No GPU here.';
-  note.hidden = isReal;
+  note.hidden = isActionMesh;
   fill(note, el('strong', {}, `${lead} `),
-    `${reasonOf(info)} The silhouette pipeline runs in its place: ${SILHOUETTE}`);
-  say(byId('mode-note'), isReal ? `ActionMesh on ${gpu?.name ?? 'this machine'}.` : `${lead} Silhouette runs: ${SILHOUETTE}`);
+    `${reasonOf(info)} The silhouette pipeline runs instead: ${SILHOUETTE}`);
+  setText(byId('mode-note'), isActionMesh ? `ActionMesh on ${gpu?.name ?? 'this machine'}.` : `${lead} Silhouette runs: ${SILHOUETTE}`);
 }
 
 /** The largest upload, in the unit in which it is a round number. */
@@ -53,22 +54,17 @@ export function limitOf({ limits }) {
 }
 
 /** "about 6 s on this machine, 2 jobs are before it"; empty if nothing is known. */
-export function forecast(info, mode) {
-  const known = info?.modes.find(({ id }) => id === mode)?.typical_seconds;
-  const ahead = (info?.queue.running ?? 0) + (info?.queue.queued ?? 0);
+export function expectedWait(info, mode) {
+  const typical = info?.modes.find(({ id }) => id === mode)?.typical_seconds;
   return [
-    known ? `about ${seconds(known)} on this machine` : null,
-    ahead ? `${ahead} ${ahead === 1 ? 'job is' : 'jobs are'} before it` : null,
+    typical ? `about ${seconds(typical)} on this machine` : '',
+    jobsBefore((info?.queue.running ?? 0) + (info?.queue.queued ?? 0)),
   ].filter(Boolean).join(', ');
 }
 
 function reasonOf({ pipeline, gpu }) {
   if (pipeline.reason.startsWith('PIPELINE=')) return gpu ? `(${pipeline.reason}.)` : '';
-  return gpu ? `${sentence(pipeline.reason)}` : '';
-}
-
-function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.?$/, '.')}`;
+  return gpu ? capitalised(pipeline.reason).replace(/\.?$/, '.') : '';
 }
 
 function card(mode, pipeline) {
@@ -80,6 +76,6 @@ function card(mode, pipeline) {
   });
   return el('label', { class: 'mode' }, input,
     el('span', { class: 'mode-title' }, TITLES[mode.id] ?? mode.id, ' ', el('code', {}, mode.id)),
-    el('span', { class: 'mode-words' }, WORDS[pipeline]?.[mode.id] ?? ''),
-    el('span', { class: 'quiet' }, mode.available ? facts : `needs ${memory}; not on this machine`));
+    el('span', { class: 'mode-text' }, DESCRIPTIONS[pipeline]?.[mode.id] ?? ''),
+    el('span', { class: 'secondary' }, mode.available ? facts : `needs ${memory}; not on this machine`));
 }

@@ -1,16 +1,16 @@
-// From nothing to a job: choose a clip, see what will be used, send it. What can be known before the
-// upload is said before the upload.
+// The form for a new job: choose a clip, see which frames will be used, set options, send it. It
+// warns before the upload of what the server would refuse. Set up by app.js.
 
 import { Problem, address, ask } from './api.js';
-import { setUpArrivals } from './drop_paste.js';
+import { acceptDropAndPaste } from './drop_paste.js';
 import { Clip } from './clip.js';
-import { byId, el, fill, say } from './dom.js';
-import { bytes, counted, rate, seconds } from './format.js';
+import { byId, el, fill, setText } from './dom.js';
+import { bytes, countOf, rate, seconds } from './format.js';
 import { FramesZip } from './frames_zip.js';
-import { remember } from './history.js';
-import { chosenMode, forecast, limitOf, showModes } from './modes.js';
-import { MIN_FRAMES } from './sampling.js';
-import { showStrip } from './strip.js';
+import { saveJob } from './history.js';
+import { chosenMode, expectedWait, limitOf, showModes } from './modes.js';
+import { MAX_FRAMES, MIN_FRAMES } from './sampling.js';
+import { showStrip } from './frame_strip.js';
 import { upload } from './upload.js';
 
 const EXAMPLE = 'example.mp4';
@@ -19,16 +19,16 @@ let info = null;
 let clip = null;
 let videoUrl = null;
 let sending = null;
-let opening = 0;
-let tellChosen = () => {};
+let choiceNumber = 0; // a clip that was opened for an earlier choice is dropped
+let onClipChosen = () => {};
 
-/** `onChosen()` is called for every clip, `onSent(id, clip)` once the server has taken the job. */
-export function setUpCompose(onChosen, onSent) {
-  tellChosen = onChosen;
+/** `onChosen()` is called for every clip, `onSent(id, clip)` once the server has accepted the job. */
+export function setUpNewJob(onChosen, onSent) {
+  onClipChosen = onChosen;
   const file = byId('file');
   file.addEventListener('change', () => file.files[0] && choose(file.files[0]));
-  setUpArrivals(byId('drop'), {
-    isWelcome: () => !byId('compose').hidden && !sending,
+  acceptDropAndPaste(byId('drop-area'), {
+    canAccept: () => !byId('new-job').hidden && !sending,
     onFile: choose,
     onUrl: (url) => info?.features.video_url && chooseUrl(url),
   });
@@ -38,7 +38,7 @@ export function setUpCompose(onChosen, onSent) {
   });
   byId('example').addEventListener('click', chooseExample);
   byId('other-clip').addEventListener('click', startOver);
-  byId('chosen').addEventListener('submit', (event) => {
+  byId('clip-form').addEventListener('submit', (event) => {
     event.preventDefault();
     submit(onSent);
   });
@@ -54,15 +54,16 @@ export function setUpCompose(onChosen, onSent) {
   for (const id of ['fps', 'max-frames', 'mode-cards']) byId(id).addEventListener('input', refresh);
 }
 
-/** What the server told about itself; the form follows. */
-export function useInfo(told) {
+/** Take over what GET /info says: modes, limits, extra files. */
+export function useInfo(serverInfo) {
   const isFirst = info === null;
-  info = told;
+  info = serverInfo;
   if (!isFirst) {
     refresh();
     return;
   }
   showModes(info);
+  setUpOptions(info.options);
   byId('url-form').hidden = !info.features.video_url;
   const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
   const offered = Object.entries(extras).filter(([name]) => info.features[name]);
@@ -71,34 +72,34 @@ export function useInfo(told) {
   refresh();
 }
 
-/** Back to the empty page. */
+/** Back to the empty form. */
 export function startOver() {
-  opening += 1;
+  choiceNumber += 1;
   sending?.abort();
   clip?.close();
   clip = videoUrl = null;
   byId('file').value = byId('url').value = '';
-  byId('chosen').hidden = true;
-  byId('choose').hidden = false;
-  complain('choose-problem', null);
+  byId('clip-form').hidden = true;
+  byId('choose-clip').hidden = false;
+  showProblem('clip-problem', null);
 }
 
 async function choose(file) {
-  const mine = (opening += 1);
+  const number = (choiceNumber += 1);
   clip?.close();
   videoUrl = null;
   const isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
   const opened = isZip ? new FramesZip(file) : new Clip(file);
   clip = opened;
   resetFields();
-  clearReel('');
+  clearStrip('');
   show(file.name, bytes(file.size));
   await opened.open();
-  if (mine !== opening) return;
+  if (number !== choiceNumber) return;
   const { duration, width, height, fps } = opened;
   const exact = opened.timesAreExact ? '' : 'about ';
-  say(byId('clip-facts'), [
-    duration && seconds(duration), isZip && opened.count && counted(opened.count, 'picture'),
+  setText(byId('clip-facts'), [
+    duration && seconds(duration), isZip && opened.count && countOf(opened.count, 'picture'),
     width && `${width} × ${height}`,
     fps && `${exact}${rate(fps)} frames per second`, bytes(file.size),
   ].filter(Boolean).join(', '));
@@ -109,60 +110,84 @@ async function choose(file) {
 }
 
 function chooseUrl(url) {
-  opening += 1;
+  choiceNumber += 1;
   clip?.close();
   clip = null;
   videoUrl = url;
   resetFields();
-  clearReel('Its frames cannot be shown before the server has it. Start, rate and count apply all the same.');
+  clearStrip('The frames cannot be shown before the server has the video. The options below still apply.');
   byId('start-slider').disabled = true;
-  show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server fetches it once you send it');
+  show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server downloads it after you send it');
   refresh();
 }
 
 async function chooseExample() {
   const button = byId('example');
   button.disabled = true;
-  complain('choose-problem', null);
+  showProblem('clip-problem', null);
   try {
     const response = await fetch(address(EXAMPLE));
     if (!response.ok) throw new Error(String(response.status));
     await choose(new File([await response.blob()], 'dancing_sprout.mp4', { type: 'video/mp4' }));
   } catch {
-    complain('choose-problem', new Problem(0, '', 'The example clip could not be loaded.'));
+    showProblem('clip-problem', new Problem(0, '', 'The example clip could not be loaded.'));
   } finally {
     button.disabled = false;
   }
 }
 
 function show(name, facts) {
-  say(byId('clip-name'), name);
-  say(byId('clip-facts'), facts);
-  byId('choose').hidden = true;
-  byId('chosen').hidden = false;
+  setText(byId('clip-name'), name);
+  setText(byId('clip-facts'), facts);
+  byId('choose-clip').hidden = true;
+  byId('clip-form').hidden = false;
   byId('upload').hidden = true;
-  byId('submit').hidden = byId('submit-text').hidden = false;
-  complain('submit-problem', null);
+  byId('submit').hidden = byId('expected-wait').hidden = false;
+  showProblem('submit-problem', null);
   byId('clip-name').focus({ preventScroll: true });
   scrollTo(0, 0);
-  tellChosen();
+  onClipChosen();
 }
 
-/** No frames, and `words` in their place. */
-function clearReel(words) {
+/** Show `text` in place of the frames. */
+function clearStrip(text) {
   fill(byId('strip'));
   fill(byId('form-warnings'));
-  byId('span').hidden = true;
-  say(byId('strip-text'), words);
+  byId('used-range').hidden = true;
+  setText(byId('strip-text'), text);
 }
 
 function resetFields() {
-  for (const id of ['start', 'start-slider']) byId(id).value = '0';
-  byId('fps').value = '';
-  byId('max-frames').value = '31';
+  byId('start-slider').value = '0';
+  for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
 }
 
-/** Redraw whatever follows from the clip and the fields. */
+/** The controls whose `data-option` names an option of the API. */
+function optionControls() {
+  return [...byId('clip-form').querySelectorAll('[data-option]')];
+}
+
+/** Ranges and defaults of the controls, from the server. */
+function setUpOptions(options) {
+  const { minimum, maximum } = options.max_frames;
+  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
+    el('option', { value: minimum }, String(minimum)));
+  for (const control of optionControls()) {
+    const option = options[control.dataset.option];
+    if (control.type === 'number') {
+      control.min = option.minimum;
+      control.max = option.maximum;
+    }
+    if (control.value === '') control.value = initial(control);
+  }
+}
+
+/** The server's default for a control, as text. */
+function initial(control) {
+  return String(info?.options[control.dataset.option].default ?? '');
+}
+
+/** Redraw everything that depends on the clip and the fields. */
 function refresh() {
   if (clip ? !clip.isOpen : !videoUrl) return;
   const planned = clip?.plan(samplingFields()) ?? null;
@@ -170,7 +195,7 @@ function refresh() {
   const warnings = clip ? warningsOn(planned) : [];
   fill(byId('form-warnings'), ...warnings.map(({ text }) => el('li', {}, text)));
   byId('submit').disabled = warnings.some((warning) => warning.stops);
-  say(byId('submit-text'), forecast(info, chosenMode()));
+  setText(byId('expected-wait'), expectedWait(info, chosenMode()));
 }
 
 function samplingFields() {
@@ -178,22 +203,22 @@ function samplingFields() {
   return {
     start: parseFloat(byId('start').value) || 0,
     fps: fps > 0 ? fps : null,
-    maxFrames: Number(byId('max-frames').value),
+    maxFrames: Number(byId('max-frames').value) || MAX_FRAMES,
   };
 }
 
-/** What is wrong with this clip, or worth knowing. `stops`: the server would refuse it. */
+/** Warnings about this clip; `stops` means that the server would refuse it. */
 function warningsOn(planned) {
   const warnings = [];
   const limit = info?.limits.max_upload_bytes;
   if (limit && clip.file.size > limit) {
-    warnings.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server takes `
+    warnings.push({ stops: true, text: `This file has ${bytes(clip.file.size)}; the server accepts `
       + `${limitOf(info)}. Cut it or compress it more: two seconds are enough.` });
   }
   if (planned?.tooShort !== undefined) {
     const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
       : samplingFields().start > 0 ? 'Start earlier.' : clip.isZip ? 'Put more pictures into the zip.' : 'Send a longer clip.';
-    // without exact times the server may count differently, and has the last word
+    // without exact times the server may count differently, so it decides
     warnings.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
       + `frames; ${MIN_FRAMES} are needed. ${cure}` });
   }
@@ -206,17 +231,17 @@ function warningsOn(planned) {
 
 async function submit(onSent) {
   sending = new AbortController();
-  complain('submit-problem', null);
+  showProblem('submit-problem', null);
   showSending(true);
   const sent = clip;
   try {
     const id = sent ? await sendFile(sent) : await sendUrl();
-    remember(id, { name: byId('clip-name').textContent, mode: chosenMode(), status: 'queued' });
+    saveJob(id, { name: byId('clip-name').textContent, mode: chosenMode(), status: 'queued' });
     clip = videoUrl = null;
     startOver();
     onSent(id, sent);
   } catch (error) {
-    if (error instanceof Problem) complain('submit-problem', error);
+    if (error instanceof Problem) showProblem('submit-problem', error);
     else if (error.name !== 'AbortError') throw error;
   } finally {
     sending = null;
@@ -231,8 +256,8 @@ async function sendFile(sent) {
     signal: sending.signal,
     onProgress: (done, total) => {
       bar.value = total ? done / total : 0;
-      say(byId('upload-text'), done < total ? `${bytes(done)} of ${bytes(total)} sent`
-        : 'Sent. The server is looking at the clip.');
+      setText(byId('upload-text'), done < total ? `${bytes(done)} of ${bytes(total)} sent`
+        : 'Sent. The server is checking the clip.');
     },
   });
 }
@@ -242,32 +267,29 @@ async function sendUrl() {
   return (await ask('jobs', { method: 'POST', json, signal: sending.signal })).job_id;
 }
 
-/** As the API names them; what is the server's default is left out, but for the mode. */
+/** The options as fields of POST /jobs: the mode, and what differs from the server's defaults. */
 function optionFields() {
-  const { start, fps, maxFrames } = samplingFields();
+  const changed = optionControls().filter(({ value }) => value !== '')
+    .filter((control) => Number(control.value) !== info?.options[control.dataset.option].default);
   const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
   const formats = extras.filter((name) => name !== 'blender_export').join(',');
-  const seed = byId('seed').value;
   return {
     mode: chosenMode(),
-    ...(start > 0 ? { start: String(start) } : {}),
-    ...(fps !== null ? { fps: String(fps) } : {}),
-    ...(maxFrames !== 31 ? { max_frames: String(maxFrames) } : {}),
-    ...(seed !== '' ? { seed } : {}),
+    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
     ...(formats ? { formats } : {}),
     ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
   };
 }
 
 function showSending(isSending) {
-  byId('submit').hidden = byId('submit-text').hidden = isSending;
+  byId('submit').hidden = byId('expected-wait').hidden = isSending;
   byId('upload').hidden = !isSending;
   byId('upload-bar').value = 0;
-  say(byId('upload-text'), isSending ? 'Sending' : '');
+  setText(byId('upload-text'), isSending ? 'Sending' : '');
 }
 
-function complain(place, problem) {
-  const note = byId(place);
+function showProblem(id, problem) {
+  const note = byId(id);
   note.hidden = problem === null;
   if (problem) fill(note, el('strong', {}, problem.message), problem.hint ? ` ${problem.hint}` : '');
 }

@@ -1,5 +1,6 @@
-// Where the animation stands. The source video is the clock, so that mesh and video cannot drift
-// apart; without a video an own clock runs. Knows no mesh and draws nothing.
+// The current time of the animation: play, pause, seek, speed, loop. The source video is the clock, so
+// that mesh and video stay in sync; without a video it keeps its own clock. Draws nothing. Used by
+// viewer.js.
 
 export class Playback extends EventTarget {
   /** Frame k is shown from k / fps to (k + 1) / fps; `video` holds exactly these frames. */
@@ -12,30 +13,30 @@ export class Playback extends EventTarget {
     this.loop = true;
     this._speed = 1;
     this._video = video;
-    this._at = 0; // own clock: seconds at the moment `_since`
-    this._since = 0;
-    this._wanted = null; // a seek that waits for the one under way
-    this._ends = new AbortController();
+    this._clockTime = 0; // own clock: seconds of the animation at `_clockStart`
+    this._clockStart = 0;
+    this._seekTarget = null; // seconds, while the video is seeking
+    this._abort = new AbortController();
     if (video) this._listen(video);
   }
 
   /** Seconds from 0 to `duration`. */
   get time() {
-    if (this._wanted !== null) return this._wanted;
+    if (this._seekTarget !== null) return this._seekTarget;
     if (this._video) return Math.min(this._video.currentTime, this.duration);
-    if (!this.isPlaying) return this._at;
-    const time = this._at + ((performance.now() - this._since) / 1000) * this._speed;
+    if (!this.isPlaying) return this._clockTime;
+    const time = this._clockTime + ((performance.now() - this._clockStart) / 1000) * this._speed;
     if (this.loop) return time % this.duration;
     if (time >= this.duration) this.pause();
     return Math.min(time, this.duration);
   }
 
-  /** The frame that is shown now. */
+  /** The index of the current frame. */
   get frame() {
     return Math.min(this.frames - 1, Math.floor(this.time * this.fps + 1e-6));
   }
 
-  /** Seconds on the mesh's own time line, where the last frame is the end: at rest a whole frame. */
+  /** Seconds on the mesh's time line, which ends at the last frame; when paused, exactly on a frame. */
   get meshTime() {
     const time = this.isPlaying ? this.time : this.frame / this.fps;
     return Math.min(time, (this.frames - 1) / this.fps);
@@ -46,16 +47,16 @@ export class Playback extends EventTarget {
   }
 
   set speed(speed) {
-    this._mark();
+    this._restartClock();
     this._speed = speed;
     if (this._video) this._video.playbackRate = speed;
-    this._changed();
+    this._notify();
   }
 
   async play() {
     if (this.isPlaying) return;
     if (!this.loop && this.frame === this.frames - 1) this.seek(0);
-    this._since = performance.now();
+    this._clockStart = performance.now();
     this.isPlaying = true;
     if (this._video) {
       this._video.loop = this.loop;
@@ -65,15 +66,15 @@ export class Playback extends EventTarget {
         this.isPlaying = !this._video.paused; // the browser refused, or a pause came first
       }
     }
-    this._changed();
+    this._notify();
   }
 
   pause() {
     if (!this.isPlaying) return;
-    this._mark();
+    this._restartClock();
     this.isPlaying = false;
     this._video?.pause();
-    this._changed();
+    this._notify();
   }
 
   toggle() {
@@ -82,72 +83,72 @@ export class Playback extends EventTarget {
   }
 
   setLoop(loop) {
-    this._mark();
+    this._restartClock();
     this.loop = loop;
     if (this._video) this._video.loop = loop;
-    this._changed();
+    this._notify();
   }
 
-  /** Stop at a frame; -1 is the last one, `frames` the first. */
-  show(frame) {
+  /** Pause at a frame; -1 is the last one, `frames` the first. */
+  pauseAt(frame) {
     this.pause();
     this.seek((frame + this.frames) % this.frames);
   }
 
   /** Go to a frame, playing or not. */
   seek(frame) {
-    // the middle of a frame, so that no rounding of the container shows its neighbour
+    // the middle of a frame, so that rounded times in the container cannot show the one before
     const time = (frame + 0.5) / this.fps;
-    this._at = time;
-    this._since = performance.now();
+    this._clockTime = time;
+    this._clockStart = performance.now();
     if (this._video) {
-      this._wanted = time;
+      this._seekTarget = time;
       if (!this._video.seeking) this._video.currentTime = time;
     }
-    this._changed();
+    this._notify();
   }
 
   close() {
     this.pause();
-    this._ends.abort();
+    this._abort.abort();
   }
 
   _listen(video) {
-    const { signal } = this._ends;
+    const { signal } = this._abort;
     video.playbackRate = this._speed;
     video.addEventListener('seeked', () => {
-      if (this._wanted === null) return;
-      // while the seek ran another may have been asked for: only the last one counts
-      if (Math.abs(video.currentTime - this._wanted) > 0.25 / this.fps) {
-        video.currentTime = this._wanted;
+      if (this._seekTarget === null) return;
+      // another seek may have been requested meanwhile: only the last one counts
+      if (Math.abs(video.currentTime - this._seekTarget) > 0.25 / this.fps) {
+        video.currentTime = this._seekTarget;
         return;
       }
-      this._wanted = null;
-      this._changed();
+      this._seekTarget = null;
+      this._notify();
     }, { signal });
     video.addEventListener('ended', () => {
       this.isPlaying = false;
-      this._changed();
+      this._notify();
     }, { signal });
-    video.addEventListener('error', () => this._loseVideo(), { signal });
+    video.addEventListener('error', () => this._useOwnClock(), { signal });
   }
 
-  /** The video cannot be shown: go on with the own clock. */
-  _loseVideo() {
-    this._at = this._wanted ?? Math.min(this._video.currentTime || 0, this.duration);
-    this._wanted = null;
+  /** The video cannot be shown: continue with the own clock. */
+  _useOwnClock() {
+    this._clockTime = this._seekTarget ?? Math.min(this._video.currentTime || 0, this.duration);
+    this._seekTarget = null;
     this._video = null;
-    this._since = performance.now();
-    this._changed();
+    this._clockStart = performance.now();
+    this._notify();
   }
 
-  /** Make the own clock count from here. */
-  _mark() {
-    this._at = this._video ? this._at : this.time;
-    this._since = performance.now();
+  /** Let the own clock count from the current time. */
+  _restartClock() {
+    this._clockTime = this._video ? this._clockTime : this.time;
+    this._clockStart = performance.now();
   }
 
-  _changed() {
+  _notify() {
     this.dispatchEvent(new Event('change'));
   }
 }

@@ -1,15 +1,16 @@
-// What a waiting or running job shows: its place, percent, stages with their times, what is left.
+// The progress of a queued or running job: position in the queue, percent, stages with their times,
+// time left. Called by job.js for every state of the job.
 
-import { byId, el, fill, say } from './dom.js';
-import { ordinal, remaining, seconds } from './format.js';
+import { byId, el, fill, setText } from './dom.js';
+import { capitalised, jobsBefore, ordinal, remaining, seconds } from './format.js';
 
 const STAGES = {
-  fetching: 'Fetching the video',
+  fetching: 'Downloading the video',
   extracting: 'Reading frames',
   loading: 'Loading the model',
-  background: 'Cutting out the subject',
-  shape: 'Shaping the anchor mesh',
-  motion: 'Following the motion',
+  background: 'Finding the subject',
+  shape: 'Building the anchor mesh',
+  motion: 'Tracking the motion',
   decoding: 'Decoding the meshes',
   exporting: 'Writing files',
   rendering: 'Rendering the preview',
@@ -18,42 +19,42 @@ const ORDER = Object.keys(STAGES);
 const ALWAYS = ORDER.filter((stage) => stage !== 'fetching' && stage !== 'loading');
 
 let timer = null;
-let began = new Map(); // stage -> when this page first saw it, for the time it takes
+let observed = new Map(); // stage -> when this page saw it begin and end
 let attempt = 0;
 let etaEnds = null;
-let lastSaid = '';
+let lastAnnounced = '';
 
-/** Forget the job before this one. */
-export function clearLive() {
+/** Forget the previous job. */
+export function clearProgress() {
   clearInterval(timer);
   timer = null;
-  began = new Map();
+  observed = new Map();
   attempt = 0;
   etaEnds = null;
-  byId('live').hidden = true;
-  fill(byId('live'));
+  byId('progress-panel').hidden = true;
+  fill(byId('progress-panel'));
 }
 
 /** Show a queued or running job; `cancel` is called by its button, unless the job is stopping. */
-export function showLive(job, { isStopping, cancel }) {
-  const live = byId('live');
-  if (!live.firstChild) build(live, cancel);
-  live.hidden = false;
+export function showProgress(job, { isStopping, cancel }) {
+  const panel = byId('progress-panel');
+  if (!panel.firstChild) build(panel, cancel);
+  panel.hidden = false;
   const { progress } = job;
   if ((job.attempt ?? 0) !== attempt) {
     attempt = job.attempt ?? 0;
-    began = new Map();
+    observed = new Map();
   }
-  note(progress?.stage);
+  recordStage(progress?.stage);
   const eta = progress?.eta_seconds ?? job.eta_seconds ?? null;
   etaEnds = eta === null ? null : performance.now() + eta * 1000;
   const percent = job.status === 'queued' ? null : (progress?.percent ?? 0);
-  say(byId('live-figure'), percent === null ? place(job) : String(Math.floor(percent)));
-  byId('live-figure').classList.toggle('is-percent', percent !== null);
-  const bar = byId('live-bar');
+  setText(byId('progress-value'), percent === null ? positionText(job) : String(Math.floor(percent)));
+  byId('progress-value').classList.toggle('is-percent', percent !== null);
+  const bar = byId('progress-bar');
   if (percent === null) bar.removeAttribute('value');
   else bar.value = percent / 100;
-  say(byId('live-line'), lineOf(job));
+  setText(byId('progress-line'), progressText(job));
   showStopping(isStopping);
   showStages(job);
   announce(job);
@@ -61,13 +62,13 @@ export function showLive(job, { isStopping, cancel }) {
   tick();
 }
 
-/** The cancel button, before and after it was pressed. */
+/** Show the cancel button as not yet pressed, or as pressed. */
 export function showStopping(isStopping) {
   byId('cancel').disabled = isStopping;
-  say(byId('cancel'), isStopping ? 'Stopping at the next step' : 'Cancel');
+  setText(byId('cancel'), isStopping ? 'Stopping at the next step' : 'Cancel');
 }
 
-/** The stages of an ended job with the server's own times; null if it tells none. */
+/** A list of an ended job's stages with the server's times; null if there are none. */
 export function stageTimes(timings = {}) {
   const rows = ORDER.filter((stage) => timings[stage] > 0);
   if (!rows.length) return null;
@@ -75,37 +76,36 @@ export function stageTimes(timings = {}) {
     el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }, seconds(timings[stage])))));
 }
 
-function build(live, cancel) {
-  fill(live,
-    el('p', { id: 'live-figure', class: 'live-figure' }),
-    el('progress', { id: 'live-bar', max: 1, 'aria-label': 'Progress' }),
-    el('p', { class: 'live-line' }, el('span', { id: 'live-line' }), el('span', { id: 'live-eta', class: 'quiet' })),
-    el('ol', { id: 'live-stages', class: 'stages' }),
+function build(panel, cancel) {
+  fill(panel,
+    el('p', { id: 'progress-value', class: 'progress-value' }),
+    el('progress', { id: 'progress-bar', max: 1, 'aria-label': 'Progress' }),
+    el('p', { class: 'progress-line' }, el('span', { id: 'progress-line' }), el('span', { id: 'progress-eta', class: 'secondary' })),
+    el('ol', { id: 'progress-stages', class: 'stages' }),
     el('button', { id: 'cancel', type: 'button', class: 'link', onclick: cancel }, 'Cancel'));
 }
 
-function place(job) {
+function positionText(job) {
   const position = job.queue_position;
-  if (job.progress?.stage === 'fetching') return 'Fetching';
+  if (job.progress?.stage === 'fetching') return 'Downloading';
   if (position === null || position === undefined) return 'Waiting';
   return position === 0 ? 'Next' : ordinal(position + 1);
 }
 
-function lineOf(job) {
+function progressText(job) {
   if (job.status === 'queued') {
-    if (job.progress?.stage === 'fetching') return 'The server fetches the video';
-    const ahead = job.queue_position ?? 0;
-    return ahead ? `${ahead} ${ahead === 1 ? 'job waits' : 'jobs wait'} before this one` : 'It starts as soon as the job before it is done';
+    if (job.progress?.stage === 'fetching') return 'The server is downloading the video';
+    return jobsBefore(job.queue_position) || 'It starts when the running job has ended';
   }
   const { stage, message } = job.progress ?? {};
   if (job.attempt > 1) return `${STAGES[stage] ?? stage} (attempt ${job.attempt})`;
-  return message ? sentence(message) : (STAGES[stage] ?? '');
+  return message ? capitalised(message) : (STAGES[stage] ?? '');
 }
 
 function showStages(job) {
-  const stages = ORDER.filter((stage) => ALWAYS.includes(stage) || began.has(stage));
+  const stages = ORDER.filter((stage) => ALWAYS.includes(stage) || observed.has(stage));
   const now = job.status === 'running' ? stages.indexOf(job.progress?.stage) : -1;
-  const list = byId('live-stages');
+  const list = byId('progress-stages');
   if (list.children.length !== stages.length) {
     fill(list, ...stages.map((stage) => el('li', { 'data-stage': stage },
       el('span', {}, STAGES[stage]), el('span', { class: 'stage-time' }))));
@@ -115,9 +115,9 @@ function showStages(job) {
     row.dataset.state = position < now ? 'done' : position === now ? 'now' : 'later';
     if (position === now) row.setAttribute('aria-current', 'step');
     else row.removeAttribute('aria-current');
-    if (position < now) say(row.lastChild, took(stage));
-    else if (position > now) say(row.lastChild, '');
-    else say(row.lastChild, stepOf(job.progress));
+    if (position < now) setText(row.lastChild, stageTime(stage));
+    else if (position > now) setText(row.lastChild, '');
+    else setText(row.lastChild, stepOf(job.progress));
   }
 }
 
@@ -125,35 +125,31 @@ function stepOf({ step, steps }) {
   return steps > 1 ? `${step} / ${steps}` : '';
 }
 
-/** A stage began; the one before it has ended. */
-function note(stage) {
-  if (!stage || began.has(stage)) return;
+/** Remember that a stage has begun, so the one before it has ended. */
+function recordStage(stage) {
+  if (!stage || observed.has(stage)) return;
   const now = performance.now();
-  for (const times of began.values()) times.to ??= now;
-  began.set(stage, { from: now, to: null });
+  for (const times of observed.values()) times.to ??= now;
+  observed.set(stage, { from: now, to: null });
 }
 
-/** How long a stage took; nothing for one that was over when the page came. */
-function took(stage) {
-  const times = began.get(stage);
+/** How long a stage took; empty if it had ended before this page was opened. */
+function stageTime(stage) {
+  const times = observed.get(stage);
   return times?.to ? seconds((times.to - times.from) / 1000) : '';
 }
 
 function tick() {
   const left = etaEnds === null ? null : (etaEnds - performance.now()) / 1000;
-  say(byId('live-eta'), left === null ? '' : remaining(Math.max(0, left)));
+  setText(byId('progress-eta'), left === null ? '' : remaining(Math.max(0, left)));
 }
 
-/** For those who listen: a new stage, and each quarter of the way. */
+/** For screen readers: each new stage and each quarter of the progress. */
 function announce(job) {
   const quarter = Math.floor((job.progress?.percent ?? 0) / 25) * 25;
-  const text = job.status === 'queued' ? lineOf(job)
+  const text = job.status === 'queued' ? progressText(job)
     : `${STAGES[job.progress?.stage] ?? 'Running'}, ${quarter}% done`;
-  if (text === lastSaid) return;
-  lastSaid = text;
-  say(byId('announcer'), text);
-}
-
-function sentence(text) {
-  return text[0].toUpperCase() + text.slice(1);
+  if (text === lastAnnounced) return;
+  lastAnnounced = text;
+  setText(byId('announcer'), text);
 }

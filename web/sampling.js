@@ -1,11 +1,11 @@
-// Which frames of a clip a job will use: the rules of video/sampling.py, frame for frame, so that
-// the strip shows before the upload what the server will take. A test holds the two together.
+// Which frames of a clip a job will use, by exactly the rules of video/sampling.py, so that the page
+// shows before the upload what the server will use. tests/web/test_sampling.py compares the two.
 
 export const MIN_FRAMES = 16;
 export const MAX_FRAMES = 31;
 export const SLOWEST_FPS = 8;
 export const FALLBACK_FPS = 12;
-const FASTEST_FPS = 100_000; // beyond it, times are noise
+const FASTEST_FPS = 100_000; // above it the times are not usable
 
 const KNOWN_RATES = [
   24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001,
@@ -13,10 +13,10 @@ const KNOWN_RATES = [
 ];
 
 /**
- * Choose among frames shown at `times` (seconds, ascending). Gives `used` (positions in `times`),
- * `fps` (how fast they play), `stride` (of a constant-rate clip, else null), `unused` (frames
- * behind the last one used that one more step would have reached), or `tooShort` with the number of
- * frames there are.
+ * Choose from frames shown at `times` (seconds, ascending). Gives `used` (positions in `times`),
+ * `fps` (at which they play), `stride` (for a constant frame rate, else null) and `unused` (how many
+ * frames are left after the last one used, 0 if less than a step); or `tooShort`, the number of
+ * frames available.
  */
 export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
   const count = times.length;
@@ -42,20 +42,20 @@ export function sampleUntimed(count, { fps = null, maxFrames = MAX_FRAMES } = {}
   return count < MIN_FRAMES ? { tooShort: count } : atFallback(count, fps, maxFrames);
 }
 
-/** As Python rounds: 2.5 to 2, 3.5 to 4. */
+/** Rounds as Python does: 2.5 to 2, 3.5 to 4. */
 export function roundHalfEven(value) {
   const below = Math.floor(value);
   return value - below === 0.5 ? below + (below % 2) : Math.round(value);
 }
 
-/** Frames per second, on average; null if the times do not tell. */
+/** Average frames per second; null if it cannot be computed. */
 export function sourceRate(times) {
   if (times.length < 2) return null;
   if (times[times.length - 1] - times[0] < times.length / FASTEST_FPS) return null;
   return usualRate((times.length - 1) / (times[times.length - 1] - times[0]), 0.002);
 }
 
-/** The usual rate nearest to a measured one, if it is within `slack` of it; else the rate. */
+/** The nearest common frame rate, if it is within `slack` of the measured one; else the measured one. */
 export function usualRate(rate, slack = 0.03) {
   const known = nearestRate(rate);
   return Math.abs(known - rate) <= slack * known ? known : rate;

@@ -1,40 +1,41 @@
-// The mesh in three.js: load it, light it, show one moment of it. Loaded only when there is a mesh.
-// Draws when something has changed, and not at all while it cannot be seen.
+// The three.js scene of the viewer: loads a GLB, lights it and draws it at a given time. It draws only
+// after a change, and not while the canvas is not visible. viewer.js loads this file with the first
+// mesh.
 
 import { GLTFLoader } from './vendor/GLTFLoader.js';
 import { OrbitControls } from './vendor/OrbitControls.js';
 import * as THREE from './vendor/three.module.min.js';
 
-const VIEW_ANGLE_DEG = 28;
-const FIRST_LOOK = new THREE.Vector3(0.32, 0.16, 1); // from the front, a little from the side
-const TURN_S = 18;
+const FIELD_OF_VIEW_DEG = 28;
+const INITIAL_DIRECTION = new THREE.Vector3(0.32, 0.16, 1); // from the front, a little from the side
+const TURNTABLE_S = 18;
 
 export class Scene {
-  /** Throws where there is no WebGL. `beforeDraw` is called for the moment to be shown. */
+  /** Throws where there is no WebGL. `beforeDraw` is called right before each draw. */
   constructor(canvas, beforeDraw) {
     this._canvas = canvas;
     this._beforeDraw = beforeDraw;
     this._renderer = new THREE.WebGLRenderer({ canvas, alpha: true, antialias: true });
     this._renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
     this._scene = new THREE.Scene();
-    this._camera = new THREE.PerspectiveCamera(VIEW_ANGLE_DEG, 1, 0.05, 50);
-    this._light();
+    this._camera = new THREE.PerspectiveCamera(FIELD_OF_VIEW_DEG, 1, 0.05, 50);
+    this._addLights();
     this._controls = new OrbitControls(this._camera, canvas);
-    Object.assign(this._controls, { enableDamping: true, dampingFactor: 0.12, autoRotateSpeed: 60 / TURN_S });
-    this._controls.addEventListener('change', () => this.wake());
+    Object.assign(this._controls, { enableDamping: true, dampingFactor: 0.12, autoRotateSpeed: 60 / TURNTABLE_S });
+    this._controls.addEventListener('change', () => this.requestDraw());
     this._clay = new THREE.MeshStandardMaterial({ color: 0xcfcac3, roughness: 0.75, side: THREE.DoubleSide });
     this._normals = new THREE.MeshNormalMaterial({ side: THREE.DoubleSide });
-    this._look = { surface: 'texture', wireframe: false };
-    this._isSeen = true;
-    this._isWaiting = false;
-    this.isMoving = false; // draw on, whatever else
-    this.drawn = 0;
+    this._display = { surface: 'texture', wireframe: false };
+    this._isVisible = true;
+    this._isDrawRequested = false;
+    this.isMoving = false; // true: draw every animation frame
+    this.drawn = 0; // how many times it has drawn, for tests and benchmarks
     this._observe();
   }
 
   /**
-   * Show the GLB at `url` in place of what is shown, unless `signal` is aborted first: then it
-   * rejects. `onProgress` gets 0..1, or null if unknown.
+   * Load the GLB at `url` and show it instead of the current one. Rejects if `signal` is aborted
+   * first. `onProgress` gets 0..1, or null if unknown.
    */
   async load(url, { signal, onProgress }) {
     const manager = new THREE.LoadingManager();
@@ -44,7 +45,7 @@ export class Scene {
     });
     signal.throwIfAborted();
     const isFirst = !this._model;
-    this._dropModel();
+    this._removeModel();
     this._model = gltf.scene;
     this._meshes = [];
     gltf.scene.traverse((node) => node.isMesh && this._meshes.push(node));
@@ -53,13 +54,13 @@ export class Scene {
     this._action = gltf.animations[0] ? this._mixer.clipAction(gltf.animations[0]) : null;
     this._action?.play();
     this._scene.add(gltf.scene);
-    this._measure();
-    this._dress();
+    this._updateBounds();
+    this._applyMaterials();
     if (isFirst) this.resetView();
-    this.wake();
+    this.requestDraw();
   }
 
-  /** The moment to be drawn next, in seconds of the animation. */
+  /** Set the time of the animation that is drawn next, in seconds. */
   setTime(time) {
     if (!this._action) return;
     const end = this._action.getClip().duration;
@@ -72,60 +73,60 @@ export class Scene {
     return [...(this._meshes?.[0]?.morphTargetInfluences ?? [])];
   }
 
-  /** True if the model has colours of its own beside its shape. */
+  /** True if the model has a texture or vertex colours. */
   get hasColours() {
     return this._meshes?.some(({ geometry, userData }) => geometry.attributes.color || userData.texture.map) ?? false;
   }
 
   /** `surface`: texture, clay or normals; `wireframe`, `grid`, `turntable`: booleans. */
-  setLook(look) {
-    Object.assign(this._look, look);
-    this._dress();
-    if (this._grid) this._grid.visible = this._look.grid ?? false;
-    this._controls.autoRotate = this._look.turntable ?? false;
-    this.wake();
+  setDisplay(change) {
+    Object.assign(this._display, change);
+    this._applyMaterials();
+    if (this._grid) this._grid.visible = this._display.grid ?? false;
+    this._controls.autoRotate = this._display.turntable ?? false;
+    this.requestDraw();
   }
 
   resetView() {
-    const reach = this._radius / Math.sin(THREE.MathUtils.degToRad(VIEW_ANGLE_DEG / 2));
+    const distance = this._radius / Math.sin(THREE.MathUtils.degToRad(FIELD_OF_VIEW_DEG / 2));
     const narrow = Math.min(1, this._camera.aspect);
     this._controls.target.copy(this._centre);
-    this._camera.position.copy(FIRST_LOOK).setLength((reach / narrow) * 0.8).add(this._centre);
+    this._camera.position.copy(INITIAL_DIRECTION).setLength((distance / narrow) * 0.8).add(this._centre);
     this._controls.minDistance = this._radius * 0.6;
-    this._controls.maxDistance = reach * 4;
+    this._controls.maxDistance = distance * 4;
     this._controls.update();
-    this.wake();
+    this.requestDraw();
   }
 
-  /** Draw soon; many calls make one drawing. */
-  wake() {
-    if (this._isWaiting || !this._isSeen || this._isClosed || document.hidden) return;
-    this._isWaiting = true;
+  /** Draw in the next animation frame; several calls draw once. */
+  requestDraw() {
+    if (this._isDrawRequested || !this._isVisible || this._isClosed || document.hidden) return;
+    this._isDrawRequested = true;
     requestAnimationFrame((now) => this._draw(now));
   }
 
   close() {
     this._isClosed = true;
-    this._observed.disconnect();
-    this._ends.abort();
-    this._dropModel();
+    for (const observer of this._observers) observer.disconnect();
+    this._abort.abort();
+    this._removeModel();
     this._controls.dispose();
     this._renderer.dispose();
   }
 
   _draw(now) {
-    this._isWaiting = false;
+    this._isDrawRequested = false;
     if (this._isClosed) return;
     const passed = Math.min(0.1, (now - (this._drawnAt ?? now)) / 1000);
     this._drawnAt = now;
-    const turned = this._controls.update(passed || null);
+    const hasTurned = this._controls.update(passed || null);
     this._beforeDraw();
     this._renderer.render(this._scene, this._camera);
     this.drawn += 1;
-    if (this.isMoving || turned || this._look.turntable) this.wake();
+    if (this.isMoving || hasTurned || this._display.turntable) this.requestDraw();
   }
 
-  _light() {
+  _addLights() {
     const sky = new THREE.HemisphereLight(0xffffff, 0xd8d0c6, 2.1);
     const key = new THREE.DirectionalLight(0xffffff, 1.5);
     key.position.set(-1.2, 2, 2.2);
@@ -134,46 +135,46 @@ export class Scene {
     this._scene.add(sky, key, rim);
   }
 
-  /** Centre, radius and floor of all moments together. */
-  _measure() {
-    const box = boxOfAllMoments(this._meshes);
-    const wasAt = this._centre;
+  /** Centre, radius and floor for all frames together; the camera keeps its place relative to it. */
+  _updateBounds() {
+    const box = boundsOfAllFrames(this._meshes);
+    const oldCentre = this._centre;
     this._centre = box.getCenter(new THREE.Vector3());
     this._radius = box.getSize(new THREE.Vector3()).length() / 2;
     for (const mesh of this._meshes) mesh.frustumCulled = false;
-    if (wasAt) {
-      this._controls.target.add(this._centre).sub(wasAt);
-      this._camera.position.add(this._centre).sub(wasAt);
+    if (oldCentre) {
+      this._controls.target.add(this._centre).sub(oldCentre);
+      this._camera.position.add(this._centre).sub(oldCentre);
     }
-    this._layFloor(box.min.y);
+    this._addFloor(box.min.y);
   }
 
-  _layFloor(height) {
+  _addFloor(height) {
     if (this._floor) this._scene.remove(this._floor);
     this._floor = new THREE.Group();
     const shadow = new THREE.Mesh(
       new THREE.PlaneGeometry(this._radius * 1.8, this._radius * 1.8),
-      new THREE.MeshBasicMaterial({ map: softSpot(), transparent: true, depthWrite: false }),
+      new THREE.MeshBasicMaterial({ map: shadowTexture(), transparent: true, depthWrite: false }),
     );
     shadow.rotation.x = -Math.PI / 2;
     this._grid = new THREE.GridHelper(this._radius * 4, 24, 0x8a857e, 0x8a857e);
     Object.assign(this._grid.material, { transparent: true, opacity: 0.35 });
-    this._grid.visible = this._look.grid ?? false;
+    this._grid.visible = this._display.grid ?? false;
     this._grid.position.y = -0.002;
     this._floor.add(shadow, this._grid);
     this._floor.position.set(this._centre.x, height - 0.004, this._centre.z);
     this._scene.add(this._floor);
   }
 
-  _dress() {
-    const { surface, wireframe } = this._look;
+  _applyMaterials() {
+    const { surface, wireframe } = this._display;
     for (const mesh of this._meshes ?? []) {
       mesh.material = { clay: this._clay, normals: this._normals }[surface] ?? mesh.userData.texture;
       mesh.material.wireframe = wireframe;
     }
   }
 
-  _dropModel() {
+  _removeModel() {
     if (!this._model) return;
     this._mixer.stopAllAction();
     this._scene.remove(this._model);
@@ -186,30 +187,30 @@ export class Scene {
   }
 
   _observe() {
-    this._ends = new AbortController();
-    document.addEventListener('visibilitychange', () => this.wake(), { signal: this._ends.signal });
+    this._abort = new AbortController();
+    document.addEventListener('visibilitychange', () => this.requestDraw(), { signal: this._abort.signal });
     const resize = () => {
       const { clientWidth, clientHeight } = this._canvas;
       if (!clientWidth || !clientHeight) return;
       this._renderer.setSize(clientWidth, clientHeight, false);
       this._camera.aspect = clientWidth / clientHeight;
       this._camera.updateProjectionMatrix();
-      this.wake();
+      this.requestDraw();
     };
-    const sized = new ResizeObserver(resize);
-    const seen = new IntersectionObserver(([entry]) => {
-      this._isSeen = entry.isIntersecting;
-      this.wake();
+    const resizeObserver = new ResizeObserver(resize);
+    const visibilityObserver = new IntersectionObserver(([entry]) => {
+      this._isVisible = entry.isIntersecting;
+      this.requestDraw();
     });
-    sized.observe(this._canvas);
-    seen.observe(this._canvas);
-    this._observed = { disconnect: () => [sized, seen].forEach((observer) => observer.disconnect()) };
+    resizeObserver.observe(this._canvas);
+    visibilityObserver.observe(this._canvas);
+    this._observers = [resizeObserver, visibilityObserver];
     resize();
   }
 }
 
-/** three's own box adds the targets' boxes to the base's: twice too wide for a dancer. */
-function boxOfAllMoments(meshes) {
+/** Exact bounds. three.js adds the targets' boxes to the base's box, which can be twice too wide. */
+function boundsOfAllFrames(meshes) {
   const box = new THREE.Box3();
   const point = new THREE.Vector3();
   const delta = new THREE.Vector3();
@@ -226,16 +227,16 @@ function boxOfAllMoments(meshes) {
   return box;
 }
 
-/** A dark spot that fades to nothing: the shadow of something soft. */
-function softSpot() {
+/** A dark spot that fades to transparent, drawn under the mesh as its shadow. */
+function shadowTexture() {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = 128;
-  const pen = canvas.getContext('2d');
-  const fade = pen.createRadialGradient(64, 64, 0, 64, 64, 64);
+  const context = canvas.getContext('2d');
+  const fade = context.createRadialGradient(64, 64, 0, 64, 64, 64);
   fade.addColorStop(0, 'rgba(0, 0, 0, 0.22)');
   fade.addColorStop(0.45, 'rgba(0, 0, 0, 0.07)');
   fade.addColorStop(1, 'rgba(0, 0, 0, 0)');
-  pen.fillStyle = fade;
-  pen.fillRect(0, 0, 128, 128);
+  context.fillStyle = fade;
+  context.fillRect(0, 0, 128, 128);
   return new THREE.CanvasTexture(canvas);
 }

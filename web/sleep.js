@@ -1,7 +1,7 @@
-// Waiting that can be called off.
+// A sleep that can be cancelled.
 
 /** Resolves after `seconds`, or as soon as `signal` is aborted. */
-export function pause(seconds, signal) {
+export function sleep(seconds, signal) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);

@@ -1,14 +1,14 @@
-// Sends a video to POST /jobs with a progress that is real. XMLHttpRequest, for fetch tells nothing
-// of an upload. The idempotency key makes it safe to send again what may have arrived.
+// Sends a video to POST /jobs and reports the progress. With XMLHttpRequest, because fetch reports no
+// upload progress. The idempotency key makes it safe to send again. Called by new_job.js.
 
 import { Problem, address, keyHeaders, problemFrom, unreachable } from './api.js';
-import { pause } from './sleep.js';
+import { sleep } from './sleep.js';
 
 const TRIES = 3;
-const PAUSE_S = 1.5;
+const RETRY_DELAY_S = 1.5;
 
 /**
- * `fields` go into the form in order, a File among them. `onProgress(sent, total)` counts bytes.
+ * `fields` are name and value, one value a File, sent in this order. `onProgress(sent, total)` gets bytes.
  * Resolves to the job's id; rejects with a Problem, or an AbortError once `signal` is aborted.
  */
 export async function upload(fields, { onProgress, signal }) {
@@ -19,7 +19,7 @@ export async function upload(fields, { onProgress, signal }) {
     } catch (error) {
       const mayPass = error instanceof Problem && error.status === 0;
       if (!mayPass || tried === TRIES || signal.aborted) throw error;
-      await pause(PAUSE_S * tried, signal);
+      await sleep(RETRY_DELAY_S * tried, signal);
       signal.throwIfAborted();
     }
   }

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Brings three.js into web/vendor/ from its npm package: the files that the page imports, nothing else.
+# Downloads three.js from npm into web/vendor/: only the files that the page imports.
 #
-#   web/vendor.sh 0.185.1        (0.185 is the last line that ships minified ES modules)
+#   web/vendor.sh 0.185.1        (0.185 is the last release line with minified ES modules)
 #
 # Needs npm, tar, sed and sha256sum. The page has no build step and no import map (its content
-# security policy forbids inline scripts), so bare imports become relative ones; VENDORED.json keeps
-# the checksum of every file as published and as written. Run it again and nothing changes.
+# security policy forbids inline scripts), so bare imports become relative ones. VENDORED.json has
+# the checksum of every file as published and as written. Running it again changes nothing.
 set -eu
 
 version=${1:?usage: web/vendor.sh VERSION}

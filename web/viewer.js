@@ -1,7 +1,8 @@
-// Mesh and source video side by side, with one set of controls for both: buttons, scrubber, keys.
-// Brings three.js in when the first mesh comes, and does without it where there is no WebGL.
+// The viewer of a job's mesh: mesh and source video side by side, with one set of controls for both
+// (buttons, scrubber, keys). Loads scene.js, and with it three.js, for the first mesh; without WebGL
+// it shows the preview video. Called by job.js.
 
-import { byId, el, fill, say, wantsLessMotion } from './dom.js';
+import { byId, el, fill, setText, wantsLessMotion } from './dom.js';
 import { Playback } from './playback.js';
 
 const SPEEDS = [0.25, 0.5, 1, 2];
@@ -14,144 +15,146 @@ const ICONS = {
 
 let scene = null;
 let playback = null;
-let shown = ''; // address of the mesh on stage
-let asked = ''; // the one that is on its way
+let shownUrl = ''; // of the mesh that is shown
+let requestedUrl = ''; // of the mesh that is being loaded, or the shown one
 let loading = new AbortController();
-let ends = new AbortController();
-const look = { surface: 'texture', wireframe: false, grid: false, turntable: false };
+let keyListener = new AbortController();
+const display = { surface: 'texture', wireframe: false, grid: false, turntable: false };
 
-/** For the console, and for tests: what is on stage right now. */
+/** For the console and for tests: what is shown now. */
 globalThis.actionmesh = { get scene() { return scene; }, get playback() { return playback; } };
 
-/** Take everything off the stage. */
-export function clearStage() {
-  ends.abort();
-  ends = new AbortController();
-  forgoMesh();
+/** Remove everything from the viewer. */
+export function clearViewer() {
+  keyListener.abort();
+  keyListener = new AbortController();
+  cancelMeshLoad();
   playback?.close();
   scene?.close();
   scene = playback = null;
-  shown = asked = '';
-  const source = byId('source');
-  source.removeAttribute('src');
-  source.load();
-  freshCanvas();
-  dropSketch();
-  for (const id of ['source', 'poster', 'looks', 'transport']) byId(id).hidden = true;
-  say(byId('scene-text'), '');
+  shownUrl = requestedUrl = '';
+  unloadVideo(byId('source'));
+  replaceCanvas();
+  hideClip();
+  for (const id of ['source', 'poster', 'display-options', 'playback-controls']) byId(id).hidden = true;
+  setText(byId('mesh-text'), '');
 }
 
-/** What is there before any mesh: a line, and the clip itself as a pale sketch if it is at hand. */
-export function announceMesh(text, clip = null) {
-  if (shown) return;
-  say(byId('scene-text'), text);
-  dropSketch();
+/** Before the first mesh: a line of text, and a pale picture of the clip if this page has it. */
+export function showPlaceholder(text, clip = null) {
+  if (shownUrl) return;
+  setText(byId('mesh-text'), text);
+  hideClip();
   if (!clip?.isPlayable) return;
-  const sketch = byId('sketch');
-  sketch.hidden = false;
-  sketch.src = clip.url;
-  if (!wantsLessMotion()) sketch.play().catch(() => {}); // refused: then it stands still
+  const preview = byId('clip-preview');
+  preview.hidden = false;
+  preview.src = clip.url;
+  if (!wantsLessMotion()) preview.play().catch(() => {}); // refused: it stays a still picture
 }
 
-function dropSketch() {
-  const sketch = byId('sketch');
-  if (sketch.hidden) return;
-  sketch.hidden = true;
-  sketch.removeAttribute('src');
-  sketch.load();
+function hideClip() {
+  const preview = byId('clip-preview');
+  if (preview.hidden) return;
+  preview.hidden = true;
+  unloadVideo(preview);
 }
 
-/** Ask no more for the mesh that is on its way. */
-export function forgoMesh() {
+function unloadVideo(video) {
+  video.removeAttribute('src');
+  video.load();
+}
+
+/** Stop loading a mesh. */
+export function cancelMeshLoad() {
   loading.abort();
-  asked = shown;
+  requestedUrl = shownUrl;
 }
 
-/** The shape before it moves. */
-export async function showAnchor(url) {
-  if (asked === url) return;
-  if (await stage(url)) showLooks();
-  else if (asked === url) asked = ''; // the next state of the job tries again
+/** Show the anchor mesh, which does not move yet. */
+export async function showAnchorMesh(url) {
+  if (requestedUrl === url) return;
+  if (await loadMesh(url)) showDisplayOptions();
+  else if (requestedUrl === url) requestedUrl = ''; // the next state of the job tries again
 }
 
-/** The finished animation beside the frames that it was made of; `preview` where WebGL lacks. */
+/** Show the finished animation beside its source frames; without WebGL the video `preview`. */
 export async function showAnimation({ mesh, video, poster, preview, frames, fps }) {
-  if (asked === mesh) return;
+  if (requestedUrl === mesh) return;
   const picture = byId('poster');
-  if (poster && !shown) {
+  if (poster && !shownUrl) {
     picture.src = poster;
     picture.hidden = false;
   }
   const source = byId('source');
   source.hidden = !video;
   if (video) source.src = video;
-  if (!(await stage(mesh))) {
-    if (asked === mesh) showPreview(preview);
+  if (!(await loadMesh(mesh))) {
+    if (requestedUrl === mesh) showPreview(preview);
     return;
   }
   picture.hidden = true;
   playback = new Playback({ frames, fps, video: video ? source : null });
   playback.addEventListener('change', onChange);
-  showLooks();
-  showTransport();
+  showDisplayOptions();
+  showPlaybackControls();
   listenToKeys();
   onChange();
   if (!wantsLessMotion()) playback.play();
 }
 
-/** True once the mesh at `url` is the one on stage. */
-async function stage(url) {
-  if (shown === url) return true;
-  forgoMesh();
-  asked = url;
+/** Resolves to true once the mesh at `url` is shown, to false if it cannot be or was cancelled. */
+async function loadMesh(url) {
+  if (shownUrl === url) return true;
+  cancelMeshLoad();
+  requestedUrl = url;
   loading = new AbortController();
   const { signal } = loading;
-  const text = byId('scene-text');
-  if (!shown) say(text, 'Loading the mesh');
+  const text = byId('mesh-text');
+  if (!shownUrl) setText(text, 'Loading the mesh');
   try {
     if (!scene) {
       const { Scene } = await import('./scene.js');
       if (signal.aborted) return false;
-      scene = new Scene(byId('scene'), beforeDraw);
-      scene.setLook(look);
+      scene = new Scene(byId('mesh-canvas'), beforeDraw);
+      scene.setDisplay(display);
     }
     await scene.load(url, {
       signal,
       onProgress: (part) => {
-        if (part !== null && !shown) say(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+        if (part !== null && !shownUrl) setText(text, `Loading the mesh, ${Math.round(part * 100)}%`);
       },
     });
   } catch (error) {
     if (signal.aborted) return false;
     console.warn('The mesh cannot be shown:', error);
-    const isLost = scene !== null || error instanceof TypeError; // else three.js found no WebGL
-    if (!shown) {
-      say(text, isLost ? 'The mesh did not arrive. Reload the page to try again.'
+    const hasWebGL = scene !== null || error instanceof TypeError; // else three.js found no WebGL
+    if (!shownUrl) {
+      setText(text, hasWebGL ? 'The mesh could not be loaded. Reload the page to try again.'
         : 'This browser cannot draw the mesh: it has no WebGL.');
     }
     return false;
   }
-  shown = url;
-  say(text, '');
-  dropSketch();
+  shownUrl = url;
+  setText(text, '');
+  hideClip();
   return true;
 }
 
-/** The rendered video stands in for the mesh. */
+/** Show the rendered video instead of the mesh. */
 function showPreview(preview) {
   if (!preview) return;
   byId('poster').hidden = true;
-  say(byId('scene-text'), '');
-  byId('scene').replaceWith(el('video', {
-    id: 'scene', class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true,
+  setText(byId('mesh-text'), '');
+  byId('mesh-canvas').replaceWith(el('video', {
+    id: 'mesh-canvas', class: 'source', src: preview, controls: true, loop: true, muted: true, playsInline: true,
     'aria-label': 'A rendered preview of the mesh',
   }));
 }
 
-/** A canvas keeps its context for good: the next scene needs a new one. */
-function freshCanvas() {
-  const fresh = el('canvas', { id: 'scene', tabIndex: 0, 'aria-label': 'The mesh. Drag to turn it, scroll to come closer.' });
-  byId('scene').replaceWith(fresh);
+/** A canvas keeps its WebGL context, so the next scene needs a new canvas. */
+function replaceCanvas() {
+  const canvas = el('canvas', { id: 'mesh-canvas', tabIndex: 0, 'aria-label': 'The mesh. Drag to turn it, scroll to zoom.' });
+  byId('mesh-canvas').replaceWith(canvas);
 }
 
 function beforeDraw() {
@@ -167,7 +170,7 @@ function onChange() {
   button.setAttribute('aria-label', isPlaying ? 'Pause' : 'Play');
   scene.isMoving = isPlaying;
   showTime();
-  scene.wake();
+  scene.requestDraw();
 }
 
 function showTime() {
@@ -175,12 +178,12 @@ function showTime() {
   const { frame } = playback;
   if (scrubber.valueAsNumber !== frame) scrubber.valueAsNumber = frame;
   const text = `${frame + 1} / ${playback.frames}`;
-  say(byId('frame-text'), text);
+  setText(byId('frame-text'), text);
   scrubber.setAttribute('aria-valuetext', `frame ${frame + 1} of ${playback.frames}`);
   scrubber.style.setProperty('--part', String(frame / Math.max(1, playback.frames - 1)));
 }
 
-function showTransport() {
+function showPlaybackControls() {
   const scrubber = el('input', { id: 'scrubber', type: 'range', min: 0, max: playback.frames - 1, step: 1, value: 0, 'aria-label': 'Frame' });
   scrubber.addEventListener('input', () => {
     playback.pause();
@@ -188,45 +191,45 @@ function showTransport() {
   });
   const speed = el('select', { id: 'speed', 'aria-label': 'Speed', onchange: (event) => { playback.speed = Number(event.target.value); } },
     ...SPEEDS.map((value) => el('option', { value, selected: value === 1 }, `${value}×`)));
-  fill(byId('transport'),
-    iconButton('previous', 'Previous frame', 'left arrow', ICONS.back, () => playback.show(playback.frame - 1)),
+  fill(byId('playback-controls'),
+    iconButton('previous', 'Previous frame', 'left arrow', ICONS.back, () => playback.pauseAt(playback.frame - 1)),
     iconButton('play', 'Play', 'space', ICONS.play, () => playback.toggle()),
-    iconButton('next', 'Next frame', 'right arrow', ICONS.forward, () => playback.show(playback.frame + 1)),
+    iconButton('next', 'Next frame', 'right arrow', ICONS.forward, () => playback.pauseAt(playback.frame + 1)),
     scrubber,
     el('output', { id: 'frame-text', class: 'frame-text' }),
     speed,
     toggle('loop', 'Loop', 'L', true, (on) => playback.setLoop(on)));
-  byId('transport').hidden = false;
+  byId('playback-controls').hidden = false;
 }
 
-function showLooks() {
-  const bar = byId('looks');
+function showDisplayOptions() {
+  const bar = byId('display-options');
   const surfaces = { texture: scene.hasColours ? 'Texture' : 'Plain', clay: 'Clay', normals: 'Normals' };
   if (!scene.hasColours) delete surfaces.clay;
-  const group = el('span', { class: 'choice', role: 'radiogroup', 'aria-label': 'Surface' },
-    ...Object.entries(surfaces).map(([value, words]) => el('label', {},
-      el('input', { type: 'radio', name: 'surface', value, class: 'unseen', checked: look.surface === value,
-        onchange: () => setLook({ surface: value }) }), el('span', {}, words))));
+  const group = el('span', { class: 'surface-choice', role: 'radiogroup', 'aria-label': 'Surface' },
+    ...Object.entries(surfaces).map(([value, name]) => el('label', {},
+      el('input', { type: 'radio', name: 'surface', value, class: 'visually-hidden', checked: display.surface === value,
+        onchange: () => setDisplay({ surface: value }) }), el('span', {}, name))));
   fill(bar, group,
-    toggle('wireframe', 'Wireframe', 'W', look.wireframe, (wireframe) => setLook({ wireframe })),
-    toggle('grid', 'Grid', 'G', look.grid, (grid) => setLook({ grid })),
-    toggle('turntable', 'Turntable', 'T', look.turntable, (turntable) => setLook({ turntable })),
+    toggle('wireframe', 'Wireframe', 'W', display.wireframe, (wireframe) => setDisplay({ wireframe })),
+    toggle('grid', 'Grid', 'G', display.grid, (grid) => setDisplay({ grid })),
+    toggle('turntable', 'Turntable', 'T', display.turntable, (turntable) => setDisplay({ turntable })),
     el('button', { id: 'reset', type: 'button', class: 'tool', title: 'Key: R', onclick: () => scene.resetView() }, 'Reset'),
     el('button', { id: 'full-screen', type: 'button', class: 'tool', title: 'Key: F', onclick: fullScreen }, 'Full screen'));
   bar.hidden = false;
 }
 
-function setLook(change) {
-  Object.assign(look, change);
-  scene.setLook(change);
+function setDisplay(change) {
+  Object.assign(display, change);
+  scene.setDisplay(change);
 }
 
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else byId('theatre').requestFullscreen?.();
+  else byId('viewer').requestFullscreen?.();
 }
 
-function toggle(id, words, key, isOn, onToggle) {
+function toggle(id, text, key, isOn, onToggle) {
   return el('button', {
     id, type: 'button', class: 'tool', title: `Key: ${key}`, 'aria-pressed': isOn ? 'true' : 'false',
     onclick: ({ currentTarget }) => {
@@ -234,7 +237,7 @@ function toggle(id, words, key, isOn, onToggle) {
       currentTarget.setAttribute('aria-pressed', String(on));
       onToggle(on);
     },
-  }, words);
+  }, text);
 }
 
 function iconButton(id, label, key, path, onclick) {
@@ -247,7 +250,7 @@ function iconButton(id, label, key, path, onclick) {
   return el('button', { id, type: 'button', class: 'icon', title: `Key: ${key}`, 'aria-label': label, onclick }, svg);
 }
 
-/** Space and arrows, and a letter for each tool; not while somebody types or is on a button. */
+/** Space, arrows, and a letter for each tool; but not in a text field, and no space on a button. */
 function listenToKeys() {
   const letters = { w: 'wireframe', g: 'grid', t: 'turntable', l: 'loop', r: 'reset', f: 'full-screen' };
   document.addEventListener('keydown', (event) => {
@@ -256,12 +259,12 @@ function listenToKeys() {
     if (event.target.closest('input:not([type=range]):not([type=radio]), textarea, select')) return;
     const isRange = event.target.matches('input');
     if (event.key === ' ' && !isPressing) playback.toggle();
-    else if (event.key === 'ArrowLeft' && !isRange) playback.show(playback.frame - 1);
-    else if (event.key === 'ArrowRight' && !isRange) playback.show(playback.frame + 1);
-    else if (event.key === 'Home' && !isRange) playback.show(0);
-    else if (event.key === 'End' && !isRange) playback.show(-1);
+    else if (event.key === 'ArrowLeft' && !isRange) playback.pauseAt(playback.frame - 1);
+    else if (event.key === 'ArrowRight' && !isRange) playback.pauseAt(playback.frame + 1);
+    else if (event.key === 'Home' && !isRange) playback.pauseAt(0);
+    else if (event.key === 'End' && !isRange) playback.pauseAt(-1);
     else if (letters[event.key]) byId(letters[event.key]).click();
     else return;
     event.preventDefault();
-  }, { signal: ends.signal });
+  }, { signal: keyListener.signal });
 }

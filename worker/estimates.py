@@ -1,7 +1,7 @@
 """How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
-Before the first job of a mode has finished nothing is claimed: an unknown time is None, not a guess
-from another machine. While a job runs, its own pace says more than the others'.
+Until a job of a mode has finished, its time is None: no guess from another machine. The further a
+running job is, the more its own pace counts, and the less the other jobs'.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from statistics import median
 from job.state import Job, utc_now
 
 REMEMBERED = 20
-"""So many jobs per mode count: enough for a median, few enough to follow a change of load."""
+"""Jobs per mode: enough for a median, few enough to follow a change of load."""
 PACE_COUNTS_FROM = 0.15
 """Below this fraction a job's own pace is mostly start-up."""
 
 
 class Estimates:
-    """Learns from finished jobs, speaks about running and waiting ones."""
+    """Learns from finished jobs; estimates running and waiting ones."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
@@ -55,9 +55,9 @@ class Estimates:
     ) -> float | None:
         """Seconds until the last job of `ahead` is finished, where `slots` run side by side.
 
-        Each job goes to the slot that is free first. None (a job that is gone) makes it unknown.
-        Of more running jobs than slots, those count that have the longest way to go: the others are
-        past the part that takes a slot.
+        Each job goes to the slot that is free first. With None (a deleted job) the time is unknown.
+        If more jobs run than there are slots, those with the longest time left count: the others
+        are past the part that needs a slot.
         """
         remaining = sorted(self.remaining_s(job) or 0.0 for job in running if job is not None)
         free_in = remaining[-slots:]

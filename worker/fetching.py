@@ -25,10 +25,11 @@ from errors import (
     VideoUnreadable,
     from_os_error,
 )
-from intake.inspect import inspect
+from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
-from job.state import InputFacts, Job, JobStatus
+from job.folder import JobsFolder
+from job.state import Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
 from logs import bound_to_job
@@ -46,8 +47,11 @@ REPORT_EVERY_S = 0.5
 class Fetcher:
     """Takes accepted jobs that wait for their input; hands them to the worker's queue."""
 
-    def __init__(self, store: JobStore, worker: Worker, settings: Settings) -> None:
+    def __init__(
+        self, store: JobStore, folder: JobsFolder, worker: Worker, settings: Settings
+    ) -> None:
         self._store = store
+        self._folder = folder
         self._worker = worker
         self._settings = settings
         self._slots = asyncio.Semaphore(SLOTS)
@@ -81,7 +85,7 @@ class Fetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str, reserved: bool) -> None:
-        part = self._store.folder.job_dir(job_id) / "input.part"
+        part = self._folder.job_dir(job_id) / "input.part"
         submitted = False
         try:
             with bound_to_job(job_id):
@@ -123,12 +127,11 @@ class Fetcher:
         log.info("fetched %d bytes", facts.bytes)
         return True
 
-    def _take_in(self, job: Job, part: Path) -> InputFacts:
+    def _take_in(self, job: Job, part: Path) -> ClipFacts:
         """Blocking: look into the file and put it in its place."""
         o = job.options
-        seen = inspect(part, o.start, o.fps, o.max_frames)
         name = shown_name(unquote(urlsplit(o.video_url or "").path))
-        facts = InputFacts.of(seen, name, part.stat().st_size)
+        facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
         os.replace(part, part.with_name("input"))
         return facts
 

@@ -1,8 +1,8 @@
-"""The loop: ONE background thread takes jobs from the queue and goes on with what is under way.
+"""The loop: ONE background thread takes jobs from the queue and handles what the executor reports.
 
-`turn` does what can be done now and waits for news; the thread only repeats it. How one attempt
-goes and ends stands in attempt.py. Accepting a job means: reserve a place (before its body is
-read), then submit it.
+`run_once` begins what there is room for and waits for events; the thread only repeats it. How an
+attempt starts and ends on disk stands in attempt.py. Accepting a job means: reserve a place (before
+its body is read), then submit it.
 """
 
 from __future__ import annotations
@@ -10,49 +10,50 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 
 from errors import AlreadyFinished, InternalError, JobNotFound
 from executors.base import LOOK_EVERY_S, Executor
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
+from job.task import Event, Failed, Progress, Task
 from job_store import JobStore
 from logs import bound_to_job
-from worker.attempt import MAX_ATTEMPTS, Attempts, Steps
+from worker.attempt import MAX_ATTEMPTS, AttemptRecorder
 from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _UnderWay:
-    """An attempt that has begun; whoever sets `cancelled` wakes the executor."""
-
-    job_id: str
-    cancelled: threading.Event
-    steps: Steps
-
-
 class Worker:
-    """Runs jobs until stopped. All public methods but `turn` may be called from any thread."""
+    """Runs jobs until stopped. All public methods but `run_once` may be called from any thread."""
 
     def __init__(
-        self, store: JobStore, executor: Executor, *, max_queue: int = 32, keep_input: bool = True
+        self,
+        store: JobStore,
+        folder: JobsFolder,
+        executor: Executor,
+        *,
+        max_queue: int = 32,
+        keep_input: bool = True,
     ) -> None:
         self.store = store
+        self._folder = folder
         self.executor = executor
         self.queue = JobQueue(max_queue, executor.wake)
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
         self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._attempts = Attempts(store, executor, self._stopping, keep_input=keep_input)
+        self._attempts = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
         self.estimates = self._attempts.estimates
-        self._expected: str | None = None
-        self._under_way: dict[str, _UnderWay] = {}
-        self._lock = threading.Lock()  # of what is under way
-        self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
+        self._prefetched: str | None = None
+        self._running: dict[str, Task] = {}
+        self._began: dict[str, float] = {}
+        self._cancelled: set[str] = set()  # of those that run
+        self._lock = threading.Lock()  # of what runs and what of it is cancelled
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     # --- life
 
@@ -66,21 +67,21 @@ class Worker:
         return self._thread.is_alive()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Take no more jobs; running ones may end within the grace, else they are given back."""
+        """Take no more jobs; running ones may end within the grace, else they are requeued."""
         self._stopping.set()
         self.queue.close()
-        if self._under_way:
+        if self._running:
             self._thread.join(grace_s)
         self.executor.close()
         if self._thread.is_alive():
             self._thread.join(10.0)
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             self._recover()
             self.executor.start()
-            while self._under_way or not self._stopping.is_set():
-                self.turn()
+            while self._running or not self._stopping.is_set():
+                self.run_once()
         except Exception:
             log.exception("the worker thread died")
         finally:
@@ -92,74 +93,106 @@ class Worker:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
-                self._attempts.record(job.job_id, partial(self._attempts.give_up, job))
+                self._attempts.give_up(job)
             else:
                 self.queue.submit(job.job_id, reserved=False)
         if not self._keep_input:  # the last server may have died before it came to that
             for ended in self.store.ended():
-                self.store.folder.remove_input(ended.job_id)
+                self._folder.remove_input(ended.job_id)
         self.recovered.set()
         self.after_recovery(waiting_for_input)
 
     # --- the loop
 
-    def turn(self, timeout_s: float = LOOK_EVERY_S) -> bool:
-        """Go on with what is under way, begin the next job if there is room, wait for news.
-
-        There is nothing to wait for if one ended or began. True if one began.
-        """
-        going_on = [self._go_on(attempt) for attempt in list(self._under_way.values())]
+    def run_once(self, timeout_s: float = LOOK_EVERY_S) -> bool:
+        """Begin the next job if there is room, wait for events, handle them. True if one began."""
         began = self.executor.has_room and self._begin()
-        self._look_ahead()
-        self.executor.wait(timeout_s if all(going_on) and not began else 0.0)
+        self._prefetch()
+        for task, event in self._poll(0.0 if began else timeout_s):
+            if self._running.get(task.job_id) == task:  # else it was given up
+                with bound_to_job(task.job_id):
+                    self._handle(task, event)
         return began
 
     def _begin(self) -> bool:
         job_id = self.queue.take()
         if job_id is None:
             return False
-        cancelled = threading.Event()
-        attempt = _UnderWay(job_id, cancelled, self._attempts.steps(job_id, cancelled))
-        with self._lock:
-            self._under_way[job_id] = attempt
-        self._go_on(attempt)
-        return True
-
-    def _look_ahead(self) -> None:
-        """Tell the executor, once, which job waits at the head of the queue."""
-        job_id = self.queue.first()
-        if job_id != self._expected:
-            self._expected = job_id
-            job = self.store.peek(job_id) if job_id else None
-            if job is not None and not self.executor.has_room:
-                self.executor.expect(self._attempts.task(job))
-
-    def _go_on(self, attempt: _UnderWay) -> bool:
-        """False if it has ended."""
-        job_id, again = attempt.job_id, False
+        task: Task | None = None
         with bound_to_job(job_id):
             try:
-                next(attempt.steps)
-                return True
-            except StopIteration as end:
-                again = end.value
+                with self._lock:  # a cancel finds it either queued or running
+                    task = self._attempts.start(job_id)
+                    if task is not None:
+                        self._running[job_id] = task
             except JobNotFound:
-                log.info("deleted while it ran")
+                log.info("deleted before it ran")
+            except OSError as exc:
+                self.queue.submit(job_id, reserved=False, first=True)
+                self._attempts.wait_for_disk(exc)
             except Exception:
                 log.exception("a bug of ours ended the job")
-                error = InternalError()
-                self._attempts.fail_on(job_id, error)
-            with self._lock:
-                del self._under_way[job_id]
-            if again:
-                self._try_again(job_id, attempt.cancelled)
-        return False
+                self._attempts.fail_with(job_id, InternalError())
+            if task is not None:
+                self._submit(task)
+        return True
 
-    def _try_again(self, job_id: str, cancelled: threading.Event) -> None:
-        if cancelled.is_set():  # asked for after the attempt was lost
+    def _submit(self, task: Task) -> None:
+        self._began[task.job_id] = time.monotonic()
+        try:
+            self.executor.submit(task)
+        except Exception:
+            log.exception("a bug of ours ended the job")
+            self._handle(task, Failed(InternalError()))
+        if task.job_id in self._cancelled:  # before the executor knew the job
+            self.executor.cancel(task.job_id)
+
+    def _prefetch(self) -> None:
+        """Tell the executor, once, which job waits at the head of the queue."""
+        job_id = self.queue.first()
+        if job_id != self._prefetched:
+            self._prefetched = job_id
+            job = self.store.peek(job_id) if job_id else None
+            if job is not None and not self.executor.has_room:
+                self.executor.prefetch(self._attempts.task(job))
+
+    def _poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+        try:
+            return self.executor.poll(timeout_s)
+        except Exception:
+            if not self._running:
+                raise
+            log.exception("a bug of ours in the executor ends what it runs")
+            for job_id in self._running:
+                self.executor.cancel(job_id)
+            return [(task, Failed(InternalError())) for task in self._running.values()]
+
+    def _handle(self, task: Task, event: Event) -> None:
+        job_id, again = task.job_id, False
+        try:
+            if isinstance(event, Progress):
+                self.store.report(job_id, event)
+                return
+            again = self._attempts.commit_outcome(
+                task,
+                event,
+                time.monotonic() - self._began[job_id],
+                is_cancelled=job_id in self._cancelled,
+            )
+        except JobNotFound:
+            log.info("deleted while it ran")
+        except Exception:
+            log.exception("a bug of ours ended the job")
+            self.executor.cancel(job_id)
+            self._attempts.fail_with(job_id, InternalError())
+        with self._lock:
+            del self._running[job_id], self._began[job_id]
+            cancelled = job_id in self._cancelled
+            self._cancelled.discard(job_id)
+        if again and cancelled:  # asked for after the attempt was lost
             with contextlib.suppress(AlreadyFinished, JobNotFound):
-                self._attempts.record(job_id, partial(self.store.cancel, job_id))
-        else:
+                self._attempts.cancel(job_id)
+        elif again:
             self.queue.submit(job_id, reserved=False, first=True)
 
     # --- cancel, delete, estimates
@@ -168,24 +201,24 @@ class Worker:
         """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
         job = self.store.get(job_id)
         if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
-            self.store.folder.remove_checkpoint(job_id)
+            self._folder.remove_checkpoint(job_id)
             try:
                 job = self.store.cancel(job_id)
             except OSError:
                 self.queue.submit(job_id, reserved=False, first=True)
                 raise
-            self._attempts.clear(job_id)
+            self._attempts.remove_input(job_id)
             return job
         with self._lock:
-            if job_id in self._under_way:
+            if job_id in self._running:
                 job = self.store.request_cancel(job_id)
-                self._under_way[job_id].cancelled.set()
-                self.executor.wake()
+                self._cancelled.add(job_id)
+                self.executor.cancel(job_id)
                 return job
-        # neither waiting nor running: it ended this moment, or its video is still being fetched
-        job = self.store.cancel(job_id)
-        self.store.folder.remove_checkpoint(job_id)
-        self._attempts.clear(job_id)
+            # neither waiting nor running: it ended this moment, or its video is still being fetched
+            job = self.store.cancel(job_id)
+        self._folder.remove_checkpoint(job_id)
+        self._attempts.remove_input(job_id)
         return job
 
     def delete(self, job_id: str) -> None:
@@ -206,6 +239,5 @@ class Worker:
         if position is None:
             return None
         ahead = [self.store.peek(waiting) for waiting in self.queue.ids()[: position + 1]]
-        with self._lock:
-            running = [self.store.peek(running) for running in self._under_way]
+        running = [self.store.peek(running) for running in list(self._running)]
         return self.estimates.queue_s(running, ahead, self.executor.capacity)

@@ -2,7 +2,7 @@
 
 Signed as Standard Webhooks says (standardwebhooks.com): HMAC-SHA256 over id, time and body. A mark
 in JOBS_DIR/.webhooks is made before the job is accepted and removed when nothing is left to
-deliver; a kill in between means that the same id is delivered again, never that nobody is told.
+deliver; after a kill in between, the same id is delivered a second time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import httpx
 
 from errors import JobExpired, JobNotFound, ServiceError
 from intake.url_guard import GuardedTransport, check_url
+from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
 from logs import bound_to_job
@@ -29,13 +30,14 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = (5.0, 30.0, 300.0, 1800.0)
-"""Waits between the tries; after the last one the delivery is given up."""
+"""Waits between tries; after the last try the delivery is given up."""
 TIMEOUT_S = 10.0
 SLOTS = 4
+"""Deliveries at the same time."""
 
 
 class Webhooks:
-    """Watches jobs that have a webhook_url and delivers their last state.
+    """Delivers the last state of each job that has a webhook_url.
 
     `body` gives the bytes to send: what GET /jobs/{id} would answer. Everything but `changed`
     happens in the event loop.
@@ -44,12 +46,14 @@ class Webhooks:
     def __init__(
         self,
         store: JobStore,
+        folder: JobsFolder,
         settings: Settings,
         body: Callable[[Job], bytes],
         *,
         retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
     ) -> None:
         self._store = store
+        self._folder = folder
         self._settings = settings
         self._body = body
         self._retry_after_s = retry_after_s
@@ -62,17 +66,17 @@ class Webhooks:
         self._loop = asyncio.get_running_loop()
 
     async def resume(self) -> None:
-        """After a restart: deliver for the marked jobs that have ended, forget vanished ones."""
-        for job_id in await asyncio.to_thread(self._store.folder.webhook_marks):
+        """After a restart: deliver for marked jobs that have ended; unmark deleted ones."""
+        for job_id in await asyncio.to_thread(self._folder.webhook_marks):
             try:
                 job = await asyncio.to_thread(self._store.get, job_id)
             except (JobNotFound, JobExpired):
-                await asyncio.to_thread(self._store.folder.unmark_webhook, job_id)
+                await asyncio.to_thread(self._folder.unmark_webhook, job_id)
                 continue
             self._begin(job)
 
     async def close(self) -> None:
-        """Stop; what is undelivered stays marked."""
+        """Stop; undelivered webhooks stay marked."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -85,7 +89,7 @@ class Webhooks:
         try:
             self._loop.call_soon_threadsafe(self._begin, job)
         except RuntimeError:
-            pass  # the loop has been closed: the mark stays for the next server
+            pass  # the loop has been closed: the next server finds the mark
 
     def _begin(self, job: Job) -> None:
         if not (job.options.webhook_url and job.status.is_terminal) or job.job_id in self._tasks:
@@ -98,9 +102,8 @@ class Webhooks:
 
     async def _deliver(self, job: Job) -> None:
         assert job.options.webhook_url
-        folder = self._store.folder
-        if not await asyncio.to_thread(folder.has_webhook_mark, job.job_id):
-            return  # delivered already; the job has only been read or deleted since
+        if not await asyncio.to_thread(self._folder.has_webhook_mark, job.job_id):
+            return  # delivered already
         with bound_to_job(job.job_id):
             body = self._body(job)
             for wait_s in (0.0, *self._retry_after_s):
@@ -112,10 +115,10 @@ class Webhooks:
                     break
             else:
                 log.warning("webhook given up after %d tries", len(self._retry_after_s) + 1)
-            await asyncio.to_thread(folder.unmark_webhook, job.job_id)
+            await asyncio.to_thread(self._folder.unmark_webhook, job.job_id)
 
     async def _try(self, job: Job, url: str, body: bytes) -> int | None:
-        """The receiver's status; None if there was none."""
+        """The receiver's HTTP status; None if there was no reply."""
         webhook_id = f"{job.job_id}.{job.status.value}"
         private = self._settings.allow_private_urls
         try:

@@ -18,8 +18,6 @@ from tests.api.test_submissions import staged
 from tests.inline_executors import WaitsForPermission
 from tests.servers import ThreadServer, quick_settings, thread_server
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def manifest(test_media: Path) -> dict[str, list[dict[str, Any]]]:

@@ -33,7 +33,7 @@ def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     from pipeline import Gpu
 
     monkeypatch.setattr("main.find_gpu", lambda: Gpu("a test's GPU", 80.0))
-    return Settings(pipeline="actionmesh", min_free_gb=0)
+    return Settings(pipeline="actionmesh", min_free_gb=0, jobs_dir=tmp_path / "jobs")
 
 
 def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Settings) -> None:
@@ -49,7 +49,7 @@ def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Setti
         assert again.status_code == 202, again.text
         wait_until(lambda: len(executor.tasks) == 2)
         for task in executor.tasks:
-            assert task.mesh and (task.folder / "mesh.glb").read_bytes() == GLB
+            assert task.options.mesh and (task.folder / "mesh.glb").read_bytes() == GLB
 
 
 @pytest.mark.parametrize(

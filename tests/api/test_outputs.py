@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.base import UnderWay
 from job.task import Progress, Task
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
-from tests.inline_executors import FindsNoSubject, WaitsForPermission
+from tests.inline_executors import Events, FindsNoSubject, WaitsForPermission
 from tests.servers import ThreadServer
 
 NAME = "mesh_001.glb"
@@ -166,7 +164,7 @@ def test_a_link_is_not_followed(serve: Serve, tmp_path: Path) -> None:
 class ShowsItsAnchor(WaitsForPermission):
     """Writes the anchor mesh, then waits."""
 
-    def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+    def attempt(self, task: Task) -> Events:
         """Says so in its progress, as job_runner does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
@@ -176,7 +174,7 @@ class ShowsItsAnchor(WaitsForPermission):
             yield None
         (task.workspace / "anchor.glb").unlink()
         task.workspace.rmdir()
-        return (yield from super().attempt(task, cancelled))
+        yield from super().attempt(task)
 
 
 @pytest.fixture

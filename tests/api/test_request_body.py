@@ -186,14 +186,14 @@ def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
             peer.sendall(head.encode() + part("file", b"x" * 300_000, "x.mp4"))
             wait_until(lambda: staged(quick))
     wait_until(lambda: not staged(quick))
-    wait_until(lambda: quick.state._receiving == 0)
-    wait_until(lambda: quick.state.worker.queue._reserved == 0)
+    wait_until(lambda: quick.state.receiving == 0)
+    wait_until(lambda: quick.reserved_places() == 0)
 
 
 def test_a_body_that_stops_is_given_up(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.request_body, "IDLE_S", 0.3)
+    monkeypatch.setattr(api.request_body, "BODY_IDLE_S", 0.3)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
@@ -206,7 +206,7 @@ def test_a_body_that_stops_is_given_up(
 def test_a_body_that_drips_is_given_up(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.request_body, "TOTAL_S", 0.5)
+    monkeypatch.setattr(api.request_body, "BODY_TOTAL_S", 0.5)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())

@@ -21,7 +21,6 @@ OPERATIONS = 15
 """At least so many must be found in the document."""
 
 
-@pytest.mark.slow
 def test_every_answer_is_a_documented_one(quick: ThreadServer) -> None:
     schema = schemathesis.openapi.from_url(f"{quick.url}/openapi.json")
     wanted = schemathesis.checks.CHECKS.get_by_names(

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from job.options import JobOptions
 from tests.api.bodies import (
     MULTIPART,
     ended,
@@ -76,8 +77,9 @@ def test_options_arrive_at_the_executor(serve: Serve) -> None:
         )  # fmt: skip
         assert ended(client, job_id)["status"] == "finished"
     task = executor.tasks[0]
-    assert (task.mode, task.seed, task.start, task.fps) == ("fast", 7, 0.0, 10.0)
-    assert (task.max_frames, task.blender_export, task.formats) == (16, True, ("npz",))
+    assert task.options == JobOptions(
+        mode="fast", seed=7, fps=10.0, max_frames=16, blender_export=True, formats=("npz",)
+    )
     assert task.container == "zip"
     assert (task.folder / "input").read_bytes() == frames_zip()
 

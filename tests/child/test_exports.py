@@ -6,12 +6,9 @@ Real meshes, the real child; small executables behave as Blender may.
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,13 +19,13 @@ import pytest
 from child import exports
 from child.pipelines import build_pipeline
 from child.recipe import Recipe
-from errors import Cancelled
-from executors.base import run_to_end
-from executors.local import ChildOptions, LocalExecutor
-from job.task import Progress, Result, Task
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
+from job.task import ChildConfig, Progress, Result, Stopped, Task
 from meshes.h264 import PreviewFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import quick_settings, thread_server
 from tests.waiting import wait_until
 
@@ -37,11 +34,11 @@ HAS_USD = importlib.util.find_spec("pxr") is not None
 NO_USD = "usd-core is not installed (requirements-usd.txt)"
 
 
-def local(pipeline: str, **environment: str) -> LocalExecutor:
-    options = ChildOptions(
-        f"tests.pipelines:{pipeline}", extra_environment=tuple(environment.items())
+def local(pipeline: str, blender_path: str = "", **environment: str) -> LocalExecutor:
+    config = ChildConfig(
+        f"tests.pipelines:{pipeline}", blender_path=blender_path, environment=environment
     )
-    return LocalExecutor(options)
+    return LocalExecutor(ExecutorOptions(config))
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16)
+    return Task(folder.name, 1, folder, "zip", OPTIONS)
 
 
 @pytest.fixture
@@ -64,10 +61,13 @@ def hanging_blender(tmp_path: Path) -> Path:
     return path
 
 
-def run(task: Task) -> tuple[Result, set[str], set[str]]:
+def run(task: Task, blender_path: str = "") -> tuple[Result, set[str], set[str]]:
     """The recipe in this process: its result, the names of its files, the codes of its warnings."""
     recipe = Recipe(
-        build_pipeline("tests.pipelines:Specks"), lambda *_, **__: None, threading.Event()
+        build_pipeline("tests.pipelines:Specks"),
+        lambda *_, **__: None,
+        threading.Event(),
+        blender_path=blender_path,
     )
     return _facts(recipe.run(task))
 
@@ -81,7 +81,7 @@ def _facts(result: Result) -> tuple[Result, set[str], set[str]]:
 
 
 def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
-    result, names, warnings = run(replace(task, formats=("npz",)))
+    result, names, warnings = run(with_options(task, formats=("npz",)))
     assert names >= PROMISED | {"animated_mesh.npz"} and not warnings
     with np.load(task.workspace / "animated_mesh.npz") as arrays:
         assert arrays["vertices"].shape == (16, result.mesh["vertices"], 3)
@@ -90,13 +90,13 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
 def test_usdz_is_made_with_usd_core(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz", "npz")))
+    _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
     assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
 def test_usdz_without_usd_core_is_a_warning(task: Task) -> None:
-    _, names, warnings = run(replace(task, formats=("usdz",)))
+    _, names, warnings = run(with_options(task, formats=("usdz",)))
     assert names >= PROMISED and "animated_mesh.usdz" not in names and warnings == {"usdz_failed"}
 
 
@@ -109,11 +109,8 @@ def test_usdz_without_usd_core_is_a_warning(task: Task) -> None:
         ("/bin/false", "blender_failed"),
     ],
 )
-def test_a_blender_failure_affects_only_its_own_files(
-    task: Task, blender: str, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BLENDER_PATH", blender)
-    result, names, warnings = run(replace(task, blender_export=True))
+def test_a_blender_failure_affects_only_its_own_files(task: Task, blender: str, code: str) -> None:
+    result, names, warnings = run(with_options(task, blender_export=True), blender)
     assert names >= PROMISED and warnings == {code}
     assert not any(name.endswith((".fbx", ".abc")) for name in names)
     (warning,) = result.warnings
@@ -121,8 +118,7 @@ def test_a_blender_failure_affects_only_its_own_files(
 
 
 def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_path: Path) -> None:
-    executor = local("Specks", BLENDER_PATH=str(hanging_blender))
-    cancelled = threading.Event()
+    executor = local("Specks", str(hanging_blender))
     seen: list[Progress] = []
     asked_at: list[float] = []
 
@@ -130,15 +126,15 @@ def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_
         seen.append(progress)
         if (tmp_path / "began").exists() and len([p for p in seen if "Blender" in p.message]) > 3:
             asked_at.append(time.monotonic())
-            cancelled.set()
+            executor.cancel(task.job_id)
 
     try:
-        with pytest.raises(Cancelled):
-            run_to_end(executor, replace(task, blender_export=True), note, cancelled)
+        outcome = run_to_end(executor, with_options(task, blender_export=True), note)
+        assert isinstance(outcome, Stopped)
         assert time.monotonic() - asked_at[0] < 5
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
-        child = executor.maker.child
+        child = executor.compute.child
         assert child is not None and child.is_alive  # it answered, and can do the next job
     finally:
         executor.close()
@@ -156,9 +152,10 @@ def test_without_an_encoder_the_meshes_are_still_written(task: Task, tmp_path: P
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     executor = local("LosesItsFfmpeg", IMAGEIO_FFMPEG_EXE=str(ffmpeg))
     try:
-        result = run_to_end(executor, task, lambda _: None, threading.Event())
+        result = run_to_end(executor, task)
     finally:
         executor.close()
+    assert isinstance(result, Result)
     _, names, warnings = _facts(result)
     assert names >= PROMISED - {"preview.mp4"} and warnings == {"preview_unavailable"}
 
@@ -197,7 +194,7 @@ def test_the_cpu_draws_the_preview_without_a_working_pytorch3d(
 def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path / "jobs")
     with (
-        thread_server(settings.jobs_dir, local("Specks", BLENDER_PATH=""), settings) as server,
+        thread_server(settings.jobs_dir, local("Specks"), settings) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         sent = send(client, fields={"blender_export": "true", "formats": "npz"})
@@ -213,13 +210,8 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
             assert sent.json()["code"] == "mode_unavailable"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_real_blender_adds_its_files(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    blender = os.environ.get("BLENDER_PATH") or shutil.which("blender")
-    if not blender:
-        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
-    monkeypatch.setenv("BLENDER_PATH", blender)
-    _, names, warnings = run(replace(task, blender_export=True))
+def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
     assert names >= PROMISED | {"animated_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from job_store import JobStore
 from tests.api.bodies import frames_zip, submit
 from tests.deploy.nginx import ACCEL_PREFIX, Nginx, nginx_before
-from tests.faults.processes import cpu_s
-from tests.job_factory import accept, result, write_attempt
 from tests.servers import ProcessServer, process_server
-
-pytestmark = pytest.mark.slow
-
-BIG_MB = 100
-MEASURED_MB = 300
-ROUNDS = 12
-HIGHEST_RATIO = 0.2
-"""Of our own CPU a GB. In files of 10 MB our own answer to each request would count as much."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +54,6 @@ def job(stack: Stack) -> dict[str, Any]:
         address = f"/jobs/{submit(client)}"
         client.get(address, params={"wait": 55})
         return dict(client.get(address, params={"wait": 55}).json())  # a busy machine takes longer
-
-
-def _job_with_big_file(jobs_dir: Path) -> str:
-    size = BIG_MB << 20
-    store = JobStore(jobs_dir)
-    store.open()
-    job_id = accept(store).job_id
-    store.start(job_id)
-    write_attempt(store, job_id, 1, size)
-    store.publish_outputs(job_id, 1, result(size))
-    store.finish(job_id, result(size))
-    store.close()
-    return job_id
 
 
 def test_a_job_goes_through_and_nginx_itself_sends_its_files(
@@ -180,42 +153,3 @@ def test_an_upload_of_many_megabytes_passes(client: httpx.Client) -> None:
 
 def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
     assert client.get("/jobs").json()["code"] == "listing_disabled"
-
-
-def test_nginx_sends_a_gigabyte_for_far_less_cpu_than_we(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    path = f"/outputs/{_job_with_big_file(tmp_path / 'jobs')}/mesh_000.glb"
-    with process_server(tmp_path) as alone:
-        ours = _cpu_per_gb(alone.url, path, [alone.process.pid])
-        alone.process.terminate()
-        alone.process.wait(20)
-    with ExitStack() as running:
-        server = running.enter_context(process_server(tmp_path, ACCEL_PREFIX=ACCEL_PREFIX))
-        nginx = running.enter_context(nginx_before(server, tmp_path / "nginx"))
-        handed_over = _cpu_per_gb(nginx.url, path, [server.process.pid, nginx.pid])
-    record_property("s_per_gb", f"{handed_over:.2f} through X-Accel, {ours:.2f} without")
-    assert handed_over <= HIGHEST_RATIO * ours
-
-
-def _cpu_per_gb(url: str, path: str, pids: list[int]) -> float:
-    """Seconds of CPU of these processes for a GB of downloads: the best of some rounds."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    _download(connection, path)
-    spent = []
-    for _ in range(ROUNDS):
-        before = sum(map(cpu_s, pids))
-        sent = sum(_download(connection, path) for _ in range(MEASURED_MB // BIG_MB))
-        spent.append((sum(map(cpu_s, pids)) - before) / (sent / 1e9))
-    connection.close()
-    return min(spent)
-
-
-def _download(connection: http.client.HTTPConnection, path: str) -> int:
-    connection.request("GET", path)
-    response = connection.getresponse()
-    assert response.status == 200
-    size, buffer = 0, bytearray(1 << 20)
-    while count := response.readinto(buffer):
-        size += count
-    return size

@@ -26,7 +26,6 @@ from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("runpod") is None or importlib.util.find_spec("boto3") is None,
         reason="runpod or boto3 is not installed (requirements-deploy.txt)",
@@ -250,7 +249,7 @@ def test_a_result_beyond_the_limit_is_an_error_that_names_the_way_out(tmp_path: 
     code = (
         "import sys; from pathlib import Path\n"
         "from deploy.runpod_handler import packed\n"
-        "from executors.base import OutputFile, Result\n"
+        "from job.task import OutputFile, Result\n"
         "files = (OutputFile('meshes.zip', 7_600_000, '0' * 64),)\n"
         "try: packed(Result(files, {}, {}, {}), Path('.'), ())\n"
         "except Exception as error: print(error.message, error.hint)\n"

@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
-from executors.ray_slot import Seat
+from executors.ray_actor import ActorStatus
+from executors.ray_slot import ActorSlot
+from job.task import Progress, Task
+from tests.job_factory import OPTIONS
 
-IDLE: dict[str, Any] = {"key": None, "is_ready": True}
+IDLE = ActorStatus(pid=1, is_ready=True)
+TASK = Task("job", 1, Path("job"), "mov", OPTIONS)
+BUSY = replace(IDLE, key=("job", 1))
 
 
-def idle_seat() -> Seat:
-    seat = Seat(0, None)
-    seat.hear(time.monotonic(), IDLE)
-    assert seat.is_free
-    return seat
+def idle_slot() -> ActorSlot:
+    slot = ActorSlot(0, None)
+    slot.on_heartbeat(time.monotonic(), IDLE)
+    assert slot.is_free
+    return slot
 
 
 def test_an_actor_beside_a_lost_one_must_answer_before_it_gets_a_task() -> None:
-    seat = idle_seat()
+    slot = idle_slot()
     asked_before = time.monotonic()
-    seat.doubt()
-    assert seat.answers and not seat.is_free
-    seat.hear(asked_before, IDLE)
-    assert not seat.is_free
-    seat.hear(time.monotonic(), IDLE)
-    assert seat.is_free
+    slot.mark_suspect()
+    assert slot.answers and not slot.is_free
+    slot.on_heartbeat(asked_before, IDLE)
+    assert not slot.is_free
+    slot.on_heartbeat(time.monotonic(), IDLE)
+    assert slot.is_free
 
 
-def test_a_doubted_actor_is_asked_soon_and_its_attempt_goes_on() -> None:
-    seat = idle_seat()
-    seat.take(("job", 1))
-    seat.doubt()
-    assert seat.is_due(time.monotonic() + 0.6)
-    seat.hear(time.monotonic(), {**IDLE, "key": ("job", 1), "progress": {"step": 3}})
-    assert seat.news() == ({"step": 3}, None)
-    assert seat.answers and not seat.is_free
+def test_a_suspect_actor_is_asked_soon_and_its_attempt_goes_on() -> None:
+    slot = idle_slot()
+    slot.take(TASK)
+    slot.mark_suspect()
+    assert slot.is_due(time.monotonic() + 0.6)
+    third_step = Progress("motion", 3, 16, 0.3)
+    slot.on_heartbeat(time.monotonic(), replace(BUSY, progress=third_step))
+    assert slot.take_progress() == (third_step, None)
+    assert slot.answers and not slot.is_free
 
 
 def test_an_actor_that_still_runs_a_given_up_attempt_gets_no_task() -> None:
-    seat = idle_seat()
-    seat.take(("job", 1))
-    seat.release(lost=True)
-    seat.hear(time.monotonic(), {**IDLE, "key": ("job", 1)})
-    assert seat.stray == ("job", 1) and not seat.is_free
-    seat.hear(time.monotonic(), IDLE)
-    assert seat.is_free
+    slot = idle_slot()
+    slot.take(TASK)
+    slot.release(lost=True)
+    slot.on_heartbeat(time.monotonic(), BUSY)
+    assert slot.orphaned_attempt == ("job", 1) and not slot.is_free
+    slot.on_heartbeat(time.monotonic(), IDLE)
+    assert slot.is_free

@@ -10,46 +10,32 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from errors import Cancelled
-from executors.base import Executor, run_to_end
-from executors.local import ChildOptions, LocalExecutor
-from job.task import JobFailed, Progress, Task, WorkerLost
+from executors.base import ExecutorOptions, run_to_end
+from executors.local import LocalExecutor
+from job.task import ChildConfig, Failed, Lost, Outcome, Progress, Result, Stopped, Task
 from tests.api.bodies import ended, frames_zip, send, submit
 from tests.executors.blocking_blender import BlockingBlender
-from tests.executors.conformance import ExecutorConformance
+from tests.executors.conformance import assert_whole
 from tests.executors.test_local import load
+from tests.job_factory import OPTIONS, with_options
 from tests.servers import ROOT, thread_server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.slow
 
 
 def separate(
     pipeline: str, job_timeout_s: float = 60.0, idle_unload_s: float = 0.0, blender: str = ""
 ) -> LocalExecutor:
-    return LocalExecutor(
-        ChildOptions(
-            f"tests.pipelines:{pipeline}",
-            job_timeout_s=job_timeout_s,
-            idle_unload_s=idle_unload_s,
-            separate_files=True,
-            extra_environment=(("BLENDER_PATH", blender),),
-        )
-    )
-
-
-class TestTwoChildren(ExecutorConformance):
-    def executor(self, pipeline: str, *, job_timeout_s: float = 60.0) -> Executor:
-        return separate(pipeline, job_timeout_s)
+    config = ChildConfig(f"tests.pipelines:{pipeline}", blender_path=blender)
+    return LocalExecutor(ExecutorOptions(config, job_timeout_s, idle_unload_s, separate_files=True))
 
 
 @pytest.fixture
@@ -57,7 +43,7 @@ def task(tmp_path: Path) -> Task:
     folder = tmp_path / "6b2f8c1e-7f1c-4f4e-9d43-1d2c3b4a5f60"
     folder.mkdir()
     (folder / "input").write_bytes(frames_zip())
-    return Task(folder.name, 1, folder, "zip", "default", 44, max_frames=16, blender_export=True)
+    return with_options(Task(folder.name, 1, folder, "zip", OPTIONS), blender_export=True)
 
 
 @pytest.fixture
@@ -68,15 +54,20 @@ def blocking_blender(tmp_path: Path) -> BlockingBlender:
 # --- one attempt at a time
 
 
-def test_an_attempt_whose_meshes_are_there_never_asks_the_maker(task: Task) -> None:
-    executor = separate("Specks")
-    try:
-        first = run_to_end(executor, task, lambda _: None, threading.Event())
-        executor.maker.close()
-        seen: list[Progress] = []
-        second = run_to_end(executor, replace(task, attempt=2), seen.append, threading.Event())
-    finally:
-        executor.close()
+def test_a_job_of_two_children_is_as_whole_as_one_of_one_child(task: Task) -> None:
+    task, seen = with_options(task, blender_export=False), list[Progress]()
+    with closing(separate("Bends")) as executor:
+        outcome = run_to_end(executor, task, seen.append)
+    assert_whole(outcome, seen, task)
+
+
+def test_an_attempt_whose_meshes_are_there_never_asks_the_compute_child(task: Task) -> None:
+    seen: list[Progress] = []
+    with closing(separate("Specks")) as executor:
+        first = run_to_end(executor, task)
+        executor.compute.close()
+        second = run_to_end(executor, replace(task, attempt=2), seen.append)
+    assert isinstance(first, Result) and isinstance(second, Result)
     assert (second.mesh, second.warnings) == (first.mesh, first.warnings)
     assert set(second.timings) == set(first.timings)
     fractions = [progress.fraction for progress in seen]
@@ -86,103 +77,79 @@ def test_an_attempt_whose_meshes_are_there_never_asks_the_maker(task: Task) -> N
 def test_meshes_that_cannot_be_read_are_made_anew(task: Task) -> None:
     task.checkpoint.mkdir()
     (task.checkpoint / "meshes.npz").write_bytes(b"torn")
-    executor = separate("Specks")
-    try:
-        with pytest.raises(WorkerLost):
-            run_to_end(executor, task, lambda _: None, threading.Event())
-        again = replace(task, attempt=2)
-        assert run_to_end(executor, again, lambda _: None, threading.Event()).files
-    finally:
-        executor.close()
+    with closing(separate("Specks")) as executor:
+        assert isinstance(run_to_end(executor, task), Lost)
+        assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
 
 
-@pytest.mark.parametrize(
-    ("end", "error"), [("cancel", Cancelled), ("close", WorkerLost), ("kill", WorkerLost)]
-)
-def test_what_ends_the_writing_leaves_the_maker_alone(
-    task: Task, blocking_blender: BlockingBlender, end: str, error: type[Exception]
+@pytest.mark.parametrize(("end", "outcome"), [("cancel", Stopped), ("close", Lost), ("kill", Lost)])
+def test_what_ends_the_export_leaves_the_compute_child_alone(
+    task: Task, blocking_blender: BlockingBlender, end: str, outcome: type[Outcome]
 ) -> None:
-    executor, cancelled = separate("Specks", blender=blocking_blender.program), threading.Event()
-    assert executor.writer is not None
+    executor = separate("Specks", blender=blocking_blender.program)
+    export = executor.export
+    assert export is not None
     ends: dict[str, Callable[[], None]] = {
-        "cancel": cancelled.set,
-        "close": executor.writer.close,
-        "kill": lambda: os.kill(executor.writer.child.pid, signal.SIGKILL),  # type: ignore[union-attr]
+        "cancel": lambda: executor.cancel(task.job_id),
+        "close": export.close,
+        "kill": lambda: os.kill(export.child.pid, signal.SIGKILL),  # type: ignore[union-attr]
     }
+    told: list[Progress] = []
 
     def note(progress: Progress) -> None:
         if blocking_blender.count() and not told:
             told.append(progress)
             ends[end]()
 
-    told: list[Progress] = []
-    try:
+    with closing(executor):
         executor.start()
-        maker = executor.maker.child
-        with pytest.raises(error):
-            run_to_end(executor, task, note, cancelled)
-        assert told and maker is not None and maker.is_alive and executor.has_room
+        compute = executor.compute.child
+        assert isinstance(run_to_end(executor, task, note), outcome)
+        assert told and compute is not None and compute.is_alive and executor.has_room
         wait_until(lambda: not blocking_blender.is_running())
-    finally:
-        executor.close()
 
 
-def test_a_clip_that_cannot_be_read_ahead_fails_in_its_own_turn(task: Task) -> None:
-    executor = separate("Specks")
+def test_a_clip_that_cannot_be_prefetched_fails_in_its_own_turn(task: Task) -> None:
     other = replace(task, job_id="next", folder=task.folder.with_name("next"))
     other.folder.mkdir()
     (other.folder / "input").write_bytes(b"no zip")
-    try:
-        run_to_end(executor, task, lambda _: executor.expect(other), threading.Event())
-        with pytest.raises(JobFailed, match="video_unreadable"):
-            run_to_end(executor, other, lambda _: None, threading.Event())
-    finally:
-        executor.close()
+    with closing(separate("Specks")) as executor:
+        run_to_end(executor, task, lambda _: executor.prefetch(other))
+        outcome = run_to_end(executor, other)
+    assert isinstance(outcome, Failed) and outcome.error.code == "video_unreadable"
 
 
-def test_the_deadline_holds_for_the_writing_too(
+def test_the_deadline_holds_for_the_export_too(
     task: Task, blocking_blender: BlockingBlender
 ) -> None:
-    executor = separate("Specks", job_timeout_s=10.0, blender=blocking_blender.program)
-    try:
+    with closing(separate("Specks", 10.0, blender=blocking_blender.program)) as executor:
         load(executor)
-        with pytest.raises(JobFailed, match="timed_out"):
-            run_to_end(executor, task, lambda _: None, threading.Event())
+        outcome = run_to_end(executor, task)
+        assert isinstance(outcome, Failed) and outcome.error.code == "timed_out"
         assert blocking_blender.count() == 1 and executor.is_ready
-    finally:
-        executor.close()
 
 
 def test_idle_children_give_their_memory_back(task: Task) -> None:
-    executor = separate("Specks", idle_unload_s=0.2)
-    try:
-        run_to_end(executor, task, lambda _: None, threading.Event())
-        assert executor.writer is not None
+    with closing(separate("Specks", idle_unload_s=0.2)) as executor:
+        run_to_end(executor, task)
 
         def both_are_gone() -> bool:
-            executor.wait(0.05)
-            return (
-                executor.is_resting and executor.writer is not None and executor.writer.is_resting
-            )
+            executor.poll(0.05)
+            export = executor.export
+            return executor.is_unloaded and export is not None and export.is_unloaded
 
         wait_until(both_are_gone)
-        again = replace(task, attempt=2)
-        assert run_to_end(executor, again, lambda _: None, threading.Event()).files
-        assert executor.is_resting  # its meshes were there
-    finally:
-        executor.close()
+        assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
+        assert executor.is_unloaded  # its meshes were there
 
 
-def test_the_writer_loads_no_pipeline_and_no_torch(task: Task) -> None:
-    executor = separate("Bends")
-    try:
-        run_to_end(executor, task, lambda _: None, threading.Event())
-    finally:
-        executor.close()
+def test_the_export_child_loads_no_pipeline_and_no_torch(task: Task) -> None:
+    with closing(separate("Bends")) as executor:
+        run_to_end(executor, task)
     code = (
         "import json, sys, threading\n"
-        "from executors.base import Task\n"
-        "from job_runner import Recipe\n"
+        "from child.recipe import Recipe\n"
+        "from job.task import Task\n"
         "recipe = Recipe(None, lambda *_, **__: None, threading.Event())\n"
         "recipe.load()\n"
         "assert recipe.write(Task.from_dict(json.loads(sys.argv[1]))).files\n"
@@ -249,28 +216,28 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
         assert ended(client, job_id)["status"] == "finished"
 
 
-def test_a_killed_writer_costs_no_meshes_and_not_the_other_job(
+def test_a_killed_export_child_costs_no_meshes_and_not_the_other_job(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     wait_until(lambda: blocking_blender.count() and stamps(tmp_path, second), 30.0)
-    assert executor.writer is not None and executor.writer.child is not None
-    maker = executor.maker.child
-    os.kill(executor.writer.child.pid, signal.SIGKILL)
+    assert executor.export is not None and executor.export.child is not None
+    compute = executor.compute.child
+    os.kill(executor.export.child.pid, signal.SIGKILL)
     blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"
     assert attempts(client, first) == 2 and attempts(client, second) == 1
     assert len(stamps(tmp_path, first)) == len(stamps(tmp_path, second)) == 1
-    assert executor.maker.child is maker
+    assert executor.compute.child is compute
 
 
-def test_a_killed_maker_costs_its_own_job_an_attempt_and_not_the_files(
+def test_a_killed_compute_child_costs_its_own_job_an_attempt_and_not_the_files(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     wait_until(lambda: stamps(tmp_path, second), 30.0)
-    assert executor.maker.child is not None
-    os.kill(executor.maker.child.pid, signal.SIGKILL)
+    assert executor.compute.child is not None
+    os.kill(executor.compute.child.pid, signal.SIGKILL)
     wait_until(blocking_blender.count, 30.0)
     blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"

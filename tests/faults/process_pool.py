@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults.server import ROOT, SPECKS, Server
+from tests.faults.server import SPECKS, Server
+from tests.servers import ROOT
 
 
 class ProcessPool:

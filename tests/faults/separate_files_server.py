@@ -10,7 +10,9 @@ import os
 import uvicorn
 
 import logs
-from executors.local import ChildOptions, LocalExecutor
+from executors.base import ExecutorOptions
+from executors.local import LocalExecutor
+from job.task import ChildConfig
 from main import create_app
 from settings import Settings
 
@@ -19,7 +21,8 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_format)
-    executor = LocalExecutor(ChildOptions(settings.pipeline, separate_files=True))
+    config = ChildConfig(settings.pipeline, blender_path=str(settings.blender_path or ""))
+    executor = LocalExecutor(ExecutorOptions(config, separate_files=True))
     app = create_app(settings, executor)
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,9 @@ from typing import Any
 import httpx
 
 from tests.faults.processes import command, descendants, is_alive
+from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STAGES = ("extracting", "shape", "motion", "exporting", "rendering")
 """Of the pipelines in tests/pipelines.py."""
@@ -70,7 +69,7 @@ class Server:
 
     def start(self, *, crash_at: str = "", **settings: object) -> Server:
         """Start it and wait until it answers; with `crash_at` it may also end before."""
-        self._launch(self._environment(crash_at, settings))
+        self._launch(self.environment(crash_at, settings))
         deadline = time.monotonic() + START_S
         while not self.answers():
             if not self.is_running:
@@ -80,7 +79,7 @@ class Server:
             time.sleep(0.02)
         return self
 
-    def _environment(self, crash_at: str, settings: dict[str, object]) -> dict[str, str]:
+    def environment(self, crash_at: str, settings: dict[str, object]) -> dict[str, str]:
         kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "IMAGEIO_FFMPEG_EXE")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         ours = {**self._settings, **settings, "CRASH_AT": crash_at}
@@ -158,9 +157,9 @@ class Server:
         wait_until(look)
         return found[0]
 
-    def assert_no_orphans(self, within_s: float = 10.0) -> None:
-        """Everything below a dead server is gone in time."""
-        wait_until(lambda: not any(is_alive(pid) for pid in self.orphans()), within_s)
+    def assert_no_orphans(self) -> None:
+        """Everything below a dead server is gone before long."""
+        wait_until(lambda: not any(is_alive(pid) for pid in self.orphans()))
 
     # --- jobs
 
@@ -198,10 +197,3 @@ class Server:
         """Until the running job is in this stage, or past it: some last no time at all."""
         reached = STAGES[STAGES.index(stage) :]
         wait_until(lambda: (self.job(job_id).get("progress") or {}).get("stage") in reached, 30.0)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -61,7 +61,6 @@ def test_an_export_that_fills_the_disk_is_named_and_the_next_job_finishes(
     assert_all_is_well(server, clip)
 
 
-@pytest.mark.slow
 def test_an_upload_that_fills_the_disk_is_refused_and_leaves_nothing(
     server: Server, disk: SmallDisk, clip: Path
 ) -> None:
@@ -91,7 +90,6 @@ def test_an_upload_that_fills_the_disk_is_refused_and_leaves_nothing(
     assert_all_is_well(server, clip)
 
 
-@pytest.mark.slow
 def test_on_a_full_disk_finished_jobs_are_served_and_can_be_deleted(
     server: Server, disk: SmallDisk, clip: Path
 ) -> None:
@@ -109,7 +107,6 @@ def test_on_a_full_disk_finished_jobs_are_served_and_can_be_deleted(
     assert_all_is_well(server, clip)
 
 
-@pytest.mark.slow
 def test_below_the_reserve_nothing_is_accepted_and_ready_says_why(
     server: Server, disk: SmallDisk, clip: Path
 ) -> None:
@@ -120,7 +117,6 @@ def test_below_the_reserve_nothing_is_accepted_and_ready_says_why(
     wait_until(lambda: server.http.get("/ready").json().get("reason") == "disk_full")
 
 
-@pytest.mark.slow
 def test_a_queued_job_waits_for_the_disk(server: Server, disk: SmallDisk, clip: Path) -> None:
     server.start(crash_at="run:started")
     with contextlib.suppress(Refused):  # it may die before it answers

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import main
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.api.bodies import ended, send, submit
 from tests.faults.failing_calls import failing_calls
@@ -41,10 +42,13 @@ def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
     return job_id, client.delete(f"/jobs/{job_id}").status_code == 200
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("error", "times"), [(errno.EIO, 1), (errno.ENOSPC, 3)], ids=["EIO once", "ENOSPC thrice"]
+    ("error", "times"),
+    [
+        pytest.param(errno.EIO, 1, id="EIO once"),
+        pytest.param(errno.ENOSPC, 3, id="ENOSPC thrice", marks=pytest.mark.slow),
+    ],
 )
 def test_whichever_call_fails_every_answer_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int
@@ -64,7 +68,7 @@ def test_whichever_call_fails_every_answer_holds(
             else:
                 pytest.fail("a job's life has more calls than that")
     assert first > 20
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     assert store.recover() == []
     store.close()
@@ -79,7 +83,7 @@ def assert_its_answers_hold(
         wait_until(lambda: faults(server.jobs_dir) == [])
     except AssertionError:
         pytest.fail(f"{faults(server.jobs_dir)} after {failed}")
-    wait_until(lambda: server.state.worker.queue._reserved == 0)
+    wait_until(lambda: server.reserved_places() == 0)
     on_disk = set(records(server.jobs_dir))
     listed = {job["job_id"] for job in client.get("/jobs?limit=100").json()["jobs"]}
     assert listed == on_disk, failed

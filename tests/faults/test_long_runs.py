@@ -1,32 +1,41 @@
-"""A minute of what `make torture` and `make fuzz` do for longer."""
+"""A little of what `make torture` and `make fuzz` do for hours."""
 
 from __future__ import annotations
 
+import random
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks import fuzz, torture
+from tests.faults.mutated_files import fuzz, mutated
+from tests.faults.random_kills import main as kill_at_random
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # it waits for jobs, and others may be using this machine
 def test_a_dozen_random_kills_break_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert torture.main(["12", "1"]) == 0, capsys.readouterr().out
+    assert kill_at_random(["12", "1"]) == 0, capsys.readouterr().out
     assert "broken: nothing" in capsys.readouterr().out
 
 
-@pytest.mark.timeout(600)
-def test_a_hundred_mutated_files_find_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "count", [25, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+def test_mutated_files_find_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.chdir(tmp_path)  # findings would be kept here
     said: list[str] = []
     with subprocess.Popen(["sh", "-c", "while sleep 0.05; do :; done"]) as bystander:
         try:
-            found = fuzz.fuzz(100, 1, tell=said.append)
+            found = fuzz(count, 1, tell=said.append)
         finally:
             bystander.kill()
     assert found == 0, said
+
+
+def test_the_mutations_repeat_themselves_for_a_seed() -> None:
+    files = [b"\0\0\0\x10ftypisom" * 9, b"x"]
+    runs = [[mutated(random.Random(seed), files) for seed in range(500)] for _ in range(2)]
+    assert runs[0] == runs[1] and len(set(runs[0])) > 50

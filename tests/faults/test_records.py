@@ -14,22 +14,22 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import pytest
 
+from job.folder import JobsFolder
 from job_store import JobStore
 from tests.faults.conftest import MakeServer
-from tests.faults.server import ROOT, free_port
 from tests.job_factory import accept, result, write_attempt
+from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
 
 def a_finished_job(jobs_dir: Path) -> str:
-    store = JobStore(jobs_dir)
+    store = JobStore(JobsFolder(jobs_dir))
     store.open()
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1)
-    store.publish_outputs(job_id, 1, result())
+    store.folder.publish_outputs(job_id, 1, result())
     store.finish(job_id, result())
     store.close()
     return job_id
@@ -75,7 +75,7 @@ def test_a_second_server_on_the_same_folder_is_refused_and_the_first_unharmed(
     second = subprocess.run(
         [sys.executable, "main.py"],
         cwd=ROOT,
-        env={**first._environment("", {}), "PORT": str(free_port())},
+        env={**first.environment("", {}), "PORT": str(free_port())},
         capture_output=True,
         text=True,
         timeout=30,
@@ -94,7 +94,7 @@ def uvicorn(make_server: MakeServer, *arguments: str) -> Iterator[tuple[int, Pat
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "main:app", "--host", "127.0.0.1",
              "--port", str(port), *arguments],
-            cwd=ROOT, env=server._environment("", {}), stdout=log, stderr=log,
+            cwd=ROOT, env=server.environment("", {}), stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:
@@ -104,14 +104,12 @@ def uvicorn(make_server: MakeServer, *arguments: str) -> Iterator[tuple[int, Pat
         process.wait()
 
 
-@pytest.mark.slow
 def test_uvicorn_serves_as_in_the_readme(make_server: MakeServer) -> None:
     with uvicorn(make_server) as (port, _):
         health = f"http://127.0.0.1:{port}/health"
         wait_until(lambda: _status(health) == 200, 30.0)
 
 
-@pytest.mark.slow
 def test_of_two_uvicorn_workers_one_is_refused_and_never_works(make_server: MakeServer) -> None:
     with uvicorn(make_server, "--workers", "2") as (_, log):
 

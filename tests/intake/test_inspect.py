@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from errors import UserFault, VideoTooShort, VideoUnreadable
-from intake.inspect import Inspected, inspect
+from intake.inspect import ClipFacts, inspect
 from tests.video.clips import H264, ffmpeg, numbered
 
 MEDIA = os.environ.get("TEST_MEDIA", "")
@@ -28,7 +28,9 @@ def hostile() -> list[Any]:
 
 def test_facts_of_a_clip(tmp_path: Path) -> None:
     path = numbered(tmp_path / "input", 48, *H264, "-f", "mp4", size=(160, 90))
-    assert inspect(path) == Inspected(
+    assert inspect(path) == ClipFacts(
+        filename="input",
+        bytes=path.stat().st_size,
         container="mov",
         width=160,
         height=90,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import try_file
 from intake.inspect import inspect
+from tests.faults.mutated_files import try_file
 from tests.video.clips import ffmpeg, numbered
 
 COVER = ("-map", "1", "-map", "0", "-c", "copy", "-disposition:v:0", "attached_pic")

@@ -6,7 +6,6 @@ Misbehaving executables run everywhere; the real Blender only where BLENDER_PATH
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -207,35 +206,25 @@ def test_a_blender_without_alembic_makes_the_fbx_alone(
 # --- the real one
 
 
-@pytest.fixture(scope="module")
-def blender() -> str:
-    found = os.environ.get("BLENDER_PATH") or shutil.which("blender")
-    if not found:
-        pytest.skip("no Blender: neither BLENDER_PATH nor PATH has one")
-    return found
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["textured", "coloured", "plain"])
 def test_blenders_files_hold_the_same_mesh(
-    kind: str, blender: str, folder: Path, tmp_path: Path
+    kind: str, real_blender: str, folder: Path, tmp_path: Path
 ) -> None:
     sequence = walking_animal(6, rings=20, kind=kind)
-    made = export_with_blender(sequence, folder, blender, launch=LAUNCHES["sandboxed"])
+    made = export_with_blender(sequence, folder, real_blender, launch=LAUNCHES["sandboxed"])
     assert made and sorted(os.listdir(folder)) == sorted(path.name for path in made)
     for path in made:
         assert str(tmp_path).encode() not in path.read_bytes()
-        _assert_same(_read_back(blender, path, sequence, tmp_path), sequence, path.suffix)
+        _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_blender_opens_the_usdz_too(blender: str, tmp_path: Path) -> None:
+def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
     sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
-    _assert_same(_read_back(blender, path, sequence, tmp_path), sequence, path.suffix)
+    _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)
 
 
 def _read_back(

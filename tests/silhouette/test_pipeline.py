@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.silhouette import LabelledClip, ReportLog, as_clip, measure
 from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
 from presets import Mode
+from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
+from tests.silhouette.measure import LabelledClip, ReportLog, as_clip, measure
 from tests.silhouette.synthetic_clips import Frames, busy, on_background, plain, walker, with_alpha
-
-pytestmark = pytest.mark.slow
 
 
 def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, ReportLog]:
@@ -41,6 +40,16 @@ def figure() -> tuple[Frames, np.ndarray]:
 def short() -> tuple[Frames, np.ndarray]:
     """Half a step: enough for tests that do not check motion."""
     return walker(count=8)
+
+
+@pytest.mark.parametrize("faces", [1_000, 20_000, 100_000])
+def test_the_wanted_number_of_triangles_is_met_within_a_tenth(
+    short: tuple[Frames, np.ndarray], faces: int
+) -> None:
+    clip, pipeline = as_clip(with_alpha(*short)), SilhouettePipeline()
+    mesh = pipeline.animate(clip, "fast_low_ram", 44, ReportLog(), faces=faces)
+    assert abs(len(mesh.faces) - faces) < 0.1 * faces
+    assert is_closed(mesh.faces)
 
 
 def test_a_walker_with_alpha_becomes_a_mesh_that_fits(figure: tuple[Frames, np.ndarray]) -> None:

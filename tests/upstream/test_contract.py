@@ -83,6 +83,13 @@ def test_every_parameter_is_set_for_every_job(pipeline: ActionMeshPipeline) -> N
         }
 
 
+def test_the_wanted_number_of_triangles_reaches_upstream(pipeline: ActionMeshPipeline) -> None:
+    pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter(), faces=5_000)
+    pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
+    usual = ACTIONMESH["fast"].face_decimation
+    assert [job["faces"] for job in seen(pipeline)] == [5_000, usual]
+
+
 def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline) -> None:
     report = RecordingReporter()
     pipeline.animate(tiny.clip_of(31, alpha=False), "fast", 1, report)

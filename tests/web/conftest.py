@@ -1,4 +1,4 @@
-"""Browser and tabs for the page's tests."""
+"""Fixtures for the tests of the page: browser, tabs, servers, a finished job, clips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import imageio_ffmpeg
 import pytest
 
 from tests.servers import ProcessServer, process_server
-from tests.web.browsing import CLIP, Tab, chromium, new_tab
+from tests.web.browser import CLIP, Tab, chromium, new_tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -23,14 +23,14 @@ NewTab = Callable[..., Tab]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium a file: Playwright's event loop must not outlive it in this process."""
+    """One Chromium per test file: Playwright's event loop must end with it."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture
 def tab_at(browser: Browser) -> Iterator[NewTab]:
-    """Opens tabs at a server, with options of Playwright's new_context."""
+    """Opens tabs at a server, with options for Playwright's new_context."""
     with ExitStack() as opened:
 
         def open_tab(server: ProcessServer, **options: Any) -> Tab:
@@ -55,16 +55,16 @@ def finished(server: ProcessServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
-    """A server whose jobs take a while and cost little."""
-    folder = tmp_path_factory.mktemp("sleepy")
+def sleeping_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
+    """A server whose jobs take some seconds and little CPU."""
+    folder = tmp_path_factory.mktemp("sleeping")
     with process_server(folder, PIPELINE="tests.pipelines:Sleeps") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def make_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes clips from a source of ffmpeg's: make_clip("flat.mp4", "color=gray", fps, seconds)."""
+    """Makes clips with an ffmpeg source: make_clip("flat.mp4", "color=gray", fps, seconds)."""
     folder = tmp_path_factory.mktemp("clips")
 
     def make(name: str, source: str, fps: float, seconds: float, *args: str) -> Path:

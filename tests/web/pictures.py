@@ -1,8 +1,8 @@
 """Every state of the page as a picture: `python -m tests.web.pictures FOLDER`.
 
-Takes a real clip through a real server in a real browser and stops the job's process where a state
-has to hold still. PNGs named state-size-scheme, as tall as their page; as WebP, under the names of
-docs/images, the few that docs/page.md shows. No test: nobody but an eye can say whether it is good.
+Sends a real clip to a real server in a real browser, and stops the job's process while a state is
+photographed. Writes PNGs of the whole page named state-size-scheme, and as WebP the pictures that
+docs/page.md shows, under their names in docs/images. Not a test: a person must look at them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.server import Server
 from tests.video.clips import ffmpeg
-from tests.web.browsing import CLIP, SIZES, Tab, chromium, new_tab
+from tests.web.browser import CLIP, SIZES, Tab, chromium, new_tab
 
 SCHEMES = ("light", "dark")
 IN_LIGHT = ("empty", "chosen", "uploading", "running", "finished", "error")
@@ -30,7 +30,7 @@ SHOWN = {
 
 
 def main(folder: Path) -> None:
-    """Fill the folder."""
+    """Write all pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as made,
@@ -54,7 +54,7 @@ def main(folder: Path) -> None:
 
 
 class Camera:
-    """Photographs a tab at every size and in both schemes."""
+    """Takes pictures of a tab at every size and in both colour schemes."""
 
     def __init__(self, tab: Tab, folder: Path) -> None:
         self._tab = tab
@@ -70,7 +70,7 @@ class Camera:
 
 
 def choose(tab: Tab, take: Camera) -> None:
-    """Nothing yet, and then a clip."""
+    """The empty page, and a chosen clip."""
     tab.open()
     tab.page.wait_for_selector("#pipeline-note:not([hidden])")
     take("empty")
@@ -80,17 +80,17 @@ def choose(tab: Tab, take: Camera) -> None:
 
 
 def upload(tab: Tab, take: Camera, server: Server, folder: Path) -> None:
-    """Half sent to a server that is then held; cancelled."""
+    """An upload, half sent to a server that is then stopped; cancelled afterwards."""
     large = folder / "dancing_sprout.mp4"
     large.write_bytes(CLIP.read_bytes())
     os.truncate(large, 20_000_000)
     tab.open()
     tab.choose(large)
     tab.until("document.querySelectorAll('#strip canvas').length === 31")
-    line = tab.context.new_cdp_session(tab.page)
-    line.send("Network.enable")
+    network = tab.context.new_cdp_session(tab.page)
+    network.send("Network.enable")
     speed = {"offline": False, "latency": 0, "downloadThroughput": -1}
-    line.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": 2_000_000})
+    network.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": 2_000_000})
     tab.page.click("#submit")
     tab.until("document.querySelector('#upload-bar').value > 0.4", 60)
     os.kill(server.pid, signal.SIGSTOP)
@@ -99,35 +99,35 @@ def upload(tab: Tab, take: Camera, server: Server, folder: Path) -> None:
         tab.page.click("#upload-cancel")
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    line.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": -1})
+    network.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": -1})
 
 
 def run(tab: Tab, take: Camera, server: Server) -> None:
-    """One job runs and another waits, both held; then the first is let go until it is finished."""
+    """A running and a waiting job, while the child is stopped; then the first job finished."""
     first = tab.send(mode="default")
-    tab.until("parseInt(document.querySelector('#live-figure')?.textContent) >= 40", 300)
+    tab.until("parseInt(document.querySelector('#progress-value')?.textContent) >= 40", 300)
     tab.until("actionmesh.scene?.drawn > 0", 60)
     child = server.child()
     os.kill(child, signal.SIGSTOP)
     try:
         take("running")
         second = tab.send(mode="fast")
-        tab.page.wait_for_selector("#live:not([hidden])")
+        tab.page.wait_for_selector("#progress-panel:not([hidden])")
         take("queued")
     finally:
         os.kill(child, signal.SIGCONT)
     server.http.post(f"/jobs/{second}/cancel")
     tab.open(f"#job={first}")
     tab.wait_for_status("finished", 300)
-    tab.page.wait_for_selector("#transport:not([hidden])", timeout=90_000)
-    tab.evaluate("() => actionmesh.playback.show(7)")
+    tab.page.wait_for_selector("#playback-controls:not([hidden])", timeout=90_000)
+    tab.evaluate("() => actionmesh.playback.pauseAt(7)")
     tab.until("!document.querySelector('#source').seeking && actionmesh.scene.drawn > 1")
     take("finished")
 
 
 def fail(tab: Tab, take: Camera, folder: Path) -> None:
-    """Nothing to be seen on a grey clip."""
-    clip = folder / "empty_room.mp4"
+    """A failed job: a grey clip without a subject."""
+    clip = folder / "grey.mp4"
     ffmpeg("-f", "lavfi", "-i", "color=gray:s=320x240:r=24:d=1.5", "-pix_fmt", "yuv420p", str(clip))
     tab.send(clip)
     tab.wait_for_status("error", 150)

@@ -1,4 +1,4 @@
-"""The page's files as they lie in web/ and as they are served: small, ours, and nothing inline."""
+"""The files in web/, on disk and as served: short, unchanged if vendored, nothing inline, small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEB = Path(__file__).resolve().parents[2] / "web"
 OURS = sorted([*WEB.glob("*.js"), *WEB.glob("*.css"), WEB / "index.html"])
 
 
-def test_vendored_files_are_the_ones_that_were_checked_in() -> None:
+def test_vendored_files_have_their_recorded_checksums() -> None:
     record = json.loads((WEB / "vendor" / "VENDORED.json").read_text())
     written = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -49,15 +49,15 @@ def test_the_page_names_no_other_host() -> None:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
-def test_files_are_short_and_say_what_they_are(path: Path) -> None:
+def test_files_are_short_and_begin_with_a_comment(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 300
     if path.suffix != ".html":
         assert lines[0].startswith(("//", "/*"))
 
 
-def test_the_first_load_is_light(server: ProcessServer) -> None:
-    """Everything that index.html pulls in, following static imports; three.js comes later."""
+def test_the_first_load_is_at_most_60_kb(server: ProcessServer) -> None:
+    """Everything that index.html loads, with all static imports; three.js is loaded later."""
     with httpx.Client(base_url=server.url, headers={"Accept-Encoding": "gzip"}) as client:
         total, waiting, seen = 0, ["/", "/icon.svg", "/style.css", "/job.css", "/app.js"], set()
         while waiting:
@@ -75,7 +75,7 @@ def test_the_first_load_is_light(server: ProcessServer) -> None:
                     f"/{name}" for name in re.findall(r"^import .*?'\./(.+?)';", text, re.M)
                 ]
     assert "/viewer.js" in seen and "/scene.js" not in seen
-    assert total <= 60_000  # the promise is 900 KB
+    assert total <= 60_000  # the contract allows 900 KB
 
 
 def test_the_example_is_served(server: ProcessServer) -> None:

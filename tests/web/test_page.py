@@ -1,4 +1,4 @@
-"""The page in a real browser against a real server: from a clip to a mesh that moves."""
+"""The page in a real browser against a real server: from a clip to an animated mesh."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from tests.servers import ProcessServer
-from tests.web.browsing import CLIP, SIZES
+from tests.web.browser import CLIP, SIZES
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 JOB_S = 150
 
@@ -35,9 +35,9 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     tab.page.check("input[name=mode][value=fast_low_ram]", force=True)
     tab.page.click("#submit")
     seen, titles, saw_anchor = [], set(), False
-    tab.page.wait_for_selector("#live:not([hidden])")
+    tab.page.wait_for_selector("#progress-panel:not([hidden])")
     while tab.page.get_attribute("#job", "data-status") in ("queued", "running"):
-        percent, title = tab.glance()
+        percent, title = tab.percent_and_title()
         seen.append(percent)
         titles.add(title)
         saw_anchor = saw_anchor or bool(tab.evaluate("() => actionmesh.scene?.drawn > 0"))
@@ -48,19 +48,19 @@ def test_a_clip_becomes_a_moving_mesh(server: ProcessServer, tab_at: NewTab) -> 
     assert any(title.startswith(f"{moving[-1]}%") for title in titles), titles
     assert saw_anchor, "the anchor mesh was not shown while the job ran"
     assert streams and all(kind.startswith("text/event-stream") for kind in streams), streams
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.page.title().startswith("Done")
     assert tab.page.locator("#downloads li").count() >= 4
     assert "MB" in tab.page.inner_text("#downloads li:first-child")
-    assert tab.page.locator("#single-list a").count() == 31
+    assert tab.page.locator("#frame-file-list a").count() == 31
 
 
-def test_files_and_the_same_as_curl_can_be_taken_away(
+def test_a_finished_job_offers_its_files_and_curl_commands(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     tab = tab_at(server, permissions=["clipboard-read", "clipboard-write"])
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert "Kept until" in tab.page.inner_text("#expiry")
     assert "Apache-2.0" in tab.page.inner_text("#licence")
     with tab.page.expect_download() as download:
@@ -93,36 +93,36 @@ def test_every_view_fits_its_screen(
     tab.choose()
     assert tab.evaluate(fits)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     assert tab.evaluate(fits)
     colour = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(part) for part in colour[4:-1].split(",")) / 3
     assert (brightness < 60) == (scheme == "dark"), colour
-    boxes = [tab.page.locator(part).bounding_box() for part in ("#mesh-pane", "#side")]
+    boxes = [tab.page.locator(part).bounding_box() for part in ("#mesh-pane", "#side-pane")]
     assert boxes[0] and boxes[1]
     is_one_column = boxes[1]["y"] >= boxes[0]["y"] + boxes[0]["height"]
     assert is_one_column == (size == "phone")
 
 
-def test_everything_has_a_name(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
-    """Every control that can be reached has a label for those who do not see it."""
-    nameless = """() => [...document.querySelectorAll('button, input, select, a, video, canvas')]
+def test_every_control_has_a_label(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
+    """Every visible control has a text that a screen reader can say."""
+    unlabelled = """() => [...document.querySelectorAll('button, input, select, a, video, canvas')]
       .filter((element) => element.checkVisibility() && !element.closest('[aria-hidden=true]'))
       .filter((element) => !(element.ariaLabel || element.textContent.trim()
         || element.labels?.length || element.title))
       .map((element) => element.outerHTML)"""
     tab = tab_at(server)
     tab.open()
-    assert tab.evaluate(nameless) == []
+    assert tab.evaluate(unlabelled) == []
     tab.choose()
     tab.page.click("summary")
-    assert tab.evaluate(nameless) == []
+    assert tab.evaluate(unlabelled) == []
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
-    assert tab.evaluate(nameless) == []
+    tab.wait_for_viewer()
+    assert tab.evaluate(unlabelled) == []
 
 
-def test_a_flat_clip_ends_with_a_hint_and_ways_on(
+def test_a_clip_without_a_subject_fails_with_a_hint_and_retry_buttons(
     server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
 ) -> None:
     name = "<img src=x onerror=alert(1)>.mp4"
@@ -138,7 +138,7 @@ def test_a_flat_clip_ends_with_a_hint_and_ways_on(
     tab.wait_for_another_job(before)
     tab.wait_for_status("error", JOB_S)
     tab.page.click("text=Send another clip")
-    tab.page.wait_for_selector("#choose:not([hidden])")
+    tab.page.wait_for_selector("#choose-clip:not([hidden])")
     assert tab.page.locator("#history-list li").count() == 2
 
 
@@ -149,7 +149,7 @@ def test_deleting_asks_first(server: ProcessServer, tab_at: NewTab, make_clip: A
     tab.page.click("#delete")
     assert httpx.get(f"{server.url}/jobs/{job_id}").status_code == 200
     tab.page.click("#delete")
-    tab.page.wait_for_selector("#choose:not([hidden])")
+    tab.page.wait_for_selector("#choose-clip:not([hidden])")
     assert httpx.get(f"{server.url}/jobs/{job_id}").status_code == 404
     tab.expected = ("404",)
     tab.open(f"#job={job_id}")

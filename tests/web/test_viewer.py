@@ -1,4 +1,4 @@
-"""The viewer of a finished job: mesh and video in step, its tools, its keys, and its rest."""
+"""The viewer of a finished job: mesh and video in sync, display options, keys, idle drawing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 
 from tests.servers import ProcessServer
-from tests.web.browsing import Tab
+from tests.web.browser import Tab
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
-# frame of the mesh from its morph weights, and of the video, at the moment of a drawing
+# frame of the mesh (from its morph weights) and of the video, at the same animation frame
 BOTH_FRAMES = """() => new Promise((resolve) => requestAnimationFrame(() => {
   const { scene, playback } = globalThis.actionmesh;
   const video = document.querySelector('#source');
@@ -25,7 +25,7 @@ BOTH_FRAMES = """() => new Promise((resolve) => requestAnimationFrame(() => {
 }))"""
 
 
-def _rests(tab: Tab) -> bool:
+def _draws_nothing(tab: Tab) -> bool:
     """True if nothing is drawn for half a second."""
     drawn = "() => actionmesh.scene.drawn"
     before = tab.evaluate(drawn)
@@ -33,24 +33,24 @@ def _rests(tab: Tab) -> bool:
     return bool(tab.evaluate(drawn) == before)
 
 
-def test_the_mesh_moves_in_step_with_the_video(
+def test_the_mesh_moves_in_sync_with_the_video(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     tab = tab_at(server, viewport={"width": 900, "height": 700})
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     frames: list[dict[str, float]] = []
 
     def moves() -> bool:
         frames.append(tab.evaluate(BOTH_FRAMES))
         return len(frames) >= 12 and len({round(frame["mesh"], 3) for frame in frames}) >= 4
 
-    tab.until_here(moves)
-    before = tab.picture("#scene")
-    tab.until_other_than(before, "#scene")
-    for frame in frames:  # the last frame has no next one: the mesh waits there for the loop
-        apart = abs(frame["mesh"] - frame["video"])
-        assert min(apart, 31 - apart) <= 1.0001, frame
+    tab.until_true(moves)
+    before = tab.picture("#mesh-canvas")
+    tab.until_looks_different(before, "#mesh-canvas")
+    for frame in frames:  # after the last frame the mesh waits for the loop
+        distance = abs(frame["mesh"] - frame["video"])
+        assert min(distance, 31 - distance) <= 1.0001, frame
         assert 0 <= frame["total"] <= 1.0001, frame
 
     def stands_at(frame: int) -> bool:
@@ -64,61 +64,65 @@ def test_the_mesh_moves_in_step_with_the_video(
             wanted,
         )
         tab.until("!document.querySelector('#source').seeking")
-        tab.until_here(partial(stands_at, wanted))
+        tab.until_true(partial(stands_at, wanted))
         frame = tab.evaluate(BOTH_FRAMES)
         assert frame["shown"] == wanted and abs(frame["video"] - wanted) <= 1, frame
 
 
-def test_the_tools_change_what_is_seen(
+def test_the_display_options_change_the_picture(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     small = {"width": 900, "height": 700}
     tab = tab_at(server, reduced_motion="reduce", viewport=small)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
-    assert tab.page.get_attribute("#play", "aria-label") == "Play", "less motion was asked for"
-    tab.until_here(lambda: _rests(tab))
+    tab.wait_for_viewer()
+    assert tab.page.get_attribute("#play", "aria-label") == "Play", (
+        "reduced motion: it must not play by itself"
+    )
+    tab.until_true(lambda: _draws_nothing(tab))
     for choose in ("text=Normals", "text=Clay", "#wireframe", "#grid"):
-        before = tab.picture("#scene")
+        before = tab.picture("#mesh-canvas")
         tab.page.click(choose)
-        tab.until_other_than(before, "#scene")
-        tab.until_here(lambda: _rests(tab))
+        tab.until_looks_different(before, "#mesh-canvas")
+        tab.until_true(lambda: _draws_nothing(tab))
     tab.page.click("#turntable")
-    before = tab.picture("#scene")
-    tab.until_other_than(before, "#scene")
+    before = tab.picture("#mesh-canvas")
+    tab.until_looks_different(before, "#mesh-canvas")
 
 
-def test_the_stage_can_fill_the_screen(
+def test_the_viewer_can_fill_the_screen(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     tab = tab_at(server)
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     tab.page.click("#full-screen")
-    tab.until("document.fullscreenElement?.id === 'theatre'")
+    tab.until("document.fullscreenElement?.id === 'viewer'")
     tab.page.keyboard.press("f")
     tab.until("!document.fullscreenElement")
 
 
-def test_what_nobody_sees_is_not_drawn(
+def test_a_hidden_viewer_draws_nothing(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:
     tab = tab_at(server, viewport={"width": 900, "height": 400})
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     tab.until("actionmesh.playback.isPlaying")
     tab.evaluate("() => scrollTo(0, document.body.scrollHeight)")
-    tab.until_here(lambda: _rests(tab))
+    tab.until_true(lambda: _draws_nothing(tab))
     assert tab.evaluate("() => actionmesh.playback.isPlaying")
     tab.evaluate("() => scrollTo(0, 0)")
-    tab.until_here(lambda: not _rests(tab))
+    tab.until_true(lambda: not _draws_nothing(tab))
 
 
-def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished: str) -> None:
+def test_the_page_works_with_the_keyboard_alone(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
     tab = tab_at(server, reduced_motion="reduce")
     keys = tab.page.keyboard
     tab.open(f"#job={finished}")
-    tab.wait_for_stage()
+    tab.wait_for_viewer()
     shown = "() => actionmesh.playback.frame"
     for key, frame in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0),
                        ("ArrowLeft", 30), ("Home", 0), ("End", 30)]:  # fmt: skip
@@ -131,23 +135,14 @@ def test_the_keyboard_is_enough(server: ProcessServer, tab_at: NewTab, finished:
     keys.press("w")
     assert tab.page.get_attribute("#wireframe", "aria-pressed") == "true"
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
-    for _ in range(12):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "example":
-            break
+    tab.until("document.querySelector('#server-info').textContent")
+    tab.focus_by_tab_key("example")
     keys.press("Enter")
-    tab.page.wait_for_selector("#chosen:not([hidden])")
+    tab.page.wait_for_selector("#clip-form:not([hidden])")
     tab.until("!document.querySelector('#example').disabled")
-    for _ in range(30):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "submit":
-            break
+    tab.focus_by_tab_key("submit")
     keys.press("Enter")
-    tab.page.wait_for_selector("#live:not([hidden])")
-    for _ in range(12):
-        keys.press("Tab")
-        if tab.evaluate("() => document.activeElement.id") == "cancel":
-            break
+    tab.page.wait_for_selector("#progress-panel:not([hidden])")
+    tab.focus_by_tab_key("cancel")
     keys.press("Enter")
     tab.wait_for_status("cancelled")

@@ -6,16 +6,17 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
-from executors.base import Executor, UnderWay
+from executors.base import Executor
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
-from job.task import Progress, Task
+from job.task import Event, Progress, Task
 from job_store import JobStore
 from tests.inline_executors import (
+    Events,
     FindsNoSubject,
     FinishesAtOnce,
     LosesWorkers,
@@ -30,7 +31,7 @@ from worker.queue import JobQueue
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
-    opened = JobStore(tmp_path / "jobs")
+    opened = JobStore(JobsFolder(tmp_path / "jobs"))
     opened.open()
     yield opened
     opened.close()
@@ -43,14 +44,21 @@ def submitted(store: JobStore, worker: Worker) -> str:
     return job_id
 
 
+def run_until_recovered(worker: Worker) -> None:
+    """As at the start of a server."""
+    worker.start()
+    assert worker.recovered.wait(10)
+    worker.stop(grace_s=1.0)
+
+
 def status(store: JobStore, job_id: str) -> JobStatus:
     return store.get(job_id).status
 
 
 def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
-    assert worker.turn(0)
+    assert worker.run_once(0)
     job = store.get(job_id)
     assert job.status is JobStatus.FINISHED and job.attempts == 1
     outputs = {path.name for path in store.folder.outputs(job_id).iterdir()}
@@ -62,15 +70,15 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
 
 
 def test_an_empty_queue_is_no_job(store: JobStore) -> None:
-    assert not Worker(store, FinishesAtOnce()).turn(0)
+    assert not Worker(store, store.folder, FinishesAtOnce()).run_once(0)
 
 
 def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> None:
     executor = LosesWorkers(1)
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     first, second = submitted(store, worker), submitted(store, worker)
     for _ in range(3):
-        worker.turn(0)
+        worker.run_once(0)
     assert [task.job_id for task in executor.tasks] == [first, first, second]
     assert store.get(first).attempts == 2
     assert status(store, first) is status(store, second) is JobStatus.FINISHED
@@ -78,41 +86,43 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
 
 
 def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
-    worker = Worker(store, LosesWorkers(99))
+    worker = Worker(store, store.folder, LosesWorkers(99))
     job_id = submitted(store, worker)
     for _ in range(MAX_ATTEMPTS):
-        assert worker.turn(0)
+        assert worker.run_once(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "worker_crashed"
     assert job.error["facts"] == {"attempts": MAX_ATTEMPTS}
-    assert not worker.turn(0)
+    assert not worker.run_once(0)
 
 
-def test_attempts_of_earlier_servers_count(store: JobStore) -> None:
+def test_attempts_of_earlier_servers_count(store: JobStore, tmp_path: Path) -> None:
     job_id = accept(store).job_id
     for _ in range(MAX_ATTEMPTS):
         store.start(job_id)
         store.requeue(job_id, counted=True)
-    worker = Worker(store, FinishesAtOnce())
-    store._live.clear()
-    worker._recover()
-    assert store.get(job_id).status is JobStatus.ERROR
+    store.close()
+    reopened = JobStore(JobsFolder(tmp_path / "jobs"))
+    reopened.open()
+    run_until_recovered(Worker(reopened, reopened.folder, FinishesAtOnce()))
+    assert reopened.get(job_id).status is JobStatus.ERROR
+    reopened.close()
 
 
 def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
     shutil.rmtree(store.folder.job_dir(first))
-    assert worker.turn(0) and worker.turn(0)
+    assert worker.run_once(0) and worker.run_once(0)
     assert status(store, second) is JobStatus.FINISHED
     with pytest.raises(JobNotFound):
         store.get(first)
 
 
 def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
-    worker = Worker(store, FindsNoSubject())
+    worker = Worker(store, store.folder, FindsNoSubject())
     job_id = submitted(store, worker)
-    worker.turn(0)
+    worker.run_once(0)
     job = store.get(job_id)
     assert job.status is JobStatus.ERROR
     assert job.error is not None and job.error["code"] == "no_subject_found"
@@ -122,23 +132,23 @@ def test_a_bug_in_an_executor_ends_the_job_and_not_the_loop(
     store: JobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     class HasABug(FinishesAtOnce):
-        def attempt(self, *_: Any) -> UnderWay:
+        def attempt(self, task: Task) -> Events:
             yield Progress("motion", 1, 2, 0.5)
             raise RuntimeError("secret")
 
-    worker = Worker(store, HasABug())
+    worker = Worker(store, store.folder, HasABug())
     job_id = submitted(store, worker)
-    assert worker.turn(0)
+    assert worker.run_once(0)
     job = store.get(job_id)
     assert job.error is not None and job.error["code"] == "internal_error"
     assert "secret" not in str(job.error) and "secret" in caplog.text
 
 
 def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.cancel(job_id).status is JobStatus.CANCELLED
-    assert not worker.turn(0)
+    assert not worker.run_once(0)
     with pytest.raises(AlreadyFinished):
         worker.cancel(job_id)
 
@@ -147,7 +157,7 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
 def running(store: JobStore) -> Iterator[tuple[Worker, WaitsForPermission]]:
     """A started worker whose jobs wait."""
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     yield worker, executor
     executor.permission.set()
@@ -182,17 +192,17 @@ def test_a_running_job_can_be_deleted(
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool) -> None:
-    worker = Worker(store, FinishesAtOnce(), keep_input=keep)
+    worker = Worker(store, store.folder, FinishesAtOnce(), keep_input=keep)
     finished, cancelled = submitted(store, worker), submitted(store, worker)
     worker.cancel(cancelled)
-    worker.turn(0)
+    worker.run_once(0)
     for job_id in (finished, cancelled):
         assert (store.folder.job_dir(job_id) / "input").exists() is keep
 
 
 def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     job_id = submitted(store, worker)
     assert executor.started.wait(60)
@@ -206,7 +216,7 @@ def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
 
 def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
     executor = WaitsForPermission()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     job_id = submitted(store, worker)
     assert executor.started.wait(60)
@@ -218,11 +228,11 @@ def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
 def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
     store: JobStore,
 ) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
-    worker.turn(0)
+    worker.run_once(0)
     assert (store.folder.job_dir(job_id) / "input").exists()
-    Worker(store, FinishesAtOnce(), keep_input=False)._recover()
+    run_until_recovered(Worker(store, store.folder, FinishesAtOnce(), keep_input=False))
     assert not (store.folder.job_dir(job_id) / "input").exists()
 
 
@@ -242,7 +252,7 @@ def test_places_are_reserved_before_bodies_arrive() -> None:
 
 
 def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.eta_s(store.get(job_id)) is None
     worker.estimates.learn("default", 30.0)
@@ -258,7 +268,7 @@ class TwoAtOnce(WaitsForPermission):
 @pytest.fixture
 def two_slots(store: JobStore) -> Iterator[tuple[Worker, TwoAtOnce]]:
     executor = TwoAtOnce()
-    worker = Worker(store, executor)
+    worker = Worker(store, store.folder, executor)
     worker.start()
     yield worker, executor
     executor.permission.set()
@@ -274,7 +284,7 @@ def test_two_slots_run_two_jobs_and_the_third_waits(
 ) -> None:
     worker, executor = two_slots
     jobs = [submitted(store, worker) for _ in range(3)]
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     assert [status(store, job_id) for job_id in jobs] == [
         JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.QUEUED,
     ]  # fmt: skip
@@ -288,7 +298,7 @@ def test_a_cancel_reaches_its_own_job_of_two(
 ) -> None:
     worker, executor = two_slots
     first, second, third = (submitted(store, worker) for _ in range(3))
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     worker.cancel(second)
     wait_until(lambda: status(store, second) is JobStatus.CANCELLED)
     wait_until(lambda: status(store, third) is JobStatus.RUNNING)
@@ -303,9 +313,9 @@ def test_a_cancel_reaches_its_own_job_of_two(
 def test_a_stop_gives_the_attempts_of_both_slots_back(
     store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
 ) -> None:
-    worker, _ = two_slots
+    worker, executor = two_slots
     jobs = [submitted(store, worker) for _ in range(2)]
-    wait_until(lambda: len(worker._under_way) == 2)
+    wait_until(lambda: len(executor.running) == 2)
     worker.stop(grace_s=0.1)
     assert [store.get(job_id).attempts for job_id in jobs] == [0, 0]
     assert not worker.is_alive and _worker_threads() == 0
@@ -316,7 +326,7 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 ) -> None:
     worker, executor = two_slots
     job_id = submitted(store, worker)
-    wait_until(lambda: len(worker._under_way) == 1)
+    wait_until(lambda: len(executor.running) == 1)
     threading.Timer(1.5, executor.permission.set).start()
     worker.stop(grace_s=5.0)
     assert status(store, job_id) is JobStatus.FINISHED
@@ -324,33 +334,32 @@ def test_an_idle_slot_does_not_end_the_other_ones_job_at_a_stop(
 
 def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: JobStore) -> None:
     class IsCancelledMeanwhile(LosesWorkers):
-        def attempt(self, task: Task, cancelled: threading.Event) -> UnderWay:
+        def attempt(self, task: Task) -> Events:
             store.listeners.append(cancel_once)
-            return (yield from super().attempt(task, cancelled))
+            yield from super().attempt(task)
 
     def cancel_once(job: Job) -> None:
         if job.status is JobStatus.QUEUED:
             store.listeners.remove(cancel_once)
             worker.cancel(job.job_id)
 
-    worker = Worker(store, IsCancelledMeanwhile(1))
+    worker = Worker(store, store.folder, IsCancelledMeanwhile(1))
     job_id = submitted(store, worker)
-    assert worker.turn(0) and not worker.turn(0)
+    assert worker.run_once(0) and not worker.run_once(0)
     assert status(store, job_id) is JobStatus.CANCELLED
 
 
-class WaitsForACall(WaitsForPermission):
-    """Would sleep for ever if nobody called it."""
+class WaitsToBeWoken(WaitsForPermission):
+    """Would sleep for ever if nobody woke it."""
 
-    def wait(self, timeout_s: float) -> None:
+    def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
         """No time is ever over, except where there is something to do at once."""
-        self._woken.wait(30.0 if timeout_s else 0.0)
-        self._woken.clear()
+        return FinishesAtOnce.poll(self, 30.0 if timeout_s else 0.0)
 
 
 def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> None:
-    executor = WaitsForACall()
-    worker = Worker(store, executor)
+    executor = WaitsToBeWoken()
+    worker = Worker(store, store.folder, executor)
     worker.start()
     assert worker.recovered.wait(5)
     first = submitted(store, worker)
@@ -369,16 +378,16 @@ def test_the_executor_is_told_which_job_is_next(
 ) -> None:
     worker, executor = running
     first, second, third = (submitted(store, worker) for _ in range(3))
-    wait_until(lambda: executor.expected == [second])
+    wait_until(lambda: executor.prefetched == [second])
     worker.cancel(second)
-    wait_until(lambda: executor.expected == [second, third])
+    wait_until(lambda: executor.prefetched == [second, third])
     worker.cancel(first)
     wait_until(lambda: status(store, third) is JobStatus.RUNNING)
-    assert executor.expected == [second, third]
+    assert executor.prefetched == [second, third]
 
 
 def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:
-    worker = Worker(store, FinishesAtOnce())
+    worker = Worker(store, store.folder, FinishesAtOnce())
     worker.estimates.learn("default", 30.0)
     written, made, waiting = (submitted(store, worker) for _ in range(3))
     for job_id, fraction in ((written, 0.9), (made, 0.1)):
@@ -390,7 +399,7 @@ def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobSt
 
 
 def test_two_slots_halve_the_time_in_the_queue(store: JobStore) -> None:
-    worker = Worker(store, TwoAtOnce())
+    worker = Worker(store, store.folder, TwoAtOnce())
     worker.estimates.learn("default", 30.0)
     jobs = [submitted(store, worker) for _ in range(4)]
     assert [worker.eta_s(store.get(job_id)) for job_id in jobs] == [30.0, 30.0, 60.0, 60.0]

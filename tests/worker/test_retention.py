@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import JobExpired
+from job.folder import JobsFolder
 from job_store import JobStore
 from settings import Settings
 from tests.job_factory import accept, result, write_attempt
@@ -40,21 +41,22 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
-    opened = JobStore(tmp_path / "jobs", clock=clock.wall)
+    opened = JobStore(JobsFolder(tmp_path / "jobs"), clock=clock.wall)
     opened.open()
     yield opened
     opened.close()
 
 
 def retention(store: JobStore, clock: Clock, **settings: float) -> Retention:
-    return Retention(store, Settings(**settings), clock=clock.wall, monotonic=clock.monotonic)  # type: ignore[arg-type]
+    given = Settings(**settings)  # type: ignore[arg-type]
+    return Retention(store, store.folder, given, clock=clock.wall, monotonic=clock.monotonic)
 
 
 def finished(store: JobStore, size: int = 4) -> str:
     job_id = accept(store).job_id
     store.start(job_id)
     write_attempt(store, job_id, 1, size)
-    store.publish_outputs(job_id, 1, result(size))
+    store.folder.publish_outputs(job_id, 1, result(size))
     store.finish(job_id, result(size))
     return job_id
 

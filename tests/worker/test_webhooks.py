@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from job.state import Job, JobOptions
+from job.folder import JobsFolder
+from job.options import JobOptions
+from job.state import Job
 from job_store import JobStore
 from settings import Settings
 from tests.job_factory import accept
@@ -72,7 +74,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
-    opened = JobStore(tmp_path / "jobs")
+    opened = JobStore(JobsFolder(tmp_path / "jobs"))
     opened.open()
     yield opened
     opened.close()
@@ -81,6 +83,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 def webhooks(store: JobStore, **settings: object) -> Webhooks:
     return Webhooks(
         store,
+        store.folder,
         Settings(webhook_secret=SECRET, **{"allow_private_urls": True, **settings}),  # type: ignore[arg-type]
         lambda job: json.dumps({"job_id": job.job_id, "status": job.status.value}).encode(),
         retry_after_s=(0.01, 0.01),
@@ -88,7 +91,7 @@ def webhooks(store: JobStore, **settings: object) -> Webhooks:
 
 
 def job_with_webhook(store: JobStore, url: str) -> Job:
-    return accept(store, options=JobOptions("default", webhook_url=url))
+    return accept(store, options=JobOptions(mode="default", webhook_url=url))
 
 
 def deliver(store: JobStore, hooks: Webhooks, job_id: str) -> None:
@@ -175,7 +178,6 @@ def test_without_a_secret_nothing_is_signed() -> None:
     assert "webhook-signature" not in signed_headers("", "id", 0.0, b"")
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_of_a_delivery_the_server_delivers_again(
     tmp_path: Path, receiver: Receiver
 ) -> None:

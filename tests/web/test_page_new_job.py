@@ -1,4 +1,4 @@
-"""What happens between a clip and its upload: it comes in many ways, and its frames are shown."""
+"""The form for a new job: choosing a clip in several ways, its frames, its options, warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import ProcessServer
 from tests.video.clips import numbers, pictures
 from tests.web.conftest import NewTab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 STRIP = """() => [...document.querySelectorAll('#strip canvas')].map((canvas) => {
   const { width, height } = canvas;
@@ -22,10 +22,10 @@ STRIP = """() => [...document.querySelectorAll('#strip canvas')].map((canvas) =>
 })"""
 
 
-def test_a_clip_that_is_too_short_is_not_even_sent(
-    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
+def test_a_clip_that_is_too_short_cannot_be_sent(
+    sleeping_server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
 ) -> None:
-    tab = tab_at(sleepy)
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.choose(make_clip("short.mp4", "testsrc2", 24, 0.4))
     tab.page.wait_for_selector("#form-warnings li")
@@ -33,39 +33,39 @@ def test_a_clip_that_is_too_short_is_not_even_sent(
     assert tab.page.is_disabled("#submit")
 
 
-def test_start_and_rate_move_the_strip(
-    sleepy: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
+def test_start_and_frame_rate_change_the_strip(
+    sleeping_server: ProcessServer, tab_at: NewTab, make_clip: Callable[..., Path]
 ) -> None:
-    tab = tab_at(sleepy)
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.choose(make_clip("long.mp4", "testsrc2", 30, 6))
     assert "every 3rd frame" in tab.page.inner_text("#strip-text")
     assert "The last" in tab.page.inner_text("#form-warnings")
     tab.page.fill("#start", "2")
-    assert tab.page.inner_text("#span-from") == "2.00 s"
+    assert tab.page.inner_text("#used-from") == "2.00 s"
     tab.page.fill("#fps", "15")
     assert "15 per second" in tab.page.inner_text("#strip-text")
     tab.page.select_option("#max-frames", "16")
     assert tab.page.locator("#strip li").count() == 16
     tab.page.click("#submit")
     tab.until("location.hash.startsWith('#job=')")
-    job = httpx.get(f"{sleepy.url}/jobs/{tab.job_id}").json()
+    job = httpx.get(f"{sleeping_server.url}/jobs/{tab.job_id}").json()
     assert (job["options"]["start"], job["options"]["fps"]) == (2.0, 15.0)
     assert (job["input"]["used_frames"], job["input"]["fps"]) == (16, 15.0)
     tab.page.click("#cancel")
 
 
 def test_a_zip_shows_its_own_pictures(
-    sleepy: ProcessServer, tab_at: NewTab, tmp_path: Path
+    sleeping_server: ProcessServer, tab_at: NewTab, tmp_path: Path
 ) -> None:
-    """In natural order, deflated or not, beside what file managers leave behind."""
+    """In natural order, deflated or not, without the files that file managers add."""
     path = tmp_path / "frames.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         zipped.writestr("__MACOSX/._frame_1.png", b"junk")
         for k, content in reversed(list(enumerate(pictures(tmp_path, 20)))):
             packing = zipfile.ZIP_DEFLATED if k % 2 else zipfile.ZIP_STORED
             zipped.writestr(f"shot/frame_{k}.png", content, packing)
-    tab = tab_at(sleepy)
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.choose(path)
     tab.until("document.querySelectorAll('#strip canvas').length === 16")
@@ -78,21 +78,21 @@ def test_a_zip_shows_its_own_pictures(
     assert "16 frames, every frame" in tab.page.inner_text("#strip-text")
     tab.page.fill("#fps", "8")
     tab.page.fill("#start", "0.5")
-    assert tab.page.inner_text("#span-from") == "frame_4.png"
+    assert tab.page.inner_text("#used-from") == "frame_4.png"
     tab.page.click("#submit")
     tab.wait_for_status("finished", 90)
-    job = httpx.get(f"{sleepy.url}/jobs/{tab.job_id}").json()
+    job = httpx.get(f"{sleeping_server.url}/jobs/{tab.job_id}").json()
     assert job["source"]["used"] == list(range(4, 20))
 
 
-def test_a_zip_of_too_few_pictures_is_not_even_sent(
-    sleepy: ProcessServer, tab_at: NewTab, tmp_path: Path
+def test_a_zip_with_too_few_pictures_cannot_be_sent(
+    sleeping_server: ProcessServer, tab_at: NewTab, tmp_path: Path
 ) -> None:
     path = tmp_path / "few.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         for k, content in enumerate(pictures(tmp_path, 9)):
             zipped.writestr(f"{k}.png", content)
-    tab = tab_at(sleepy)
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.choose(path)
     tab.page.wait_for_selector("#form-warnings li")
@@ -100,51 +100,51 @@ def test_a_zip_of_too_few_pictures_is_not_even_sent(
     assert tab.page.is_disabled("#submit")
 
 
-def test_it_says_before_the_upload_which_pipeline_runs(
-    sleepy: ProcessServer, tab_at: NewTab
-) -> None:
-    tab = tab_at(sleepy)
+def test_the_form_says_which_pipeline_runs(sleeping_server: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.page.wait_for_selector("#pipeline-note:not([hidden])")
-    assert "inflated, not seen" in tab.page.inner_text("#pipeline-note")
+    assert "guessed by inflating" in tab.page.inner_text("#pipeline-note")
     tab.choose()
     assert "No GPU here. Silhouette runs" in tab.page.inner_text("#mode-note")
 
 
-def test_pasting_an_address_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
-    tab = tab_at(sleepy)
+def test_pasting_an_address_chooses_it(sleeping_server: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleeping_server)
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
+    tab.until("document.querySelector('#server-info').textContent")
     tab.evaluate("""() => {
-      const carried = new DataTransfer();
-      carried.setData('text', 'https://example.com/films/cat.mp4?token=1');
-      document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: carried }));
+      const transfer = new DataTransfer();
+      transfer.setData('text', 'https://example.com/films/cat.mp4?token=1');
+      document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer }));
     }""")
     assert tab.page.inner_text("#clip-name") == "example.com/films/cat.mp4"
 
 
-def test_dropping_a_file_chooses_it(sleepy: ProcessServer, tab_at: NewTab) -> None:
-    tab = tab_at(sleepy)
+def test_dropping_a_file_chooses_it(sleeping_server: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(sleeping_server)
     tab.open()
     tab.evaluate("""async () => {
-      const carried = new DataTransfer();
+      const transfer = new DataTransfer();
       const clip = await (await fetch('example.mp4')).blob();
-      carried.items.add(new File([clip], 'dropped.mp4', { type: 'video/mp4' }));
-      dispatchEvent(new DragEvent('drop', { dataTransfer: carried, cancelable: true }));
+      transfer.items.add(new File([clip], 'dropped.mp4', { type: 'video/mp4' }));
+      dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }));
     }""")
     tab.until("document.querySelectorAll('#strip canvas').length === 31")
     assert tab.page.inner_text("#clip-name") == "dropped.mp4"
 
 
-def test_a_link_dropped_on_the_area_is_chosen(sleepy: ProcessServer, tab_at: NewTab) -> None:
-    tab = tab_at(sleepy)
+def test_a_link_dropped_on_the_area_is_chosen(
+    sleeping_server: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = tab_at(sleeping_server)
     tab.open()
-    tab.until("document.querySelector('#engine').textContent")
+    tab.until("document.querySelector('#server-info').textContent")
     tab.evaluate("""() => {
-      const carried = new DataTransfer();
-      carried.setData('text/uri-list', 'https://example.com/cat.webm');
-      const options = { dataTransfer: carried, cancelable: true, bubbles: true };
-      document.querySelector('#drop').dispatchEvent(new DragEvent('drop', options));
+      const transfer = new DataTransfer();
+      transfer.setData('text/uri-list', 'https://example.com/cat.webm');
+      const options = { dataTransfer: transfer, cancelable: true, bubbles: true };
+      document.querySelector('#drop-area').dispatchEvent(new DragEvent('drop', options));
     }""")
     assert tab.page.inner_text("#clip-name") == "example.com/cat.webm"
     assert "cannot be shown before" in tab.page.inner_text("#strip-text")

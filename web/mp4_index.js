@@ -1,17 +1,17 @@
-// When each frame of an mp4 or mov is shown, read from its index (ISO/IEC 14496-12). Decodes
-// nothing and loads the index only. Gives null for anything that it does not fully understand:
-// other containers, fragmented files, several edits; the page then says "about".
+// The times at which the frames of an mp4 or mov are shown, from its index (ISO/IEC 14496-12, the moov
+// box). Decodes nothing and loads the index only. Gives null for what it does not fully understand:
+// other containers, fragmented files, several edits. Used by clip.js, which then estimates.
 
-const LARGEST_INDEX_BYTES = 32e6;
-const MOST_FRAMES = 200_000;
+const MAX_INDEX_BYTES = 32e6;
+const MAX_INDEXED_FRAMES = 200_000;
 
-/** Presentation times in seconds, ascending, of all frames that a player shows; or null. */
+/** Presentation times in seconds, ascending, of all frames that a player shows; null if unknown. */
 export async function frameTimes(file) {
   try {
     const moov = await readIndex(file);
     return moov && timesOfVideo(moov);
   } catch {
-    return null; // cut off or odd: as good as unknown
+    return null; // damaged, or not understood
   }
 }
 
@@ -22,8 +22,8 @@ async function readIndex(file) {
     if (size === 1) size = Number(head.getBigUint64(8));
     else if (size === 0) size = file.size - at;
     if (size < 8) return null;
-    if (fourCharacters(head, 4) === 'moov') {
-      if (size > LARGEST_INDEX_BYTES) return null;
+    if (boxType(head, 4) === 'moov') {
+      if (size > MAX_INDEX_BYTES) return null;
       return new DataView(await file.slice(at, at + size).arrayBuffer());
     }
     at += size;
@@ -36,11 +36,11 @@ function timesOfVideo(moov) {
   if (inMovie.some((box) => box.kind === 'mvex')) return null;
   for (const track of inMovie.filter((box) => box.kind === 'trak')) {
     const media = find(track.view, 'mdia');
-    if (fourCharacters(find(media, 'hdlr'), 16) !== 'vide') continue;
+    if (boxType(find(media, 'hdlr'), 16) !== 'vide') continue;
     const table = find(find(media, 'minf'), 'stbl');
     const movieScale = timescale(inMovie.find((box) => box.kind === 'mvhd').view);
     const scale = timescale(find(media, 'mdhd'));
-    const edit = editOf(track.view, scale / movieScale);
+    const edit = shownRange(track.view, scale / movieScale);
     if (edit === null) return null;
     const shown = presentationTimes(table).filter((time) => time >= edit.from && time < edit.to);
     if (!shown.length) return null;
@@ -68,25 +68,25 @@ function expand(view, read) {
   const values = [];
   for (let run = 0; run < view.getUint32(12); run += 1) {
     const many = view.getUint32(16 + 8 * run);
-    if (values.length + many > MOST_FRAMES) throw new RangeError('too many frames');
+    if (values.length + many > MAX_INDEXED_FRAMES) throw new RangeError('too many frames');
     const value = read(view, 20 + 8 * run);
     for (let k = 0; k < many; k += 1) values.push(value);
   }
   return values;
 }
 
-/** The stretch of the track that is shown, in its own units; null if it is cut in several. */
-function editOf(track, unitsPerMovieUnit) {
+/** The part of the track that is shown, in the track's units; null if there are several parts. */
+function shownRange(track, unitsPerMovieUnit) {
   const whole = { from: 0, to: Infinity };
   const container = find(track, 'edts', true);
   const list = container && find(container, 'elst', true);
   if (!list) return whole;
-  const wide = list.getUint8(8) === 1;
+  const is64Bit = list.getUint8(8) === 1;
   const edits = [];
   for (let k = 0; k < list.getUint32(12); k += 1) {
-    const at = 16 + k * (wide ? 20 : 12);
-    const length = wide ? Number(list.getBigUint64(at)) : list.getUint32(at);
-    const from = wide ? Number(list.getBigInt64(at + 8)) : list.getInt32(at + 4);
+    const at = 16 + k * (is64Bit ? 20 : 12);
+    const length = is64Bit ? Number(list.getBigUint64(at)) : list.getUint32(at);
+    const from = is64Bit ? Number(list.getBigInt64(at + 8)) : list.getInt32(at + 4);
     if (from >= 0) edits.push({ from, length: length * unitsPerMovieUnit });
   }
   if (edits.length > 1) return null;
@@ -108,18 +108,18 @@ function boxes(view, skip) {
     if (size === 0) size = view.byteLength - at;
     if (size < 8 || at + size > view.byteLength) throw new RangeError('a box is cut off');
     const inside = new DataView(view.buffer, view.byteOffset + at, size);
-    found.push({ kind: fourCharacters(inside, 4), view: inside });
+    found.push({ kind: boxType(inside, 4), view: inside });
     at += size;
   }
   return found;
 }
 
-function find(view, kind, mayLack = false) {
+function find(view, kind, isOptional = false) {
   const found = boxes(view, 8).find((box) => box.kind === kind);
-  if (!found && !mayLack) throw new RangeError(`no ${kind}`);
+  if (!found && !isOptional) throw new RangeError(`no ${kind}`);
   return found?.view;
 }
 
-function fourCharacters(view, at) {
+function boxType(view, at) {
   return String.fromCharCode(...[0, 1, 2, 3].map((k) => view.getUint8(at + k)));
 }

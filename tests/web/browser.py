@@ -1,4 +1,4 @@
-"""A real Chromium for the page's tests, and a tab that remembers what went wrong in it."""
+"""A real Chromium for the tests of the page, and a tab that records errors. Not a test itself."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).resolve().parents[2] / "examples" / "dancing_sprout.mp4"
 SIZES = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
 
-PATIENCE_S = 60.0
-"""How long a condition is waited for: two cores may have much else to do."""
+TIMEOUT_S = 60.0
+"""Longest wait for a condition; long, because the two cores may be busy."""
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# WebGL without a GPU, and none of the calls home that would fail on a closed network
+# WebGL without a GPU, and no background requests of the browser
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"),
     *("--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--mute-audio"),
@@ -34,7 +34,7 @@ _FLAGS = [
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """One browser; skips where there is none."""
+    """One browser; skips the test if Chromium is not installed."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="pip install -r requirements-browser.txt"
     )
@@ -49,20 +49,22 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Tab:
-    """A page in a context of its own. `troubles` are errors and requests to other origins."""
+    """A page in its own context. `problems` are errors and requests to other origins; those with a
+    text from `expected` in them are allowed.
+    """
 
     page: Page
     context: BrowserContext
     url: str
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     expected: tuple[str, ...] = ()
 
     def open(self, address: str = "") -> None:
-        """Go to the page, at #address if one is given."""
+        """Open the page, at `address` (such as "#job=...") if one is given."""
         self.page.goto(f"{self.url}/{address}")
 
     def choose(self, clip: Path = CLIP) -> None:
-        """Pick a file and wait for its strip or for the reason why there is none."""
+        """Choose a file and wait for its strip, or for the reason why there is none."""
         self.page.set_input_files("#file", clip)
         self.until("document.querySelector('#strip-text').textContent")
 
@@ -77,41 +79,40 @@ class Tab:
 
     @property
     def job_id(self) -> str:
-        """Of the job in the address."""
+        """The id of the job in the address."""
         return str(self.page.url).rpartition("#job=")[2]
 
     @property
     def percent(self) -> int:
-        """The big figure; -1 while there is none."""
-        return self.glance()[0]
+        """The percent shown; -1 while there is none."""
+        return self.percent_and_title()[0]
 
-    def glance(self) -> tuple[int, str]:
-        """The big figure and the title, both of the same moment."""
-        figure, title = self.evaluate(
-            "() => [document.querySelector('#live-figure.is-percent')?.innerText, document.title]"
-        )
-        return int(figure) if figure else -1, title
+    def percent_and_title(self) -> tuple[int, str]:
+        """The percent shown and the page's title, read at the same time."""
+        percent = "document.querySelector('#progress-value.is-percent')?.innerText"
+        shown, title = self.evaluate(f"() => [{percent}, document.title]")
+        return int(shown) if shown else -1, title
 
-    def wait_for_status(self, status: str, timeout_s: float = PATIENCE_S) -> None:
+    def wait_for_status(self, status: str, timeout_s: float = TIMEOUT_S) -> None:
         """Until the job on the page has this status."""
         self.page.wait_for_selector(f"#job[data-status={status}]", timeout=timeout_s * 1000)
 
-    def wait_for_stage(self) -> None:
-        """Until mesh and transport are there."""
-        self.page.wait_for_selector("#transport:not([hidden])")
+    def wait_for_viewer(self) -> None:
+        """Until mesh and playback controls are shown."""
+        self.page.wait_for_selector("#playback-controls:not([hidden])")
         self.until("actionmesh.scene.drawn > 0")
 
-    def until(self, expression: str, timeout_s: float = PATIENCE_S) -> None:
-        """Until it is true in the page. (Playwright's own way needs eval: our CSP forbids it.)"""
+    def until(self, expression: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Until true in the page. (Playwright's own function needs eval, which the CSP forbids.)"""
         deadline = time.monotonic() + timeout_s
         while not self.page.evaluate(f"() => Boolean({expression})"):
             assert time.monotonic() < deadline, f"not within {timeout_s} s: {expression}"
             self.page.wait_for_timeout(40)
 
-    def until_here(self, is_so: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
-        """Until it is true in this process, while the page goes on."""
+    def until_true(self, condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
+        """Until the condition of this process is true, while the page continues."""
         deadline = time.monotonic() + timeout_s
-        while not is_so():
+        while not condition():
             assert time.monotonic() < deadline, f"not within {timeout_s} s"
             self.page.wait_for_timeout(40)
 
@@ -119,49 +120,57 @@ class Tab:
         """Until the page shows a job that is not this one."""
         self.until(f"/job=/.test(location.hash) && !location.hash.endsWith('{job_id}')")
 
+    def focus_by_tab_key(self, element_id: str) -> None:
+        """Press Tab until the element has the focus, at most 30 times."""
+        for _ in range(30):
+            self.page.keyboard.press("Tab")
+            if self.evaluate("() => document.activeElement.id") == element_id:
+                return
+        raise AssertionError(f"the Tab key does not reach #{element_id}")
+
     def picture(self, selector: str) -> bytes:
-        """A PNG of the element as it is now, moving or not: on a busy machine it is never still."""
+        """A PNG of the element as it is now, even if it is moving."""
         box = self.page.locator(selector).bounding_box()
         assert box is not None
         return bytes(self.page.screenshot(clip=box, timeout=90_000))
 
-    def until_other_than(self, before: bytes, selector: str) -> None:
-        """Until the element no longer looks as in the picture `before`."""
-        self.until_here(lambda: self.picture(selector) != before)
+    def until_looks_different(self, before: bytes, selector: str) -> None:
+        """Until the element no longer looks as in the PNG `before`."""
+        self.until_true(lambda: self.picture(selector) != before)
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """Run a function of the page's language in the page."""
+        """Run a JavaScript function in the page."""
         return self.page.evaluate(script, argument)
 
 
 @contextmanager
 def new_tab(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
-    """A fresh profile with one tab. What went wrong in it fails the test."""
+    """A new profile with one tab. Problems in it fail the test."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-    context.set_default_timeout(PATIENCE_S * 1000)
+    context.set_default_timeout(TIMEOUT_S * 1000)
     tab = Tab(context.new_page(), context, url.rstrip("/"))
     _listen(tab)
     try:
         yield tab
     finally:
         context.close()
-    wrong = [text for text in tab.troubles if not any(known in text for known in tab.expected)]
-    assert not wrong, wrong
+    unexpected = [text for text in tab.problems if not any(part in text for part in tab.expected)]
+    assert not unexpected, unexpected
 
 
 def _listen(tab: Tab) -> None:
     ours = urlsplit(tab.url).netloc
 
     def on_console(message: ConsoleMessage) -> None:
-        # the software renderer warns of the slow read that a screenshot is
+        # the software renderer warns that a screenshot reads slowly
         if message.type in ("error", "warning") and "GL Driver Message" not in message.text:
-            tab.troubles.append(f"console {message.type}: {message.text}")
+            tab.problems.append(f"console {message.type}: {message.text}")
 
     def on_request(request: Request) -> None:
         parts = urlsplit(request.url)
         if parts.scheme not in ("blob", "data") and parts.netloc != ours:
-            tab.troubles.append(f"request to another origin: {request.url}")
+            tab.problems.append(f"request to another origin: {request.url}")
 
     tab.page.on("console", on_console)
     tab.page.on("request", on_request)
-    tab.page.on("pageerror", lambda error: tab.troubles.append(f"uncaught: {error}"))
+    tab.page.on("pageerror", lambda error: tab.problems.append(f"uncaught: {error}"))

@@ -1,13 +1,13 @@
-// Asks for the server's key when it wants one. The key stays in this tab.
+// The dialog that asks for the API key after a 401. The key stays in this tab. Set up by app.js.
 
 import { onKeyNeeded, useKey } from './api.js';
-import { byId, say } from './dom.js';
+import { byId, setText } from './dom.js';
 
-let answer = null;
+let pending = null; // the open question: its promise, and how to resolve it
 let tried = false;
 
-/** Wire the dialog; from then on every 401 opens it. */
-export function setUpKey() {
+/** Connect the dialog; from then on every 401 opens it. */
+export function setUpApiKey() {
   const dialog = byId('key-dialog');
   byId('key-form').addEventListener('submit', () => {
     useKey(byId('key').value.trim());
@@ -25,21 +25,21 @@ export function setUpKey() {
   onKeyNeeded(askForKey);
 }
 
-/** Resolves to true once a key has been given; one dialog serves all who ask meanwhile. */
+/** Resolves to true once a key was entered; several callers share one dialog. */
 function askForKey() {
-  if (answer) return answer.promise;
-  answer = {};
-  answer.promise = new Promise((resolve) => {
-    answer.resolve = resolve;
+  if (pending) return pending.promise;
+  pending = {};
+  pending.promise = new Promise((resolve) => {
+    pending.resolve = resolve;
   });
   const problem = byId('key-problem');
   problem.hidden = !tried;
-  say(problem, tried ? 'The server does not know this key.' : '');
+  setText(problem, tried ? 'The server does not accept this key.' : '');
   byId('key-dialog').showModal();
-  return answer.promise;
+  return pending.promise;
 }
 
 function settle(given) {
-  answer?.resolve(given);
-  answer = null;
+  pending?.resolve(given);
+  pending = null;
 }

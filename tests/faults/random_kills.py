@@ -1,9 +1,9 @@
 """Kills servers and children at random under load, and counts broken promises.
 
-`python -m benchmarks.torture 1000 [seed]`; Ctrl-C ends it early. One JOBS_DIR, one server after
-another on it, and a client that sends, cancels and deletes jobs. After each kill the files on disk
-are checked; every 25 kills all jobs may finish, and the results are compared with what the API
-promised. Exit code 1 if anything was broken.
+`python -m tests.faults.random_kills 1000 [seed]`, by `make torture`; Ctrl-C ends it early. One
+JOBS_DIR, one server after another on it, and a client that sends, cancels and deletes jobs. After
+each kill the files on disk are checked; every 25 kills all jobs may finish, and the results are
+compared with what the API promised. Exit code 1 if anything was broken.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Torture:
         self.server.start()
 
     def _kill_child(self) -> None:
-        self._kill_below("child.py", "child")
+        self._kill_below("child/main.py", "child")
 
     def _kill_ffmpeg(self) -> None:
         self._kill_below("-nostdin", "ffmpeg")  # at work, not asked for its version

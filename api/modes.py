@@ -1,0 +1,59 @@
+"""Which modes and formats this machine can make: /info tells it, and a request is held to it.
+
+What an option may be anywhere is in job/options.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from errors import ModeUnavailable
+from job.options import JobOptions
+from pipeline import Gpu, PipelineChoice
+from presets import ACTIONMESH, MODES, Mode
+
+_NEEDED_GB: dict[Mode, float] = {"default": 30.0, "fast": 15.0, "fast_low_ram": 0.0}
+"""GPU memory that a mode needs here, in GB of 1e9 bytes: a little less than upstream publishes, for
+a card sold as 16 GB reports less."""
+
+
+def default_mode(choice: PipelineChoice) -> Mode:
+    """The best mode that this machine's GPU memory allows; `default` for the silhouette."""
+    return next(mode for mode in MODES if is_available(mode, choice))
+
+
+def is_available(mode: Mode, choice: PipelineChoice) -> bool:
+    """True if this machine can run the mode; on a cluster's machines it may be tried."""
+    if choice.name != "actionmesh" or choice.elsewhere:
+        return True
+    return _memory_gb(choice.gpu) >= _NEEDED_GB[mode]
+
+
+def parse_options(
+    given: Mapping[str, Any], choice: PipelineChoice, base: JobOptions | None = None
+) -> JobOptions:
+    """The options in `given` over those of `base` (another job's) or this machine's defaults.
+
+    Refuses what this machine cannot make. Raises InvalidParameter, ModeUnavailable.
+    """
+    options = (base or JobOptions(mode=default_mode(choice))).changed(given)
+    if not is_available(options.mode, choice):
+        raise ModeUnavailable(
+            f"Mode {options.mode} needs about {ACTIONMESH[options.mode].min_vram_gb} GB of GPU "
+            f"memory; this machine has {_memory_gb(choice.gpu):.0f} GB.",
+            hint=f"Use mode={default_mode(choice)}.",
+            mode=options.mode,
+            gpu_memory_gb=_memory_gb(choice.gpu),
+        )
+    if "usdz" in options.formats and importlib.util.find_spec("pxr") is None:
+        raise ModeUnavailable(
+            "This server cannot write usdz: the package usd-core is not installed.",
+            hint="Leave `usdz` out of `formats`, or install requirements-usd.txt on the server.",
+        )
+    return options
+
+
+def _memory_gb(gpu: Gpu | None) -> float:
+    return gpu.memory_gb if gpu else 0.0

@@ -1,0 +1,101 @@
+"""The jobs that have ended, in RAM: a summary of each one, and the last ones whole.
+
+Filled and read by job_store.py, which holds its lock while it changes this. No file is opened here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from job.state import SCHEMA, Job, JobStatus
+
+WHOLE_JOBS = 128
+"""So many of the last ended jobs stay in RAM with their whole record."""
+
+_END_OF_HEAD = b',"pipeline":'
+"""In job.json. What a summary needs is written before it (see Job.to_dict)."""
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """What the index keeps of a job that has ended."""
+
+    job_id: str
+    sequence: int
+    status: JobStatus
+    created_at: datetime
+    finished_at: datetime
+    disk_bytes: int
+    idempotency_key: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobSummary:
+        """The summary of an ended job."""
+        assert job.finished_at is not None
+        return cls(
+            job.job_id,
+            job.sequence,
+            job.status,
+            job.created_at,
+            job.finished_at,
+            job.disk_bytes,
+            job.idempotency["key"] if job.idempotency else None,
+        )
+
+
+def read_summary(content: bytes) -> JobSummary | None:
+    """The summary of an ended job from its job.json; None if the whole file must be parsed.
+
+    Parses the head alone: 5 us a record instead of 45 us, 0.8 s of a start with 20,000 jobs.
+    """
+    head, found, _ = content.partition(_END_OF_HEAD)
+    if not found or not content.endswith(b"}\n"):
+        return None
+    try:
+        record = json.loads(head + b"}")
+        key = record["idempotency"]
+        summary = JobSummary(
+            record["job_id"],
+            record["sequence"],
+            JobStatus(record["status"]),
+            datetime.fromisoformat(record["created_at"]),
+            datetime.fromisoformat(record["finished_at"]),
+            record["disk_bytes"],
+            key["key"] if key else None,
+        )
+        is_ours = record["schema"] <= SCHEMA and summary.status.is_terminal
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return summary if is_ours else None
+
+
+class EndedJobs:
+    """The index. Reading is safe in any thread; changes need the store's lock."""
+
+    def __init__(self) -> None:
+        self.summaries: dict[str, JobSummary] = {}
+        self._whole: OrderedDict[str, Job] = OrderedDict()
+
+    def whole(self, job_id: str) -> Job | None:
+        """The job, if its whole record is in RAM."""
+        return self._whole.get(job_id)
+
+    def add(self, job: Job) -> None:
+        """A job that has just ended."""
+        self.summaries[job.job_id] = JobSummary.of(job)
+        self.keep_whole(job)
+
+    def keep_whole(self, job: Job) -> None:
+        """Keep the whole record too, in place of the one that was kept first."""
+        self._whole[job.job_id] = job
+        self._whole.move_to_end(job.job_id)
+        while len(self._whole) > WHOLE_JOBS:
+            self._whole.popitem(last=False)
+
+    def remove(self, job_id: str) -> None:
+        """Forget the job, if it is known."""
+        self.summaries.pop(job_id, None)
+        self._whole.pop(job_id, None)

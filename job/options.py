@@ -1,0 +1,196 @@
+"""The options of a job, in one model: parsed, checked, documented, stored, told to the child.
+
+Names, ranges, defaults and help texts stand here and nowhere else. A form sends text, JSON sends
+numbers and booleans; both mean the same. What this machine can make of them is api/modes.py's
+business; the API, the store and the child all read this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from errors import InvalidParameter
+from presets import MAX_FRAMES, MIN_FRAMES, Mode
+
+RETRY: dict[str, Any] = {"x-retry": True}
+"""Marks what a retry may change."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+
+
+# --- from a form's text or a JSON value to the field's type; each raises ValueError
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(value)
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 300 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(value)
+    if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
+        raise ValueError(value)
+    if isinstance(value, float) and not value.is_integer():  # also NaN and infinity
+        raise ValueError(value)
+    return int(value)
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("true", "1", "on", "yes"):
+        return True
+    if text in ("false", "0", "off", "no"):
+        return False
+    raise ValueError(value)
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    return tuple(dict.fromkeys(str(name).strip().lower() for name in names))
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Format = Literal["usdz", "npz"]
+Formats = Annotated[tuple[Format, ...], BeforeValidator(_listed)]
+Address = Annotated[
+    str, Field(json_schema_extra={"format": "uri"}), StringConstraints(strip_whitespace=True)
+]
+
+
+class JobOptions(BaseModel):
+    """What the client asked for, defaults filled in. With `mesh`, one of its own is animated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode = Field(
+        description="Default: the best that this machine's GPU memory allows.",
+        json_schema_extra=RETRY,
+    )
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), BeforeValidator(_whole)] = Field(
+        default=44, description="The same seed gives the same mesh.", json_schema_extra=RETRY
+    )
+    start: Annotated[float, Field(ge=0, le=86_400), BeforeValidator(_number)] = Field(
+        default=0.0, description="Skip so many seconds of the video.", json_schema_extra=RETRY
+    )
+    fps: Annotated[float, Field(ge=1, le=60), BeforeValidator(_number)] | None = Field(
+        default=None,
+        description="Frames per second to take from the video. Default: spread over the clip.",
+        json_schema_extra=RETRY,
+    )
+    max_frames: Annotated[int, Field(ge=MIN_FRAMES, le=MAX_FRAMES), BeforeValidator(_whole)] = (
+        Field(
+            default=MAX_FRAMES,
+            description=f"{MIN_FRAMES} or {MAX_FRAMES} frames are used.",
+            json_schema_extra=RETRY,
+        )
+    )
+    faces: Annotated[int, Field(ge=1_000, le=100_000), BeforeValidator(_whole)] | None = Field(
+        default=None,
+        description="About how many triangles the mesh shall have. Default: what the mode says. "
+        "A `mesh` of your own keeps its triangles.",
+        json_schema_extra=RETRY,
+    )
+    blender_export: Flag = Field(
+        default=False,
+        description="Also make animated_mesh.fbx and .abc, where Blender is installed.",
+    )
+    formats: Formats = Field(
+        default=(), description=f"More formats, with commas between: {', '.join(get_args(Format))}."
+    )
+    video_url: Address | None = Field(
+        default=None, description="A public http or https address of the video, instead of `file`."
+    )
+    webhook_url: Address | None = Field(
+        default=None, description="Told once when the job has ended."
+    )
+    mesh: SkipJsonSchema[bool] = False  # set by the server: no field of a request
+
+    def changed(self, given: Mapping[str, Any]) -> JobOptions:
+        """These options with those of a request over them. Raises InvalidParameter.
+
+        None and empty text count as not given. The names have been checked.
+        """
+        found = {name: value for name, value in given.items() if value not in (None, "")}
+        try:
+            return JobOptions.model_validate({**self.model_dump(), **found})
+        except ValidationError as exc:
+            name = str(exc.errors()[0]["loc"][0])
+            raise _invalid(name, found.get(name)) from None
+
+
+def _request_fields() -> dict[str, dict[str, Any]]:
+    """The JSON schema of each field of a request; null counts as not given, so it is left out."""
+    fields = {}
+    for name, found in JobOptions.model_json_schema()["properties"].items():
+        either = found.pop("anyOf", [{}])[0]
+        field = {**either, **found}
+        del field["title"]
+        if field.get("default", 0) is None:
+            del field["default"]
+        fields[name] = field
+    return fields
+
+
+REQUEST_FIELDS = _request_fields()
+RETRY_FIELDS = {name: field for name, field in REQUEST_FIELDS.items() if "x-retry" in field}
+
+
+def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InvalidParameter for the first unknown name, with the nearest known one."""
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            shown = json.dumps(name[:80], ensure_ascii=False)
+            words = f"There is no field {shown}. {_did_you_mean(name, known, 0.6) or ''}".rstrip()
+            raise InvalidParameter(words, field=name[:80], fields=list(known))
+
+
+def _invalid(name: str, value: object) -> InvalidParameter:
+    field = REQUEST_FIELDS[name]
+    shown = json.dumps(value, ensure_ascii=False, default=str)[:80]
+    known = field.get("enum", ())
+    hint = _did_you_mean(value, known, 0.5) if isinstance(value, str) else None
+    return InvalidParameter(f"{name} must be {_need(field)}, not {shown}.", hint=hint, field=name)
+
+
+def _need(field: Mapping[str, Any]) -> str:
+    """What a field's value must be, in words."""
+    if "enum" in field:
+        return f"one of {', '.join(field['enum'])}"
+    if "minimum" in field:
+        kind = "a whole number" if field["type"] == "integer" else "a number"
+        return f"{kind} from {field['minimum']} to {field['maximum']}"
+    if field["type"] == "array":
+        return f"a comma list of {', '.join(field['items']['enum'])}"
+    return "true or false" if field["type"] == "boolean" else "an http or https address"
+
+
+def _did_you_mean(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    near = difflib.get_close_matches(name.lower(), tuple(known), 1, cutoff)
+    return f"Did you mean `{near[0]}`?" if near else None

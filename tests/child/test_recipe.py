@@ -1,0 +1,23 @@
+"""What the recipe of a job passes to its pipeline; the files that it writes are in test_exports."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from child.pipelines import build_pipeline
+from child.recipe import Recipe
+from errors import ModeUnavailable
+from job.task import Task
+from tests.api.bodies import frames_zip
+from tests.job_factory import OPTIONS, with_options
+
+
+def test_a_pipeline_that_knows_no_faces_refuses_them(tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(frames_zip())
+    task = with_options(Task("a", 1, tmp_path, "zip", OPTIONS), faces=2_000)
+    pipeline = build_pipeline("tests.pipelines:Bends")
+    with pytest.raises(ModeUnavailable, match="does not choose"):
+        Recipe(pipeline, lambda *_, **__: None, threading.Event()).run(task)

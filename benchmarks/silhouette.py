@@ -19,7 +19,7 @@ HEADER = """\
 
 
 def row(name: str, mode: str, report: Report, pace: float) -> str:
-    """One line of the table; `pace` is the machine's slowness (pace.py) at that time."""
+    """One line of the table; `pace` is the machine's slowness (machine_speed.py) at that time."""
     f = report.measured
     stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.stages.items())
     return (

@@ -68,15 +68,7 @@ class JobView:
 
     def whole(self, job: Job) -> JobBody:
         """The body of GET /jobs/{id}."""
-        about: dict[str, Any] = {
-            "job_id": job.job_id,
-            "status": job.status.value,
-            "mode": job.options.mode,
-            "pipeline": job.pipeline,
-            "options": _options(job),
-            "created_at": utc(job.created_at),
-            "input": _input(job),
-        }
+        about = {**_head(job), "options": _options(job), "input": _input(job)}
         if job.started_at is not None:
             about["started_at"] = utc(job.started_at)
         if job.retry_of is not None:
@@ -88,14 +80,7 @@ class JobView:
 
     def short(self, job: Job) -> ListedJob:
         """One entry of the list."""
-        about: dict[str, Any] = {
-            "job_id": job.job_id,
-            "status": job.status.value,
-            "mode": job.options.mode,
-            "pipeline": job.pipeline,
-            "created_at": utc(job.created_at),
-            "filename": job.input.filename if job.input else None,
-        }
+        about = {**_head(job), "filename": job.input.filename if job.input else None}
         if job.finished_at is not None:
             about["finished_at"] = utc(job.finished_at)
         if job.progress is not None:
@@ -172,6 +157,16 @@ class JobView:
 
     def _url(self, job_id: str, name: str) -> str:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "status": job.status.value,
+        "mode": job.options.mode,
+        "pipeline": job.pipeline,
+        "created_at": utc(job.created_at),
+    }
 
 
 def _percent(fraction: float) -> float:

@@ -61,27 +61,12 @@ RETRY_ERRORS = (
     errors.JobExpired,
 )
 
-_FACTS: dict[type[ServiceError], tuple[str, dict[str, Any]]] = {
-    errors.UploadTooLarge: (
-        "More than the 104857600 bytes that are allowed.",
-        {"max_bytes": 104857600},
-    ),
-    errors.VideoTooShort: (
-        "The clip has 10 frames; at least 16 are needed.",
-        {"frames": 10, "min_frames": 16},
-    ),
-    errors.InvalidParameter: (
-        'There is no field "mod". Did you mean `mode`?',
-        {"field": "mod", "fields": ["file", "mode"]},
-    ),
-    errors.UnsupportedMediaType: (
-        "This is no video container that we read.",
-        {"formats": ["mp4", "mov", "avi", "webm", "zip"]},
-    ),
-    errors.QueueFull: (
-        "32 jobs are waiting already.",
-        {"queued": 32, "max_queue": 32, "retry_after": 40},
-    ),
+_FACTS: dict[type[ServiceError], dict[str, Any]] = {
+    errors.UploadTooLarge: {"max_bytes": 104857600},
+    errors.VideoTooShort: {"frames": 10, "min_frames": 16},
+    errors.InvalidParameter: {"field": "mod", "fields": ["file", "mode"]},
+    errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "zip"]},
+    errors.QueueFull: {"queued": 32, "max_queue": 32, "retry_after": 40},
 }
 
 
@@ -94,8 +79,7 @@ def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
             kind.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}}},
         )
-        message, facts = _FACTS.get(kind, (f"{kind.title}.", {}))
-        body = problem_body(kind(message, **facts), "0f3c1e9d")
+        body = problem_body(kind(f"{kind.title}.", **_FACTS.get(kind, {})), "0f3c1e9d")
         found["content"][MEDIA_TYPE]["examples"][kind.code] = {
             "summary": kind.title,
             "value": body.model_dump(exclude_unset=True),

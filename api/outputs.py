@@ -166,7 +166,7 @@ class OutputResponse(FileResponse):
         """Raises OutputNotFound before anything is sent, if the file is gone."""
         descriptor = await asyncio.to_thread(_opened, self._output)
         try:
-            self.path, self.stat_result = f"/dev/fd/{descriptor}", os.fstat(descriptor)
+            self.path, self.stat_result = f"/proc/self/fd/{descriptor}", os.fstat(descriptor)
             self.set_stat_headers(self.stat_result)
             await super().__call__(_without_unclear_range(scope), receive, _unless_416(send))
         except RangeNotSatisfiable:

@@ -14,17 +14,7 @@ from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.responses import JsonResponse
-from api.schemas import (
-    GpuInfo,
-    Health,
-    Info,
-    Limits,
-    ModeInfo,
-    ModelInfo,
-    PipelineInfo,
-    QueueCounts,
-    Ready,
-)
+from api.schemas import Health, Info, ModeInfo, Ready
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
@@ -98,25 +88,25 @@ async def info(request: Request) -> Response:
     live = state.store.live()
     running = sum(job.status is JobStatus.RUNNING for job in live)
     gpu = choice.gpu
-    body = Info(
-        name=NAME,
-        version=VERSION,
-        pipeline=PipelineInfo(name=choice.name, reason=choice.reason),
-        model=ModelInfo(**model, revision=settings.actionmesh_revision or None),
-        gpu=GpuInfo(name=gpu.name, memory_gb=gpu.memory_gb) if gpu else None,
-        modes=_modes(state),
-        limits=Limits(
-            max_upload_bytes=settings.max_upload_size,
-            min_frames=MIN_FRAMES,
-            max_frames=MAX_FRAMES,
-            max_queue=settings.max_queue,
-            formats=list(FORMATS),
-        ),
-        features=_features(state),
-        queue=QueueCounts(queued=len(live) - running, running=running),
-        options=REQUEST_FIELDS,
-    )
-    return JsonResponse(body, headers=_NOT_STORED)
+    body = {
+        "name": NAME,
+        "version": VERSION,
+        "pipeline": {"name": choice.name, "reason": choice.reason},
+        "model": {**model, "revision": settings.actionmesh_revision or None},
+        "gpu": {"name": gpu.name, "memory_gb": gpu.memory_gb} if gpu else None,
+        "modes": _modes(state),
+        "limits": {
+            "max_upload_bytes": settings.max_upload_size,
+            "min_frames": MIN_FRAMES,
+            "max_frames": MAX_FRAMES,
+            "max_queue": settings.max_queue,
+            "formats": list(FORMATS),
+        },
+        "features": _features(state),
+        "queue": {"queued": len(live) - running, "running": running},
+        "options": REQUEST_FIELDS,
+    }
+    return JsonResponse(Info.model_validate(body), headers=_NOT_STORED)
 
 
 @router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})

@@ -43,6 +43,7 @@ def test_the_whole_figure_stays_inside_a_margin(frames: NDArray[np.uint8]) -> No
     assert columns[0] >= 0.08 * width and width - 1 - columns[-1] >= 0.08 * width
 
 
+@pytest.mark.slow
 def test_the_script_renders_the_same_clip(frames: NDArray[np.uint8]) -> None:
     difference = np.abs(frame(8).astype(int) - frames[8])
     assert difference.mean() < 2

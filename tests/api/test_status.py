@@ -11,6 +11,7 @@ import pytest
 from api.page import page_files
 from api.schemas import Info, Ready
 from errors import ERRORS_BY_CODE
+from job.options import REQUEST_FIELDS
 from presets import MODES
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
@@ -60,6 +61,8 @@ def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) 
     assert [mode["default"] for mode in body["modes"]] == [True, False, False]
     assert body["limits"]["max_upload_bytes"] == 12345
     assert body["queue"] == {"queued": 1, "running": 1}
+    assert body["options"] == REQUEST_FIELDS
+    assert (body["options"]["seed"]["default"], body["options"]["fps"]["maximum"]) == (44, 60)
 
 
 def test_info_learns_how_long_jobs_take(serve: Serve) -> None:

@@ -1,8 +1,8 @@
 """Mutates small videos and feeds them to all code that reads untrusted files.
 
-`python -m tests.faults.mutated_files 10000 [seed]`, by `make fuzz`. Sniffing, probing and decoding
-may only refuse a file as a user fault, within 30 seconds, without a process or descriptor left.
-Files for which this fails are kept in fuzz_findings/.
+`python -m tests.faults.mutated_files 10000 [seed]`. Sniffing, probing and decoding may only refuse
+a file as a user fault, within 30 seconds, without a process or descriptor left. Files for which
+this fails are kept in fuzz_findings/.
 """
 
 from __future__ import annotations

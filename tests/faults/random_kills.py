@@ -1,9 +1,9 @@
 """Kills servers and children at random under load, and counts broken promises.
 
-`python -m tests.faults.random_kills 1000 [seed]`, by `make torture`; Ctrl-C ends it early. One
-JOBS_DIR, one server after another on it, and a client that sends, cancels and deletes jobs. After
-each kill the files on disk are checked; every 25 kills all jobs may finish, and the results are
-compared with what the API promised. Exit code 1 if anything was broken.
+`python -m tests.faults.random_kills 1000 [seed]`; Ctrl-C ends it early. One JOBS_DIR, one server
+after another on it, and a client that sends, cancels and deletes jobs. After each kill the files on
+disk are checked; every 25 kills all jobs may finish, and the results are compared with what the API
+promised. Exit code 1 if anything was broken.
 """
 
 from __future__ import annotations

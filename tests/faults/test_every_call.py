@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-import main
 from job.folder import JobsFolder
 from job_store import JobStore
 from tests.api.bodies import ended, send, submit
@@ -21,7 +20,7 @@ from tests.faults.inspection import faults, records
 from tests.inline_executors import FinishesAtOnce
 from tests.servers import ThreadServer, thread_server
 from tests.waiting import wait_until
-from worker import attempt
+from worker import attempt, retention
 
 MOST_CALLS = 200
 
@@ -54,7 +53,7 @@ def test_whichever_call_fails_every_answer_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int
 ) -> None:
     monkeypatch.setattr(attempt, "DISK_PAUSE_S", 0.02)
-    monkeypatch.setattr(main, "SWEEP_EVERY_S", 0.1)
+    monkeypatch.setattr(retention, "SWEEP_EVERY_S", 0.1)
     jobs_dir = tmp_path / "jobs"
     with thread_server(jobs_dir, FinishesAtOnce()) as server:
         with httpx.Client(base_url=server.url, timeout=60) as client:

@@ -45,6 +45,7 @@ def test_start_and_frame_rate_change_the_strip(
     assert tab.page.inner_text("#used-from") == "2.00 s"
     tab.page.fill("#fps", "15")
     assert "15 per second" in tab.page.inner_text("#strip-text")
+    assert tab.page.get_attribute("#fps", "max") == "60"  # as /info tells
     tab.page.select_option("#max-frames", "16")
     assert tab.page.locator("#strip li").count() == 16
     tab.page.click("#submit")

@@ -7,7 +7,7 @@
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
 #   DISO=                        leave diso out (it is CC BY-NC)
 #   PYTORCH3D=1                  also build pytorch3d to render previews on the GPU (takes 30 minutes)
-#   PREFETCH=1                   put the weights into the image. NEVER PUBLISH IT: see THIRD_PARTY.md
+#   PREFETCH=1                   put the weights into the image. NEVER PUBLISH IT: see docs/THIRD_PARTY.md
 # ActionMesh, RMBG and diso are noncommercial.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
@@ -18,10 +18,10 @@ ARG CUDA_DIGEST=
 # --- packages of the CPU image: wheels only, nothing is compiled
 
 FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS packages
-COPY requirements.lock /src/
+COPY requirements/cpu.lock /src/
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
-      -r /src/requirements.lock
+      -r /src/cpu.lock
 
 # --- packages of the GPU image, some compiled with nvcc; CUDA 13.0 is the version of torch's wheel
 
@@ -31,9 +31,9 @@ FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS devel
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ git ninja-build \
  && rm -rf /var/lib/apt/lists/*
-COPY requirements-gpu.lock /src/
+COPY requirements/gpu.lock /src/
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /src/requirements-gpu.lock
+ && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /src/gpu.lock
 COPY --from=cuda /usr/local/cuda /usr/local/cuda
 ARG ARCHS="7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 ARG DISO=diso==0.1.4

@@ -28,7 +28,7 @@ test-all: $(VENV)/.dev  ## both
 
 actionmesh: $(VENV)/.runtime  ## ActionMesh for a CUDA GPU: code, packages and weights (about 15 GB)
 	git -c url."https://github.com/".insteadOf="git@github.com:" submodule update --init --recursive
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-actionmesh.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/actionmesh.txt
 	$(BIN)/python -m upstream.weights
 
 test-actionmesh: $(VENV)/.dev  ## upstream's real code with tiny random weights; no GPU needed
@@ -57,11 +57,11 @@ fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads stra
 audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
-	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
-	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-gpu.lock
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/cpu.lock
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/gpu.lock
 
 ray-demo: $(VENV)/.runtime  ## four jobs on a Ray cluster of two nodes on this machine; one is killed
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-ray.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/ray.txt
 	$(BIN)/python -m examples.ray_demo
 
 lock: $(VENV)/bin/python  ## the containers' packages anew, with their hashes (needs the network)
@@ -81,6 +81,6 @@ $(VENV)/.runtime: $(VENV)/bin/python requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
 	@touch $@

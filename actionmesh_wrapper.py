@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from meshes.sequence import MeshSequence
-from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, ActionMeshPreset, Mode
+from pipeline import ACTIONMESH, ActionMeshPreset, Mode
 from settings import Settings
 from upstream.anchor import anchor_from_picture
 from upstream.checkout import open_checkout
@@ -28,6 +28,7 @@ from upstream.speedups import Speedups, compile_blocks
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
+from video.sampling import MAX_FRAMES, MIN_FRAMES
 
 if TYPE_CHECKING:
     from pipeline import Reporter

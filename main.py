@@ -17,7 +17,6 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-import logs
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.app_state import AppState
@@ -26,6 +25,7 @@ from api.lifespan import lifespan
 from api.security import SecurityMiddleware
 from executors.base import Executor, ExecutorOptions
 from executors.local import LocalExecutor
+from job import logs
 from job.folder import JobsFolder, JobsFolderError
 from job.task import ChildConfig
 from job_store import JobStore
@@ -109,7 +109,7 @@ def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
     if importlib.util.find_spec("ray") is None:
         raise SettingsError(
             "RAY_ADDRESS is set, but the package ray is missing: "
-            "pip install -r requirements-ray.txt"
+            "pip install -r requirements/ray.txt"
         )
     return RayExecutor(settings.ray_address, options, settings.gpu_workers)
 

@@ -10,12 +10,14 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from meshes.sequence import MeshSequence
-    from presets import Mode
     from video.clip import Clip
+
+Mode = Literal["default", "fast", "fast_low_ram"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 UPSTREAM = Path(__file__).parent / "actionmesh_repo"
 _GPU_PACKAGES = ("torch", "diffusers", "transformers", "hydra", "trimesh")
@@ -130,3 +132,65 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         what = f"a GPU is here ({gpu.name}), but actionmesh_repo is empty"
         return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
     return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
+
+
+# --- what a mode means: every number, for each pipeline
+#
+# ActionMesh's numbers are those of facebookresearch/actionmesh at the pinned commit
+# (actionmesh/configs/actionmesh*.yaml and inference scripts).
+
+
+@dataclass(frozen=True)
+class SilhouettePreset:
+    """The CPU pipeline's numbers.
+
+    `crop_px` is the side of the square that frames are cropped to; `vertices` the target size of
+    the mesh; `control_nodes` that of the 2-D mesh which is tracked; `reference_candidates` how many
+    frames are tried as the mesh's reference; `reanchor` compares every frame with the reference
+    picture once more.
+
+    Measured on the camel and the kangaroo with alpha (`python -m benchmarks.silhouette`, one core
+    of an AMD EPYC; IoU is the projected mesh's against the true mask, colour the texture's mean
+    error of 255):
+
+    | mode         | CPU s, 16 / 31 frames | peak RSS MB | IoU mean | worst frame | colour |
+    |--------------|-----------------------|-------------|----------|-------------|--------|
+    | default      | 6 / 9                 | 360         | .98      | .97         | 10, 28 |
+    | fast         | 3 / 5                 | 260         | .96-.98  | .86         | 13, 32 |
+    | fast_low_ram | 2 / 3                 | 220         | .96-.97  | .92         | 15, 38 |
+
+    A plain background adds 1.3 s, a busy one 3.5 s.
+    """
+
+    crop_px: int
+    vertices: int
+    control_nodes: int
+    reference_candidates: int
+    reanchor: bool
+
+
+SILHOUETTE: dict[Mode, SilhouettePreset] = {
+    "default": SilhouettePreset(512, 10_000, 1_000, 8, True),
+    "fast": SilhouettePreset(384, 6_000, 700, 4, False),
+    "fast_low_ram": SilhouettePreset(320, 4_000, 400, 2, False),
+}
+
+
+@dataclass(frozen=True)
+class ActionMeshPreset:
+    """Upstream's numbers. `min_vram_gb` is the memory that upstream publishes for the mode."""
+
+    stage_0_steps: int
+    stage_1_steps: int
+    guidance_scale: float
+    face_decimation: int
+    floaters_threshold: float
+    low_ram: bool
+    min_vram_gb: int
+
+
+ACTIONMESH: dict[Mode, ActionMeshPreset] = {
+    "default": ActionMeshPreset(100, 30, 7.5, 40_000, 0.02, False, 32),
+    "fast": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, False, 16),
+    "fast_low_ram": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, True, 12),
+}

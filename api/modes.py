@@ -11,8 +11,7 @@ from typing import Any
 
 from errors import ModeUnavailable
 from job.options import JobOptions
-from pipeline import Gpu, PipelineChoice
-from presets import ACTIONMESH, MODES, Mode
+from pipeline import ACTIONMESH, MODES, Gpu, Mode, PipelineChoice
 
 _NEEDED_GB: dict[Mode, float] = {"default": 30.0, "fast": 15.0, "fast_low_ram": 0.0}
 """GPU memory that a mode needs here, in GB of 1e9 bytes: a little less than upstream publishes, for
@@ -50,7 +49,7 @@ def parse_options(
     if "usdz" in options.formats and importlib.util.find_spec("pxr") is None:
         raise ModeUnavailable(
             "This server cannot write usdz: the package usd-core is not installed.",
-            hint="Leave `usdz` out of `formats`, or install requirements-usd.txt on the server.",
+            hint="Leave `usdz` out of `formats`, or install requirements/usd.txt on the server.",
         )
     return options
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from job.options import JobOptions
-from presets import Mode
+from pipeline import Mode
 
 Status = Literal["queued", "running", "finished", "error", "cancelled"]
 STAGES = ("fetching", "extracting", "loading", "background", "shape", "motion", "decoding",

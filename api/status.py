@@ -18,8 +18,9 @@ from api.schemas import Health, Info, ModeInfo, Ready
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
-from presets import ACTIONMESH, MAX_FRAMES, MIN_FRAMES, MODES
+from pipeline import ACTIONMESH, MODES
 from settings import GB, NAME, VERSION
+from video.sampling import MAX_FRAMES, MIN_FRAMES
 
 router = APIRouter(tags=["status"])
 
@@ -29,7 +30,7 @@ _MODELS = {
         "name": "facebook/ActionMesh",
         "license": "FAIR Noncommercial Research License v1",
         "notice": "Non-commercial research only. TripoSG and RMBG-1.4, which it uses, have "
-        "licences of their own: see THIRD_PARTY.md.",
+        "licences of their own: see docs/THIRD_PARTY.md.",
     },
     "silhouette": {
         "name": "silhouette",

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionmesh_wrapper import CHECKOUT
-from presets import ACTIONMESH, ActionMeshPreset, Mode
+from pipeline import ACTIONMESH, ActionMeshPreset, Mode
 from upstream.checkout import open_checkout
 from upstream.driver import AnimationRequest, animate, to_arrays
 from upstream.engine import Engine, build, disable_output

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.machine_speed import slowness
-from presets import MODES
+from pipeline import MODES
 from tests.silhouette.measure import Report, media_folder, report_alone, sample_names
 
 HEADER = """\

@@ -94,8 +94,8 @@ def main() -> int:
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
     from errors import ServiceError
+    from job.logs import bound_to_job, configure
     from job.task import Task
-    from logs import bound_to_job, configure
 
     configure(config.log_format)
     if config.pipeline in ("silhouette", ""):

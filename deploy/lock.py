@@ -1,4 +1,4 @@
-"""Writes requirements.lock and requirements-gpu.lock again: `make lock`. Needs the network.
+"""Writes requirements/cpu.lock and requirements/gpu.lock again: `make lock`. Needs the network.
 
 The containers install only from these files: every package at one version, every file checked by
 its hash. uv resolves them for the image's Python and platform, in a temporary environment.
@@ -17,8 +17,8 @@ UV = "uv==0.13.9"
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 LOCKS = {
-    "requirements.lock": ("requirements.txt",),
-    "requirements-gpu.lock": ("requirements.txt", "requirements-actionmesh.txt"),
+    "requirements/cpu.lock": ("requirements.txt",),
+    "requirements/gpu.lock": ("requirements.txt", "requirements/actionmesh.txt"),
 }
 HEAD = """\
 # What the {image} image installs, with the hash of every file. From {inputs}

@@ -21,7 +21,7 @@ COMMIT = "66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce"
 CODE = [
     "*.py", "api/**", "child/**", "executors/**", "intake/**", "job/**", "meshes/**",
     "silhouette/**", "upstream/**", "video/**", "web/**", "worker/**", "deploy/**", "LICENSE",
-    "THIRD_PARTY.md",
+    "docs/THIRD_PARTY.md",
 ]  # fmt: skip
 KEPT_WARM_S = 1200
 """Modal's maximum. A job is not a request: only polls and this keep the container running."""
@@ -31,9 +31,9 @@ weights = modal.Volume.from_name("actionmesh-weights", create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version="3.11")
     .apt_install("git", "g++")
-    .add_local_file(ROOT / "requirements-gpu.lock", "/tmp/requirements-gpu.lock", copy=True)
+    .add_local_file(ROOT / "requirements/gpu.lock", "/tmp/gpu.lock", copy=True)
     .run_commands(
-        "pip install --no-cache-dir --require-hashes -r /tmp/requirements-gpu.lock",
+        "pip install --no-cache-dir --require-hashes -r /tmp/gpu.lock",
         f"git clone {UPSTREAM} /app/actionmesh_repo",
         f"git -C /app/actionmesh_repo checkout --quiet {COMMIT}",
         "git -C /app/actionmesh_repo -c url.https://github.com/.insteadOf=git@github.com: "
@@ -69,7 +69,7 @@ def web() -> Any:
     """The same app as `main.app`."""
     import os
 
-    import logs
+    from job import logs
     from main import create_app
     from settings import Settings
 

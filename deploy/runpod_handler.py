@@ -25,7 +25,6 @@ from typing import Any
 import runpod
 from runpod.serverless.utils import rp_upload
 
-import logs
 from api.modes import parse_options
 from errors import (
     BothInputs,
@@ -39,6 +38,7 @@ from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from intake.inspect import inspect
 from intake.url_guard import fetch
+from job import logs
 from job.options import REQUEST_FIELDS, JobOptions, check_names
 from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import PipelineChoice, choose_pipeline, find_gpu

@@ -36,7 +36,7 @@ def main() -> int:
                 with running_server(Path(folder), environment) as url:
                     _show(Client(url), cluster, Path(folder))
     except ImportError as exc:
-        print(f"{exc.name} is missing: pip install -r requirements-ray.txt", file=sys.stderr)
+        print(f"{exc.name} is missing: pip install -r requirements/ray.txt", file=sys.stderr)
         return 1
     except (ServerFailed, ClientError, InvalidOutput, OSError) as exc:
         print(f"\nThe demo failed: {exc}", file=sys.stderr)

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import logs
 from errors import InternalError, ServiceError
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
+from job import logs
 from job.task import Failed, Lost, Outcome, Progress, Result, Task
 
 log = logging.getLogger(__name__)

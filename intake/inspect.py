@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intake.container import HEAD_BYTES, sniff
-from presets import MAX_FRAMES
 from video.ffmpeg import Container
 from video.probe import probe
+from video.sampling import MAX_FRAMES
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from errors import InvalidParameter
-from presets import MAX_FRAMES, MIN_FRAMES, Mode
+from pipeline import Mode
+from video.sampling import MAX_FRAMES, MIN_FRAMES
 
 RETRY: dict[str, Any] = {"x-retry": True}
 """Marks what a retry may change."""

@@ -1,6 +1,6 @@
 """Writes animated_mesh.usdz: the animated mesh as a USD package, points and normals over time.
 
-Needs usd-core (requirements-usd.txt), imported on use. For Blender and USD tools: AR viewers on
+Needs usd-core (requirements/usd.txt), imported on use. For Blender and USD tools: AR viewers on
 phones do not play moving vertices. Called by child/exports.py.
 """
 

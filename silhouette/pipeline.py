@@ -16,7 +16,7 @@ import numpy as np
 
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
-from presets import SILHOUETTE, Mode
+from pipeline import SILHOUETTE, Mode
 from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.inflation import InflatedMesh, inflate, is_closed, volume
 from silhouette.reference_frame import choose_reference

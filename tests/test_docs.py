@@ -10,8 +10,9 @@ import pytest
 import client
 from errors import ERRORS_BY_CODE
 from main import create_app
-from presets import MODES
+from pipeline import MODES
 from settings import VARIABLE_NAMES, VERSION, Settings
+from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,7 +57,7 @@ def test_every_mode_is_explained(mode: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "deploy.md", "docs/api.md", "docs/page.md", "docs/scale.md", "THIRD_PARTY.md"],
+    ["README.md", "deploy.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
@@ -69,3 +70,17 @@ def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_architecture_md_shows_the_import_rules_that_are_tested() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for package, allowed in ALLOWED.items():
+        names = ", ".join(f"`{name}`" for name in allowed.split()) or "nothing"
+        assert f"| `{package}` | {names} |" in page
+
+
+def test_architecture_md_names_every_package_and_every_top_level_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    for name in {*packages, "web", *(path.name for path in ROOT.glob("*.py"))}:
+        assert name in page, name

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from examples.make_dancing_sprout import CLIP, FPS, FRAMES, frame, pose
-from presets import MAX_FRAMES
 from video.frames import read_clip
+from video.sampling import MAX_FRAMES
 
 
 @pytest.fixture(scope="module")

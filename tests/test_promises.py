@@ -1,4 +1,4 @@
-"""Every test that SECURITY.md and docs/reliability.md name as a proof exists."""
+"""Every test that docs/SECURITY.md and docs/reliability.md name as a proof exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("page", ["SECURITY.md", "docs/reliability.md"])
+@pytest.mark.parametrize("page", ["docs/SECURITY.md", "docs/reliability.md"])
 def test_every_proof_that_is_named_is_there(page: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / page).read_text())
     assert len(named) > 8

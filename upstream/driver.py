@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from presets import ActionMeshPreset
+from pipeline import ActionMeshPreset
 from upstream import speedups
 from upstream.anchor import Anchor, MakeAnchor, Progress, anchor_from_picture
 from upstream.background import RMBG_BATCH, remove_background, to_pictures

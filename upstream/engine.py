@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from errors import WeightsUnavailable
-from presets import ActionMeshPreset
+from pipeline import ActionMeshPreset
 from upstream.checkout import config_folder
 from upstream.weights import Folders, tensor_names
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import VideoUnreadable
-from presets import MAX_FRAMES
 from video.clip import Clip, SourceFacts
 from video.ffmpeg import (
     Container,
@@ -30,7 +29,7 @@ from video.ffmpeg import (
 )
 from video.frames_zip import FramesZip
 from video.probe import Probe, probe, times_agree, wrong_count, zip_inputs
-from video.sampling import ClipWarning
+from video.sampling import MAX_FRAMES, ClipWarning
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
 
 SIZE_LIMIT = 1024

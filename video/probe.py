@@ -15,7 +15,6 @@ from itertools import groupby
 from pathlib import Path
 
 from errors import VideoTooShort, VideoUnreadable
-from presets import MAX_FRAMES, MIN_FRAMES
 from video.ffmpeg import (
     MAX_PIXELS,
     MIN_SIDE,
@@ -29,7 +28,15 @@ from video.ffmpeg import (
 )
 from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
 from video.frames_zip import FramesZip, Picture
-from video.sampling import FALLBACK_FPS, ClipWarning, choose_frames, frames_needed, source_rate
+from video.sampling import (
+    FALLBACK_FPS,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    ClipWarning,
+    choose_frames,
+    frames_needed,
+    source_rate,
+)
 
 _WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _MOST_WITHOUT_TIMES = 1000

@@ -16,8 +16,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from errors import VideoTooShort
-from presets import MAX_FRAMES, MIN_FRAMES
 
+MIN_FRAMES = 16
+"""ActionMesh's window: fewer frames are refused."""
+MAX_FRAMES = 31
+"""Two windows that share one frame; 17 to 30 frames cost as much, so a job takes 16 or 31."""
 SLOWEST_FPS = 8.0
 """Sampled frames never come more slowly: motion between two of them would be too large to track."""
 FALLBACK_FPS = 12.0

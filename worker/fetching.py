@@ -29,10 +29,10 @@ from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import fetch
 from job.folder import JobsFolder
+from job.logs import bound_to_job
 from job.state import Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
-from logs import bound_to_job
 from settings import Settings
 from worker.loop import Worker
 

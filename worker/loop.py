@@ -16,10 +16,10 @@ from collections.abc import Callable
 from errors import AlreadyFinished, InternalError, JobNotFound
 from executors.base import LOOK_EVERY_S, Executor
 from job.folder import JobsFolder
+from job.logs import bound_to_job
 from job.state import Job, JobStatus
 from job.task import Event, Failed, Progress, Task
 from job_store import JobStore
-from logs import bound_to_job
 from worker.attempt import MAX_ATTEMPTS, AttemptRecorder
 from worker.queue import JobQueue
 

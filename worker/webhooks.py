@@ -22,9 +22,9 @@ import httpx
 from errors import JobExpired, JobNotFound, ServiceError
 from intake.url_guard import GuardedTransport, check_url
 from job.folder import JobsFolder
+from job.logs import bound_to_job
 from job.state import Job
 from job_store import JobStore
-from logs import bound_to_job
 from settings import Settings
 
 log = logging.getLogger(__name__)

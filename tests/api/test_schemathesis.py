@@ -15,7 +15,7 @@ from hypothesis.errors import Unsatisfiable
 
 from tests.servers import ThreadServer
 
-schemathesis = pytest.importorskip("schemathesis", reason="pip install -r requirements-dev.txt")
+schemathesis = pytest.importorskip("schemathesis", reason="pip install -r requirements/dev.txt")
 
 OPERATIONS = 15
 """At least so many must be found in the document."""

@@ -12,7 +12,7 @@ from api.page import page_files
 from api.schemas import Info, Ready
 from errors import ERRORS_BY_CODE
 from job.options import REQUEST_FIELDS
-from presets import MODES
+from pipeline import MODES
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.inline_executors import FinishesAtOnce, WaitsForPermission

@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 PROMISED = {"animated_mesh.glb", "meshes.zip", "mesh_000.glb", "mesh_015.glb", "preview.mp4"}
 HAS_USD = importlib.util.find_spec("pxr") is not None
-NO_USD = "usd-core is not installed (requirements-usd.txt)"
+NO_USD = "usd-core is not installed (requirements/usd.txt)"
 
 
 def local(pipeline: str, blender_path: str = "", **environment: str) -> LocalExecutor:

@@ -69,7 +69,7 @@ def test_the_builder_gets_the_server_and_nothing_private() -> None:
     packages = {name for name in ALLOWED if (ROOT / name).is_dir()} | {"web", "deploy"}
     for package in packages:
         assert is_sent(f"{package}/__init__.py"), package
-    for path in ("web/vendor/three.js", "examples/dancing_sprout.mp4", "requirements-gpu.lock"):
+    for path in ("web/vendor/three.js", "examples/dancing_sprout.mp4", "requirements/gpu.lock"):
         assert is_sent(path), path
     for path in (
         ".env", ".git/config", "jobs/a/input", "cache/hub/x", "tests/servers.py", "secrets.txt",
@@ -92,7 +92,7 @@ def test_every_base_image_is_pinned_and_takes_a_digest() -> None:
     assert instructions()[-1][0] == "VOLUME"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])
+@pytest.mark.parametrize("name", ["requirements/cpu.lock", "requirements/gpu.lock"])
 def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text, "an address"
@@ -106,8 +106,8 @@ def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "inputs"),
     [
-        ("requirements.lock", ["requirements.txt"]),
-        ("requirements-gpu.lock", ["requirements.txt", "requirements-actionmesh.txt"]),
+        ("requirements/cpu.lock", ["requirements.txt"]),
+        ("requirements/gpu.lock", ["requirements.txt", "requirements/actionmesh.txt"]),
     ],
 )
 def test_the_lock_holds_everything_that_is_required(lock: str, inputs: list[str]) -> None:
@@ -145,8 +145,8 @@ def test_the_entry_point_without_a_user_to_become_stays_who_it_is(tmp_path: Path
 
 
 def test_compose_parses_and_its_nginx_reads_what_the_worker_writes() -> None:
-    yaml = pytest.importorskip("yaml", reason="PyYAML comes with requirements-dev.txt")
-    compose: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with requirements/dev.txt")
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
     worker, nginx = compose["services"]["worker"], compose["services"]["nginx"]
     assert worker["build"]["target"] == "gpu" and "./jobs:/app/jobs" in worker["volumes"]
     uid = re.search(r"useradd --uid (\d+)", DOCKERFILE)

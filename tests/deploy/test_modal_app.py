@@ -16,7 +16,7 @@ from tests.servers import ROOT
 
 needs_modal = pytest.mark.skipif(
     importlib.util.find_spec("modal") is None,
-    reason="modal is not installed (requirements-deploy.txt)",
+    reason="modal is not installed (requirements/deploy.txt)",
 )
 
 LOOK = """

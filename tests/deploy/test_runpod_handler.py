@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("runpod") is None or importlib.util.find_spec("boto3") is None,
-        reason="runpod or boto3 is not installed (requirements-deploy.txt)",
+        reason="runpod or boto3 is not installed (requirements/deploy.txt)",
     ),
 ]
 

@@ -33,7 +33,7 @@ from worker.loop import Worker
 pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None,
-        reason="ray is not installed: pip install -r requirements-ray.txt",
+        reason="ray is not installed: pip install -r requirements/ray.txt",
     ),
     # Ray's own, about its own processes and sockets
     pytest.mark.filterwarnings("ignore"),

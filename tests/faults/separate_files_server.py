@@ -9,9 +9,9 @@ import os
 
 import uvicorn
 
-import logs
 from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
+from job import logs
 from job.task import ChildConfig
 from main import create_app
 from settings import Settings

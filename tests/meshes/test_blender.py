@@ -221,7 +221,7 @@ def test_blenders_files_hold_the_same_mesh(
 
 @pytest.mark.timeout(400)
 def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
-    pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
+    pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
     sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
     _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)

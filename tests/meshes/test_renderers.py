@@ -26,7 +26,7 @@ VIEWS = [View(0, 8), View(38, 14)]
 
 needs_pytorch3d = pytest.mark.skipif(
     importlib.util.find_spec("pytorch3d") is None,
-    reason="pytorch3d is not installed: requirements-actionmesh.txt says how it is built",
+    reason="pytorch3d is not installed: requirements/actionmesh.txt says how it is built",
 )
 
 

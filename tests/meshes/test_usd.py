@@ -17,7 +17,7 @@ from meshes.usd import write_usdz
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 
-pytest.importorskip("pxr", reason="usd-core is not installed (requirements-usd.txt)")
+pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
 from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdValidation
 
 KINDS = ("plain", "coloured", "textured")

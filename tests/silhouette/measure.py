@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.sequence import MeshSequence
-from presets import MODES, Mode
+from pipeline import MODES, Mode
 from silhouette.inflation import is_closed, volume
 from silhouette.pipeline import SilhouettePipeline
 from video.clip import Clip, SourceFacts

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from presets import Mode
+from pipeline import Mode
 from tests.silhouette.measure import Report, report_alone, sample_names
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TEST_MEDIA"), reason="TEST_MEDIA is not set")

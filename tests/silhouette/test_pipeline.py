@@ -8,7 +8,7 @@ import pytest
 
 from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
-from presets import Mode
+from pipeline import Mode
 from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
 from tests.silhouette.measure import LabelledClip, ReportLog, as_clip, measure

@@ -16,7 +16,7 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound
-from presets import ACTIONMESH, MODES, Mode
+from pipeline import ACTIONMESH, MODES, Mode
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.engine import Engine, build, read_models

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actionmesh_wrapper import ActionMeshPipeline
-from presets import MODES, Mode
+from pipeline import MODES, Mode
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter
 from video.clip import Clip

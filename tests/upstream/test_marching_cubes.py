@@ -13,7 +13,7 @@ from upstream.marching_cubes import extract_surface
 
 if importlib.util.find_spec("skimage") is None:
     pytest.skip(
-        "scikit-image is not installed: requirements-dev.txt has it", allow_module_level=True
+        "scikit-image is not installed: requirements/dev.txt has it", allow_module_level=True
     )
 
 Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]

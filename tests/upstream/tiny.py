@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from presets import ActionMeshPreset, Mode
+from pipeline import ActionMeshPreset, Mode
 from video.clip import Clip, SourceFacts
 
 WIDTH, CONTEXT, CHANNELS, TOKENS = 64, 32, 8, 64

@@ -36,7 +36,7 @@ _FLAGS = [
 def chromium() -> Iterator[Browser]:
     """One browser; skips the test if Chromium is not installed."""
     sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="pip install -r requirements-browser.txt"
+        "playwright.sync_api", reason="pip install -r requirements/browser.txt"
     )
     executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
     if executable is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from logs import bound_to_job, configure
+from job.logs import bound_to_job, configure
 from tests.api.bodies import submit
 from tests.servers import ProcessServer, free_port
 from tests.waiting import wait_until

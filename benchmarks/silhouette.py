@@ -18,15 +18,15 @@ HEADER = """\
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
-def row(name: str, mode: str, report: Report, pace: float) -> str:
-    """One line of the table; `pace` is the machine's slowness (pace.py) at that time."""
+def row(name: str, mode: str, report: Report, slow: float) -> str:
+    """One line of the table; `slow` is the machine's slowness (machine_speed.py) at that time."""
     f = report.measured
     stages = " ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.stages.items())
     return (
         f"| {name} | {mode} | {f.iou_mean:.3f} | {f.iou_worst:.3f} | {f.photo:.1f} "
         f"| {100 * f.turned:.2f} | {f.degenerate} | {'yes' if f.watertight else 'NO'} "
         f"| {f.volume:.3f} | {f.jitter:.2f} | {f.vertices} | {f.texture_kb:.0f} "
-        f"| {report.cpu_s:.1f} | {pace:.1f} | {report.rss_mb:.0f} | {stages} |"
+        f"| {report.cpu_s:.1f} | {slow:.1f} | {report.rss_mb:.0f} | {stages} |"
     )
 
 

@@ -195,11 +195,26 @@ class RayExecutor:
         """Wait for the actors; they look after their own idle children."""
         self._woken.wait(timeout_s)
         self._woken.clear()
-        events = [(task, event) for task in list(self._waiting) for event in self._assign(task)]
+        events = self._assign_waiting()
         for slot in self._slots:
             if (task := slot.task) is not None:
                 events += [(task, event) for event in self._poll_slot(slot, task)]
         return [(task, self._settled(task, event)) for task, event in events]
+
+    def _assign_waiting(self) -> list[tuple[Task, Event]]:
+        """Give what waits to the actors that are free."""
+        ended: list[tuple[Task, Event]] = []
+        for task in list(self._waiting):
+            slot = next((slot for slot in self._slots if slot.is_free), None)
+            if self._closed.is_set() or task.job_id in self._cancelled:
+                ended.append((task, Lost("the server is stopping")))
+            elif slot is None:
+                continue
+            else:
+                with self._slots_lock:
+                    slot.take(task)
+            self._waiting.remove(task)
+        return ended
 
     def _settled(self, task: Task, event: Event) -> Event:
         """What is lost after it was to be cancelled counts as cancelled."""
@@ -209,44 +224,22 @@ class RayExecutor:
         self._cancelled.discard(task.job_id)
         return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
-    def _assign(self, task: Task) -> list[Event]:
-        """Give it to an actor, if one is free."""
-        slot = next((slot for slot in self._slots if slot.is_free), None)
-        if self._closed.is_set():
-            events: list[Event] = [Lost("the server is stopping")]
-        elif task.job_id in self._cancelled:
-            events = [Stopped()]
-        elif slot is None:
-            return []
-        else:
-            events = self._begin(slot, task)
-        self._waiting.remove(task)
-        return events
-
-    def _begin(self, slot: ActorSlot, task: Task) -> list[Event]:
-        with self._slots_lock:
-            slot.take(task)
-        try:
-            task.workspace.mkdir(mode=0o700)
-            slot.call = self._call(slot, "run", task, _inputs(task))
-            slot.call.add_done_callback(lambda _: self.wake())
-            return []
-        except (ProcessLost, OSError) as exc:
-            return [self._give_up(slot, exc)]
-
     def _poll_slot(self, slot: ActorSlot, task: Task) -> list[Event]:
         try:
             if self._closed.is_set():
                 raise ProcessLost("the server is stopping")
-            assert slot.call is not None
+            if slot.call is None:
+                task.workspace.mkdir(mode=0o700)
+                slot.call = self._call(slot, "run", task, _inputs(task))
+                slot.call.add_done_callback(lambda _: self.wake())
             if slot.call.done():
                 answer = self._answer(slot, slot.call)
                 with self._slots_lock:
                     slot.release(lost=isinstance(answer.outcome, Lost))
                 return _received(task, answer)
+            self._check_time(slot, task)
             with self._slots_lock:
                 progress, anchor = slot.take_progress()
-            self._check_time(slot, task)
             return [] if progress is None else [_shown(task, progress, anchor)]
         except (ProcessLost, OSError) as exc:
             return [self._give_up(slot, exc)]

@@ -16,7 +16,7 @@ WHOLE_JOBS = 128
 """So many of the last ended jobs stay in RAM with their whole record."""
 
 _END_OF_HEAD = b',"pipeline":'
-"""In job.json. What a summary needs is written before it (see Job.to_dict)."""
+"""In job.json, Job.to_dict writes everything that a summary needs before this."""
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class Job:
     # --- JSON
 
     def to_dict(self) -> dict[str, Any]:
-        """What job.json holds. The first keys are those that the store's index needs."""
+        """What job.json holds. Everything that job/index.py needs stands before `pipeline`."""
         head = {
             "schema": SCHEMA,
             "job_id": self.job_id,

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from meshes.h264 import Launch
+from meshes.h264 import Launch, ToolFailed
 from meshes.npz import write_npz
 from meshes.sequence import MeshSequence
-from meshes.texture import check_texture
+from meshes.texture import SUFFIXES, check_texture
 
 OLDEST = (3, 4)
 """The oldest Blender that this was tested with."""
@@ -39,20 +39,12 @@ _NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
 _VERSION_TIMEOUT_S = 60.0
 _LARGEST_LOG_BYTES = 16 << 20
 _KEPT_LOG_BYTES = 4096
-_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 WhileWaiting = Callable[[], None]
 
 
-class BlenderFailed(RuntimeError):
-    """Blender is missing, too old, failed, hung or made no files. Other outputs are not affected.
-
-    `log` holds the end of its output, for our own log.
-    """
-
-    def __init__(self, message: str, log: str = "") -> None:
-        super().__init__(message)
-        self.log = log
+class BlenderFailed(ToolFailed):
+    """Blender is missing, too old, failed, hung or made no files."""
 
 
 def export_with_blender(
@@ -104,7 +96,7 @@ def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
     write_npz(sequence, workdir / "sequence.npz")
     if sequence.texture is None:
         return ["sequence.npz"]
-    picture = f"texture{_SUFFIXES[sequence.texture.media_type]}"
+    picture = f"texture{SUFFIXES[sequence.texture.media_type]}"
     (workdir / picture).write_bytes(sequence.texture.image)
     return ["sequence.npz", picture]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
+from meshes.normals import check_normals
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture, vertex_colors
 
@@ -102,9 +103,7 @@ def write_animated(
 
 
 def _check(sequence: MeshSequence, normals: Normals) -> None:
-    shape = sequence.vertices.shape
-    if normals.dtype != np.float32 or normals.shape != shape:
-        raise ValueError(f"normals must be float32 {shape}, not {normals.dtype} {normals.shape}")
+    check_normals(sequence, normals)
     if sequence.texture:
         check_texture(sequence.texture)
 

@@ -30,15 +30,19 @@ _TO_BT709 = (
 _LOG_BYTES = 4096
 
 
-class PreviewFailed(RuntimeError):
-    """The preview could not be made; the meshes are not affected.
+class ToolFailed(RuntimeError):
+    """An optional file could not be made; the meshes are not affected.
 
-    `log` holds the end of the encoder's output, for our own log.
+    `log` holds the end of the program's output, for our own log.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
         self.log = log
+
+
+class PreviewFailed(ToolFailed):
+    """The preview could not be drawn or encoded."""
 
 
 def encode_h264(

@@ -35,6 +35,13 @@ def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
     return normals
 
 
+def check_normals(sequence: MeshSequence, normals: NDArray[np.float32]) -> None:
+    """Raise ValueError unless these are float32 normals for all vertices of all timesteps."""
+    shape = sequence.vertices.shape
+    if normals.dtype != np.float32 or normals.shape != shape:
+        raise ValueError(f"normals must be float32 {shape}, not {normals.dtype} {normals.shape}")
+
+
 def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
     """Number the distinct positions among `(V, 3)`; returns the number of each vertex, `(V,)`."""
     x, y, z = positions.T

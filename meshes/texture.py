@@ -13,6 +13,7 @@ from meshes.sequence import Texture
 
 MEDIA_TYPES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 """The two formats that glTF allows, and their first bytes."""
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
 def check_texture(texture: Texture) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
+from meshes.normals import check_normals
 from meshes.sequence import MeshSequence, Texture
-from meshes.texture import check_texture
+from meshes.texture import SUFFIXES, check_texture
 
 if TYPE_CHECKING:
     from pxr import Usd, UsdGeom, UsdShade
@@ -24,7 +25,6 @@ _ROOT = "/Root"
 _MESH = f"{_ROOT}/AnimatedMesh"
 _SURFACE = f"{_ROOT}/Looks/Surface"
 _CLAY = (0.8, 0.8, 0.8)
-_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
 class UsdFailed(RuntimeError):
@@ -39,9 +39,7 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
     unchanged. Raises UsdFailed, also if usd-core is missing, and ValueError for normals of another
     shape or a wrong texture; then no file is left.
     """
-    shape = sequence.vertices.shape
-    if normals.dtype != np.float32 or normals.shape != shape:
-        raise ValueError(f"normals must be float32 {shape}, not {normals.dtype} {normals.shape}")
+    check_normals(sequence, normals)
     if sequence.texture:
         check_texture(sequence.texture)
     try:
@@ -142,7 +140,7 @@ def _add_picture(stage: Usd.Stage, texture: Texture, folder: Path) -> UsdShade.S
     from pxr import Sdf, UsdShade
 
     types = Sdf.ValueTypeNames
-    name = f"texture{_SUFFIXES[texture.media_type]}"
+    name = f"texture{SUFFIXES[texture.media_type]}"
     (folder / name).write_bytes(texture.image)
     picture = UsdShade.Shader.Define(stage, f"{_SURFACE}/Picture")
     picture.CreateIdAttr("UsdUVTexture")

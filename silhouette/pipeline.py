@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
@@ -22,7 +21,7 @@ from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.inflation import InflatedMesh, inflate, is_closed, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.segmentation import segment_subject
-from silhouette.surface_motion import Motion, move_surface
+from silhouette.surface_motion import Motion, move_surface, triangle_areas
 from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
 from silhouette.tracking_frames import OpticalFlow, TrackingFrames
@@ -142,11 +141,6 @@ def _sequence(motion: Motion, inflated: InflatedMesh, texture: Texture, fps: flo
 def _check_volumes(mesh: MeshSequence) -> MeshSequence:
     """Raise NoSubjectFound unless every timestep has a volume and no empty triangle."""
     for vertices in mesh.vertices:
-        if volume(vertices, mesh.faces) <= 0 or _smallest_area(vertices, mesh.faces) <= 0:
+        if volume(vertices, mesh.faces) <= 0 or triangle_areas(vertices, mesh.faces).min() <= 0:
             raise _too_small()
     return mesh
-
-
-def _smallest_area(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> float:
-    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).min()) / 2

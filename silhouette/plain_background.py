@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from silhouette.outline import Field
+from silhouette.outline import Field, gradient
 
 Mask = NDArray[np.bool_]
 
@@ -191,7 +191,6 @@ def _open(mask: Mask) -> Mask:
 
 def _gradient_length(lightness: Field) -> Field:
     soft = cv2.GaussianBlur(lightness, (0, 0), 1.2)
-    along = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    down = cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    out: Field = np.hypot(along, down)
+    slope = gradient(soft)
+    out: Field = np.hypot(slope[..., 0], slope[..., 1])
     return out

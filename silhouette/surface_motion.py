@@ -103,7 +103,7 @@ class _FaultRepair:
         self._rest, self._triangles = mesh.vertices, mesh.triangles
         self._mean = averaging(mesh.triangles, len(mesh.vertices))
         facing = _normals_z(mesh.vertices, mesh.triangles)
-        areas = _areas(mesh.vertices, mesh.triangles)
+        areas = triangle_areas(mesh.vertices, mesh.triangles)
         self._facing = np.where(np.abs(facing) > 2 * _FACING * areas, np.sign(facing), 0)
         self._least = _LEAST_AREA * float(np.median(areas))
 
@@ -136,12 +136,12 @@ class _FaultRepair:
     def _faulty(self, vertices: Points) -> NDArray[np.bool_]:
         """Triangles that are turned over or collapsed."""
         turned = self._facing * _normals_z(vertices, self._triangles) < 0
-        out: NDArray[np.bool_] = turned | (_areas(vertices, self._triangles) < self._least)
+        out: NDArray[np.bool_] = turned | (triangle_areas(vertices, self._triangles) < self._least)
         return out
 
     def _is_acceptable(self, vertices: Points) -> bool:
         """No collapsed triangle and positive volume; a few turned-over triangles are accepted."""
-        collapsed = _areas(vertices, self._triangles) < self._least
+        collapsed = triangle_areas(vertices, self._triangles) < self._least
         turned = self._facing * _normals_z(vertices, self._triangles) < 0
         return bool(
             np.isfinite(vertices).all()
@@ -157,8 +157,11 @@ def _normals_z(vertices: Points, triangles: NDArray[np.int64]) -> NDArray[np.flo
     return out
 
 
-def _areas(vertices: Points, triangles: NDArray[np.int64]) -> NDArray[np.float64]:
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+def triangle_areas(
+    vertices: NDArray[np.floating], triangles: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Areas `(F,)` of the triangles of vertices `(V, 3)`."""
+    a, b, c = (vertices[triangles[:, k]].astype(np.float64) for k in range(3))
     out: NDArray[np.float64] = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return out
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from errors import InvalidParameter
 from meshes.sequence import Texture
+from meshes.texture import MEDIA_TYPES
 
 MAX_BYTES = 50_000_000
 MAX_VERTICES = 200_000
@@ -232,7 +233,7 @@ def _picture(document: _Document, index: int) -> tuple[bytes, str]:
             content = base64.b64decode(body, validate=True)
         except binascii.Error:
             raise _refused("has a broken texture") from None
-    for magic, media_type in ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg")):
+    for media_type, magic in MEDIA_TYPES.items():
         if content.startswith(magic):
             return content, media_type
     raise _refused("has a texture that is neither PNG nor JPEG")

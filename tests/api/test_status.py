@@ -28,10 +28,10 @@ def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
 
 
 class Stumbles(FinishesAtOnce):
-    """Raises where nothing catches, so that the worker's thread ends."""
+    """Raises where the worker does not catch it, so that its thread ends."""
 
-    def wait(self, timeout_s: float) -> None:
-        """At the first quiet moment."""
+    def start(self) -> None:
+        """Before the first job."""
         raise RuntimeError("a bug in an executor")
 
 

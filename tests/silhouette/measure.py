@@ -1,7 +1,7 @@
-"""How well a mesh sequence shows the clip it was made from, and the clips to measure it on.
+"""Measures how well a mesh sequence matches its clip, and loads the clips for that.
 
 The clips lie where TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the
-same subject before other backgrounds, whose truth is that alpha. `python -m
+same subject on other backgrounds, with that alpha as the true mask. `python -m
 tests.silhouette.measure CLIP MODE` prints a report as JSON; benchmarks/silhouette.py makes a table.
 """
 
@@ -43,7 +43,7 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class Measurements:
-    """How well a mesh sequence shows a clip.
+    """How well a mesh sequence matches a clip.
 
     `iou` of the projected mesh and the true masks; `photo` the mean absolute difference (0..255)
     between the texture at the front vertices and the frame where they are; `turned` the largest
@@ -64,7 +64,7 @@ class Measurements:
 
 
 class ReportLog:
-    """A Reporter that keeps what it is told."""
+    """A Reporter that keeps its reports."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
@@ -94,7 +94,7 @@ def as_clip(frames: NDArray[np.uint8], fps: float = 12.0) -> Clip:
 
 
 def sample_names(media: Path) -> list[str]:
-    """Of each subject: with alpha, its ping-pong of 31 frames, and before every background."""
+    """For each subject: with alpha, 31 frames forth and back, and in front of every background."""
     names = []
     for archive in sorted((media / "clips").glob("*_alpha.zip")):
         subject = archive.stem.removesuffix("_alpha")
@@ -140,9 +140,9 @@ def _read_video(path: Path) -> NDArray[np.uint8]:
 
 
 def measure(mesh: MeshSequence, sample: LabelledClip) -> Measurements:
-    """Compare a mesh sequence with the clip it was made from, through its public form only.
+    """Compare a mesh sequence with the clip it was made from.
 
-    The mesh has lost the picture's scale and place: one similarity for all frames brings them back.
+    One similarity for all frames maps the mesh back to the picture's scale and position.
     """
     xy = mesh.vertices[:, :, :2].astype(np.float64) * (1, -1)
     scale, shift = _register(xy, mesh.faces, sample.truth)
@@ -222,7 +222,7 @@ def _iou(mesh: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
 
 
 def _photo_error(mesh: MeshSequence, pixels: NDArray[np.float64], sample: LabelledClip) -> float:
-    """Frames look through the texture: colour of the front vertices, expected and found."""
+    """Difference of the front vertices' colours between the texture and each frame."""
     if mesh.texture is None:
         return float("nan")
     encoded = np.frombuffer(mesh.texture.image, np.uint8)
@@ -291,7 +291,7 @@ class Report:
 
 
 def report_alone(name: str, mode: Mode) -> Report:
-    """Run one clip in a process of its own, on one core: only so are time and memory its own."""
+    """Run one clip in its own process, on one core, so that time and memory are its own."""
     one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", "tests.silhouette.measure", name, mode],
@@ -305,7 +305,7 @@ def report_alone(name: str, mode: Mode) -> Report:
 
 
 def media_folder() -> Path:
-    """Where the clips lie."""
+    """The folder of the clips."""
     if not os.environ.get("TEST_MEDIA"):
         sys.exit("TEST_MEDIA is not set: the folder that holds clips/")
     return Path(os.environ["TEST_MEDIA"])

@@ -1,4 +1,4 @@
-"""Real clips against the bars of the product: shape, colour, soundness and memory.
+"""Real clips, with limits for shape, colour, mesh validity and memory.
 
 They need TEST_MEDIA; each clip runs alone in its own process on one core. What they cost in time,
 `python -m benchmarks.silhouette` measures.

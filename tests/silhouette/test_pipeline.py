@@ -101,8 +101,8 @@ def test_a_walker_that_crosses_the_picture_is_followed() -> None:
     frames, masks = walker(side=192, speed=0.03, size=0.5)
     mesh, _ = _animate(with_alpha(frames, masks))
     _assert_valid(mesh)
-    sample_field = LabelledClip("walker", as_clip(frames), masks)
-    assert measure(mesh, sample_field).iou_mean > 0.85
+    sample = LabelledClip("walker", as_clip(frames), masks)
+    assert measure(mesh, sample).iou_mean > 0.85
     way = mesh.vertices[-1, :, 0].mean() - mesh.vertices[0, :, 0].mean()
     assert way > 0.5  # to the right: not mirrored
 

@@ -82,7 +82,6 @@ def test_another_mesh_under_the_same_key_is_another_request(
 
 
 def test_the_silhouette_takes_none(tmp_path: Path) -> None:
-    settings = Settings(pipeline="silhouette", min_free_gb=0)
-    with thread_server(tmp_path / "jobs", FinishesAtOnce(), settings) as server:
+    with thread_server(tmp_path / "jobs", FinishesAtOnce()) as server:
         refused = post(server.url, GLB)
         assert refused.status_code == 422 and refused.json()["code"] == "mode_unavailable"

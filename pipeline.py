@@ -64,9 +64,6 @@ class Pipeline(Protocol):
         `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
         the client asked for it: a pipeline without this parameter serves all other jobs.
 
-        `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
-        the client asked for it: a pipeline without this parameter serves all other jobs.
-
         Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled; InvalidParameter for a mesh that
         cannot be read, ModeUnavailable if the pipeline accepts none.
         """

@@ -45,7 +45,7 @@ class RayExecutor:
     def __init__(self, address: str, options: ExecutorOptions, workers: int = 0) -> None:
         self.capacity = max(1, workers)
         self._address, self._workers, self._options = address, workers, options
-        self._slots: list[ActorSlot] = []
+        self.slots: list[ActorSlot] = []
         self._slots_lock = threading.Lock()
         self._waiting: list[Task] = []  # for an actor
         self._cancelled: set[str] = set()  # of what waits or runs
@@ -60,29 +60,29 @@ class RayExecutor:
     @property
     def has_room(self) -> bool:
         """True if an actor is free that answers."""
-        return sum(slot.is_free for slot in self._slots) > len(self._waiting)
+        return sum(slot.is_free for slot in self.slots) > len(self._waiting)
 
     @property
     def is_ready(self) -> bool:
         """True if at least one actor's child has loaded its pipeline."""
-        return any(slot.answers and slot.status.is_ready for slot in self._slots)
+        return any(slot.answers and slot.status.is_ready for slot in self.slots)
 
     @property
     def is_unloaded(self) -> bool:
         """True if every actor has ended its child because nothing was to do."""
-        slots = self._slots
+        slots = self.slots
         return bool(slots) and all(slot.answers and slot.status.is_unloaded for slot in slots)
 
     @property
     def loading(self) -> dict[str, int] | None:
         """The download of the first actor that is at one."""
-        told = (slot.status.loading for slot in self._slots)
+        told = (slot.status.loading for slot in self.slots)
         return next((loading for loading in told if loading), None)
 
     @property
     def broken(self) -> ServiceError | None:
         """Why no actor can load the pipeline; None if any can."""
-        told = [slot.status.broken for slot in self._slots]
+        told = [slot.status.broken for slot in self.slots]
         return told[0] if told and all(told) else None
 
     # --- life
@@ -173,7 +173,7 @@ class RayExecutor:
             concurrency_groups={"control": 2},
         )(RayActor)
         self.capacity = self._count()
-        self._slots = [ActorSlot(k, kind.remote(self._options)) for k in range(self.capacity)]
+        self.slots = [ActorSlot(k, kind.remote(self._options)) for k in range(self.capacity)]
         log.info("Ray at %s: %d actors, one per %s", self._address, self.capacity, self._resource)
 
     # --- tasks
@@ -186,7 +186,7 @@ class RayExecutor:
 
     def cancel(self, job_id: str) -> None:
         """From any thread."""
-        running = (slot.task for slot in self._slots)
+        running = (slot.task for slot in self.slots)
         if any(task and task.job_id == job_id for task in (*self._waiting, *running)):
             self._cancelled.add(job_id)
             self.wake()
@@ -196,7 +196,7 @@ class RayExecutor:
         self._woken.wait(timeout_s)
         self._woken.clear()
         events = self._assign_waiting()
-        for slot in self._slots:
+        for slot in self.slots:
             if (task := slot.task) is not None:
                 events += [(task, event) for event in self._poll_slot(slot, task)]
         return [(task, self._settled(task, event)) for task, event in events]
@@ -205,7 +205,7 @@ class RayExecutor:
         """Give what waits to the actors that are free."""
         ended: list[tuple[Task, Event]] = []
         for task in list(self._waiting):
-            slot = next((slot for slot in self._slots if slot.is_free), None)
+            slot = next((slot for slot in self.slots if slot.is_free), None)
             if self._closed.is_set() or task.job_id in self._cancelled:
                 ended.append((task, Lost("the server is stopping")))
             elif slot is None:
@@ -261,7 +261,7 @@ class RayExecutor:
         name = type(error).__name__
         log.warning("actor %d is lost: %s: %s", slot.number, name, error)
         with self._slots_lock:
-            for other in self._slots:  # or the next attempt is lost on the same dead node
+            for other in self.slots:  # or the next attempt is lost on the same dead node
                 other.mark_suspect()
         raise ProcessLost(f"actor {slot.number} is lost: {name}")
 
@@ -303,7 +303,7 @@ class RayExecutor:
         try:
             while not self._closed.is_set():
                 now = time.monotonic()
-                for slot in self._slots:
+                for slot in self.slots:
                     # an attempt that we gave up when its node was away
                     if slot.orphaned_attempt is not None:
                         self._call(slot, "cancel", slot.orphaned_attempt, group="control")

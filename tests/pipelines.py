@@ -160,7 +160,7 @@ class IsKilledOnce(Bends):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """The workspace's name has the number of the attempt."""
-        workspace = reporter._task.workspace
+        workspace = reporter.task.workspace
         if workspace.name == "attempt-1":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().animate(clip, mode, seed, reporter)
@@ -281,7 +281,7 @@ class StampsItsBeginning(Specks):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """A line of seconds since 1970."""
-        folder = reporter._task.folder
+        folder = reporter.task.folder
         with open(folder.parent.parent / f"{folder.name}.began", "a") as stamps:
             stamps.write(f"{time.time()}\n")
         return super().animate(clip, mode, seed, reporter)

@@ -164,7 +164,7 @@ def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.C
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             next(events(response))
     ended(client, job_id)
-    wait_until(lambda: not quick.state.changes._watchers)
+    wait_until(lambda: not quick.state.changes.watchers)
 
 
 def test_an_unknown_job_has_no_events(client: httpx.Client) -> None:

@@ -141,7 +141,7 @@ def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> No
         assert gate.started.wait(60)
 
         def let_it_finish() -> None:
-            wait_until(lambda: job_id in server.state.changes._watchers)
+            wait_until(lambda: job_id in server.state.changes.watchers)
             gate.permission.set()
 
         helper = threading.Thread(target=let_it_finish)
@@ -160,7 +160,7 @@ def test_waiting_is_woken_by_a_change(serve: Serve, gate: WaitsForPermission) ->
         queued = submit(client)
 
         def cancel() -> None:
-            wait_until(lambda: queued in server.state.changes._watchers)
+            wait_until(lambda: queued in server.state.changes.watchers)
             server.state.worker.cancel(queued)
 
         helper = threading.Thread(target=cancel)
@@ -192,7 +192,7 @@ def test_waiting_for_a_job_that_is_deleted_is_404(serve: Serve, gate: WaitsForPe
 
         helper = threading.Thread(target=wait_for_it)
         helper.start()
-        wait_until(lambda: job_id in server.state.changes._watchers)
+        wait_until(lambda: job_id in server.state.changes.watchers)
         assert client.delete(f"/jobs/{job_id}").status_code == 200
         helper.join(60)
     # it may see the cancelled job for a moment before that is gone

@@ -88,11 +88,11 @@ def again(task: Task) -> Task:
 
 
 def _ready(executor: RayExecutor) -> list[ActorSlot]:
-    return [slot for slot in executor._slots if slot.is_free and slot.status.is_ready]
+    return [slot for slot in executor.slots if slot.is_free and slot.status.is_ready]
 
 
 def _busy_pid(executor: RayExecutor) -> int:
-    return next(slot.status.pid for slot in executor._slots if slot.task is not None)
+    return next(slot.status.pid for slot in executor.slots if slot.task is not None)
 
 
 @pytest.mark.parametrize("loss", ["actor", "node"])
@@ -126,7 +126,7 @@ def test_there_are_never_more_actors_than_resources(cluster: LocalCluster) -> No
     executor = started(cluster, options("Bends"), workers=9)
     try:
         assert executor.capacity == 4
-        wait_until(lambda: all(slot.is_free for slot in executor._slots), timeout_s=100)
+        wait_until(lambda: all(slot.is_free for slot in executor.slots), timeout_s=100)
         assert len(cluster.actor_pids()) == 4
     finally:
         executor.close()

@@ -30,7 +30,7 @@ class Reporter(Protocol):
         """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
 
     def warning(self, code: str, message: str) -> None:
-        """A warning that the finished job shows to its owner."""
+        """A warning, shown with the finished job."""
 
     def anchor(self, mesh: MeshSequence) -> None:
         """The first mesh: one timestep, shown while the job goes on."""

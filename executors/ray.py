@@ -173,15 +173,15 @@ class RayExecutor:
                 progress, anchor = slot.take_progress()
             return [] if progress is None else [_with_anchor(task, progress, anchor)]
         except (ProcessLost, OSError) as exc:
-            return [self._give_up(slot, exc)]
+            return [self._end_attempt(slot, exc)]
 
-    def _give_up(self, slot: ActorSlot, reason: ProcessLost | OSError) -> Event:
+    def _end_attempt(self, slot: ActorSlot, reason: ProcessLost | OSError) -> Event:
         """End the attempt here; the actor must answer before it gets the next one."""
         with self._slots_lock:
             slot.release(lost=True)
         if isinstance(reason, ProcessLost):
             return Lost(str(reason))
-        log.error("the disk did not take the job's files", exc_info=reason)
+        log.error("the job's files could not be written", exc_info=reason)
         return Failed(from_os_error(reason))
 
     def _answer_of(self, slot: ActorSlot, call: Future[ActorAnswer]) -> ActorAnswer:

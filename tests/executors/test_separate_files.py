@@ -152,7 +152,7 @@ def test_the_export_child_loads_no_pipeline_and_no_torch(task: Task) -> None:
         "from job.task import Task\n"
         "recipe = Recipe(None, lambda *_, **__: None, threading.Event())\n"
         "recipe.load()\n"
-        "assert recipe.write(Task.from_dict(json.loads(sys.argv[1]))).files\n"
+        "assert recipe.export(Task.from_dict(json.loads(sys.argv[1]))).files\n"
         "print(*sys.modules)"
     )
     record = replace(task, attempt=2).to_dict()

@@ -1,7 +1,7 @@
 """The page at /docs: the OpenAPI document as plain HTML, made here.
 
 FastAPI's own page loads its scripts from a CDN; this one works offline, under our strict content
-policy, and has an anchor for every error code: the `type` of each problem document leads here.
+policy, and has an anchor for every error code: the `type` of each problem document links to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A job as its owner sees it: the body of GET /jobs/{id}, of each event, and of the list.
 
-Nothing of the server's inside gets out: no paths, no tracebacks, no query of a video_url (it may
-hold a token). Keys are those of the contract; clients must ignore the ones they do not know.
+Nothing internal is shown: no paths, no tracebacks, no query of a video_url (it may hold a token).
+Clients must ignore keys that they do not know.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMED = {
     **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
 }
 _ALWAYS = ("animated_mesh", "preview_video")
-"""Keys that are there without their files, too."""
+"""Keys that are shown even if their files do not exist."""
 
 CACHED_BODIES = 128
 

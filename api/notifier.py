@@ -33,7 +33,7 @@ class JobChangeNotifier:
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Wake all that wait, now and later: the server is stopping."""
+        """The server is stopping: wake all waiting requests, and let no new one wait."""
         self.closed = True
         for events in list(self.watchers.values()):
             for event in events:

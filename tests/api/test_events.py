@@ -117,7 +117,7 @@ def test_silence_is_filled_with_heartbeats(
         job_id = submit(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             lines = response.iter_lines()
-            assert next(line for line in lines if line.startswith(":")) == ": still here"
+            assert next(line for line in lines if line.startswith(":")) == ": heartbeat"
 
 
 def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -> None:

@@ -98,7 +98,7 @@ def test_the_top_level_holds_at_most_nine_python_files_and_all_are_in_the_table(
     assert len(found) <= 9 and found <= set(ALLOWED)
 
 
-def test_nothing_reaches_for_files_through_the_store() -> None:
+def test_nothing_uses_the_folder_through_the_store() -> None:
     """What needs JOBS_DIR is given the JobsFolder."""
     for _, path in _sources():
         assert "store.folder" not in path.read_text(), path

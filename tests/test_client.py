@@ -143,7 +143,7 @@ def test_a_big_file_is_never_whole_in_memory(unruly: UnrulyServer, tmp_path: Pat
         tracemalloc.stop()
 
 
-def test_a_busy_server_is_asked_again_when_it_says_and_with_the_same_key(
+def test_a_request_to_a_busy_server_is_repeated_with_the_same_key(
     unruly: UnrulyServer, clip: Path
 ) -> None:
     unruly.on("POST /jobs", problem(503, "queue_full", Retry_After="1"), ACCEPTED)
@@ -162,12 +162,12 @@ def test_two_submissions_have_two_keys(unruly: UnrulyServer, clip: Path) -> None
     assert len({seen.headers["Idempotency-Key"] for seen in unruly.seen}) == 2
 
 
-def test_a_lost_reply_is_asked_for_again(unruly: UnrulyServer, clip: Path) -> None:
+def test_a_request_is_repeated_after_a_lost_reply(unruly: UnrulyServer, clip: Path) -> None:
     unruly.on("POST /jobs", Request.hang_up, problem(409, "idempotency_in_progress"), ACCEPTED)
     assert Client(unruly.url).submit(clip) == "j1"
 
 
-def test_a_refusal_tells_all_that_the_server_told(unruly: UnrulyServer, clip: Path) -> None:
+def test_an_api_error_has_all_fields_of_the_problem(unruly: UnrulyServer, clip: Path) -> None:
     unruly.on("POST /jobs", problem(422, "video_too_short"))
     with pytest.raises(ApiError) as caught:
         Client(unruly.url).submit(clip)
@@ -194,13 +194,13 @@ def test_a_refusal_in_the_middle_of_the_body_is_still_read(
     assert getattr(caught.value, "code", "upload_too_large") == "upload_too_large"
 
 
-def test_a_page_of_a_proxy_is_told_by_its_status(unruly: UnrulyServer) -> None:
+def test_a_proxys_error_page_is_reported_by_its_status(unruly: UnrulyServer) -> None:
     unruly.on("GET /info", lambda request: request.send(500, b"<html>oops</html>", {}))
     with pytest.raises(ApiError, match="500"):
         Client(unruly.url).info()
 
 
-def test_a_stranger_at_the_address_is_recognised(unruly: UnrulyServer) -> None:
+def test_another_server_at_the_address_is_an_error(unruly: UnrulyServer) -> None:
     unruly.on("GET /info", lambda request: request.send(200, b"<html>hello</html>", {}))
     with pytest.raises(BadReply, match="ActionMesh Worker"):
         Client(unruly.url).info()
@@ -220,7 +220,7 @@ def test_a_wrong_address_is_refused_at_once(url: str) -> None:
 # --- waiting
 
 
-def test_waiting_polls_where_there_are_no_events(unruly: UnrulyServer) -> None:
+def test_waiting_polls_if_there_are_no_events(unruly: UnrulyServer) -> None:
     unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
     told: list[client.State] = []
     assert Client(unruly.url).wait("j1", on_progress=told.append) == FINISHED
@@ -228,7 +228,7 @@ def test_waiting_polls_where_there_are_no_events(unruly: UnrulyServer) -> None:
     assert len(unruly.asked("GET /jobs/j1/events")) == 1
 
 
-def test_waiting_listens_where_there_are_events(unruly: UnrulyServer) -> None:
+def test_waiting_uses_events_if_there_are_any(unruly: UnrulyServer) -> None:
     lines = f"event: progress\ndata: {json.dumps(RUNNING)}\n\n: heartbeat\n\n".encode()
     unruly.on("GET /jobs/j1/events", events(lines[:20], lines[20:], b"event: done\ndata: {}\n\n"))
     unruly.on("GET /jobs/j1", reply(FINISHED))
@@ -237,7 +237,7 @@ def test_waiting_listens_where_there_are_events(unruly: UnrulyServer) -> None:
     assert told == [RUNNING, FINISHED]
 
 
-def test_an_event_stream_that_breaks_is_taken_up_again(unruly: UnrulyServer) -> None:
+def test_an_event_stream_that_breaks_is_opened_again(unruly: UnrulyServer) -> None:
     half = f"data: {json.dumps(RUNNING)}\n\ndata: {{".encode()
     unruly.on("GET /jobs/j1/events", events(half), events(half))
     unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
@@ -245,7 +245,7 @@ def test_an_event_stream_that_breaks_is_taken_up_again(unruly: UnrulyServer) -> 
     assert len(unruly.asked("GET /jobs/j1/events")) == 2
 
 
-def test_waiting_lives_through_a_restart_of_the_server() -> None:
+def test_waiting_continues_after_a_restart_of_the_server() -> None:
     port = free_port()
     ended: list[client.State] = []
     with misbehaving_server(port) as first:
@@ -276,20 +276,20 @@ def test_a_reset_while_it_connects_is_tried_again(
     assert Client(unruly.url).status("j1") == FINISHED and not resets
 
 
-def test_waiting_gives_up_on_a_server_that_stays_away(tmp_path: Path) -> None:
+def test_waiting_ends_if_the_server_does_not_return(tmp_path: Path) -> None:
     patient_for_a_second = Client(f"http://127.0.0.1:{free_port()}", patience_s=1)
     with pytest.raises(ServerUnreachable):
         patient_for_a_second.wait("j1")
 
 
-def test_the_end_of_the_time_to_wait_tells_the_job(unruly: UnrulyServer) -> None:
+def test_a_wait_timeout_has_the_job_id(unruly: UnrulyServer) -> None:
     unruly.on("GET /jobs/j1", reply(RUNNING))
     with pytest.raises(WaitTimeout) as caught:
         Client(unruly.url).wait("j1", timeout=0.2)
     assert caught.value.job_id == "j1"
 
 
-def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyServer) -> None:
+def test_a_silent_event_stream_ends_at_the_timeout(unruly: UnrulyServer) -> None:
     time_is_over = threading.Event()
 
     def say_nothing(request: Request) -> None:
@@ -306,7 +306,7 @@ def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyS
     time_is_over.set()
 
 
-def test_a_failed_job_tells_why(unruly: UnrulyServer) -> None:
+def test_a_failed_job_raises_its_error(unruly: UnrulyServer) -> None:
     failed = {"error": "No GPU memory.", "error_code": "gpu_out_of_memory", "retryable": True}
     hint = {"error_hint": "Use fast_low_ram."}
     unruly.on("GET /jobs/j1", reply({"job_id": "j1", "status": "error", **failed, **hint}))
@@ -324,9 +324,7 @@ def test_a_cancelled_job_is_no_failed_one(unruly: UnrulyServer) -> None:
 # --- saving
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_broke(
-    unruly: UnrulyServer, tmp_path: Path
-) -> None:
+def test_an_interrupted_download_is_resumed(unruly: UnrulyServer, tmp_path: Path) -> None:
     unruly.on("GET /jobs/j1", reply(FINISHED))
     rest = {"status": 206, "Content_Range": f"bytes 300000-{len(GLB) - 1}/{len(GLB)}"}
     unruly.on(
@@ -358,7 +356,7 @@ def test_a_file_that_is_there_is_not_fetched_again(unruly: UnrulyServer, tmp_pat
     assert not unruly.asked("GET /outputs/j1/mesh_000.glb")
 
 
-def test_a_wrong_hash_never_gets_a_name(unruly: UnrulyServer, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_hash_is_not_saved(unruly: UnrulyServer, tmp_path: Path) -> None:
     unruly.on("GET /jobs/j1", reply(FINISHED))
     unruly.on("GET /outputs/j1/mesh_000.glb", content(bytes(len(GLB))))
     with pytest.raises(BadReply, match="hash"):
@@ -387,7 +385,7 @@ def test_a_name_that_is_a_path_is_refused(unruly: UnrulyServer, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_not_taken_for_a_lost_server(unruly: UnrulyServer, tmp_path: Path) -> None:
+def test_a_full_disk_is_no_network_error(unruly: UnrulyServer, tmp_path: Path) -> None:
     unruly.on("GET /jobs/j1", reply(FINISHED))
     unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
     (tmp_path / f".mesh_000.glb.{FINISHED['files'][0]['sha256'][:12]}.part").mkdir()
@@ -415,7 +413,9 @@ def test_wrong_usage_exits_with_2(arguments: list[str], unruly: UnrulyServer) ->
     assert call(*arguments, url=unruly.url).returncode == 2
 
 
-def test_a_folder_instead_of_a_file_is_told_at_once(unruly: UnrulyServer, tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_an_error_at_once(
+    unruly: UnrulyServer, tmp_path: Path
+) -> None:
     called = call("submit", str(tmp_path), url=unruly.url)
     assert called.returncode == 2 and "Is a directory" in called.stderr
 
@@ -426,7 +426,7 @@ def test_an_unreachable_server_exits_with_3() -> None:
     assert "Connection refused" in result.stderr
 
 
-def test_a_run_prints_its_folder_and_tells_progress_as_json_lines(
+def test_a_run_prints_its_folder_and_progress_as_json_lines(
     unruly: UnrulyServer, clip: Path, tmp_path: Path
 ) -> None:
     unruly.on("POST /jobs", ACCEPTED)
@@ -454,14 +454,14 @@ def test_with_json_everything_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("status", "code"), [("error", 1), ("cancelled", 4), ("running", 4), ("finished", 0)]
 )
-def test_the_exit_code_of_watch_tells_how_it_ended(
+def test_the_exit_code_of_watch_depends_on_the_end_of_the_job(
     unruly: UnrulyServer, status: str, code: int
 ) -> None:
     unruly.on("GET /jobs/j1", reply({**RUNNING, "status": status}))
     assert call("watch", "j1", "--timeout", "0.1", url=unruly.url).returncode == code
 
 
-def test_ctrl_c_detaches_and_says_how_to_come_back(unruly: UnrulyServer) -> None:
+def test_ctrl_c_does_not_stop_the_job_and_prints_how_to_watch_it(unruly: UnrulyServer) -> None:
     unruly.on("GET /jobs/j1", reply(RUNNING))
     command = [*BARE_PYTHON, "watch", "j1", "--url", unruly.url]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -475,7 +475,7 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(unruly: UnrulyServer) -> None
     assert not unruly.asked("POST /jobs/j1/cancel")
 
 
-def test_a_certificate_that_nobody_signed_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     pair = tmp_path / "pair.pem"

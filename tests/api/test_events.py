@@ -35,7 +35,7 @@ def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]
             found = {}
 
 
-def test_an_ended_job_is_told_at_once(client: httpx.Client) -> None:
+def test_the_stream_of_an_ended_job_has_one_event(client: httpx.Client) -> None:
     body = ended(client, submit(client))
     with client.stream("GET", f"/jobs/{body['job_id']}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -69,7 +69,7 @@ def test_a_job_is_followed_from_the_queue_to_its_end(
         assert ended(client, first)["status"] == "finished"
 
 
-def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
+def test_a_new_queue_position_is_an_event(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -109,7 +109,7 @@ def test_at_most_four_events_a_second(serve: Serve) -> None:
     assert 6 <= len(steps) <= 4 * took_s + 2 and steps[:6] == sorted(steps[:6])
 
 
-def test_silence_is_filled_with_heartbeats(
+def test_heartbeats_are_sent_without_events(
     serve: Serve, gate: WaitsForPermission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.events, "HEARTBEAT_S", 0.1)
@@ -134,9 +134,7 @@ def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -
         refused(client.get(f"/jobs/{job_id}/events"), 404, "job_not_found")
 
 
-def test_streams_and_long_polls_do_not_hold_a_stop_up(
-    serve: Serve, gate: WaitsForPermission
-) -> None:
+def test_streams_and_long_polls_do_not_delay_a_stop(serve: Serve, gate: WaitsForPermission) -> None:
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=20) as client:
         job_id = submit(client)
@@ -158,7 +156,7 @@ def test_streams_and_long_polls_do_not_hold_a_stop_up(
         assert statuses == ["running"]
 
 
-def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.Client) -> None:
+def test_closed_streams_leave_no_watchers(quick: ThreadServer, client: httpx.Client) -> None:
     job_id = submit(client)
     for _ in range(3):
         with client.stream("GET", f"/jobs/{job_id}/events") as response:

@@ -60,7 +60,9 @@ def test_a_job_that_expires_says_when(serve: Serve) -> None:
     assert body["expires_at"][:10] > body["finished_at"][:10]
 
 
-def test_queued_and_running_jobs_tell_their_place(serve: Serve, gate: WaitsForPermission) -> None:
+def test_queued_and_running_jobs_show_their_position(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -83,7 +85,7 @@ def test_a_failed_job_says_why_in_a_string(serve: Serve) -> None:
     assert body["error_hint"] and "outputs" not in body
 
 
-def test_a_job_that_takes_its_worker_down_is_given_up(serve: Serve) -> None:
+def test_a_job_that_loses_all_attempts_fails(serve: Serve) -> None:
     with httpx.Client(base_url=serve(LosesWorkers(9)).url, timeout=60) as client:
         body = ended(client, submit(client))
     assert body["error_code"] == "worker_crashed" and body["retryable"] is True
@@ -122,7 +124,7 @@ def test_an_unchanged_job_is_304(client: httpx.Client) -> None:
     assert other.status_code == 200
 
 
-def test_a_moving_queue_changes_the_etag(serve: Serve, gate: WaitsForPermission) -> None:
+def test_a_new_queue_position_changes_the_etag(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -233,7 +235,7 @@ def test_a_wrong_list_query_is_refused(client: httpx.Client, query: dict[str, st
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
-def test_the_list_is_not_for_those_behind_a_proxy(client: httpx.Client, header: str) -> None:
+def test_jobs_cannot_be_listed_through_a_proxy(client: httpx.Client, header: str) -> None:
     refused(client.get("/jobs", headers={header: "127.0.0.1"}), 403, "listing_disabled")
 
 

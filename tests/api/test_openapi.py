@@ -40,7 +40,7 @@ def replies(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
                 yield f"{method} {path}", code, reply
 
 
-def test_it_names_every_route_and_no_other(document: dict[str, Any]) -> None:
+def test_it_has_every_route_and_no_other(document: dict[str, Any]) -> None:
     routes = {
         (route.path, method.lower())
         for router in ROUTERS
@@ -59,7 +59,7 @@ def test_every_route_is_explained(document: dict[str, Any]) -> None:
             assert operation["summary"] and operation["description"], path
 
 
-def test_every_error_is_a_problem_with_a_true_example(document: dict[str, Any]) -> None:
+def test_every_error_is_a_problem_with_a_valid_example(document: dict[str, Any]) -> None:
     seen = set()
     for where, code, reply in replies(document):
         content = reply.get("content", {})
@@ -78,7 +78,7 @@ def test_every_error_is_a_problem_with_a_true_example(document: dict[str, Any]) 
     assert seen | told_in_jobs_only | of_no_route == set(ERRORS_BY_CODE)
 
 
-def test_no_reply_is_the_frameworks_own(document: dict[str, Any]) -> None:
+def test_no_reply_is_the_frameworks_default(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for where, code, reply in replies(document):
         if int(code) >= 400 and not where.startswith(("get /health", "get /ready")):
@@ -97,7 +97,7 @@ def test_examples_of_good_replies_fit_their_models(document: dict[str, Any]) -> 
             assert set(example) <= set(model.model_fields), (where, code)
 
 
-def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+def test_references_can_be_resolved(document: dict[str, Any]) -> None:
     def references(node: Any) -> Iterator[str]:
         if isinstance(node, dict):
             if isinstance(node.get("$ref"), str):

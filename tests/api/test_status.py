@@ -48,7 +48,7 @@ def test_ready(client: httpx.Client) -> None:
     Ready.model_validate(client.get("/ready").json())
 
 
-def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) -> None:
+def test_info_shows_what_the_server_supports(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate, max_upload_size=12345).url, timeout=60) as client:
         submit(client)
         assert gate.started.wait(60)
@@ -65,7 +65,7 @@ def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) 
     assert (body["options"]["seed"]["default"], body["options"]["fps"]["maximum"]) == (44, 60)
 
 
-def test_info_learns_how_long_jobs_take(serve: Serve) -> None:
+def test_info_shows_how_long_jobs_take(serve: Serve) -> None:
     with httpx.Client(base_url=serve().url, timeout=60) as client:
         ended(client, submit(client, mode="fast"))
         modes = {
@@ -93,7 +93,7 @@ def test_the_files_of_the_page_are_served_under_their_names(client: httpx.Client
         assert client.head(address).status_code == 200
 
 
-def test_text_is_compressed_for_those_who_can_read_it(client: httpx.Client) -> None:
+def test_text_is_compressed_if_the_client_accepts_it(client: httpx.Client) -> None:
     packed = client.get("/docs.css", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in packed.headers
     for address, path in page_files().items():

@@ -131,7 +131,7 @@ def test_the_entry_point_is_a_sound_shell_script() -> None:
         subprocess.run(["shellcheck", str(ENTRYPOINT)], check=True)
 
 
-def test_the_entry_point_without_a_user_to_become_stays_who_it_is(tmp_path: Path) -> None:
+def test_the_entry_point_without_a_user_keeps_its_user(tmp_path: Path) -> None:
     environment = {
         "PATH": "/usr/bin:/bin",
         "JOBS_DIR": str(tmp_path / "jobs"),
@@ -177,7 +177,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert not ours, ours
 
 
-def test_the_health_check_tells_a_live_server_from_none(server: ProcessServer) -> None:
+def test_the_health_check_fails_without_a_server(server: ProcessServer) -> None:
     def check(port: str) -> int:
         command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
         return subprocess.run(command, env={"PORT": port, "http_proxy": "http://x:1"}).returncode

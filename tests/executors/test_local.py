@@ -52,7 +52,7 @@ def test_the_child_stays_the_same_between_tasks(task: Task) -> None:
         assert executor.compute.child is first
 
 
-def test_a_job_that_is_deleted_while_it_runs_ends_and_its_child_lives(task: Task) -> None:
+def test_a_job_that_is_deleted_while_it_runs_does_not_end_its_child(task: Task) -> None:
     def delete(progress: Progress) -> None:
         if progress.stage == "motion":
             shutil.rmtree(task.folder, ignore_errors=True)
@@ -102,7 +102,7 @@ def test_a_job_that_eats_memory_ends_its_child_and_not_the_machine(task: Task) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the out-of-memory killer is Linux's")
-def test_when_memory_is_short_the_kernel_takes_the_child_first() -> None:
+def test_when_memory_runs_out_the_kernel_kills_the_child_first() -> None:
     with local("Bends") as executor:
         executor.start()
         assert executor.compute.child is not None
@@ -110,7 +110,7 @@ def test_when_memory_is_short_the_kernel_takes_the_child_first() -> None:
         wait_until(lambda: score.read_text().strip() == "500")
 
 
-def test_an_idle_child_gives_its_memory_back(task: Task) -> None:
+def test_an_idle_child_is_ended(task: Task) -> None:
     idle = replace(options("Bends"), idle_unload_s=0.2)
     with closing(LocalExecutor(idle)) as executor:
         assert isinstance(run_to_end(executor, task), Result)

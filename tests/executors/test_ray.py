@@ -96,7 +96,7 @@ def _busy_pid(executor: RayExecutor) -> int:
 
 
 @pytest.mark.parametrize("loss", ["actor", "node"])
-def test_what_is_killed_loses_the_attempt_and_the_next_one_finishes(
+def test_a_killed_actor_or_node_loses_the_attempt_and_the_next_one_finishes(
     cluster: LocalCluster, task: Task, loss: str, record_property: Callable[[str, object], None]
 ) -> None:
     executor = started(cluster, options("Sleeps"), workers=4 if loss == "node" else 1)

@@ -54,7 +54,7 @@ def test_urls_of_downloads_are_not_logged() -> None:
     assert stream.getvalue() == ""
 
 
-def test_no_secret_of_anybody_reaches_the_log(start_server: Callable[..., ProcessServer]) -> None:
+def test_no_secret_is_logged(start_server: Callable[..., ProcessServer]) -> None:
     """The server's keys, those that are guessed, and the tokens in addresses that clients name."""
     signing = "whsec_" + base64.b64encode(b"signing-secret").decode()
     server = start_server(

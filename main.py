@@ -39,7 +39,7 @@ OPEN_PATHS = ("/", "/health", "/ready", "/client.py", "/docs.css")
 SILHOUETTE_MEMORY_MB = 4096
 """A job needs about 500 MB; above this limit its child ends, and the machine is safe."""
 REPLY_GRACE_S = 3
-"""How long open replies may take after the server was told to stop."""
+"""How long open replies may take after the server was asked to stop."""
 
 
 def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
@@ -126,7 +126,7 @@ def _register_head(app: FastAPI, router: APIRouter) -> None:
 
 
 def main() -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until a signal comes; the exit code."""
     try:
         settings = Settings.from_environment(os.environ)
         logs.configure(settings.log_format)

@@ -75,7 +75,7 @@ async def list_jobs(
 ) -> Response:
     """Without an API key only the server's own machine may list jobs: their ids are secret."""
     state = state_of(request)
-    if not state.settings.api_keys and not _is_from_here(request):
+    if not state.settings.api_keys and not _is_local(request):
         raise ListingDisabled("The list of jobs is not shown to other machines.")
     wanted = _statuses(status)
     before = _cursor(cursor)
@@ -175,7 +175,7 @@ def _found(state: AppState, ids: list[str]) -> Iterator[Job]:
             continue
 
 
-def _is_from_here(request: Request) -> bool:
+def _is_local(request: Request) -> bool:
     """True for a loopback peer that is no proxy for another machine."""
     if request.client is None or any(name in request.headers for name in _FORWARDED):
         return False

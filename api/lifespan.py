@@ -25,7 +25,7 @@ from job.state import Job
 log = logging.getLogger(__name__)
 
 JOB_GRACE_S = 5.0
-"""How long running jobs may take to end after the server was told to stop."""
+"""How long running jobs may take to end after the server was asked to stop."""
 DESCRIPTORS = 16_384
 THREADS = 32
 """For disk and ffmpeg: a slow disk or eight uploads being probed must not delay other requests."""

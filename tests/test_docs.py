@@ -1,4 +1,4 @@
-"""The docs are held to the code: every setting, address, error code and file they should name."""
+"""The docs are compared with the code: settings, addresses, error codes and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store against its promises: what is accepted stays, what is on disk is whole or set aside."""
+"""The store's promises: accepted jobs stay, records are complete or quarantined."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ def test_killed_during_acceptance_a_job_exists_completely_or_not_at_all(
 
 
 def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
-    """Otherwise a start would only be slower, and no other test would fail."""
+    """Without it a start would be slower, and no other test would fail."""
     key = {"key": "a" * 64, "hash": "b" * 64}
     queued = accept(store)
     ended = finish(store, accept(store, idempotency=key))

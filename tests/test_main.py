@@ -19,7 +19,7 @@ Start = Callable[..., ProcessServer]
 
 
 def run_main(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
-    """Start the program where it should refuse."""
+    """Start the program with settings that it should refuse."""
     return subprocess.run(
         [sys.executable, *(command or ("main.py",))],
         cwd=ROOT,

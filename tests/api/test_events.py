@@ -1,4 +1,4 @@
-"""The event stream: the whole state first, then every change, and a clean end."""
+"""The event stream: the whole state first, then every change, then the end."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_new_queue_position_is_an_event(serve: Serve, gate: WaitsForPermission
 
 
 class ReportsOften(WaitsForPermission):
-    """A hundred reports a second, until it may finish."""
+    """A hundred reports a second, until `permission` is set."""
 
     def attempt(self, task: Task) -> Events:
         """Between two reports the worker waits."""

@@ -1,4 +1,4 @@
-"""How a job stands in each state, waiting for it, listing, cancelling and deleting it."""
+"""The body of a job in each status; waiting for, listing, cancelling and deleting jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 
 def keys_are_documented(body: dict[str, Any]) -> None:
-    """Every key of the body stands in the OpenAPI model, and the values fit it."""
+    """Every key of the body is in the OpenAPI model, and the values fit it."""
     JobBody.model_validate(body, strict=True)
     assert set(body) <= set(JobBody.model_fields)
 
@@ -154,7 +154,7 @@ def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> No
 
 
 def test_waiting_is_woken_by_a_change(serve: Serve, gate: WaitsForPermission) -> None:
-    """Where nobody woke it, the client would give up before the wait is over."""
+    """Without a wake-up the client would time out before the wait is over."""
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=50) as client:
         submit(client)
@@ -197,7 +197,7 @@ def test_waiting_for_a_job_that_is_deleted_is_404(serve: Serve, gate: WaitsForPe
         wait_until(lambda: job_id in server.state.changes.watchers)
         assert client.delete(f"/jobs/{job_id}").status_code == 200
         helper.join(60)
-    # it may see the cancelled job for a moment before that is gone
+    # it may see the cancelled job for a moment before that is deleted
     assert statuses in ([404], [200])
 
 

@@ -1,4 +1,4 @@
-"""A mesh of the client's own beside the video, where the pipeline takes one."""
+"""The client's own mesh beside the video, if the pipeline accepts one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
 
 @pytest.fixture
 def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A server that runs ActionMesh on a GPU of 80 GB; what runs is the test's executor."""
+    """A server that runs ActionMesh on a GPU of 80 GB; jobs run in the test's executor."""
     from pipeline import Gpu
 
     monkeypatch.setattr("main.find_gpu", lambda: Gpu("a test's GPU", 80.0))

@@ -1,4 +1,4 @@
-"""The files of a job: exactly the manifest's names, ranges, tags, nothing outside the folder."""
+"""The files of a job: exactly the listed names, ranges, tags, nothing outside the folder."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class ShowsItsAnchor(WaitsForPermission):
     """Writes the anchor mesh, then waits."""
 
     def attempt(self, task: Task) -> Events:
-        """Says so in its progress, as job_runner does."""
+        """Its progress reports the mesh, as a child does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
         yield Progress("shape", 1, 1, 0.4, "The shape is there", has_anchor=True)
@@ -208,8 +208,8 @@ def test_a_running_job_has_only_its_anchor_mesh(serve: Serve, shows: ShowsItsAnc
 def test_a_failed_job_has_no_files(serve: Serve) -> None:
     with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         job_id = ended(client, submit(client))["job_id"]
-        told = refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
-        assert "failed" in told["detail"] and "retry" in told["hint"]
+        problem = refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
+        assert "failed" in problem["detail"] and "retry" in problem["hint"]
 
 
 def test_a_download_continues_after_its_job_is_deleted(

@@ -1,4 +1,4 @@
-"""Bodies as they arrive: the limit to the byte, chunks, junk, and clients that go away."""
+"""Bodies while they arrive: the exact limit, chunks, invalid bytes, clients that disconnect."""
 
 from __future__ import annotations
 

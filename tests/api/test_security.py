@@ -1,4 +1,4 @@
-"""Who may ask: Host, Origin and key, each as a matrix; and the headers on every reply."""
+"""Allowed requests: Host, Origin and key, each as a matrix; and the headers of every reply."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_page_itself_is_same_origin(serve: Serve) -> None:
             ("mesh.example", "https://other.example", 403),
         ):
             response = client.post("/jobs", headers={"Host": host, "Origin": origin})
-            assert response.status_code == status  # 400: it came as far as the missing body
+            assert response.status_code == status  # 400: only the body is missing
 
 
 def test_origins_can_be_allowed(serve: Serve) -> None:
@@ -226,7 +226,7 @@ def test_keys(
     with httpx.Client(base_url=locked.url, timeout=60) as client:
         assert client.get("/info", headers=raw).status_code == (200 if reads else 401)
         assert client.head("/info", headers=raw).status_code == (200 if reads else 401)
-        # 400: it came as far as the missing body
+        # 400: only the body is missing
         assert client.post("/jobs", headers=raw).status_code == (400 if writes else 401)
 
 
@@ -250,7 +250,7 @@ def test_host_is_checked_before_origin_and_origin_before_key(locked: ThreadServe
 
 @pytest.mark.parametrize("prefix", ["", "/mesh"])
 def test_root_path_is_part_of_all_addresses(serve: Serve, prefix: str) -> None:
-    """Whether the proxy cuts the prefix off or not."""
+    """Whether the proxy removes the prefix or not."""
     with httpx.Client(base_url=serve(root_path="/mesh").url, timeout=60) as client:
         response = send(client)
         assert response.headers["location"].startswith("/mesh/jobs/")

@@ -27,7 +27,7 @@ def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
-class Stumbles(FinishesAtOnce):
+class FailsToStart(FinishesAtOnce):
     """Raises where the worker does not catch it, so that its thread ends."""
 
     def start(self) -> None:
@@ -37,7 +37,7 @@ class Stumbles(FinishesAtOnce):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_worker_is_unhealthy(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(Stumbles()).url, timeout=60) as client:
+    with httpx.Client(base_url=serve(FailsToStart()).url, timeout=60) as client:
         wait_until(lambda: client.get("/health").status_code == 503)
         assert client.get("/health").json() == {"status": "unhealthy", "gpu_available": False}
 
@@ -120,6 +120,6 @@ def test_the_docs_have_an_anchor_for_every_error(client: httpx.Client) -> None:
     assert page.headers["content-type"].startswith("text/html")
     for code in ERRORS_BY_CODE:
         assert f'id="{code}"' in page.text
-    # the content policy lets nothing inline through, and nothing from elsewhere
+    # the content policy allows nothing inline, and nothing from other hosts
     assert not re.search(r"<style|<script|style=|https?://", page.text.split("<details>")[0])
     assert client.get("/docs.css").headers["content-type"].startswith("text/css")

@@ -1,4 +1,4 @@
-"""POST /jobs: what is accepted, what is refused with which code; nothing is left behind."""
+"""POST /jobs: what is accepted, what is refused with which code; no files are left."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(
         submit(client)
         assert server.state.worker.queue.ids()
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as peer:
-            # the head alone: an answer proves that nobody waited for the body
+            # only the head: an answer proves that the server did not wait for the body
             head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
             head += f"Content-Type: {MULTIPART['Content-Type']}\r\n\r\n"
             peer.sendall(head.encode())

@@ -1,4 +1,4 @@
-"""video_url against a real host nearby: what is seen while it is fetched, and how that may end."""
+"""video_url with a real host: the state during the download, and how it may end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.servers import ThreadServer
 
 class _Quiet(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up, as one does whose job was cancelled."""
+        """A client that disconnects, as after a cancel."""
 
 
 class Host:
-    """Gives `content` to everybody, once it may."""
+    """Sends `content` once it is allowed to."""
 
     def __init__(self) -> None:
         self.content = frames_zip()

@@ -1,4 +1,4 @@
-"""What an image is built from and started with, held to the tree: no container engine is needed."""
+"""The container files, compared with the repository: no container engine is needed."""
 
 from __future__ import annotations
 

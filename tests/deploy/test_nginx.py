@@ -18,7 +18,7 @@ from tests.servers import ProcessServer, process_server
 
 @dataclass(frozen=True)
 class Stack:
-    """A server, and nginx before it."""
+    """A server behind nginx."""
 
     server: ProcessServer
     nginx: Nginx
@@ -48,7 +48,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def job(stack: Stack) -> dict[str, Any]:
-    """A job that came and went through nginx, with a long poll between."""
+    """A job sent, polled and finished through nginx."""
     with httpx.Client(base_url=stack.nginx.url, trust_env=False, timeout=60.0) as client:
         address = f"/jobs/{submit(client)}"
         client.get(address, params={"wait": 55})

@@ -36,7 +36,7 @@ CLIP = base64.b64encode(frames_zip()).decode()
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes what is sent to it: RunPod's progress reports, and files put into a bucket."""
+    """Receives RunPod's progress reports, and files for a bucket."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Receive)
@@ -46,7 +46,7 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -97,11 +97,11 @@ class _Receive(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """No log lines."""
 
 
 def _plain(body: bytes, headers: Any) -> bytes:
-    """boto3 signs uploads in chunks of its own: `<size in hex>;...` lines between the bytes."""
+    """boto3 signs uploads in its own chunks: `<size in hex>;...` lines between the bytes."""
     if "aws-chunked" not in headers.get("Content-Encoding", ""):
         return body
     plain, rest = b"", body

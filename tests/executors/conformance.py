@@ -1,7 +1,6 @@
-"""The one suite that every executor passes: what the worker relies on, whatever runs the job.
+"""The tests that every executor must pass: what the worker needs from an executor.
 
-Subclass it and give `executor(options)`. The clip is a real video; the child decodes it as it would
-any other.
+Subclass it and define `executor(options)`. The clip is a real video.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def assert_whole(outcome: Outcome, seen: list[Progress], task: Task) -> None:
 
 
 class ExecutorConformance:
-    """Inherit, give `executor`, and pytest runs every test against it."""
+    """Subclasses define `executor`; pytest runs every test with it."""
 
     def executor(self, options: ExecutorOptions) -> Executor:
         """A started executor; the tests close it."""

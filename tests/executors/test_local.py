@@ -28,7 +28,7 @@ def local(pipeline: str, job_timeout_s: float = 60.0) -> Iterator[LocalExecutor]
 
 
 def load(executor: LocalExecutor) -> None:
-    """Start the children and wait until they are ready: a busy machine takes seconds for that."""
+    """Start the children and wait until they are ready: on a busy machine this takes seconds."""
     executor.start()
 
     def are_ready() -> bool:
@@ -140,7 +140,7 @@ def test_a_child_knows_no_secret_of_the_server(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_child_is_set_by_its_first_message(task: Task) -> None:
     config = ChildConfig(
-        "tests.pipelines:TellsItsEnvironment", environment={"ACTIONMESH_COMPILE": "1"}
+        "tests.pipelines:ReportsItsEnvironment", environment={"ACTIONMESH_COMPILE": "1"}
     )
     with closing(LocalExecutor(ExecutorOptions(config))) as executor:
         outcome = run_to_end(executor, task)

@@ -1,6 +1,6 @@
-"""RayExecutor keeps every executor's promises on a real cluster of two nodes, and its own.
+"""RayExecutor on a real cluster of two nodes: the tests of every executor, and its own.
 
-The nodes are raylets on this machine; their CPUs are numbers told to Ray, not cores.
+The nodes are raylets on this machine; their CPU counts are only configured numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = [
         importlib.util.find_spec("ray") is None,
         reason="ray is not installed: pip install -r requirements/ray.txt",
     ),
-    # Ray's own, about its own processes and sockets
+    # Ray warns about its own processes and sockets
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -62,7 +62,7 @@ class TestRayExecutor(ExecutorConformance):
 
 
 class Attempt:
-    """A task on a thread of its own: its latest progress, and how it ended."""
+    """A task in its own thread: whether it moves, and how it ended."""
 
     def __init__(self, executor: Executor, task: Task) -> None:
         self.moves = threading.Event()

@@ -1,6 +1,6 @@
-"""Two children, one for meshes and one for files: neither waits for the other or falls with it.
+"""Two children, one for meshes and one for files: neither waits for the other or ends with it.
 
-The files of a job are held up by a program that is called as Blender is; it goes on when told to.
+A program that is called like Blender blocks the export of a job until the test releases it.
 """
 
 from __future__ import annotations
@@ -94,18 +94,18 @@ def test_a_failed_export_does_not_affect_the_compute_child(
         "close": export.close,
         "kill": lambda: os.kill(export.child.pid, signal.SIGKILL),  # type: ignore[union-attr]
     }
-    told: list[Progress] = []
+    reported: list[Progress] = []
 
     def note(progress: Progress) -> None:
-        if blocking_blender.count() and not told:
-            told.append(progress)
+        if blocking_blender.count() and not reported:
+            reported.append(progress)
             ends[end]()
 
     with closing(executor):
         executor.start()
         compute = executor.compute.child
         assert isinstance(run_to_end(executor, task, note), outcome)
-        assert told and compute is not None and compute.is_alive and executor.has_room
+        assert reported and compute is not None and compute.is_alive and executor.has_room
         wait_until(lambda: not blocking_blender.is_running())
 
 
@@ -206,7 +206,7 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
     record_property("gap_s", round(gap_s, 3))
     assert status(client, first) == "running"
     assert gap_s <= 0.5
-    # of jobs that are made one is written and one may wait; the next keeps its place
+    # one computed job is exported and one may wait; the next one stays in the queue
     wait_until(lambda: (tmp_path / "jobs" / second / "checkpoint").exists())
     wait_until(blocking_blender.count)
     assert (blocking_blender.count(), status(client, second)) == (1, "running")

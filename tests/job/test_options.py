@@ -1,4 +1,4 @@
-"""Options of a job: a form's text and a JSON value mean the same, and what is refused is named."""
+"""Options of a job: a form's text and a JSON value mean the same, and an error names the option."""
 
 from __future__ import annotations
 

@@ -350,10 +350,10 @@ def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: Job
 
 
 class WaitsToBeWoken(WaitsForPermission):
-    """Would sleep for ever if nobody woke it."""
+    """Would sleep forever without a wake-up."""
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """No time is ever over, except where there is something to do at once."""
+        """Times out only if the timeout is 0."""
         return FinishesAtOnce.poll(self, 30.0 if timeout_s else 0.0)
 
 

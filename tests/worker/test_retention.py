@@ -1,4 +1,4 @@
-"""What is deleted, and above all what is not."""
+"""Which jobs are deleted, and which are not."""
 
 from __future__ import annotations
 

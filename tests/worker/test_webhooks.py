@@ -1,4 +1,4 @@
-"""Webhooks: signed, at least once with one id, also when the server is killed in between."""
+"""Webhooks: signed, sent at least once with one id, even if the server is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_pending_webhooks_are_delivered_after_a_restart(
     store: JobStore, receiver: Receiver
 ) -> None:
     job = job_with_webhook(store, receiver.url)
-    store.cancel(job.job_id)  # nobody was listening: the server died here
+    store.cancel(job.job_id)  # no webhook was sent: the server ended here
 
     async def restart() -> None:
         hooks = webhooks(store)

@@ -31,7 +31,7 @@ from job.state import Job, JobStatus
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_S = 55.0
-"""Below the 60 s after which most proxies give up."""
+"""Below the 60 s after which most proxies time out."""
 WAIT = {
     "name": "wait",
     "in": "query",
@@ -82,7 +82,7 @@ async def list_jobs(
 
     def read() -> JobList:
         ids, following = state.store.page(wanted, limit, before)
-        shown = [state.view.short(job) for job in _found(state, ids)]
+        shown = [state.view.list_entry(job) for job in _found(state, ids)]
         return JobList(jobs=shown, next_cursor=None if following is None else str(following))
 
     return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})

@@ -1,6 +1,6 @@
 """Jobs on a Ray cluster: one actor per GPU, each a LocalExecutor on its node (ray_actor.py).
 
-The queue, the job files and the count of attempts stay with the server; Ray only carries a video
+The queue, the job files and the count of attempts stay with the server; Ray only sends a video
 to a node and the finished files back, and reports a lost process or node. Never imported unless
 RAY_ADDRESS is set; ray_connection.py imports Ray itself, in the worker's thread.
 """

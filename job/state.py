@@ -1,7 +1,7 @@
 """What a job is: its data, its statuses, and which changes of status are legal.
 
 A Job is frozen: every change makes a new one through a method that checks the transition. This file
-keeps nothing and writes nothing (job_store.py does) and knows no HTTP (api/job_view.py does).
+stores nothing (job_store.py does) and knows no HTTP (api/job_view.py does).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Job:
     # --- JSON
 
     def to_dict(self) -> dict[str, Any]:
-        """What job.json holds. Everything that job/index.py needs stands before `pipeline`."""
+        """What job.json holds. Everything that job/index.py needs is before `pipeline`."""
         head = {
             "schema": SCHEMA,
             "job_id": self.job_id,

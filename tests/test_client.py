@@ -33,8 +33,8 @@ from client import (
 )
 from job.options import REQUEST_FIELDS, RETRY_FIELDS
 from tests.misbehaving_server import (
-    Request,
     MisbehavingServer,
+    Request,
     content,
     events,
     misbehaving_server,

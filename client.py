@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # Python 3.8 does not support this syntax at run time
     """The body of GET /jobs/{id}: job_id, status, progress, outputs, files, error, ..."""
     States = list[State]
     Paths = list[Path]
-    OnProgress = Callable[[State], None]
+    Report = Callable[[State], None]
 T = TypeVar("T")
 
 __version__ = "1.0.0"
@@ -152,7 +152,7 @@ class Client:
         *,
         what: str = "all",
         timeout: float | None = None,
-        on_progress: OnProgress = _ignore,
+        on_progress: Report = _ignore,
         **options: Any,
     ) -> Paths:
         """Send a video, wait, save its files: submit, wait and save in one."""
@@ -165,7 +165,7 @@ class Client:
         video: PathLike,
         *,
         mesh: PathLike | None = None,
-        on_progress: OnProgress = _ignore,
+        on_progress: Report = _ignore,
         **options: Any,
     ) -> str:
         """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
@@ -206,7 +206,7 @@ class Client:
                 raise WaitTimeout(job_id)
 
     def wait(
-        self, job_id: str, timeout: float | None = None, on_progress: OnProgress = _ignore
+        self, job_id: str, timeout: float | None = None, on_progress: Report = _ignore
     ) -> State:
         """Block until the job is finished. Raises JobFailed, JobCancelled, WaitTimeout."""
         state: State = {}
@@ -219,11 +219,7 @@ class Client:
         return state
 
     def save(
-        self,
-        job_id: str,
-        out: PathLike = "out",
-        what: str = "all",
-        on_progress: OnProgress = _ignore,
+        self, job_id: str, out: PathLike = "out", what: str = "all", on_progress: Report = _ignore
     ) -> Paths:
         """Download a finished job's files into the folder `out`; their paths.
 
@@ -240,7 +236,7 @@ class Client:
         total, before = sum(file.bytes for file in wanted), 0
         saved: Paths = []
         for file in wanted:
-            report = _TransferProgress(on_progress, "saving", before, total)
+            report = _ByteProgress(on_progress, "saving", before, total)
             saved.append(self._save_one(job_id, file, Path(out), report))
             before += file.bytes
         return saved
@@ -271,7 +267,7 @@ class Client:
 
     # --- downloads and events
 
-    def _save_one(self, job_id: str, file: _File, folder: Path, report: _TransferProgress) -> Path:
+    def _save_one(self, job_id: str, file: _File, folder: Path, report: _ByteProgress) -> Path:
         path = folder / file.name
         part = folder / f".{file.name}.{file.sha256[:12]}.part"
         for _ in range(2):  # a wrong part is downloaded from its start again, once
@@ -286,7 +282,7 @@ class Client:
             part.unlink()
         raise BadReply(f"{file.name} does not have the hash that the server sent.")
 
-    def _fetch(self, job_id: str, file: _File, part: Path, report: _TransferProgress) -> bool:
+    def _fetch(self, job_id: str, file: _File, part: Path, report: _ByteProgress) -> bool:
         """Download the rest of `part`; False if the connection broke after some bytes."""
         done = got = part.stat().st_size if part.is_file() else 0
         if done >= file.bytes > 0:
@@ -423,29 +419,23 @@ class Client:
 # --- parts of requests and replies
 
 
-class _TransferProgress:
+class _ByteProgress:
     """Reports how many of all bytes are transferred, in the form of a job's progress."""
 
-    def __init__(self, on_progress: OnProgress, stage: str, before: int, total: int) -> None:
-        self._on_progress, self._stage, self._before, self._total = (
-            on_progress,
-            stage,
-            before,
-            total,
-        )
+    def __init__(self, report: Report, stage: str, before: int, total: int) -> None:
+        self._report, self._stage, self._before, self._total = report, stage, before, total
 
     def __call__(self, done: int) -> None:
         percent = round(100 * (self._before + done) / max(1, self._total), 1)
-        self._on_progress(
-            {"status": self._stage, "progress": {"stage": self._stage, "percent": percent}}
-        )
+        about = {"stage": self._stage, "percent": percent}
+        self._report({"status": self._stage, "progress": about})
 
 
 class _Form:
     """A multipart body, read again each time it is sent: never whole in memory."""
 
     def __init__(
-        self, fields: Mapping[str, str], files: Mapping[str, Path], on_progress: OnProgress
+        self, fields: Mapping[str, str], files: Mapping[str, Path], report: Report
     ) -> None:
         boundary = uuid.uuid4().hex
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"'
@@ -461,7 +451,7 @@ class _Form:
         for path in files.values():
             open(path, "rb").close()  # a file that cannot be read is no network error
         length = sum(p.stat().st_size if isinstance(p, Path) else len(p) for p in self._parts)
-        self._report = _TransferProgress(on_progress, "uploading", 0, length)
+        self._report = _ByteProgress(report, "uploading", 0, length)
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(length),
@@ -605,11 +595,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
-    "--webhook-url": {
-        "metavar": "URL",
-        "help": "receives a POST when the job has ended",
-        "retry": False,
-    },
+    "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
     "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one", "retry": False},
 }
 CHANGES = " ".join(name for name, about in OPTIONS.items() if about.pop("retry", True))
@@ -645,9 +631,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # for the progress bar, on a terminal without Unicode
+            stream.reconfigure(errors="replace")  # for terminals without Unicode
     terminal = Terminal(given.json)
     try:
         client = Client(given.url, given.api_key)

@@ -1,4 +1,4 @@
-"""What /openapi.json says beyond what FastAPI can read from the routes: bodies, errors, examples.
+"""The parts of /openapi.json that FastAPI cannot read from the routes: bodies, errors, examples.
 
 Examples are complete bodies; the tests parse each with its model and send the requests to a server.
 """

@@ -236,10 +236,10 @@ def test_the_rest_of_a_refused_body_times_out(
 
 def _read_to_end(peer: socket.socket) -> bytes:
     """All that comes before the server closes the connection."""
-    said = b""
+    received = b""
     try:
         while more := peer.recv(65_536):
-            said += more
+            received += more
     except ConnectionResetError:
         pass
-    return said
+    return received

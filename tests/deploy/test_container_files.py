@@ -137,11 +137,11 @@ def test_the_entry_point_without_a_user_keeps_its_user(tmp_path: Path) -> None:
         "JOBS_DIR": str(tmp_path / "jobs"),
         "HF_HOME": str(tmp_path / "cache"),
     }
-    said = subprocess.run(
+    done = subprocess.run(
         ["sh", str(ENTRYPOINT), "echo", "two words"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert said.stdout == "two words\n"
+    assert done.stdout == "two words\n"
 
 
 def test_compose_parses_and_its_nginx_reads_what_the_worker_writes() -> None:

@@ -254,7 +254,7 @@ def test_a_result_over_the_limit_is_an_error_with_a_hint(tmp_path: Path) -> None
         "try: packed(Result(files, {}, {}, {}), Path('.'), ())\n"
         "except Exception as error: print(error.message, error.hint)\n"
     )
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
     )
-    assert "RunPod takes 10000000" in said.stdout and "BUCKET_NAME" in said.stdout, said.stderr
+    assert "RunPod takes 10000000" in done.stdout and "BUCKET_NAME" in done.stdout, done.stderr

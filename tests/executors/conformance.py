@@ -122,7 +122,7 @@ class ExecutorConformance:
                 executor.wake()
 
             threading.Timer(0.2, call).start()
-            while not called.is_set():  # a child that begins may say something, too
+            while not called.is_set():  # a starting child may send messages too
                 executor.poll(600.0)
 
     def test_printed_text_is_not_read_as_messages(self, task: Task) -> None:

@@ -75,6 +75,6 @@ def test_no_secret_is_logged(start_server: Callable[..., ProcessServer]) -> None
         client.post("/jobs", content=b"body-secret", headers={"Content-Type": "x/y"})
     server.process.terminate()
     assert server.process.wait(100) == 0
-    said = server.log.read_text()
-    assert "stopped" in said and "secret" not in said
-    assert "open-sesame" not in said and signing not in said
+    text = server.log.read_text()
+    assert "stopped" in text and "secret" not in text
+    assert "open-sesame" not in text and signing not in text

@@ -393,7 +393,7 @@ class Client:
         body: bytes | _Form | None = None,
         silence_s: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """One request on a connection of its own. Raises ServerUnreachable."""
+        """One request on its own connection. Raises ServerUnreachable."""
         host, port = str(self._address.hostname), self._address.port
         timeout_s = silence_s or self._silence_s
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)

@@ -41,7 +41,7 @@ async def docs(request: Request) -> Response:
 
 @router.get("/docs.css")
 async def style() -> Response:
-    """A file of its own, because the content policy allows no inline style."""
+    """A separate file, because the content policy allows no inline style."""
     return Response(STYLE, media_type="text/css; charset=utf-8")
 
 

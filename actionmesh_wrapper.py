@@ -66,10 +66,10 @@ class ActionMeshPipeline:
         self._settings = settings
         self._checkout = checkout
         self._presets = presets
-        self._use = use or Speedups()
+        self.use = use or Speedups()
         self._device = device
         self._octree_depth = octree_depth
-        self._engine: Engine | None = None
+        self.engine: Engine | None = None
 
     def load(self, reporter: Reporter) -> None:
         """Check the checkout, download the weights if needed, move the models to the GPU.
@@ -94,8 +94,8 @@ class ActionMeshPipeline:
         _place(engine)
         if settings.actionmesh_compile:
             compile_blocks(pipe, settings.hf_home)
-            self._use = self._use.beside_compiled_blocks()
-        self._engine = engine
+            self.use = self.use.beside_compiled_blocks()
+        self.engine = engine
 
     def animate(
         self,
@@ -114,7 +114,7 @@ class ActionMeshPipeline:
         process must end) and Cancelled.
         """
         _check_length(len(clip))
-        if self._engine is None:
+        if self.engine is None:
             self.load(reporter)
         user_mesh = None if mesh is None else _read(mesh, reporter)
         preset = self._presets[mode]
@@ -141,9 +141,9 @@ class ActionMeshPipeline:
         user_mesh: UserMesh | None,
     ) -> MeshSequence | None:
         """One run; None if the GPU ran out of memory, which is free again then."""
-        assert self._engine is not None
+        assert self.engine is not None
         make_anchor = anchor_from_picture if user_mesh is None else user_mesh.make_anchor
-        request = AnimationRequest(clip.frames, preset, seed, self._use, make_anchor)
+        request = AnimationRequest(clip.frames, preset, seed, self.use, make_anchor)
 
         def sequence(shape: MeshArrays) -> MeshSequence:
             if user_mesh is not None:
@@ -155,7 +155,7 @@ class ActionMeshPipeline:
 
         failure: BaseException | None = None
         try:
-            shape = to_arrays(animate(self._engine, request, reporter.progress, show))
+            shape = to_arrays(animate(self.engine, request, reporter.progress, show))
         except RuntimeError as exc:
             failure = _to_our_error(exc)
         if failure is None:

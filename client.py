@@ -40,13 +40,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-if TYPE_CHECKING:  # Python 3.8 cannot write these down at run time
+if TYPE_CHECKING:  # Python 3.8 does not support this syntax at run time
     PathLike = str | os.PathLike[str]
     State = dict[str, Any]
-    """A job as GET /jobs/{id} tells it: job_id, status, progress, outputs, files, error, ..."""
+    """The body of GET /jobs/{id}: job_id, status, progress, outputs, files, error, ..."""
     States = list[State]
     Paths = list[Path]
-    Tell = Callable[[State], None]
+    Report = Callable[[State], None]
 T = TypeVar("T")
 
 __version__ = "1.0.0"
@@ -54,31 +54,31 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = ("finished", "error", "cancelled")
 BUSY = (429, 502, 503, 504)
 CONNECT_FOR_S, BUSY_FOR_S = 5.0, 600.0
-"""How long a first contact is tried, and how long a full queue is asked again."""
+"""How long the first connection is tried, and how long a full queue is tried again."""
 CHUNK_BYTES = 1 << 18
 GROUPS = {
     "zip": r"meshes\.zip", "frames": r"mesh_\d+\.glb", "animated": r"animated_mesh\.glb",
     "preview": r"preview\.mp4", "source": r"source\.mp4", "poster": r"poster\.\w+",
 }  # fmt: skip
-"""What `save` can be asked for, beside `all` and the names of files."""
+"""The names that `save` accepts, beside `all` and names of files."""
 
 log = logging.getLogger("actionmesh.client")
 
 
 class ClientError(Exception):
-    """Everything that this file raises on purpose."""
+    """The base of all errors that this file raises."""
 
 
 class ServerUnreachable(ClientError):
-    """Nobody answers at the address, or the connection broke too often."""
+    """The server does not answer, or the connection broke too often."""
 
 
 class BadReply(ClientError):
-    """The server sent what it should not: a file with a wrong hash, a name that is a path."""
+    """The server sent invalid data: a file with a wrong hash, a name that is a path."""
 
 
 class ApiError(ClientError):
-    """The server refused; `hint` says what to do, `request_id` finds the line in its log."""
+    """The server refused; `hint` says what to do, `request_id` is in its log."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after_s: float = 0) -> None:
         self.status = status
@@ -91,7 +91,7 @@ class ApiError(ClientError):
 
 
 class JobFailed(ClientError):
-    """The job ended in an error; `retryable` says whether the same job may do better later."""
+    """The job ended with an error; if `retryable`, the same job may succeed later."""
 
     def __init__(self, state: State) -> None:
         self.job_id = str(state.get("job_id", ""))
@@ -103,7 +103,7 @@ class JobFailed(ClientError):
 
 
 class JobCancelled(ClientError):
-    """Somebody cancelled the job."""
+    """The job was cancelled."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -111,22 +111,22 @@ class JobCancelled(ClientError):
 
 
 class WaitTimeout(ClientError):
-    """The time to wait is over; the job goes on, and `job_id` finds it again."""
+    """The time to wait is over; the job continues, as `job_id`."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(f"Job {job_id} has not ended yet; it goes on.")
+        super().__init__(f"Job {job_id} has not ended yet; it continues.")
 
 
-def _silent(state: State) -> None:
-    """Tells nobody."""
+def _ignore(state: State) -> None:
+    """The default `on_progress`."""
 
 
 class Client:
     """One server. Safe to share between threads: every request has its own connection.
 
-    `patience_s` is how long a server that has gone away is waited for once a job is under way,
-    `silence_s` how long a connection may be silent.
+    `patience_s` is how long requests about a job are repeated while the server does not answer,
+    `silence_s` how long a connection may receive nothing.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Client:
         *,
         what: str = "all",
         timeout: float | None = None,
-        on_progress: Tell = _silent,
+        on_progress: Report = _ignore,
         **options: Any,
     ) -> Paths:
         """Send a video, wait, save its files: submit, wait and save in one."""
@@ -165,7 +165,7 @@ class Client:
         video: PathLike,
         *,
         mesh: PathLike | None = None,
-        on_progress: Tell = _silent,
+        on_progress: Report = _ignore,
         **options: Any,
     ) -> str:
         """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
@@ -183,13 +183,13 @@ class Client:
         return str(answer["job_id"])
 
     def status(self, job_id: str) -> State:
-        """The job as it stands."""
+        """The job now."""
         return self._call("GET", _job(job_id))
 
     def watch(self, job_id: str, timeout: float | None = None) -> Iterator[State]:
-        """Every new state until the last: by server-sent events, or by polling without them.
+        """Every new state until the last, by server-sent events or by polling.
 
-        Lives through lost connections and restarts of the server. Raises WaitTimeout.
+        Continues after lost connections and restarts of the server. Raises WaitTimeout.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         events = True
@@ -205,7 +205,9 @@ class Client:
             if not left_s:
                 raise WaitTimeout(job_id)
 
-    def wait(self, job_id: str, timeout: float | None = None, on_progress: Tell = _silent) -> State:
+    def wait(
+        self, job_id: str, timeout: float | None = None, on_progress: Report = _ignore
+    ) -> State:
         """Block until the job is finished. Raises JobFailed, JobCancelled, WaitTimeout."""
         state: State = {}
         for state in self.watch(job_id, timeout):
@@ -217,13 +219,13 @@ class Client:
         return state
 
     def save(
-        self, job_id: str, out: PathLike = "out", what: str = "all", on_progress: Tell = _silent
+        self, job_id: str, out: PathLike = "out", what: str = "all", on_progress: Report = _ignore
     ) -> Paths:
         """Download a finished job's files into the folder `out`; their paths.
 
         `what` is `all` or names with commas between: zip, frames, animated, preview, source,
-        poster, or those of files. Files that are there already are kept, a broken download goes on
-        where it broke, and a file has its name only once its hash is right. Raises BadReply.
+        poster, or names of files. Existing files are kept, an interrupted download is resumed, and
+        a file gets its name only after its hash was checked. Raises BadReply.
         """
         state = self.status(job_id)
         if state.get("status") != "finished":
@@ -234,7 +236,7 @@ class Client:
         total, before = sum(file.bytes for file in wanted), 0
         saved: Paths = []
         for file in wanted:
-            report = _Share(on_progress, "saving", before, total)
+            report = _ByteProgress(on_progress, "saving", before, total)
             saved.append(self._save_one(job_id, file, Path(out), report))
             before += file.bytes
         return saved
@@ -251,7 +253,7 @@ class Client:
         return str(answer["job_id"])
 
     def delete(self, job_id: str) -> State:
-        """Forget a job and its files, in any state."""
+        """Delete a job and its files, in any state."""
         return self._call("DELETE", _job(job_id))
 
     def list(self, status: str = "", limit: int = 20) -> States:
@@ -265,10 +267,10 @@ class Client:
 
     # --- downloads and events
 
-    def _save_one(self, job_id: str, file: _File, folder: Path, report: _Share) -> Path:
+    def _save_one(self, job_id: str, file: _File, folder: Path, report: _ByteProgress) -> Path:
         path = folder / file.name
         part = folder / f".{file.name}.{file.sha256[:12]}.part"
-        for _ in range(2):  # a part that is wrong is fetched from its start again, once
+        for _ in range(2):  # a wrong part is downloaded from its start again, once
             if file.is_at(path):
                 report(file.bytes)
                 return path
@@ -278,10 +280,10 @@ class Client:
                 os.replace(part, path)
                 return path
             part.unlink()
-        raise BadReply(f"{file.name} has not the hash that the server told.")
+        raise BadReply(f"{file.name} does not have the hash that the server sent.")
 
-    def _fetch(self, job_id: str, file: _File, part: Path, report: _Share) -> bool:
-        """Get what `part` lacks; False if it broke off on the way, with something gained."""
+    def _fetch(self, job_id: str, file: _File, part: Path, report: _ByteProgress) -> bool:
+        """Download the rest of `part`; False if the connection broke after some bytes."""
         done = got = part.stat().st_size if part.is_file() else 0
         if done >= file.bytes > 0:
             return True
@@ -297,9 +299,9 @@ class Client:
                         got += len(chunk)
                         report(got)
                         if got > file.bytes:
-                            raise BadReply(f"{file.name} is longer than the server told.")
+                            raise BadReply(f"{file.name} is longer than the server announced.")
             if got < file.bytes:
-                raise ServerUnreachable(f"The download of {file.name} broke off.")
+                raise ServerUnreachable(f"The download of {file.name} was interrupted.")
         except ServerUnreachable:
             if got <= done:
                 raise
@@ -307,7 +309,7 @@ class Client:
         return True
 
     def _follow(self, job_id: str, deadline: float) -> Generator[State, None, bool]:
-        """States from the event stream while it lasts; the last is left to a GET.
+        """States from the event stream, without the last one, which a GET reads.
 
         Returns False if this server has no event streams.
         """
@@ -332,7 +334,7 @@ class Client:
                     if time.monotonic() > deadline:
                         break
         except (ServerUnreachable, ValueError):
-            pass  # a GET, which is repeated, says how the job stands
+            pass  # a GET, which is repeated, reads the state
         return True
 
     # --- requests
@@ -346,7 +348,7 @@ class Client:
         patience_s: float = CONNECT_FOR_S,
         busy_s: float = 0.0,
     ) -> State:
-        """One request and its JSON, repeated while that makes sense."""
+        """One request and its JSON, repeated if that may help."""
 
         def attempt() -> State:
             with self._exchange(method, path, headers, body) as reply:
@@ -358,7 +360,7 @@ class Client:
     def _repeat(
         self, attempt: Callable[[], T], patience_s: float | None = None, busy_s: float = 0.0
     ) -> T:
-        """Try until it works or time is over; a busy server says itself when to come again."""
+        """Try until it works or time is over; a busy server says when to try again."""
         patience_s = self._patience_s if patience_s is None else patience_s
         began = time.monotonic()
         for tries in itertools.count():
@@ -368,7 +370,7 @@ class Client:
                 return attempt()
             except ServerUnreachable as exc:
                 if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
-                    raise  # it will not get better, and is never ignored
+                    raise  # a repetition cannot help, and the error is never ignored
                 error, limit_s = exc, patience_s
             except ApiError as exc:
                 if exc.status not in BUSY and exc.code != "idempotency_in_progress":
@@ -391,7 +393,7 @@ class Client:
         body: bytes | _Form | None = None,
         silence_s: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """One request on a connection of its own. Raises ServerUnreachable."""
+        """One request on its own connection. Raises ServerUnreachable."""
         host, port = str(self._address.hostname), self._address.port
         timeout_s = silence_s or self._silence_s
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
@@ -407,7 +409,7 @@ class Client:
                 try:
                     connection.request(method, self._address.path + path, body, sent)
                 except (BrokenPipeError, ConnectionResetError):
-                    pass  # refused in the middle of the body: the reply, if there is one, says why
+                    pass  # refused while the body is sent: the reply, if there is one, says why
                 reply = connection.getresponse()
             yield reply
         finally:
@@ -417,21 +419,24 @@ class Client:
 # --- parts of requests and replies
 
 
-class _Share:
-    """Tells how much of all bytes is through; the form is that of the server's own progress."""
+class _ByteProgress:
+    """Reports how many of all bytes are transferred, in the form of a job's progress."""
 
-    def __init__(self, tell: Tell, stage: str, before: int, total: int) -> None:
-        self._tell, self._stage, self._before, self._total = tell, stage, before, total
+    def __init__(self, report: Report, stage: str, before: int, total: int) -> None:
+        self._report, self._stage, self._before, self._total = report, stage, before, total
 
     def __call__(self, done: int) -> None:
         percent = round(100 * (self._before + done) / max(1, self._total), 1)
-        self._tell({"status": self._stage, "progress": {"stage": self._stage, "percent": percent}})
+        about = {"stage": self._stage, "percent": percent}
+        self._report({"status": self._stage, "progress": about})
 
 
 class _Form:
-    """A multipart body, read while it is sent and as often as it is sent: never whole in memory."""
+    """A multipart body, read again each time it is sent: never whole in memory."""
 
-    def __init__(self, fields: Mapping[str, str], files: Mapping[str, Path], tell: Tell) -> None:
+    def __init__(
+        self, fields: Mapping[str, str], files: Mapping[str, Path], report: Report
+    ) -> None:
         boundary = uuid.uuid4().hex
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"'
         self._parts: list[bytes | Path] = [
@@ -444,11 +449,9 @@ class _Form:
             self._parts += [opening.encode(), path, b"\r\n"]
         self._parts.append(f"--{boundary}--\r\n".encode())
         for path in files.values():
-            open(
-                path, "rb"
-            ).close()  # what cannot be read is told at once, and is not the network's
+            open(path, "rb").close()  # a file that cannot be read is no network error
         length = sum(p.stat().st_size if isinstance(p, Path) else len(p) for p in self._parts)
-        self._report = _Share(tell, "uploading", 0, length)
+        self._report = _ByteProgress(report, "uploading", 0, length)
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(length),
@@ -476,13 +479,13 @@ class _File:
     def of(cls, entry: Mapping[str, Any]) -> _File:
         name, size, digest = str(entry.get("name")), entry.get("bytes"), str(entry.get("sha256"))
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise BadReply(f"The server names a file {name!r}, which is no plain name.")
+            raise BadReply(f"The server names a file {name!r}, which is not a plain name.")
         if not isinstance(size, int) or not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise BadReply(f"The server tells no size or no hash of {name}.")
+            raise BadReply(f"The server sent no size or no hash of {name}.")
         return cls(name, size, digest)
 
     def is_at(self, path: Path) -> bool:
-        """True if the whole file lies there, to the last bit."""
+        """True if `path` has the size and the hash of the file."""
         if not path.is_file() or path.stat().st_size != self.bytes:
             return False
         digest = hashlib.sha256()
@@ -528,7 +531,7 @@ def _read(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _network(where: str = "the server") -> Iterator[None]:
-    """What may go wrong on the way, as ServerUnreachable."""
+    """Turns network errors into ServerUnreachable."""
     try:
         yield
     except (OSError, http.client.HTTPException) as exc:
@@ -558,7 +561,7 @@ def _json(reply: http.client.HTTPResponse) -> State:
 
 
 def _raise_for(reply: http.client.HTTPResponse) -> None:
-    """ApiError for anything but success, whoever on the way has written the body."""
+    """ApiError for anything but success, even if a proxy wrote the body."""
     if reply.status < 300:
         return
     problem: State = {"detail": f"The server answered {reply.status} {reply.reason}."}
@@ -567,7 +570,7 @@ def _raise_for(reply: http.client.HTTPResponse) -> None:
     try:
         problem.update(_json(reply))
     except (BadReply, ServerUnreachable):
-        pass  # a proxy's page says no more than the status does
+        pass  # a proxy's page has no more information than the status
     raise ApiError(reply.status, problem, _seconds(reply.headers.get("Retry-After") or ""))
 
 
@@ -581,7 +584,7 @@ def _seconds(retry_after: str) -> float:
         return 0.0
 
 
-# --- the command line: results on stdout, talk on stderr
+# --- the command line: results on stdout, messages on stderr
 
 OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change it
     "--mode": {"help": "default, fast or fast_low_ram"},
@@ -592,8 +595,8 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
-    "--webhook-url": {"metavar": "URL", "help": "told when the job has ended", "retry": False},
-    "--mesh": {"metavar": "GLB", "help": "animate this mesh, make no new one", "retry": False},
+    "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
+    "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one", "retry": False},
 }
 CHANGES = " ".join(name for name, about in OPTIONS.items() if about.pop("retry", True))
 """What a retry may change."""
@@ -609,7 +612,7 @@ _SENT = f"video {' '.join(OPTIONS)}"
 COMMANDS = {  # what each does, and which arguments it takes
     "run": ("send a video, wait, save its files", f"{_SENT} --timeout -o/--out --only"),
     "submit": ("send a video and print the id of its job", _SENT),
-    "status": ("how a job stands", "job"),
+    "status": ("the status of a job", "job"),
     "watch": ("follow a job until it has ended", "job --timeout"),
     "download": ("save the files of a finished job", "job -o/--out --only"),
     "cancel": ("stop a job", "job"),
@@ -619,7 +622,7 @@ COMMANDS = {  # what each does, and which arguments it takes
     "info": ("what the server runs, its modes and limits", ""),
 }
 EXITS = """exit codes: 0 done, 1 the job failed, 2 wrong usage or refused by the server,
-3 server unreachable or too busy, 4 cancelled or out of time, 130 interrupted (the job goes on)"""
+3 server unreachable or too busy, 4 cancelled or timed out, 130 interrupted (the job continues)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -628,22 +631,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # the bar, on a terminal without Unicode
+            stream.reconfigure(errors="replace")  # for terminals without Unicode
     terminal = Terminal(given.json)
     try:
         client = Client(given.url, given.api_key)
-        making = given.command in ("run", "submit", "watch", "download")
-        (_make if making else _ask)(client, given, terminal)
+        transfers = given.command in ("run", "submit", "watch", "download")
+        (_transfer if transfers else _request)(client, given, terminal)
         return 0
     except KeyboardInterrupt:
         again = [Path(sys.argv[0]).name, "watch", terminal.job_id]
         again += ["--url", given.url] if given.url else []
-        goes_on = f"The job goes on. See it with: python {shlex.join(again)}"
-        terminal.say(goes_on if terminal.job_id else "Interrupted.")
+        continues = f"The job continues. See it with: python {shlex.join(again)}"
+        terminal.message(continues if terminal.job_id else "Interrupted.")
         return 130
     except (ClientError, ValueError, OSError) as exc:
         reason = f"{exc.strerror}: {exc.filename}" if isinstance(exc, OSError) else exc
-        terminal.say(f"error: {reason}")
+        terminal.message(f"error: {reason}")
         if given.json:
             terminal.result("", {"error": type(exc).__name__, "message": str(exc), **vars(exc)})
         return _exit_code(exc)
@@ -675,8 +678,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _make(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
-    """The commands that take their time: run is submit, watch and download in one."""
+def _transfer(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
+    """The commands that take time: run is submit, watch and download in one."""
     job_id, out = getattr(given, "job", ""), getattr(given, "out", None)
     facts: State = {}
     if given.command in ("run", "submit"):
@@ -694,7 +697,7 @@ def _make(client: Client, given: argparse.Namespace, terminal: Terminal) -> None
     terminal.result(text, facts)
 
 
-def _ask(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
+def _request(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
     """The commands that are one request."""
     requests: dict[str, Callable[[], Any]] = {
         "status": lambda: client.status(given.job),
@@ -721,7 +724,7 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sentence(state: State) -> str:
-    """How a job stands, in one line."""
+    """The status of a job in one line."""
     status = str(state.get("status"))
     if status == "finished":
         mesh, total_s = state.get("mesh", {}), state.get("timings", {}).get("total", 0)
@@ -735,35 +738,35 @@ def _sentence(state: State) -> str:
 
 
 class Terminal:
-    """Progress as one line that is redrawn, or as JSON lines where no terminal is."""
+    """Progress as one line that is redrawn, or as JSON lines if there is no terminal."""
 
     def __init__(self, as_json: bool) -> None:
         self.job_id = ""
         self._json = as_json
         self._draws = sys.stderr.isatty() and not as_json
-        self._told: tuple[object, ...] = ()
+        self._last: tuple[object, ...] = ()
 
     def result(self, text: str, facts: State) -> None:
-        """What was asked for, on stdout."""
+        """The result of the command, on stdout."""
         self.clear()
         print(json.dumps(facts, ensure_ascii=False) if self._json else text, flush=True)
 
-    def say(self, text: str) -> None:
-        """A word for people, on stderr."""
+    def message(self, text: str) -> None:
+        """A message for people, on stderr."""
         self.clear()
         print(text, file=sys.stderr, flush=True)
 
     def progress(self, state: State) -> None:
-        """Redraw the line; or tell a new stage and every twentieth of it as a line of JSON."""
+        """Redraw the line; or print a line of JSON for each new stage and each 5 %."""
         about = state.get("progress") or {}
         if self._draws:
             line = _bar(state)[: shutil.get_terminal_size().columns - 1]
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
             return
-        told = (state.get("status"), about.get("stage"), float(about.get("percent") or 0) // 5)
-        if told != self._told:
-            self._told = told
-            line = json.dumps({"job_id": self.job_id, "status": told[0], **about})
+        shown = (state.get("status"), about.get("stage"), float(about.get("percent") or 0) // 5)
+        if shown != self._last:
+            self._last = shown
+            line = json.dumps({"job_id": self.job_id, "status": shown[0], **about})
             print(line, file=sys.stdout if self._json else sys.stderr, flush=True)
 
     def clear(self) -> None:

@@ -1,7 +1,7 @@
 """All errors, as one tree.
 
-ServiceError                     code, HTTP status, message safe to show, hint, facts (by name)
-├─ UserFault                     the request or the input is at fault; logged at INFO, no traceback
+ServiceError                     code, HTTP status, public message, hint, facts (by name)
+├─ UserFault                     the request or the input is wrong; logged at INFO, no traceback
 │  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
 │  │                             OriginNotAllowed  ListingDisabled  RequestTimeout
 │  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
@@ -10,7 +10,7 @@ ServiceError                     code, HTTP status, message safe to show, hint, 
 │  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
-└─ ServerFault                   the server's own, or the machine's; traceback in the log only
+└─ ServerFault                   the server or the machine failed; traceback in the log only
    ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
    └─ job                        WorkerCrashed  TimedOut  GpuOutOfMemory  GpuError  DiskFull
                                  WeightsUnavailable  InternalError
@@ -30,7 +30,7 @@ Fact = str | int | float | list[str]
 class ServiceError(Exception):
     """A failure with a stable `code`; its message may be shown to anyone.
 
-    `facts` are the numbers behind the message (`frames=10, min_frames=16`): they become members of
+    `facts` are the values in the message (`frames=10, min_frames=16`): they become members of
     the problem document. `hint` says what to do; a class has a default one.
     """
 
@@ -154,7 +154,7 @@ class ModeUnavailable(UserFault):
     """The mode or option cannot run on this machine."""
 
     code, title, status = "mode_unavailable", "Not available on this machine", 422
-    default_hint = "GET /info tells what this machine can do."
+    default_hint = "GET /info shows what this machine supports."
 
 
 class IdempotencyInProgress(UserFault):
@@ -192,7 +192,7 @@ class JobNotFound(UserFault):
     """No job has this id."""
 
     code, title, status = "job_not_found", "Job not found", 404
-    default_hint = "Check the id; a job that was deleted is gone for good."
+    default_hint = "Check the id; a deleted job cannot be restored."
 
 
 class JobExpired(UserFault):
@@ -220,11 +220,11 @@ class AlreadyFinished(UserFault):
     """The job has ended, so it cannot be cancelled."""
 
     code, title, status = "already_finished", "Job already finished", 409
-    default_hint = "GET /jobs/{id} tells how it ended; DELETE /jobs/{id} removes it."
+    default_hint = "GET /jobs/{id} shows how it ended; DELETE /jobs/{id} removes it."
 
 
 class RangeNotSatisfiable(UserFault):
-    """The Range header asks for bytes behind the end of the file."""
+    """The Range header asks for bytes after the end of the file."""
 
     code, title, status = "range_not_satisfiable", "Range not satisfiable", 416
 
@@ -247,7 +247,7 @@ class UnsupportedMediaType(UserFault):
 
 
 class VideoUnreadable(UserFault):
-    """The container is right, but its frames cannot be decoded within our limits."""
+    """The container is valid, but its frames cannot be decoded within our limits."""
 
     code, title, status = "video_unreadable", "Video unreadable", 422
     default_hint = "Re-encode the clip, for example as H.264 in mp4, and send it again."
@@ -271,7 +271,7 @@ class NoSubjectFound(UserFault):
 
 
 class UrlNotAllowed(UserFault):
-    """The address is malformed, not http(s), or leads into a private network."""
+    """The address is malformed, not http(s), or its host is in a private network."""
 
     code, title, status = "url_not_allowed", "URL not allowed", 422
     default_hint = "Use a public http or https address without credentials, on port 80 or 443."
@@ -281,7 +281,7 @@ class UrlFetchFailed(UserFault):
     """The address is allowed, but the download failed."""
 
     code, title, status = "url_fetch_failed", "Download failed", 422
-    default_hint = "Check that the address gives the file itself, and send the job again."
+    default_hint = "Check that the address is that of the file itself, and send the job again."
     retryable = True
 
 
@@ -320,7 +320,7 @@ class InsufficientStorage(ServerFault):
 
 
 class WorkerCrashed(ServerFault):
-    """The process that ran the job died, in each of its attempts."""
+    """The process that ran the job ended without a result, in each attempt."""
 
     code, title = "worker_crashed", "The worker crashed"
     default_hint = "Try a shorter or smaller clip, or mode=fast_low_ram."
@@ -348,7 +348,7 @@ class GpuError(ServerFault):
 
 
 class DiskFull(ServerFault):
-    """The disk filled up while the job ran."""
+    """The disk became full while the job ran."""
 
     code, title, status = "disk_full", "Disk full", 507
     default_hint = "Free space in JOBS_DIR and retry."
@@ -361,7 +361,7 @@ class WeightsUnavailable(ServerFault):
 
 
 class InternalError(ServerFault):
-    """A bug of ours. Details are in the log only."""
+    """A bug in the server. Details are in the log only."""
 
     def __init__(
         self,

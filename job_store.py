@@ -1,8 +1,8 @@
 """Every job, as one JSON file in its own folder, with an index in RAM.
 
-RAM holds the queued and running jobs whole and a summary of each ended one; after a restart the
-files are read. Reading a job that is in RAM never blocks. The worker decides which job runs, and
-retention which is deleted.
+RAM holds the whole records of queued and running jobs and a summary of each ended one; after a
+restart the files are read. Reading a job that is in RAM never blocks. The worker decides which job
+runs; retention decides which one is deleted.
 
     JOBS_DIR/<job_id>/job.json  input  mesh.glb  attempt-<n>/  checkpoint/  outputs/
     JOBS_DIR/.staging  .trash  .quarantine  .expired  .webhooks  .lock  .sequence
@@ -29,9 +29,9 @@ from job.task import Progress, Result
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 1.0
-"""How often progress reaches the disk; a change of status always does."""
+"""How often progress is written to disk; a change of status is written at once."""
 RECOVERY_TRIES = 5
-"""How often the start tries a job that cannot be read or written, a second apart."""
+"""How often, at the start, a job that cannot be read or written is tried, once a second."""
 
 
 class JobStore:
@@ -73,7 +73,7 @@ class JobStore:
 
         A running job keeps its place and its counted attempt. One whose files were already
         published is finished here. Unreadable folders go to .quarantine; records of a newer server
-        are left alone.
+        are not touched.
         """
         to_run: list[Job] = []
         unread = list(self.folder.job_ids())
@@ -92,11 +92,11 @@ class JobStore:
                 break
             time.sleep(1.0 if left else 0.0)
         for job_id in unread:
-            log.error("job %s is left alone until the next start", job_id)
+            log.error("job %s is not touched until the next start", job_id)
         return sorted(to_run, key=lambda job: job.sequence)
 
     def _recover_one(self, job_id: str) -> Job | None:
-        with self._lock:  # against a DELETE at the same time
+        with self._lock:  # a DELETE may come at the same time
             if job_id in self._live or job_id in self._ended.summaries:
                 return None  # accepted, and perhaps ended, since the scan
             if not self.folder.job_dir(job_id).is_dir():
@@ -145,8 +145,8 @@ class JobStore:
     def accept(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
         """The one commit point of a 202: after this call returns, the job survives kill -9.
 
-        `make(job_id, sequence, now)` builds the job. Raises OSError with nothing left behind but
-        the staging folder, which its owner discards.
+        `make(job_id, sequence, now)` builds the job. After an OSError only the staging folder is
+        left, which the caller discards.
         """
         with self._lock:
             job = make(staging.job_id, self.folder.next_sequence(), self._clock())
@@ -188,7 +188,7 @@ class JobStore:
         job = self._parse(job_id, content) if content is not None else None
         if job is None:
             if self.folder.is_expired(job_id):
-                raise JobExpired("This job's files were removed when their time was over.")
+                raise JobExpired("This job expired, and its files were removed.")
             raise JobNotFound("There is no job with this id.")
         if job.status.is_terminal:
             with self._lock:
@@ -235,7 +235,7 @@ class JobStore:
         return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:
-        """Progress: in RAM at once, on disk at most once a second. Ignored for ended jobs."""
+        """Store progress: in RAM at once, on disk at most once a second. Not for ended jobs."""
         with self._lock:
             job = self._live.get(job_id)
             if job is None or not (job.status is JobStatus.RUNNING or job.waiting_for_input):
@@ -247,7 +247,7 @@ class JobStore:
                 self._written_at[job_id] = time.monotonic()
                 try:
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
-                except OSError as exc:  # the next change of status shows a full disk
+                except OSError as exc:  # the next change of status reports a full disk
                     log.warning("progress not written: %s", exc.strerror)
         self._notify_listeners(job)
 
@@ -256,11 +256,11 @@ class JobStore:
         return self._change(job_id, lambda job: job.finished(self._clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        """The job failed; the reason may be shown."""
+        """The job failed; clients see `error`."""
         return self._change(job_id, lambda job: job.failed(self._clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:
-        """Write down that a running job is to stop. Raises AlreadyFinished."""
+        """Store that a running job is to stop. Raises AlreadyFinished."""
 
         def change(job: Job) -> Job:
             if job.status.is_terminal:
@@ -294,14 +294,14 @@ class JobStore:
     # --- removing
 
     def forget(self, job_id: str) -> None:
-        """Drop a job from RAM whose folder is gone, if only because it was removed by hand."""
+        """Drop a job from RAM after its folder was removed, perhaps by hand."""
         with self._lock:
             self._live.pop(job_id, None)
             self._written_at.pop(job_id, None)
             self._ended.remove(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Forget the job: one rename into .trash, which retention empties. Raises JobNotFound."""
+        """Delete the job: one rename into .trash, which retention empties. Raises JobNotFound."""
         self._remove(job_id, expired=False)
 
     def expire(self, job_id: str) -> None:
@@ -345,11 +345,11 @@ class JobStore:
             self._id_by_key[job.idempotency["key"]] = job.job_id
 
     def _parse(self, job_id: str, content: bytes) -> Job | None:
-        """The job in a job.json; None if it is not ours to read (and then it is set aside)."""
+        """The job in a job.json; None if it cannot be read (then it is quarantined) or is newer."""
         try:
             record = json.loads(content)
             if isinstance(record, dict) and record.get("schema", 0) > SCHEMA:
-                log.warning("job %s was written by a newer server (schema); left alone", job_id)
+                log.warning("job %s was written by a newer server (schema); not touched", job_id)
                 return None
             job = Job.from_dict(record)
             if job.job_id != job_id or (job.status.is_terminal and job.finished_at is None):

@@ -1,4 +1,4 @@
-"""Wiring, and nothing else: settings -> store, worker, routes -> one FastAPI app.
+"""Builds the app and runs it: settings -> store, worker, routes -> one FastAPI app.
 
 `python main.py` serves on HOST and PORT; `uvicorn main:app` works too, with its own --host and
 --port. Nothing happens at import: `app` is made when it is first read.
@@ -37,13 +37,13 @@ from worker.loop import Worker
 EXIT_MISCONFIGURED = 2
 OPEN_PATHS = ("/", "/health", "/ready", "/client.py", "/docs.css")
 SILHOUETTE_MEMORY_MB = 4096
-"""A job takes some 500 MB; one that wants more than this ends its child, not the machine."""
+"""A job needs about 500 MB; above this limit its child ends, and the machine is safe."""
 REPLY_GRACE_S = 3
-"""How long open replies may take once the server was told to stop."""
+"""How long open replies may take after the server was asked to stop."""
 
 
 def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
-    """A whole server, not yet started. Tests pass settings and an executor of their own."""
+    """A whole server, not yet started. Tests pass their own settings and executor."""
     choice = choose_pipeline(settings.pipeline, find_gpu())
     if settings.ray_address:
         choice = replace(choice, elsewhere=True)
@@ -88,7 +88,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
 
 
 def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
-    """One child on this machine, or, where RAY_ADDRESS is set, actors on a cluster."""
+    """Children on this machine, or, if RAY_ADDRESS is set, actors on a cluster."""
     options = ExecutorOptions(
         ChildConfig(
             choice.name,
@@ -99,12 +99,12 @@ def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
         ),
         job_timeout_s=settings.job_timeout,
         idle_unload_s=settings.idle_unload_seconds,
-        # not on a cluster: an actor is given its next job when the last one's files have gone
+        # not on a cluster: an actor gets its next job after the last one's files were sent
         separate_files=choice.name == "actionmesh" and not settings.ray_address,
     )
     if not settings.ray_address:
         return LocalExecutor(options)
-    from executors.ray import RayExecutor  # only here: without Ray it must cost nothing
+    from executors.ray import RayExecutor  # only here: most servers have no Ray
 
     if importlib.util.find_spec("ray") is None:
         raise SettingsError(
@@ -126,7 +126,7 @@ def _register_head(app: FastAPI, router: APIRouter) -> None:
 
 
 def main() -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until a signal comes; the exit code."""
     try:
         settings = Settings.from_environment(os.environ)
         logs.configure(settings.log_format)
@@ -148,7 +148,7 @@ def main() -> int:
     )
     server = uvicorn.Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal once more after its shutdown; that one must do nothing
+        # uvicorn raises the signal again after its shutdown; that must have no effect
         signal.signal(number, lambda *_: None)
     server.run()
     return 0 if server.started else 1

@@ -30,7 +30,7 @@ class Reporter(Protocol):
         """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
 
     def warning(self, code: str, message: str) -> None:
-        """A warning that the finished job shows to its owner."""
+        """A warning, shown with the finished job."""
 
     def anchor(self, mesh: MeshSequence) -> None:
         """The first mesh: one timestep, shown while the job goes on."""
@@ -60,9 +60,6 @@ class Pipeline(Protocol):
         faces: int | None = None,
     ) -> MeshSequence:
         """`mesh` is a .glb to be animated like the subject; its pose is that of the first frame.
-
-        `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
-        the client asked for it: a pipeline without this parameter serves all other jobs.
 
         `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
         the client asked for it: a pipeline without this parameter serves all other jobs.

@@ -1,12 +1,12 @@
-"""How this server is set: environment variables -> one frozen Settings, read once. A leaf.
+"""The settings of this server: environment variables -> one frozen Settings, read once.
 
 A field is the variable of the same name in upper case (only `api_keys` is API_KEY). An empty value
 counts as unset; a wrong one raises SettingsError, whose message names the variable. The first five
 are the README's own; docs/api.md and deploy.md list the rest.
 """
 
-# Plain pydantic, not pydantic-settings: that one reads os.environ by itself, and to give it a
-# mapping, one-line messages and hidden secrets takes more lines than it saves.
+# pydantic, not pydantic-settings: with that, a mapping instead of os.environ, one-line messages and
+# hidden secrets would need more lines than it saves.
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SettingsError(ValueError):
 
 
 def _plain_number(text: str) -> str:
-    if "_" in text:  # 8_000 is Python's notation; in a variable it is more likely a slip
+    if "_" in text:  # 8_000 is Python's notation; in a variable it is probably a mistake
         raise ValueError(text)
     return text
 
@@ -48,7 +48,7 @@ def _comma_list(text: str) -> tuple[str, ...]:
 
 
 def _program(path: Path) -> Path:
-    """A bare name is looked up in PATH, by whoever starts it."""
+    """A bare name is found in PATH when the program is started."""
     return path.expanduser().absolute() if "/" in str(path) else path
 
 
@@ -89,7 +89,7 @@ UrlPath = Annotated[
     AfterValidator(lambda text: text.rstrip("/")),
     Field(description="a path that starts with /"),
 ]
-# at least one: a lone comma is no way to have no keys
+# at least one: a value of only commas must not mean "no keys"
 CommaList = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_comma_list)]
 
 
@@ -139,7 +139,7 @@ class Settings:
     triposg_revision: Commit = ""
     dinov2_revision: Commit = ""
     rmbg_revision: Commit = ""
-    # never "auto", which joins whatever an unclean exit left in /tmp/ray
+    # never "auto": it may join an old cluster whose files are left in /tmp/ray
     ray_address: Annotated[
         str,
         StringConstraints(pattern=r"^(ray://)?[^\s/:]+:\d{1,5}$"),
@@ -167,9 +167,9 @@ class Settings:
         }
 
     def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
-        """What the process that runs jobs reads back with `from_environment`; only what is set.
+        """The variables that the child reads with `from_environment`; only those that are set.
 
-        Paths hold on this machine only.
+        Paths are valid on this machine only.
         """
         values = {name: getattr(self, name.lower()) for name in CHILD_VARIABLES}
         return {
@@ -213,7 +213,7 @@ CHILD_VARIABLES = (
     "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_ANY_CHECKOUT", "ACTIONMESH_REVISION",
     "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
 )  # fmt: skip
-"""The settings that the pipeline reads, in the child process (tests hold this against the code)."""
+"""The settings that the pipeline reads in the child process (a test checks this list)."""
 
 
 def _variable(name: str) -> str:

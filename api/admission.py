@@ -1,8 +1,8 @@
-"""How a job gets in: a place in the queue and a staging folder, held until the one commit.
+"""How a job is accepted: a place in the queue and a staging folder, held until the one commit.
 
-Both are taken before the body is read and given back whatever happens, unless the job was
-committed. The commit runs in a thread that nothing can cancel half-way, not even a server that
-stops: after it the job survives anything.
+Both are reserved before the body is read and released in any case, unless the job was committed.
+The commit runs in a thread that nothing can cancel, not even a server that stops: after it the job
+survives a crash.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a job is made of, before it has an id. Without `input` its video is still to fetch."""
+    """What a job is made of, before it has an id. Without `input` its video must be downloaded."""
 
     options: JobOptions
     input: ClipFacts | None
@@ -42,7 +42,7 @@ class NewJob:
 
 
 class Admission:
-    """One job on its way in: a reserved place, and a staging folder once somebody needs it."""
+    """One job that is being accepted: a reserved place, and a staging folder once it is used."""
 
     def __init__(self, state: AppState, *, holds_place: bool) -> None:
         self._state = state
@@ -52,7 +52,7 @@ class Admission:
 
     @property
     def staging(self) -> Staging:
-        """The folder in .staging; made at the first use. Raises OSError."""
+        """The folder in .staging; created at the first use. Raises OSError."""
         if self._staging is None:
             self._staging = self._state.store.stage()
         return self._staging
@@ -95,8 +95,8 @@ class Admission:
         log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
         return job
 
-    async def requeue(self) -> None:
-        """Leave nothing behind, if there was no commit."""
+    async def release(self) -> None:
+        """Free the place and remove the staging folder, if there was no commit."""
         if self._committing:
             return
         if self._holds_place:
@@ -110,12 +110,12 @@ class Admission:
 async def admission(
     state: AppState, expected_bytes: int, *, new: bool = True
 ) -> AsyncIterator[Admission]:
-    """The checks that come before the body, and their undoing.
+    """The checks before the body is read; what they reserve is released at the end.
 
     A request that only repeats another (`new` is False) takes no place in the queue.
 
-    Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError of the disk inside
-    becomes one of ours.
+    Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside
+    becomes a ServiceError.
     """
     with state.upload_slot():
         if new:
@@ -128,11 +128,11 @@ async def admission(
         except OSError as exc:
             raise _storage_error(exc) from exc
         finally:
-            await admitted.requeue()
+            await admitted.release()
 
 
 def retry_after_s(state: AppState) -> int:
-    """Seconds until a place in the queue is likely to be free."""
+    """Seconds until a place in the queue is probably free."""
     left = [state.worker.eta_s(job) for job in state.store.live() if _is_running(job)]
     known = [seconds for seconds in left if seconds is not None]
     return min(600, max(1, int(min(known, default=10.0)) + 1))

@@ -59,7 +59,7 @@ class AppState:
         self._expected_bytes = 0
 
     def open_store(self) -> None:
-        """Take JOBS_DIR, once. Raises JobsFolderError."""
+        """Open and lock JOBS_DIR, once. Raises JobsFolderError."""
         if not self._store_is_open:
             self.store.open()
             self._store_is_open = True
@@ -76,7 +76,7 @@ class AppState:
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
 
     def poll_after(self, job: Job) -> str:
-        """Retry-After for a job under way: seconds until asking again makes sense."""
+        """Retry-After for a job that has not ended: seconds until the next poll is useful."""
         left = self.worker.eta_s(job)
         return whole_seconds(2.0 if left is None else left / 10, 1, 10)
 
@@ -119,7 +119,7 @@ class AppState:
 
 
 def state_of(request: Request) -> AppState:
-    """The state that this request's app was made with."""
+    """The state of this request's app."""
     state = request.app.state.app_state
     assert isinstance(state, AppState)
     return state

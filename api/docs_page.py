@@ -1,7 +1,7 @@
 """The page at /docs: the OpenAPI document as plain HTML, made here.
 
 FastAPI's own page loads its scripts from a CDN; this one works offline, under our strict content
-policy, and has an anchor for every error code: the `type` of each problem document leads here.
+policy, and has an anchor for every error code: the `type` of each problem document links to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def docs(request: Request) -> Response:
 
 @router.get("/docs.css")
 async def style() -> Response:
-    """A file of its own, because the content policy allows no inline style."""
+    """A separate file, because the content policy allows no inline style."""
     return Response(STYLE, media_type="text/css; charset=utf-8")
 
 

@@ -1,7 +1,7 @@
 """Server-sent events: a job's whole state at once, and again after every change until the end.
 
-An enhancement, never the only truth: each event is the body of GET /jobs/{id}, so a client that
-reconnects needs no history, and one that cannot stream can poll.
+Each event is the body of GET /jobs/{id}, so a client that reconnects needs no history, and a client
+that cannot stream can poll.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ router = APIRouter(tags=["jobs"])
 SHORTEST_GAP_S = 0.25
 """At most four events a second."""
 HEARTBEAT_S = 15.0
-"""A comment so often, for proxies that cut what is silent."""
+"""How often a comment is sent, for proxies that close silent connections."""
 LAST_EVENT = "end"
 _RETRY_MS = 2000
 
@@ -60,7 +60,7 @@ async def _events(state: AppState, job_id: str) -> AsyncIterator[bytes]:
             try:
                 job = await state.find(job_id)
             except (JobNotFound, JobExpired):
-                return  # deleted: a client that asks again is told so
+                return  # deleted: the next request of the client gets 404
             body = state.view.body(job)[0]
             if body != sent:
                 sent, sent_at = body, clock()
@@ -70,7 +70,7 @@ async def _events(state: AppState, job_id: str) -> AsyncIterator[bytes]:
             if await wait_until(changed, clock() + HEARTBEAT_S):
                 await asyncio.sleep(max(0.0, sent_at + SHORTEST_GAP_S - clock()))
             else:
-                yield b": still here\n\n"
+                yield b": heartbeat\n\n"
 
 
 def _event(job: Job, body: bytes) -> bytes:

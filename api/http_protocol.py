@@ -33,7 +33,7 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
         self._start_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No timer outlives its connection."""
+        """The timer ends with its connection."""
         self._stop_timer()
         super().connection_lost(exc)
 

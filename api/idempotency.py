@@ -1,7 +1,7 @@
-"""Idempotency-Key: a request that is sent again, because its answer was lost, makes no second job.
+"""Idempotency-Key: a request that is sent again because its reply was lost makes no second job.
 
 The key and a hash of the request are part of the job itself, so they are stored by the same commit
-and live as long as it does. Only hashes are kept. Requests that failed leave their key free.
+and kept as long as the job. Only hashes are stored. After a failed request its key is free again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from job.state import Job
 
 HEADER = "Idempotency-Key"
 RECOVERY_S = 30.0
-"""How long a request waits for the scan at the start, which may find the job of its key."""
+"""How long a request waits for the recovery at the start, which may find the job of its key."""
 _KEY = re.compile(r"[!-~]{1,255}")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One request's key. `job` is what an earlier request with this key made, if it is still there.
+    """One request's key. `job` is what an earlier request with this key made, if it still exists.
 
     Without a key both are None and nothing is checked or stored.
     """
@@ -44,7 +44,7 @@ class Claim:
     job: Job | None = None
 
     def mark(self, *request: Any) -> dict[str, str] | None:
-        """What the job must keep. Raises IdempotencyKeyReused if `request` is another one."""
+        """What the job must store. Raises IdempotencyKeyReused if the key had another `request`."""
         if self.key is None:
             return None
         written = json.dumps(request, sort_keys=True, default=str)

@@ -1,7 +1,7 @@
 """A job as its owner sees it: the body of GET /jobs/{id}, of each event, and of the list.
 
-Nothing of the server's inside gets out: no paths, no tracebacks, no query of a video_url (it may
-hold a token). Keys are those of the contract; clients must ignore the ones they do not know.
+Nothing internal is shown: no paths, no tracebacks, no query of a video_url (it may hold a token).
+Clients must ignore keys that they do not know.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMED = {
     **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
 }
 _ALWAYS = ("animated_mesh", "preview_video")
-"""Keys that are there without their files, too."""
+"""Keys that are shown even if their files do not exist."""
 
 CACHED_BODIES = 128
 
@@ -56,17 +56,17 @@ class JobView:
         if not job.status.is_terminal:
             position = self._worker.queue.position(job.job_id)
             tag = f'W/"{self._boot}.{job.revision}.{"" if position is None else position}"'
-            return as_json(self.whole(job)), tag
+            return as_json(self.job_body(job)), tag
         known = self._bodies.get(job.job_id)
         if known is None or known[0] is not job:
-            body = as_json(self.whole(job))
+            body = as_json(self.job_body(job))
             known = job, body, f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
             self._bodies[job.job_id] = known
             while len(self._bodies) > CACHED_BODIES:
                 self._bodies.popitem(last=False)
         return known[1], known[2]
 
-    def whole(self, job: Job) -> JobBody:
+    def job_body(self, job: Job) -> JobBody:
         """The body of GET /jobs/{id}."""
         about = {**_head(job), "options": _options(job), "input": _input(job)}
         if job.started_at is not None:
@@ -78,7 +78,7 @@ class JobView:
             about["warnings"] = job.warnings
         return JobBody(**about)
 
-    def short(self, job: Job) -> ListedJob:
+    def list_entry(self, job: Job) -> ListedJob:
         """One entry of the list."""
         about = {**_head(job), "filename": job.input.filename if job.input else None}
         if job.finished_at is not None:

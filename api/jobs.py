@@ -1,6 +1,6 @@
-"""The routes under /jobs that make none: how a job stands, the list, cancel, delete.
+"""The routes for existing jobs: status, list, cancel, delete. submissions.py makes new ones.
 
-Everything that may block (the disk, ffmpeg) runs in a thread; the loop only touches memory.
+Everything that may block (the disk, ffmpeg) runs in a thread; the event loop only reads memory.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from job.state import Job, JobStatus
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_S = 55.0
-"""Below the 60 s after which most proxies give up."""
+"""Below the 60 s after which most proxies time out."""
 WAIT = {
     "name": "wait",
     "in": "query",
     "description": f"Hold the reply until the job has ended, up to {LONGEST_WAIT_S:.0f} seconds.",
     "schema": {"type": "number", "minimum": 0, "default": 0},
 }
-"""Read by hand: as a Query it would cost every poll 10 us, a tenth of the whole reply."""
+"""Parsed here: as a Query it would add 10 us to every poll, a tenth of the whole reply."""
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host", "via")
 
 
 @router.get(
     "/jobs/{job_id}",
-    summary="How a job stands",
+    summary="The status of a job",
     responses={**JOB, **answers(JobNotFound, JobExpired, InvalidParameter)},
     openapi_extra={"parameters": [WAIT]},
 )
@@ -73,16 +73,16 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.")] = "",
 ) -> Response:
-    """Without an API key only the server's own machine may ask: the id is a job's only lock."""
+    """Without an API key only the server's own machine may list jobs: their ids are secret."""
     state = state_of(request)
-    if not state.settings.api_keys and not _is_from_here(request):
+    if not state.settings.api_keys and not _is_local(request):
         raise ListingDisabled("The list of jobs is not shown to other machines.")
     wanted = _statuses(status)
     before = _cursor(cursor)
 
     def read() -> JobList:
         ids, following = state.store.page(wanted, limit, before)
-        shown = [state.view.short(job) for job in _found(state, ids)]
+        shown = [state.view.list_entry(job) for job in _found(state, ids)]
         return JobList(jobs=shown, next_cursor=None if following is None else str(following))
 
     return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
@@ -107,11 +107,11 @@ async def cancel_job(job_id: str, request: Request) -> Response:
 
 @router.delete(
     "/jobs/{job_id}",
-    summary="Forget a job and its files",
+    summary="Delete a job and its files",
     responses={**DELETED, **answers(OriginNotAllowed, JobNotFound, JobExpired)},
 )
 async def delete_job(job_id: str, request: Request) -> Response:
-    """In any state; a job that runs is cancelled first. Downloads under way go on."""
+    """In any state; a job that runs is cancelled first. Downloads of its files continue."""
     state = state_of(request)
     await state.find(job_id)
     async with state.fetcher.stopped(job_id):
@@ -134,7 +134,7 @@ def _wait_s(request: Request) -> float:
 
 
 async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
-    """The job once it has ended, or as it stands when the time is over."""
+    """The job once it has ended, or its state when the time is over."""
     deadline = asyncio.get_running_loop().time() + min(wait_s, LONGEST_WAIT_S)
     with state.changes.watch(job_id) as changed:
         while True:
@@ -175,8 +175,8 @@ def _found(state: AppState, ids: list[str]) -> Iterator[Job]:
             continue
 
 
-def _is_from_here(request: Request) -> bool:
-    """True for a loopback peer that speaks for itself and not for somebody behind it."""
+def _is_local(request: Request) -> bool:
+    """True for a loopback peer that is no proxy for another machine."""
     if request.client is None or any(name in request.headers for name in _FORWARDED):
         return False
     try:

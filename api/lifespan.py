@@ -25,10 +25,10 @@ from job.state import Job
 log = logging.getLogger(__name__)
 
 JOB_GRACE_S = 5.0
-"""How long running jobs may take to end once the server was told to stop."""
+"""How long running jobs may take to end after the server was asked to stop."""
 DESCRIPTORS = 16_384
 THREADS = 32
-"""For disk and ffmpeg: a slow disk or eight uploads being probed must not hold up the rest."""
+"""For disk and ffmpeg: a slow disk or eight uploads being probed must not delay other requests."""
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ def _announce(state: AppState) -> None:
     log.info("pipeline %s: %s", choice.name, choice.reason)
     if not settings.api_keys and not settings.bound_to_loopback:
         log.warning(
-            "NO API_KEY IS SET and %s is not a loopback address: everybody who can reach this "
+            "NO API_KEY IS SET and %s is not a loopback address: everyone who can reach this "
             "server can use it",
             settings.host,
         )
@@ -96,7 +96,7 @@ def _allow_many_connections() -> None:
 
 
 def _drain_on_signals(loop: asyncio.AbstractEventLoop, state: AppState) -> Callable[[], None]:
-    """Drain at the signal itself, before uvicorn waits for open replies to end.
+    """Drain as soon as the signal comes, before uvicorn waits for open replies to end.
 
     Long polls and event streams would delay the stop until their own end. uvicorn's handlers run
     after ours. Returns a function that removes ours.

@@ -1,7 +1,7 @@
-"""What /metrics tells Prometheus: jobs by outcome, how long they take, and what is under way.
+"""The numbers of /metrics for Prometheus: jobs by outcome, their time, and what runs now.
 
-Fed by the store's listeners; each app has a registry of its own. No job id, file name or address
-ever becomes a label. The route is in status.py.
+Updated by a listener of the store; each app has its own registry. No label holds a job id, file
+name or address. The route is in status.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Metrics:
         self._folder = folder
         self._registry = CollectorRegistry()
         self._lock = threading.Lock()
-        self._under_way: set[str] = set()
+        self._live: set[str] = set()
         self._jobs = Counter(
             "actionmesh_jobs", "Jobs that ended.", ("status", "mode"), registry=self._registry
         )
@@ -53,26 +53,28 @@ class Metrics:
             "actionmesh_jobs_under_way", "Jobs by status.", ("status",), registry=self._registry
         )
         self._uploads = Gauge(
-            "actionmesh_uploads", "Bodies on their way in.", registry=self._registry
+            "actionmesh_uploads", "Bodies that are being received.", registry=self._registry
         )
         self._free = Gauge(
-            "actionmesh_disk_free_bytes", "Room on the disk of JOBS_DIR.", registry=self._registry
+            "actionmesh_disk_free_bytes",
+            "Free space on the disk of JOBS_DIR.",
+            registry=self._registry,
         )
 
     def recovered(self) -> None:
-        """The jobs that the last server left are under way, too."""
+        """The jobs of the last server that have not ended are counted too."""
         with self._lock:
-            self._under_way |= {job.job_id for job in self._store.live()}
+            self._live |= {job.job_id for job in self._store.live()}
 
     def changed(self, job: Job) -> None:
         """One of the store's listeners, in whichever thread made the change."""
         with self._lock:
             if not job.status.is_terminal:
-                self._under_way.add(job.job_id)
+                self._live.add(job.job_id)
                 return
-            if job.job_id not in self._under_way:
-                return  # told before: a warning was added, or the job was deleted
-            self._under_way.discard(job.job_id)
+            if job.job_id not in self._live:
+                return  # counted before: now a warning was added, or the job was deleted
+            self._live.discard(job.job_id)
         self._jobs.labels(job.status.value, job.options.mode).inc()
         if job.status is JobStatus.FINISHED and job.result and job.started_at and job.finished_at:
             took_s = (job.finished_at - job.started_at).total_seconds()
@@ -82,7 +84,7 @@ class Metrics:
             self._peak_mb.set(job.result.peak_rss_mb)
 
     def text(self, uploads: int) -> bytes:
-        """The text format. Asks the disk: not for the loop."""
+        """The text format. Reads the disk: not for the event loop."""
         live = self._store.live()
         running = sum(job.status is JobStatus.RUNNING for job in live)
         self._by_status.labels("running").set(running)

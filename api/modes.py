@@ -1,6 +1,6 @@
-"""Which modes and formats this machine can make: /info tells it, and a request is held to it.
+"""Which modes and formats this machine supports: shown in /info, checked for each request.
 
-What an option may be anywhere is in job/options.py.
+job/options.py has the ranges that hold on every machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def default_mode(choice: PipelineChoice) -> Mode:
 
 
 def is_available(mode: Mode, choice: PipelineChoice) -> bool:
-    """True if this machine can run the mode; on a cluster's machines it may be tried."""
+    """True if this machine can run the mode; always True if jobs run on a cluster."""
     if choice.name != "actionmesh" or choice.elsewhere:
         return True
     return _memory_gb(choice.gpu) >= _NEEDED_GB[mode]
@@ -33,9 +33,9 @@ def is_available(mode: Mode, choice: PipelineChoice) -> bool:
 def parse_options(
     given: Mapping[str, Any], choice: PipelineChoice, base: JobOptions | None = None
 ) -> JobOptions:
-    """The options in `given` over those of `base` (another job's) or this machine's defaults.
+    """The options in `given`; others as in `base` (another job's) or this machine's defaults.
 
-    Refuses what this machine cannot make. Raises InvalidParameter, ModeUnavailable.
+    Raises InvalidParameter, ModeUnavailable.
     """
     options = (base or JobOptions(mode=default_mode(choice))).changed(given)
     if not is_available(options.mode, choice):

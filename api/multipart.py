@@ -1,7 +1,7 @@
 """Parses one multipart body as it arrives: small fields to memory, files straight to disk.
 
 python-multipart's push parser calls back for each piece, which is counted and written at once: an
-upload needs neither memory nor a second copy. request_body.py reads the request.
+upload needs little memory and no second copy. request_body.py reads the request.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FORM_OVERHEAD = 1 << 20
 GATHER_BYTES = 1 << 20
 """Bytes of a file per write: half the kernel time of one write per read."""
 GATHER_PIECES = 64
-"""At most so many pieces per write: a body may come byte by byte, and each piece costs memory."""
+"""Pieces per write, at most: a body may come byte by byte, and each piece needs memory."""
 
 
 @dataclass(frozen=True)
-class Place:
+class FileTarget:
     """Where a file part goes, and how large it may be."""
 
     path: Path
@@ -68,27 +68,27 @@ def total_limit(file_limits: Iterable[int]) -> int:
 
 
 class MultipartForm:
-    """Feed it the body piece by piece, then `finish`; `close` in any case.
+    """Call `feed` for each piece of the body, then `finish`; `close` in any case.
 
-    `places` are the targets of files, by field name; after an error a file may be incomplete.
+    `targets` are those of files, by field name; after an error a file may be incomplete.
     `check_name` raises for a field that it does not know.
     """
 
     def __init__(
         self,
         headers: Headers,
-        places: Mapping[str, Place],
+        targets: Mapping[str, FileTarget],
         check_name: Callable[[str], None],
         with_hash: bool,
     ) -> None:
         self._received = Received()
-        self._places = places
+        self._targets = targets
         self._check_name = check_name
         self._with_hash = with_hash
         self._hash = hashlib.sha256()
         self._file = ReceivedFile(None)
         self._max_file_bytes = 0
-        self._max_total = total_limit(place.max_bytes for place in places.values())
+        self._max_total = total_limit(target.max_bytes for target in targets.values())
         self._descriptor: int | None = None
         self._gathered: list[memoryview] = []
         self._gathered_bytes = 0
@@ -118,21 +118,21 @@ class MultipartForm:
         """The next bytes of the body."""
         self._total += len(piece)
         if self._total > self._max_total:
-            raise too_large(self._places["file"].max_bytes)
+            raise too_large(self._targets["file"].max_bytes)
         try:
             self._parser.write(piece)
         except FormParserError as exc:
             raise MalformedRequest("The multipart body cannot be parsed.") from exc
 
     def finish(self) -> Received:
-        """The body is over."""
+        """The body has ended; its content."""
         if not self._ended:
             raise MalformedRequest("The multipart body ends before its last boundary.")
         received = self._received
         for name, file in list(received.files.items()):
             if file.bytes == 0 and not file.filename:
                 del received.files[name]  # a form whose file field was left empty
-                self._places[name].path.unlink()
+                self._targets[name].path.unlink()
         return received
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class MultipartForm:
             raise MalformedRequest("A part of the multipart body has no name.")
         name = _decoded(parameters[b"name"])
         self._check_name(name)
-        if name in self._places:
+        if name in self._targets:
             self._begin_file(name, parameters.get(b"filename"))
         elif name in self._received.fields:
             raise InvalidParameter(f"`{name}` is given twice.", field=name)
@@ -180,9 +180,9 @@ class MultipartForm:
         shown = shown_name(filename.decode("utf-8", "replace")) if filename else None
         self._file = self._received.files[name] = ReceivedFile(shown)
         self._hash = hashlib.sha256()
-        self._max_file_bytes = self._places[name].max_bytes
+        self._max_file_bytes = self._targets[name].max_bytes
         self._descriptor = os.open(
-            self._places[name].path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+            self._targets[name].path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
         )
 
     def _on_part_data(self, piece: bytes, start: int, end: int) -> None:
@@ -206,7 +206,7 @@ class MultipartForm:
             self._write_gathered()
 
     def _write_gathered(self) -> None:
-        # Written in the event loop on purpose: a write to the page cache costs less than a hop to a
+        # Written in the event loop on purpose: a write to the page cache costs less than a
         # thread (1.7 against 2.2 s of CPU per GB with eight uploads at once).
         assert self._descriptor is not None
         views, self._gathered, self._gathered_bytes = self._gathered, [], 0

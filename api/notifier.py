@@ -18,21 +18,24 @@ _QUEUE = "the queue"
 
 
 class JobChangeNotifier:
-    """Which requests wait for which job. Any thread may call `changed`, only the loop the rest."""
+    """Which requests wait for which job. Any thread may call `changed`, only the loop the rest.
+
+    `watchers` holds the events of the waiting requests by job id.
+    """
 
     def __init__(self) -> None:
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self.watchers: dict[str, set[asyncio.Event]] = {}
 
     def open(self) -> None:
         """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Wake all that wait, now and later: the server is stopping."""
+        """The server is stopping: wake all waiting requests, and let no new one wait."""
         self.closed = True
-        for events in list(self._watchers.values()):
+        for events in list(self.watchers.values()):
             for event in events:
                 event.set()
 
@@ -43,7 +46,7 @@ class JobChangeNotifier:
             self._notify(_QUEUE)  # more than progress: positions in the queue may have changed
 
     def _notify(self, name: str) -> None:
-        if self._loop is None or name not in self._watchers:
+        if self._loop is None or name not in self.watchers:
             return
         try:
             self._loop.call_soon_threadsafe(self._wake, name)
@@ -51,7 +54,7 @@ class JobChangeNotifier:
             pass  # the loop has been closed, so nothing waits any more
 
     def _wake(self, name: str) -> None:
-        for event in self._watchers.get(name, ()):
+        for event in self.watchers.get(name, ()):
             event.set()
 
     @contextmanager
@@ -63,15 +66,15 @@ class JobChangeNotifier:
         event = asyncio.Event()
         names = (job_id, _QUEUE) if with_queue else (job_id,)
         for name in names:
-            self._watchers.setdefault(name, set()).add(event)
+            self.watchers.setdefault(name, set()).add(event)
         try:
             yield event
         finally:
             for name in names:
-                watchers = self._watchers[name]
+                watchers = self.watchers[name]
                 watchers.discard(event)
                 if not watchers:
-                    del self._watchers[name]
+                    del self.watchers[name]
 
 
 async def wait_until(event: asyncio.Event, deadline: float) -> bool:

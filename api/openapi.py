@@ -1,4 +1,4 @@
-"""What /openapi.json says beyond what FastAPI can read from the routes: bodies, errors, examples.
+"""The parts of /openapi.json that FastAPI cannot read from the routes: bodies, errors, examples.
 
 Examples are complete bodies; the tests parse each with its model and send the requests to a server.
 """
@@ -93,14 +93,14 @@ def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 def reply(
     model: type[BaseModel], description: str, *examples: str, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """One good reply, with its model and examples."""
+    """A good reply with its model and examples."""
     shown = {"examples": {name: {"value": EXAMPLES[name]} for name in examples}}
     content = {"application/json": shown}
     return {status: {"model": model, "description": description, "content": content}}
 
 
 def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    """A good reply that is no JSON of ours."""
+    """A good reply without a model."""
     kinds = {"application/json": "object"}
     content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
     return {200: {"description": description, "content": content}}
@@ -110,22 +110,22 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
-    **reply(schemas.Health, "All is well.", "healthy"),
-    **reply(schemas.Health, "Restart me.", "unhealthy", status=503),
+    **reply(schemas.Health, "The server is healthy.", "healthy"),
+    **reply(schemas.Health, "The server must be restarted.", "unhealthy", status=503),
 }
 READY = {
     **reply(schemas.Ready, "A job sent now runs at once.", "ready"),
-    **reply(schemas.Ready, "Not yet.", "not_ready", status=503),
+    **reply(schemas.Ready, "A job sent now must wait.", "not_ready", status=503),
 }
 EVENTS: dict[int | str, dict[str, Any]] = {
     **raw("Events whose `data` is the body of GET /jobs/{job_id}.", "text/event-stream"),
-    204: {"description": "The end has been told already (Last-Event-ID)."},
+    204: {"description": "The last event has been received already (Last-Event-ID)."},
 }
 METRICS = raw("Prometheus text format.", "text/plain")
 LINKS = raw("The page, or links where it is not installed.", "text/html", "application/json")
 CLIENT = raw("Python source.", "text/x-python")
 INFO = reply(schemas.Info, "What this server is and can.", "info")
-DELETED = reply(schemas.Deleted, "Gone.", "deleted")
+DELETED = reply(schemas.Deleted, "The job is deleted.", "deleted")
 CANCELLED = {
     **reply(schemas.Cancelled, "Cancelled.", "cancelled"),
     **reply(schemas.Cancelled, "Will be cancelled at its next step.", "cancelling", status=202),
@@ -150,13 +150,13 @@ _FILES = {
         "type": "string",
         "format": "binary",
         "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
-        "natural order (alpha is honoured).",
+        "natural order (alpha is used).",
     },
     "mesh": {
         "type": "string",
         "format": "binary",
-        "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, standing as the subject does in "
-        "the first frame: it is animated in place of a new shape. ActionMesh pipeline only.",
+        "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, in the pose of the subject in "
+        "the first frame: it is animated instead of a new shape. ActionMesh pipeline only.",
     },
 }
 _COMMAS = {"formats": {"style": "form", "explode": False}}
@@ -199,6 +199,6 @@ def complete(app: FastAPI) -> None:
 
 
 def _drop_unused_422(replies: dict[str, Any]) -> None:
-    """The framework adds one to every route that has a path parameter; ours cannot fail."""
+    """The framework adds one to every route with a path parameter, but ours accept any text."""
     if "application/json" in replies.get("422", {}).get("content", {}):
         del replies["422"]

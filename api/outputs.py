@@ -1,8 +1,8 @@
 """The files of a finished job, and the anchor mesh of one that still runs.
 
-A name is looked up in the job's manifest and nowhere else, so no request can make a path. The file
-is opened without following links and sent from that one descriptor: a job deleted meanwhile does
-not break a download.
+A name is only looked up in the job's list of files, so no request can build a path. The file is
+opened without following links and sent from that descriptor: a download continues even if the job
+is deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from job.state import Job, JobStatus
 router = APIRouter(tags=["outputs"])
 
 READ_BYTES = 1 << 18
-"""Read at once, in a thread: reads of 64 KB cost twice the CPU per GB."""
+"""Bytes per read, in a thread: reads of 64 KB need twice the CPU per GB."""
 MEDIA_TYPES = {
     ".glb": "model/gltf-binary",
     ".mp4": "video/mp4",
@@ -49,7 +49,7 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
         },
     },
     206: {"description": "The part named in Range."},
-    304: {"description": "The file in If-None-Match is the one here."},
+    304: {"description": "The file has the ETag in If-None-Match."},
     **answers(JobNotFound, OutputNotFound, JobNotFinished, JobExpired, RangeNotSatisfiable),
 }
 
@@ -142,7 +142,7 @@ def _media_type(name: str) -> str:
 
 
 def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
-    """nginx sends the file, with a ninth of the CPU that we need."""
+    """nginx sends the file, with a ninth of the CPU."""
     address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
     del headers["Accept-Ranges"]  # nginx sets its own
@@ -152,8 +152,8 @@ def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
 class OutputResponse(FileResponse):
     """The file, or the one range that was asked for. Several ranges get the whole file.
 
-    starlette opens its path by itself. Given the path of a descriptor that is open already, it
-    sends that very file, even if the job is deleted meanwhile.
+    starlette opens the path that it gets. With the path of an open descriptor it sends that file,
+    even if the job is deleted meanwhile.
     """
 
     chunk_size = READ_BYTES
@@ -163,7 +163,7 @@ class OutputResponse(FileResponse):
         self._output = output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises OutputNotFound before anything is sent, if the file is gone."""
+        """Raises OutputNotFound before anything is sent, if the file is missing."""
         descriptor = await asyncio.to_thread(_opened, self._output)
         try:
             self.path, self.stat_result = f"/proc/self/fd/{descriptor}", os.fstat(descriptor)
@@ -178,7 +178,7 @@ class OutputResponse(FileResponse):
 
 
 def _without_unclear_range(scope: Scope) -> Scope:
-    """starlette answers 400 to such a Range and several parts to several; we send it whole."""
+    """starlette sends 400, or several parts; we send the whole file for an unclear Range."""
     asked = _RANGE.fullmatch(Headers(scope=scope).get("range", ""))
     if asked and (asked[1] or asked[2]) and not (asked[2] and int(asked[1] or 0) > int(asked[2])):
         return scope
@@ -207,8 +207,8 @@ def _opened(output: Output) -> int:
                 raise
             descriptor = os.open(output.moves_to, flags)
     except OSError as exc:
-        raise OutputNotFound("This file is not there (any more).") from exc
+        raise OutputNotFound("This file does not exist (any more).") from exc
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OutputNotFound("This file is not there (any more).")
+        raise OutputNotFound("This file does not exist (any more).")
     return descriptor

@@ -41,10 +41,10 @@ MEDIA_TYPES = {
 
 
 class PageFile(FileResponse):
-    """One of these files. Compressed, unless its type is packed already or the client cannot."""
+    """One of these files, compressed if its type and the client allow it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Compressing all of three.js costs 30 ms of CPU, once per browser: then it is 304."""
+        """Compressing all of three.js takes 30 ms of CPU, once per browser: then it is 304."""
         await GZipMiddleware(super().__call__, compresslevel=6)(scope, receive, send)
 
 
@@ -60,7 +60,7 @@ def _reply(request: Request, path: Path) -> Response:
 
 
 def page_files(web: Path = WEB) -> dict[str, Path]:
-    """Address -> file, for every file of web/ that has a media type of ours, and the example."""
+    """Address -> file, for every file of web/ with a type in MEDIA_TYPES, and the example."""
     found = sorted(web.rglob("*")) if web.is_dir() else []
     files = {
         f"/{path.relative_to(web).as_posix()}": path

@@ -1,8 +1,8 @@
 """Every error as one RFC 9457 problem document.
 
 `install` registers the handlers; security.py uses `problem` for what fails outside the routes. Only
-messages of our own error tree reach a client; anything else is `internal_error` and a line in the
-log under the same request id.
+messages of our own error tree reach a client; anything else is `internal_error`, and the log has a
+line with the same request id.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def problem_body(error: ServiceError, request_id: str, root_path: str = "") -> Problem:
-    """The document; the numbers of the error stand beside its members by name."""
+    """The document; the facts of the error are further members, by name."""
     members: dict[str, Any] = {
         "type": f"{root_path}/docs#{error.code}",
         "title": error.title,
@@ -75,13 +75,13 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     routes = [route for router in routers for route in router.routes]
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
-        """What the framework itself raises: unknown paths and methods, mostly."""
+        """Errors of the framework: mostly unknown paths and methods."""
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
             return problem(NotFound("There is nothing at this address."), request.scope)
         if error.status_code == 405:
             allowed = ", ".join(_methods(routes, request.scope))
-            message = f"{request.method} is not possible here; {allowed} is."
+            message = f"{request.method} is not allowed here; use {allowed}."
             return problem(MethodNotAllowed(message), request.scope, {"Allow": allowed})
         if error.status_code < 500:
             return problem(MalformedRequest("The request cannot be understood."), request.scope)
@@ -93,7 +93,7 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
 
 
 def _methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
-    """What may be done at this address; the framework names only its first route's methods."""
+    """The methods of this address; the framework names only those of its first route."""
     found: set[str] = set()
     for route in routes:
         if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE:
@@ -112,7 +112,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _first_invalid(found: Sequence[Mapping[str, Any]]) -> InvalidParameter:
-    """The framework lists every fault; the first is enough for one sentence."""
+    """The first of the errors that the framework lists."""
     first = found[0]
     name = str(first["loc"][-1]) if first.get("loc") else "a parameter"
     reason = str(first.get("msg", "is not valid"))

@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 from api.multipart import (
     MAX_FIELDS,
     MAX_SMALL_BODY,
+    FileTarget,
     MultipartForm,
-    Place,
     Received,
     too_large,
     total_limit,
@@ -41,9 +41,9 @@ URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 BODY_IDLE_S = 30.0
-"""Given up if no byte of the body arrives for so long."""
+"""The request fails if no byte of the body arrives for so long."""
 BODY_TOTAL_S = 1800.0
-"""Given up if the body takes longer in all."""
+"""The request fails if the whole body takes longer."""
 
 
 def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
@@ -71,7 +71,7 @@ def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
 
 
 def content_length(headers: Headers) -> int | None:
-    """The declared length in bytes; 0 without a body, None if it is not known beforehand."""
+    """The declared length in bytes; 0 without a body, None if it is not declared."""
     text = headers.get("content-length")
     if text is None:
         return None if "transfer-encoding" in headers else 0
@@ -83,19 +83,19 @@ def content_length(headers: Headers) -> int | None:
 async def receive(
     request: Request,
     media_type: str,
-    places: Mapping[str, Place],
+    targets: Mapping[str, FileTarget],
     check_name: Callable[[str], None],
     *,
     with_hash: bool = False,
 ) -> Received:
-    """Read the body; its files are written to their `places`.
+    """Read the body; its files are written to their `targets`.
 
     `check_name` raises for a field that it does not know. Raises the errors of check_head,
     InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; files may then be
-    there in part.
+    incomplete.
     """
     if media_type == MULTIPART:
-        form = MultipartForm(request.headers, places, check_name, with_hash)
+        form = MultipartForm(request.headers, targets, check_name, with_hash)
         try:
             with _body_timeout() as reset_idle_timer:
                 async for piece in _pieces(request, reset_idle_timer):
@@ -107,7 +107,7 @@ async def receive(
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
-    for name in places:
+    for name in targets:
         if name in fields:
             raise InvalidParameter(f"`{name}` needs a {MULTIPART} body.", field=name)
     return Received(fields)
@@ -156,8 +156,8 @@ async def _pieces(request: Request, reset_idle_timer: Callable[[], None]) -> Asy
 def _body_timeout() -> Iterator[Callable[[], None]]:
     """At most BODY_IDLE_S between two calls of the function yielded, and BODY_TOTAL_S in all.
 
-    One cancel scope for the whole body, extended now and then: one per piece costs 16 us, a sixth
-    of what the whole upload costs. Raises RequestTimeout.
+    One cancel scope for the whole body, extended from time to time: one per piece would cost 16 us,
+    a sixth of the whole upload. Raises RequestTimeout.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + BODY_TOTAL_S
@@ -194,7 +194,7 @@ def _urlencoded(body: bytes) -> dict[str, Any]:
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
-        # a lone surrogate is legal JSON and no text: it could be stored but never shown
+        # a lone surrogate is legal JSON but not text: it could be stored but not shown
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise MalformedRequest("The body is not valid JSON.") from None
@@ -204,7 +204,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a field that is given twice: which value counts would be a guess."""
+    """Refuses a field that is given twice: it is unclear which value is meant."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise InvalidParameter("A field is given twice.")

@@ -1,4 +1,4 @@
-"""How answers are written: JSON bytes, ETags, times and seconds. Knows no route and no job."""
+"""How replies are written: JSON bytes, ETags, times and seconds. Knows no route and no job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SERIALIZER = SchemaSerializer(core_schema.any_schema())
 
 
 class JsonResponse(Response):
-    """A JSON body: a model of schemas.py, or bytes that `as_json` has written before."""
+    """A JSON body: a model of schemas.py, or bytes from `as_json`."""
 
     media_type = "application/json"
 

@@ -1,4 +1,4 @@
-"""The replies of the API as pydantic models: replies are made of them, /openapi.json shows them.
+"""The replies of the API as pydantic models: replies are built from them, /openapi.json shows them.
 
 Only the fields that were set are written (api/responses.py), so a field with a default here is one
 that a reply may lack.
@@ -17,7 +17,7 @@ Status = Literal["queued", "running", "finished", "error", "cancelled"]
 STAGES = ("fetching", "extracting", "loading", "background", "shape", "motion", "decoding",
           "exporting", "rendering")  # fmt: skip
 Stage = Annotated[str, WithJsonSchema({"type": "string", "enum": STAGES})]
-"""Those of our pipelines; one of your own may have others."""
+"""Those of our pipelines; your own pipeline may have others."""
 
 
 class Health(BaseModel):
@@ -28,7 +28,7 @@ class Health(BaseModel):
 
 
 class DownloadProgress(BaseModel):
-    """How much of the weights is here."""
+    """How much of the weights is downloaded."""
 
     done_bytes: int
     total_bytes: int
@@ -92,14 +92,14 @@ class Limits(BaseModel):
 
 
 class QueueCounts(BaseModel):
-    """Jobs under way."""
+    """Jobs that have not ended."""
 
     queued: int
     running: int
 
 
 class Info(BaseModel):
-    """What this server is and can."""
+    """What this server runs and supports."""
 
     name: str
     version: str
@@ -123,7 +123,7 @@ class Accepted(BaseModel):
 
 
 NOT_SHOWN = {"mode", "webhook_url"}
-"""`mode` stands beside the options, and a webhook_url is the caller's secret."""
+"""`mode` is beside the options, and a webhook_url is the caller's secret."""
 Options = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -155,7 +155,7 @@ class Input(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """Where a running job stands. `percent` never falls within an attempt."""
+    """How far a running job is. `percent` never falls within an attempt."""
 
     percent: float = Field(ge=0, le=100)
     stage: Stage
@@ -189,7 +189,7 @@ class File(BaseModel):
 
 
 class Warning_(BaseModel):
-    """What a finished job should still tell its owner."""
+    """What the owner of a finished job should know."""
 
     code: str
     message: str
@@ -255,7 +255,7 @@ class JobList(BaseModel):
 
 
 class Cancelled(BaseModel):
-    """The job as it stands after the request."""
+    """The job after the request."""
 
     job_id: str
     status: Status
@@ -263,7 +263,7 @@ class Cancelled(BaseModel):
 
 
 class Deleted(BaseModel):
-    """The job is gone."""
+    """The job is deleted."""
 
     status: Literal["deleted"]
     job_id: str

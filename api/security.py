@@ -131,7 +131,7 @@ class SecurityMiddleware:
             return None
         return BadHost("This server does not answer for the host in the Host header.")
 
-    # --- Origin: a browser lets any page on the web post a form to us, without asking first
+    # --- Origin: a browser lets any page on the web post a form to this server
 
     def _check_origin(self, method: str, headers: Headers) -> ServiceError | None:
         is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
@@ -176,7 +176,7 @@ class SecurityMiddleware:
         ]
         return None if any(matches) else Unauthorized("This server needs a valid key.")
 
-    # --- what every reply carries
+    # --- headers of every reply
 
     def _extra_headers(
         self, scope: Scope, request_id: str, allowed_origin: str | None
@@ -206,7 +206,7 @@ class _Reply:
 
 
 def _as_service_error(exc: Exception) -> ServiceError:
-    """What a client is told of an unexpected exception."""
+    """The error that a client gets for an unexpected exception."""
     if isinstance(exc, OSError):
         return from_os_error(exc)
     return InternalError()
@@ -219,7 +219,7 @@ def _request_id(headers: Headers) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """The path below ROOT_PATH, whether or not the proxy has cut that off."""
+    """The path below ROOT_PATH, whether or not the proxy has removed that prefix."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if root and path.startswith(root + "/") else path
 

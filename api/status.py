@@ -1,4 +1,4 @@
-"""How the server is: alive, ready, what it can. From memory, so that no job ever delays it."""
+"""Health, readiness, /info and /metrics. Answered from memory, so that no job delays them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MODELS = {
 
 @router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
 async def health(request: Request) -> Response:
-    """503 only when a restart is the cure."""
+    """503 only if the server must be restarted."""
     state = state_of(request)
     if state.draining or state.worker.is_alive:
         body = Health(status="healthy", gpu_available=state.choice.gpu is not None)
@@ -53,7 +53,7 @@ async def health(request: Request) -> Response:
 
 @router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
 async def ready(request: Request) -> Response:
-    """Jobs are accepted meanwhile, except when the server drains or its disk is full."""
+    """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
     state = state_of(request)
     missing = await asyncio.to_thread(_missing, state)
     if missing is None:
@@ -63,7 +63,7 @@ async def ready(request: Request) -> Response:
 
 
 def _missing(state: AppState) -> dict[str, Any] | None:
-    """Why a job would have to wait; None if it would not. Asks the disk."""
+    """Why a job would have to wait; None if it would not. Reads the disk."""
     if state.draining:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
@@ -82,7 +82,7 @@ def _missing(state: AppState) -> dict[str, Any] | None:
 
 @router.get("/info", summary="What can this server do?", responses={**INFO, **answers()})
 async def info(request: Request) -> Response:
-    """Modes, limits and features: what the page and the client read instead of the docs."""
+    """Modes, limits and features, for the page and the client."""
     state = state_of(request)
     settings, choice = state.settings, state.choice
     model = _MODELS.get(choice.name, {"name": choice.name, "license": "your own", "notice": ""})
@@ -112,7 +112,7 @@ async def info(request: Request) -> Response:
 
 @router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})
 async def metrics(request: Request) -> Response:
-    """Jobs by outcome, their time by stage, what is under way, and room on the disk."""
+    """Jobs by outcome, their time by stage, what runs now, and free space on the disk."""
     state = state_of(request)
     text = await asyncio.to_thread(state.metrics.text, state.receiving)
     return Response(text, headers=_NOT_STORED, media_type=METRICS_TYPE)

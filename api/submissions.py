@@ -1,7 +1,7 @@
 """The routes that make jobs: POST /jobs with a video or its address, and a retry of another job.
 
-The order of what is checked is the contract's; nothing is stored before all of it has passed, and a
-202 is a promise (see admission.py).
+The checks have the order of the contract. A job is stored only after all of them have passed, and
+a 202 is a promise (see admission.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from api.admission import Admission, NewJob, admission
 from api.app_state import AppState, state_of
 from api.idempotency import claimed
 from api.modes import parse_options
-from api.multipart import Place, Received
+from api.multipart import FileTarget, Received
 from api.openapi import (
     ACCEPTED,
     IDEMPOTENCY_KEY,
@@ -62,7 +62,7 @@ UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 async def create_job(request: Request) -> Response:
     """The reply comes once the video is on disk and readable; the mesh is made later.
 
-    Poll `GET /jobs/{job_id}` (with `?wait=55` to be told at once), or listen to its events.
+    Poll `GET /jobs/{job_id}` (`?wait=55` holds its reply until the job ends), or follow its events.
     """
     state = state_of(request)
     limits = _file_limits(state)
@@ -78,7 +78,7 @@ async def create_job(request: Request) -> Response:
         received = await receive(
             request,
             media_type,
-            {name: Place(stored[name], limit) for name, limit in limits.items()},
+            {name: FileTarget(stored[name], limit) for name, limit in limits.items()},
             lambda name: _check_field(state, name),
             with_hash=claim.key is not None,
         )
@@ -152,7 +152,7 @@ def _check_field(state: AppState, name: str) -> None:
 
 
 def _checked_options(state: AppState, received: Received) -> JobOptions:
-    """The options, after one video and not two was found. Raises what POST /jobs documents."""
+    """The options; checks that there is exactly one video. Raises what POST /jobs documents."""
     options = parse_options(received.fields, state.choice)
     has_file = "file" in received.files
     if has_file and options.video_url:
@@ -172,7 +172,7 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
 async def _input_facts(
     admitted: Admission, received: Received, options: JobOptions
 ) -> ClipFacts | None:
-    """What the video is; None if it has yet to be fetched."""
+    """The facts of the video; None if it must be downloaded first."""
     if options.mesh:
         await asyncio.to_thread(check_glb, admitted.staging.mesh)
     video = received.files.get("file")
@@ -182,7 +182,7 @@ async def _input_facts(
 
 
 def probe_input(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
-    """Blocking: sniff the container and decode as much as the job needs."""
+    """Blocking: find the container format and decode as much as the job needs."""
     o, name = options, filename or shown_name("")
     return inspect(path, o.start, o.fps, o.max_frames, filename=name)
 
@@ -190,7 +190,7 @@ def probe_input(path: Path, filename: str | None, options: JobOptions) -> ClipFa
 def _stored_input(
     folder: Path, staging: Staging, old: Job, options: JobOptions
 ) -> ClipFacts | None:
-    """Blocking: the old job's files under the new one's name; None if the video must be fetched."""
+    """Blocking: link the old job's files; None if the video must be downloaded again."""
     try:
         if options.mesh:
             _link(folder / staging.mesh.name, staging.mesh)
@@ -206,7 +206,7 @@ def _stored_input(
 
 
 def _link(stored: Path, target: Path) -> None:
-    """A second name for the same bytes. Raises FileNotFoundError."""
+    """A hard link, or a copy. Raises FileNotFoundError."""
     try:
         os.link(stored, target, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,15 +1,14 @@
 """The child's main: one process that loads the pipeline once and runs one task after another.
 
-Without a pipeline it computes no meshes: it writes the files of those that another child computed.
+Without a pipeline it computes no meshes: it exports those that another child computed.
 
 Started by path by executors/child_process.py, never imported. JSON lines come in on stdin and go
-out on what was stdout; anything that libraries print goes to stderr, for the parent's log. It ends
-when stdin closes, when the parent dies, or when it is killed; INT and TERM are the parent's to
-decide.
+out on the original stdout; anything that libraries print goes to stderr, for the parent's log. It
+ends when stdin closes, when the parent ends, or when it is killed; INT and TERM are ignored.
 
-in:   {"do": "configure", "config": ChildConfig} comes first, and once
-      {"do": "run", "task": Task}, or only half of it: "compute", "export"   {"do": "cancel"}
-      {"do": "prefetch", "task": Task} (it is likely to be computed next)
+in:   {"do": "configure", "config": ChildConfig} comes first, once
+      {"do": "run", "task": Task}, or only a part of it: "compute", "export"   {"do": "cancel"}
+      {"do": "prefetch", "task": Task} (it is probably computed next)
 out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
       {"is": "progress", ...}   {"is": "computed"} (the checkpoint is on disk)
       {"is": "finished", "result"}   {"is": "failed", "error"}
@@ -42,14 +41,14 @@ log = logging.getLogger("child")
 ROOT = str(Path(__file__).resolve().parent.parent)
 
 EXIT_UNUSABLE = 70
-"""The GPU's context is lost, or memory ran out: the parent starts a new child and tries again."""
+"""The GPU's context is lost, or memory ran out: the parent starts a new child and retries."""
 
 
 class ParentConnection:
     """The two pipes. `send` may be called from any thread."""
 
     def __init__(self, prefetch: Callable[[Task], None]) -> None:
-        """Keep stdin and stdout for the messages; from here on, whatever prints goes to stderr."""
+        """Keep stdout for the messages; from now on, printed text goes to stderr."""
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
         self._prefetch = prefetch
@@ -65,7 +64,7 @@ class ParentConnection:
             self._outgoing.flush()
 
     def listen(self, incoming: IO[str]) -> None:
-        """Take the parent's messages, until it is gone."""
+        """Read the parent's messages until it closes the pipe."""
         from job.task import Task
 
         for line in incoming:
@@ -77,16 +76,16 @@ class ParentConnection:
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
-        # The parent is gone, or wants us gone. Not sys.exit: the main thread may be deep in C code.
+        # The parent has ended or closed stdin. Not sys.exit: the main thread may be in C code.
         os._exit(0)
 
 
 def main() -> int:
-    """Be configured, load the pipeline (if it has a name), then run tasks until the parent goes."""
+    """Read the configuration, load the pipeline (if any), run tasks until stdin closes."""
     incoming = _take_stdin()
     first = incoming.readline()
     if not first:
-        return 0  # the parent went at once
+        return 0  # the parent has already ended
     from job.task import ChildConfig
 
     config = ChildConfig(**json.loads(first)["config"])
@@ -99,7 +98,7 @@ def main() -> int:
 
     configure(config.log_format)
     if config.pipeline in ("silhouette", ""):
-        os.nice(10)  # on the CPU the API comes first
+        os.nice(10)  # on the CPU the API has priority
     if config.memory_mb:
         _limit_memory(config.memory_mb)
     prefetcher = FramePrefetcher()
@@ -120,42 +119,42 @@ def main() -> int:
         message = parent.tasks.get()
         task = Task.from_dict(message["task"])
         with bound_to_job(task.job_id):
-            if not _answer(parent, recipe, message["do"], task):
+            if not _run_task(parent, recipe, message["do"], task):
                 return EXIT_UNUSABLE
 
 
-def _answer(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
-    """Do it and say how it ended; False if this process is of no more use."""
+def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
+    """Run the task and report how it ended; False if this process must end."""
     from child.recipe import CheckpointLost, is_unusable
     from errors import Cancelled, InternalError, ServiceError
 
     try:
         if do == "compute":
-            recipe.make(task)
+            recipe.compute(task)
             parent.send("computed")
         else:
-            result = recipe.write(task) if do == "export" else recipe.run(task)
+            result = recipe.export(task) if do == "export" else recipe.run(task)
             parent.send("finished", result=result.to_dict())
     except Cancelled:
         parent.send("cancelled")
     except ServiceError as error:
         if is_unusable(error):
-            log.exception("this process is of no more use")
+            log.exception("this process can run no more tasks")
             return False
         log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
         parent.send("failed", error=error.to_dict())
     except MemoryError:
-        log.exception("out of memory: this process ends, and gives all of it back")
+        log.exception("out of memory: this process ends, which frees its memory")
         return False
     except CheckpointLost:
-        log.exception("the next attempt makes the meshes anew")
+        log.exception("the next attempt computes the meshes again")
         return False
     except Exception:
         if not task.folder.exists():
             log.info("the job was deleted while it ran")
             parent.send("cancelled")
             return True
-        log.exception("a bug of ours ended the job")
+        log.exception("a bug in the server ended the job")
         parent.send("failed", error=InternalError().to_dict())
     return True
 
@@ -170,7 +169,7 @@ def _take_stdin() -> IO[str]:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Writable private memory, not address space: threads reserve far more than they use."""
+    """Limit writable private memory, not address space: threads reserve much more than they use."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -178,14 +177,14 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, hard))
 
 
-def _die_first() -> None:
-    """When the machine runs out of memory, the kernel is to take us and not the server (Linux)."""
+def _prefer_for_oom_kill() -> None:
+    """If memory runs out, the kernel should kill this process and not the server (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def _die_with_parent(parent_pid: int) -> None:
-    """SIGKILL when the thread that started us ends (Linux); stdin's end does the rest elsewhere."""
+def _end_with_parent(parent_pid: int) -> None:
+    """SIGKILL when the thread that started this process ends (Linux); elsewhere stdin closes."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
@@ -194,11 +193,11 @@ def _die_with_parent(parent_pid: int) -> None:
 
 
 if __name__ == "__main__":
-    _die_with_parent(int(sys.argv[1]))
-    _die_first()
+    _end_with_parent(int(sys.argv[1]))
+    _prefer_for_oom_kill()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
-    # our own folder must not shadow packages (executors/ray.py is not Ray)
+    # this file's folder must not hide installed packages
     sys.path[0] = ROOT
     raise SystemExit(main())

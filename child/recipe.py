@@ -1,11 +1,11 @@
-"""The steps of a job inside the child process: make the meshes, then write the files.
+"""The steps of a job inside the child process: compute the meshes, then export the files.
 
     input -> frames -> pipeline -> checkpoint/meshes.npz -> exports.py: GLBs, zip, videos
 
 A Task comes in, a Result goes out; progress and cancel go through JobReporter. Everything is
-written into the attempt's workspace. The checkpoint is beside it: the pipeline's work is not lost
-if an export fails, and another process can write the files while this one makes the next job's
-meshes. Called by child/main.py.
+written into the attempt's workspace. The checkpoint is beside it: the meshes are not lost if an
+export fails, and another process can export them while this one computes the next job's meshes.
+Called by child/main.py.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from video.sandbox import ProgramKilled
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 0.1
-"""How soon a job that waits for its frames notices a cancel."""
+CANCEL_CHECK_S = 0.1
+"""How often a job that waits for its frames checks for a cancel."""
 
 Read = tuple[Clip, tuple[ClipWarning, ...]]
 
@@ -53,7 +53,7 @@ class CheckpointLost(Exception):
 class Recipe:
     """Runs tasks with one loaded pipeline.
 
-    Without a pipeline only `write` works. Attempts raise ServiceError for expected failures,
+    Without a pipeline only `export` works. These methods raise ServiceError for expected failures,
     Cancelled, or any other exception for a bug.
     """
 
@@ -78,16 +78,16 @@ class Recipe:
 
     def run(self, task: Task) -> Result:
         """One attempt, from the input to the output files."""
-        clip, meshes, reporter = self._make(task)
+        clip, meshes, reporter = self._compute(task)
         assert self._pipeline is not None
-        return self._write(task, clip, meshes, reporter, self._pipeline.name)
+        return self._export(task, clip, meshes, reporter, self._pipeline.name)
 
-    def make(self, task: Task) -> None:
-        """The first half: returns once the meshes are in the checkpoint."""
-        self._make(task)
+    def compute(self, task: Task) -> None:
+        """The first part: returns once the meshes are in the checkpoint."""
+        self._compute(task)
 
-    def write(self, task: Task) -> Result:
-        """The second half, from the checkpoint. Raises CheckpointLost."""
+    def export(self, task: Task) -> Result:
+        """The second part, from the checkpoint. Raises CheckpointLost."""
         try:
             meshes, made = _load_checkpoint(task)
         except ValueError as exc:
@@ -98,19 +98,19 @@ class Recipe:
         with _disk_full_as_our_error():
             task.workspace.mkdir(mode=0o700, exist_ok=True)
             clip = _read_frames(task, reporter)
-        result = self._write(task, clip, meshes, reporter, made["pipeline"])
+        result = self._export(task, clip, meshes, reporter, made["pipeline"])
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
-    def _make(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
-        assert self._pipeline is not None, "this process only writes"
+    def _compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
+        assert self._pipeline is not None, "this process only exports"
         spans = spans_of(self._pipeline.name, self._pipeline.shares)
         reporter = JobReporter(task, spans, self._send, self._cancelled)
         with _disk_full_as_our_error():
             task.workspace.mkdir(mode=0o700)
             clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
-            return clip, make_meshes(task, clip, self._pipeline, reporter), reporter
+            return clip, compute_meshes(task, clip, self._pipeline, reporter), reporter
 
-    def _write(
+    def _export(
         self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
     ) -> Result:
         with _disk_full_as_our_error():
@@ -119,7 +119,9 @@ class Recipe:
             return _result(task, clip, meshes, reporter)
 
 
-def make_meshes(task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter) -> MeshSequence:
+def compute_meshes(
+    task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter
+) -> MeshSequence:
     """The animated mesh of these frames, from an earlier attempt's checkpoint if there is one."""
     try:
         meshes, made = _load_checkpoint(task)
@@ -145,7 +147,7 @@ def _faces(pipeline: Pipeline, faces: int) -> dict[str, int]:
 
 
 class FramePrefetcher:
-    """Reads the frames of the job that is likely next in a thread, while the GPU is busy."""
+    """Reads the frames of the probable next job in a thread, while the GPU is busy."""
 
     def __init__(self) -> None:
         # one permanent thread: ffmpeg is killed when the thread that started it ends
@@ -165,7 +167,7 @@ class FramePrefetcher:
             return None
         while not future.done():
             reporter.progress("extracting", 0, 1, "Reading the frames")
-            wait([future], ANSWER_S)
+            wait([future], CANCEL_CHECK_S)
         return _with_warnings(future.result(), reporter) if future.exception() is None else None
 
 
@@ -205,7 +207,7 @@ def _disk_full_as_our_error() -> Iterator[None]:
 
 def is_unusable(error: ServiceError) -> bool:
     """True if the process that saw this error must end, as after a lost CUDA context."""
-    if isinstance(error, ProgramKilled):  # memory is short: free all of this process's
+    if isinstance(error, ProgramKilled):  # too little memory: free this process's
         return True
     return isinstance(error, GpuError) and bool(error.facts.get("sticky"))
 
@@ -213,7 +215,7 @@ def is_unusable(error: ServiceError) -> bool:
 def _save_checkpoint(
     task: Task, meshes: MeshSequence, reporter: JobReporter, pipeline: str
 ) -> None:
-    """Write a folder that appears complete, by one rename."""
+    """Write the checkpoint's folder; one rename makes it visible, complete."""
     part = task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")

@@ -40,7 +40,7 @@ class JobReporter:
     def __init__(self, task: Task, spans: Spans, send: Send, cancelled: threading.Event) -> None:
         self.warnings: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
-        self._task = task
+        self.task = task
         self._send = send
         self._cancelled = cancelled
         self._spans = spans
@@ -77,7 +77,7 @@ class JobReporter:
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
         normals = vertex_normals(mesh)
-        part = self._task.workspace / "anchor.glb.part"
+        part = self.task.workspace / "anchor.glb.part"
         part.write_bytes(animated_glb(mesh, normals))
         os.replace(part, part.with_name("anchor.glb"))
         self._has_anchor = True

@@ -48,7 +48,7 @@ RESULT_LIMIT_BYTES = 10_000_000
 """RunPod's limit for the result of /run. /runsync has 20 MB, but which was called is unknown."""
 ENVELOPE_BYTES = 100_000
 """Reserved for the parts of a result that are not files."""
-TELL_EVERY_S = 1.0
+REPORT_EVERY_S = 1.0
 """For each progress update RunPod's client starts a thread and sends an HTTP request."""
 FETCH_S = 300.0
 MAX_ATTEMPTS = 3
@@ -57,7 +57,7 @@ MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
 OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")
 FIELDS = (*OPTIONS, "video_base64", "files")
 
-Tell = Callable[[dict[str, Any]], None]
+ReportProgress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Handler:
         try:
             request = parse_request(job.get("input"), self._choice)
             task = await self._accept(request, folder)
-            result = await self._run(task, _teller(job))
+            result = await self._run(task, _progress_reporter(job))
             task = replace(task, attempt=result.extra["attempt"])
             return await asyncio.to_thread(packed, result, task.workspace, request.files)
         except ServiceError as error:
@@ -119,11 +119,11 @@ class Handler:
         facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
         return Task(folder.name, 1, folder, facts.container, o)
 
-    async def _run(self, task: Task, tell: Tell) -> Result:
+    async def _run(self, task: Task, report: ReportProgress) -> Result:
         """Raises ServiceError; a job that RunPod cancels is cancelled here too."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, self._attempts, task, tell, cancelled)
+        running = loop.run_in_executor(self._thread, self._attempts, task, report, cancelled)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -133,13 +133,13 @@ class Handler:
             running.exception()
             raise
 
-    def _attempts(self, task: Task, tell: Tell, cancelled: threading.Event) -> Result:
-        def report(progress: Progress) -> None:
-            tell({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
+    def _attempts(self, task: Task, report: ReportProgress, cancelled: threading.Event) -> Result:
+        def on_progress(progress: Progress) -> None:
+            report({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            again = replace(task, attempt=attempt)
-            outcome = run_to_end(self._executor, again, report, cancelled.is_set)
+            next_attempt = replace(task, attempt=attempt)
+            outcome = run_to_end(self._executor, next_attempt, on_progress, cancelled.is_set)
             if isinstance(outcome, Result):
                 return replace(outcome, extra={**outcome.extra, "attempt": attempt})
             if isinstance(outcome, Failed):
@@ -147,7 +147,7 @@ class Handler:
             if isinstance(outcome, Stopped):
                 raise Cancelled
             reason = outcome.reason
-        raise WorkerCrashed(f"The job's process died {MAX_ATTEMPTS} times: {reason}")
+        raise WorkerCrashed(f"The job's process ended {MAX_ATTEMPTS} times: {reason}")
 
 
 def parse_request(given: object, choice: PipelineChoice) -> Request:
@@ -241,17 +241,17 @@ def _refusal(error: ServiceError) -> dict[str, Any]:
     }
 
 
-def _teller(job: dict[str, Any]) -> Tell:
+def _progress_reporter(job: dict[str, Any]) -> ReportProgress:
     """Report progress to RunPod at most once a second, but a new stage immediately."""
     last: dict[str, Any] = {"at": 0.0, "stage": ""}
 
-    def tell(progress: dict[str, Any]) -> None:
+    def report(progress: dict[str, Any]) -> None:
         now = time.monotonic()
-        if progress["stage"] != last["stage"] or now - last["at"] >= TELL_EVERY_S:
+        if progress["stage"] != last["stage"] or now - last["at"] >= REPORT_EVERY_S:
             last.update(at=now, stage=progress["stage"])
             runpod.serverless.progress_update(job, progress)
 
-    return tell
+    return report
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What an executor is: it runs attempts (job/task.py) in other processes, one or many at a time.
 
-worker/loop.py drives one. Which executor runs is not decided here: main.py does.
+worker/loop.py uses it; main.py chooses one.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Protocol
 from errors import ServiceError
 from job.task import ChildConfig, Event, Outcome, Progress, Task
 
-LOOK_EVERY_S = 0.5
-"""How long to `poll` at most, so that deadlines are kept while nothing else happens."""
+POLL_S = 0.5
+"""The longest time to `poll`, so that deadlines are checked even if nothing else happens."""
 
 
 class ProcessLost(Exception):
-    """The process that was to run a task is gone, or does not do what it should."""
+    """The process that should run a task has ended, or does not follow the protocol."""
 
 
 @dataclass(frozen=True)
 class ExecutorOptions:
     """How jobs are run.
 
-    `job_timeout_s` bounds one attempt; loading comes before it, and may be silent for as long. With
+    `job_timeout_s` limits one attempt; loading, which comes before it, has the same limit. With
     `separate_files` a second child writes the files, so that the GPU of the first need not wait for
     them. A child that does not answer a cancel within `cancel_grace_s` is killed.
     """
@@ -39,9 +39,8 @@ class ExecutorOptions:
 class Executor(Protocol):
     """Runs attempts side by side. One thread starts it, submits tasks and polls.
 
-    `capacity` is how many jobs are made at a time; it holds once `start` has returned. `cancel`,
-    `wake` and `close` may be called from any thread; the properties too, they are answered from
-    memory.
+    `capacity` is how many jobs run at a time; it is known once `start` has returned. `cancel`,
+    `wake`, `close` and the properties may be used from any thread; the properties never block.
     """
 
     capacity: int
@@ -52,11 +51,11 @@ class Executor(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """True once a pipeline is loaded (it may since be unloaded, if asked to)."""
+        """True once a pipeline is loaded."""
 
     @property
     def is_unloaded(self) -> bool:
-        """True if nothing is loaded because nothing was to do."""
+        """True if the pipeline was unloaded because it was idle."""
 
     @property
     def loading(self) -> Mapping[str, int] | None:
@@ -67,28 +66,28 @@ class Executor(Protocol):
         """Why no pipeline can be loaded."""
 
     def start(self) -> None:
-        """Bring the first process up, so that the first job need not wait for it."""
+        """Start the first process, so that the first job need not wait for it."""
 
     def submit(self, task: Task) -> None:
         """Begin this attempt. Every end of it, even a failed start, is an event of `poll`."""
 
     def cancel(self, job_id: str) -> None:
-        """Ask the attempt at this job to stop; nothing happens if none is under way."""
+        """Ask the attempt at this job to stop; does nothing if none runs."""
 
     def prefetch(self, task: Task) -> None:
-        """This one is likely to be next: what needs no GPU may be done ahead. Promises nothing."""
+        """This task is probably next: work that needs no GPU may begin now. Only a hint."""
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """What happened since; blocks until something did, `wake` was called or the time is over.
+        """New events; blocks until there is one, `wake` was called or the time is over.
 
-        What has nothing to do is looked after here: memory may be given back.
+        Idle processes are checked here too, and may be unloaded.
         """
 
     def wake(self) -> None:
         """Make `poll` return, now or the next time it is called."""
 
     def close(self) -> None:
-        """End every process; attempts under way are Lost. Idempotent."""
+        """End every process; running attempts are Lost. Idempotent."""
 
 
 def run_to_end(
@@ -97,17 +96,17 @@ def run_to_end(
     on_progress: Callable[[Progress], None] = lambda _: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Block until the task ends: for those who have one at a time.
+    """Block until the task ends, for callers that run one task at a time.
 
-    Who makes `is_cancelled` true from another thread wakes the executor.
+    After `is_cancelled` becomes true, call `executor.wake`.
     """
     executor.submit(task)
     while True:
         if is_cancelled():
             executor.cancel(task.job_id)
-        for of, event in executor.poll(LOOK_EVERY_S):
-            if of != task:
-                continue  # one that the caller gave up
+        for event_task, event in executor.poll(POLL_S):
+            if event_task != task:
+                continue  # an earlier attempt that the caller no longer waits for
             if not isinstance(event, Progress):
                 return event
             on_progress(event)

@@ -1,7 +1,7 @@
 """The child process as its parent sees it: start, send a line, read lines, kill.
 
-Knows the form of the lines, not what they mean for a job: supervisor.py does. A child may say
-anything; what is no line of ours ends it.
+Knows the form of the lines, not what they mean for a job: supervisor.py does. A child that writes
+an invalid line is ended.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from executors.base import ProcessLost
 log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 20
-"""Longer lines are no protocol of ours."""
+"""A child that writes a longer line is ended."""
 STOP_S = 2.0
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
-# What a child inherits: no keys, no proxies, no settings of ours (they come in its ChildConfig).
+# What a child inherits: no keys, no proxies, no server settings (they come in its ChildConfig).
 _INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
     "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
-    # of this machine, for libraries: where models lie, how they are fetched, what torch caches
+    # for libraries: where models are stored, how they are downloaded, what torch caches
     "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "TORCHINDUCTOR_CACHE_DIR", "PYTORCH_ALLOC_CONF",
 )  # fmt: skip
@@ -72,21 +72,21 @@ class ChildProcess:
         return self._ended is None and self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """One line to the child. Raises ProcessLost if it does not read, or is gone."""
+        """One line to the child. Raises ProcessLost if it does not read, or has ended."""
         assert self._process.stdin
         line = json.dumps(message).encode() + b"\n"
         try:
             while line:
                 line = line[os.write(self._process.stdin.fileno(), line) :]
-        except BlockingIOError:  # it has left some 64 KB unread
+        except BlockingIOError:  # about 64 KB are unread
             raise ProcessLost("the child does not read") from None
         except (OSError, ValueError) as exc:
-            raise ProcessLost("the child is gone") from exc
+            raise ProcessLost("the child has ended") from exc
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What has arrived on `output`, without waiting. Raises ProcessLost when the pipe ends."""
         if self._ended is not None:
-            raise ProcessLost("the child is gone")
+            raise ProcessLost("the child has ended")
         try:
             read = os.read(self.output, 1 << 16)
         except BlockingIOError:
@@ -100,7 +100,7 @@ class ChildProcess:
             yield _message(line)
 
     def kill(self) -> None:
-        """SIGKILL to the child and all it started. From any thread."""
+        """SIGKILL to the child and to all processes that it started. From any thread."""
         if self._ended is None:
             try:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ class ChildProcess:
                 pass
 
     def end(self) -> str:
-        """Kill, reap and close; says how it ended. Only the worker thread calls this."""
+        """Kill, reap and close; returns how it ended. Only the worker thread calls this."""
         if self._ended is not None:
             return self._ended
         self.kill()
@@ -121,7 +121,7 @@ class ChildProcess:
                 pipe.close()
         self._drain.join(STOP_S)
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        self._ended = f"{_how(code)}, peak memory of children so far {peak_mb:.0f} MB"
+        self._ended = f"{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
         return self._ended
 
     def _drain_stderr(self) -> None:
@@ -137,13 +137,13 @@ def _message(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
         if not isinstance(message, dict) or not isinstance(message["is"], str):
-            raise ValueError("not a message of ours")
+            raise ValueError("not a message")
     except (ValueError, KeyError, RecursionError):
-        raise ProcessLost("the child sent a line that is no protocol of ours") from None
+        raise ProcessLost("the child sent a line that is not in our protocol") from None
     return message
 
 
-def _how(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     if code is None:
         return "it could not be killed"
     if code < 0:

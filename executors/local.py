@@ -1,9 +1,9 @@
-"""Jobs on this machine: one resident child for all of a job, or a second one for its files.
+"""Jobs on this machine: one permanent child for the whole job, or a second one for its files.
 
-With a GPU (`separate_files`) the compute child's next job begins as soon as the meshes of the last
-are on disk: the export child makes the files from the checkpoint. It loads no pipeline, and torch
-only where PyTorch3D is there to draw the preview. What ends one child leaves the other and its job
-alone. Without a GPU both halves want the same cores, and one child does them one after the other.
+With a GPU (`separate_files`) the compute child begins its next job as soon as the meshes of the
+last one are on disk: the export child makes the files from the checkpoint. It loads no pipeline,
+and torch only if PyTorch3D draws the preview. A failure of one child does not affect the other.
+Without a GPU both parts need the same cores, so one child does them one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalExecutor:
-    """Supervises its children from the one thread that polls it."""
+    """Supervises its children in the one thread that polls it."""
 
     capacity = 1
 
@@ -37,7 +37,7 @@ class LocalExecutor:
             config = replace(options.child, pipeline="", memory_mb=0)
             self.export = ChildSupervisor(replace(options, child=config), self._selector)
         self._computed: tuple[Task, float] | None = None  # waits for the export child
-        self._under_way: set[str] = set()
+        self._running: set[str] = set()
         self._cancelled: set[str] = set()
         self._events: list[tuple[Task, Event]] = []
         self._closed = False
@@ -49,12 +49,12 @@ class LocalExecutor:
 
     @property
     def is_ready(self) -> bool:
-        """True once a child has loaded the pipeline (it may since be unloaded, if asked to)."""
+        """True once a child has loaded the pipeline."""
         return self.compute.is_ready
 
     @property
     def is_unloaded(self) -> bool:
-        """True if that child was ended because nothing was to do."""
+        """True if the compute child was ended because it was idle."""
         return self.compute.is_unloaded
 
     @property
@@ -68,17 +68,17 @@ class LocalExecutor:
         return self.compute.broken
 
     def start(self) -> None:
-        """Start the children and let them load while nothing waits for them."""
+        """Start the children, so that they load before the first task comes."""
         for child in self._children():
             try:
                 child.start()
             except ProcessLost as lost:  # the first attempt tries again
-                log.warning("no child is started ahead: %s", lost)
+                log.warning("a child could not be started: %s", lost)
 
     def submit(self, task: Task) -> None:
         """See executors.base.Executor."""
-        self._cancelled.discard(task.job_id)  # of an earlier attempt
-        self._under_way.add(task.job_id)
+        self._cancelled.discard(task.job_id)  # may be from an earlier attempt
+        self._running.add(task.job_id)
         limit_s = self.options.job_timeout_s
         if self.export is None:
             self._run(self.compute, "run", task, limit_s)
@@ -90,17 +90,17 @@ class LocalExecutor:
 
     def cancel(self, job_id: str) -> None:
         """From any thread."""
-        if job_id in self._under_way:
+        if job_id in self._running:
             self._cancelled.add(job_id)
             self.wake()
 
     def prefetch(self, task: Task) -> None:
-        """Let the compute child read frames while its GPU is busy; without one no core is free."""
+        """Read the next job's frames while the GPU is busy; without a GPU no core is free."""
         if self.export is not None and not task.checkpoint.is_dir():
             self.compute.prefetch(task)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """Read what the children say, idle ones too."""
+        """Read the messages of all children, idle ones too."""
         self._selector.select(0.0 if self._events else timeout_s)
         self._wakeup.clear()
         for child in self._children():
@@ -136,7 +136,7 @@ class LocalExecutor:
             self._add_event(task, lost)
 
     def _next_export(self) -> None:
-        """Give the export child the meshes that wait for it, once it is free."""
+        """Give the waiting meshes to the export child, once it is free."""
         if self._computed is None or self.export is None:
             return
         task, time_left_s = self._computed
@@ -153,5 +153,5 @@ class LocalExecutor:
     def _add_event(self, task: Task, event: Event) -> None:
         self._events.append((task, event))
         if not isinstance(event, Progress):
-            self._under_way.discard(task.job_id)
+            self._running.discard(task.job_id)
             self._cancelled.discard(task.job_id)

@@ -1,8 +1,8 @@
-"""What runs on a node of the cluster: a LocalExecutor of its own, behind four plain methods.
+"""What runs on a node of the cluster: a LocalExecutor, used through three plain methods.
 
 executors/ray.py makes Ray actors of this class; nothing here knows Ray. Videos come in and output
-files go out as bytes, so that the nodes share no folder with the server. One thread of ours owns
-the LocalExecutor: Linux ends a child with the thread that started it, and Ray's come and go.
+files go out as bytes, so that the nodes share no folder with the server. One permanent thread owns
+the LocalExecutor: Linux ends a child with the thread that started it, and Ray's threads may end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ IDLE_POLL_S = 1.0
 _FOLDER = "actionmesh_ray_"
 
 AttemptKey = tuple[str, int]
-"""Job id and attempt: what is under way, and what a cancel means."""
+"""Job id and number of the attempt."""
 
 
 @dataclass(frozen=True)
 class ActorStatus:
-    """How an actor stands; `anchor` is the anchor mesh, told once."""
+    """What an actor does now; `anchor` is the anchor mesh, sent once."""
 
     pid: int
     key: AttemptKey | None = None
@@ -48,7 +48,7 @@ class ActorStatus:
 
 @dataclass(frozen=True)
 class ActorAnswer:
-    """How an attempt ended, how far it came, and a finished one's files by name."""
+    """How an attempt ended, its last progress, and if it finished its files by name."""
 
     outcome: Outcome
     progress: Progress | None = None
@@ -70,18 +70,18 @@ class RayActor:
         self._outcomes: queue.Queue[Outcome] = queue.Queue()
         self._task: Task | None = None
         self._progress: Progress | None = None
-        self._anchor_told = False
+        self._anchor_sent = False
         self._last_cancel: AttemptKey | None = None
         threading.Thread(target=self._run_tasks, name="worker", daemon=True).start()
 
     def run(self, task: Task, inputs: Mapping[str, bytes]) -> ActorAnswer:
-        """One attempt; the client's files come in by name."""
+        """One attempt; `inputs` are the client's files by name."""
         task = replace(task, folder=self._folder / task.job_id)
         try:
             task.folder.mkdir(mode=0o700)
             for name, content in inputs.items():
                 (task.folder / name).write_bytes(content)
-            self._progress, self._anchor_told, self._task = None, False, task
+            self._progress, self._anchor_sent, self._task = None, False, task
             self._tasks.put(task)
             outcome = self._outcomes.get()
             files = _read(outcome, task.workspace) if isinstance(outcome, Result) else {}
@@ -94,13 +94,13 @@ class RayActor:
             shutil.rmtree(task.folder, ignore_errors=True)
 
     def status(self) -> ActorStatus:
-        """How it stands. The anchor mesh comes along once, as soon as it is there."""
+        """What the actor does now. The anchor mesh is included once, as soon as it exists."""
         local, task, progress = self._local, self._task, self._progress
         anchor = None
         if task is not None and progress is not None and progress.has_anchor:
-            if not self._anchor_told:
+            if not self._anchor_sent:
                 anchor = (task.workspace / "anchor.glb").read_bytes()
-                self._anchor_told = True
+                self._anchor_sent = True
         return ActorStatus(
             os.getpid(),
             None if task is None else _key(task),
@@ -113,7 +113,7 @@ class RayActor:
         )
 
     def cancel(self, key: AttemptKey) -> None:
-        """Stop that attempt, even if it is yet to come; nothing happens if it is over."""
+        """Stop that attempt, even if it has not started; nothing happens if it has ended."""
         self._last_cancel = key
         self._local.wake()
 
@@ -137,7 +137,7 @@ class RayActor:
         try:
             outcome = run_to_end(self._local, task, note, lambda: self._last_cancel == _key(task))
         except Exception:
-            log.exception("a bug of ours ended the job")
+            log.exception("a bug in the server ended the job")
             self._local.cancel(task.job_id)
             return Failed(InternalError())
         if isinstance(outcome, Lost):

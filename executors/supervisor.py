@@ -1,9 +1,8 @@
-"""Supervises one child: started when it is needed, warm in between, ended when lost or idle.
+"""Supervises one child: starts it when it is needed, keeps it between tasks, ends it when idle.
 
-It has one task at a time: `run_task` sends it, `poll` turns what the child says into events and
-keeps the limits of time. It never waits: local.py knows when there is something to read. Only one
-thread, that of the executor, starts and reaps children: Linux ties a child's life to the thread
-that started it.
+It has one task at a time: `run_task` sends it, `poll` turns the child's messages into events and
+checks the timeouts. It never waits: local.py knows when there is something to read. Only the
+executor's thread starts and reaps children: Linux ends a child with the thread that started it.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Computed:
-    """The task's meshes are in its checkpoint; so much of its time is left for its files."""
+    """The task's meshes are in its checkpoint; `time_left_s` is left to write its files."""
 
     time_left_s: float
 
 
 class ChildSupervisor:
-    """At most one child; `selector` is told which pipe is its."""
+    """At most one child; its pipe is registered with `selector`."""
 
     def __init__(self, options: ExecutorOptions, selector: selectors.BaseSelector) -> None:
         self.options = options
@@ -57,13 +56,13 @@ class ChildSupervisor:
 
     @property
     def is_unloaded(self) -> bool:
-        """True if the child was ended because nothing was to do."""
+        """True if no child runs because none is needed."""
         return self.child is None and self.broken is None and not self._closed
 
-    # --- life of the child
+    # --- start and end of the child
 
     def start(self) -> ChildProcess:
-        """The living child, a new one if need be. Raises ProcessLost."""
+        """The running child, or a new one. Raises ProcessLost."""
         child = self.child
         if child is not None and child.is_alive:
             return child
@@ -77,13 +76,13 @@ class ChildSupervisor:
                 raise ProcessLost(f"no child could be started: {exc.strerror}") from exc
             self.child, self._thread = child, threading.get_ident()
         config = self.options.child
-        log.info("child %d starts: %s", child.pid, config.pipeline or "it writes files")
+        log.info("child %d starts: %s", child.pid, config.pipeline or "for export")
         self._selector.register(child.output, selectors.EVENT_READ)
         child.send({"do": "configure", "config": config.to_dict()})
         return child
 
     def terminate(self) -> str:
-        """End and reap the child, if there is one; says how it ended."""
+        """End and reap the child, if there is one; returns how it ended."""
         child = self.child
         if child is None:
             return ""
@@ -105,7 +104,7 @@ class ChildSupervisor:
     # --- one task
 
     def run_task(self, do: str, task: Task, time_left_s: float) -> Lost | None:
-        """Have the child `do` this (see child/main.py); Lost if it cannot even begin."""
+        """Tell the child to `do` this (see child/main.py); Lost if the child cannot be reached."""
         self.broken, self.task = None, task
         self._cancelled, self._cancel_deadline = False, None
         self._deadline = time.monotonic() + time_left_s
@@ -117,28 +116,28 @@ class ChildSupervisor:
         return None
 
     def cancel(self) -> None:
-        """Have the child stop its task; `poll` sends it, and kills what does not answer."""
+        """Stop the task: `poll` sends the cancel, and kills a child that does not answer."""
         self._cancelled = True
 
     def prefetch(self, task: Task) -> None:
-        """Have a busy child read this task's frames beside what it does."""
+        """Let a busy child read this task's frames at the same time."""
         if self.task is not None and self.child is not None:
-            with contextlib.suppress(ProcessLost):  # `poll` finds that out
+            with contextlib.suppress(ProcessLost):  # `poll` will report it
                 self.child.send({"do": "prefetch", "task": task.to_dict()})
 
     def poll(self) -> list[Event | Computed]:
-        """What the child has said about its task; anything but a Progress ends the task."""
+        """The new events of the task; any event but a Progress ends it."""
         child = self.child
         if child is None and self.task is None:
             return []
         events: list[Event | Computed] = []
         try:
             if child is None:
-                raise ProcessLost("the child is gone")
+                raise ProcessLost("the child has ended")
             for message in child.messages():
                 event = self._handle_event(message)
                 events += [] if event is None else [event]
-                if self.child is None:  # it is broken
+                if self.child is None:  # the pipeline could not be loaded
                     return events
             timed_out = self._check_time(child)
             return [*events, timed_out] if timed_out else events
@@ -167,7 +166,7 @@ class ChildSupervisor:
             event = self._event(kind, message)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ProcessLost(f"the child sent a malformed {kind!r}") from None
-        if event is None:  # it loads
+        if event is None:  # the child is still loading
             self._deadline = time.monotonic() + self.options.job_timeout_s
         elif not isinstance(event, Progress):
             self._end_task()
@@ -192,7 +191,7 @@ class ChildSupervisor:
         log.info("child %d is ready", self.child.pid)
 
     def _check_time(self, child: ChildProcess) -> Failed | None:
-        """Raises ProcessLost if a cancel has no answer. Failed if the task took too long."""
+        """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
         now, limit_s = time.monotonic(), self.options.job_timeout_s
         if self.task is None:
             self._unload_if_idle(child, now - self._idle_since)
@@ -201,7 +200,7 @@ class ChildSupervisor:
             child.send({"do": "cancel"})
             self._cancel_deadline = now + self.options.cancel_grace_s
         if self._cancel_deadline is not None and now > self._cancel_deadline:
-            raise ProcessLost(f"no answer to a cancel for {self.options.cancel_grace_s:.0f} s")
+            raise ProcessLost(f"a cancel got no answer for {self.options.cancel_grace_s:.0f} s")
         if now <= self._deadline:
             return None
         self._end_task()

@@ -1,4 +1,4 @@
-"""A pipe that any thread may write to, to wake the one that waits in a select."""
+"""A pipe that wakes a thread which waits in `select`. Any thread may write to it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class WakeupPipe:
         os.set_blocking(self._write_end, False)
 
     def fileno(self) -> int:
-        """What to select on."""
+        """The descriptor to select on."""
         return self._read_end
 
     def notify(self) -> None:
         """From any thread, any number of times."""
-        with contextlib.suppress(BlockingIOError):  # full: it is readable already
+        with contextlib.suppress(BlockingIOError):  # full, so it is already readable
             os.write(self._write_end, b"!")
 
     def clear(self) -> None:
-        """From the waiting thread, once it is awake."""
+        """From the waiting thread, after `select` returned."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_end, 1 << 16)
 

@@ -1,4 +1,4 @@
-"""Writes that survive a crash: temporary file, fsync, rename, fsync of the folder. A leaf.
+"""Writes that survive a crash: temporary file, fsync, rename, fsync of the folder.
 
 An fsync that fails is never tried again (the kernel may have dropped the pages): the error is
 raised, and the request or job fails.
@@ -13,7 +13,7 @@ from job import failpoint
 
 
 def write(path: Path, content: bytes, *, fsync: bool = True) -> None:
-    """Replace the file at `path` with `content`, or leave it as it is. Raises OSError."""
+    """Replace the file at `path`; after an OSError the old file is unchanged."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:

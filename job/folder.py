@@ -1,7 +1,7 @@
-"""JOBS_DIR on disk: its lock, its layout, and every path that is ever built from a job id.
+"""JOBS_DIR on disk: its lock, its layout, and every path that is built from a job id.
 
-Decides nothing: job_store.py and worker/ say what is kept, and the executors write the files of a
-job. Nothing here follows a symbolic link.
+job_store.py and worker/ decide what is kept; the executors write the files of a job. Nothing here
+follows a symbolic link.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class JobsFolder:
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
         self._lock_descriptor = descriptor
-        with contextlib.suppress(OSError):  # only a help for the operator, and the disk may be full
+        with contextlib.suppress(
+            OSError
+        ):  # only information for the operator, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -122,7 +124,7 @@ class JobsFolder:
         return highest
 
     def next_sequence(self) -> int:
-        """A number above all others, also those of earlier servers. The caller holds the lock."""
+        """A number above all earlier ones, even after a restart. The caller holds a lock."""
         if self._sequence >= self._reserved:
             durable.write(
                 self.root / ".sequence", str(self._sequence + SEQUENCE_BLOCK).encode() + b"\n"
@@ -146,7 +148,7 @@ class JobsFolder:
         return self.root / job_id / "outputs"
 
     def job_ids(self) -> Iterator[str]:
-        """Every folder that is named like a job, in no order. Other names are ignored."""
+        """Every folder whose name is a job id, in no order. Other names are ignored."""
         with os.scandir(self.root) as found:
             for item in found:
                 if is_job_id(item.name) and item.is_dir(follow_symlinks=False):
@@ -155,7 +157,7 @@ class JobsFolder:
     def read_record(self, job_id: str) -> bytes | None:
         """The bytes of job.json; None if there is none.
 
-        Raises OSError where it may be there, but cannot be read now.
+        Raises OSError if the file may exist but cannot be read now.
         """
         try:
             descriptor = os.open(self.record_path(job_id), os.O_RDONLY | os.O_NOFOLLOW)
@@ -178,7 +180,7 @@ class JobsFolder:
             _remove(leftover)
 
     def checkpoint(self, job_id: str) -> Path:
-        """Where an attempt leaves its meshes for the next one, in case the export fails."""
+        """Where an attempt keeps its meshes for the next one, in case the export fails."""
         return self.job_dir(job_id) / "checkpoint"
 
     def remove_checkpoint(self, job_id: str) -> None:
@@ -186,7 +188,7 @@ class JobsFolder:
         _remove(self.checkpoint(job_id))
 
     def remove_input(self, job_id: str) -> None:
-        """The uploaded files, where KEEP_INPUT is off."""
+        """Remove the uploaded files, if KEEP_INPUT is off."""
         for name in ("input", "mesh.glb"):
             _remove(self.job_dir(job_id) / name)
 
@@ -205,7 +207,7 @@ class JobsFolder:
         failpoint.reach("publish:renamed")
 
     def published_result(self, job_id: str) -> Result | None:
-        """The result of published outputs; None unless every file is there in full."""
+        """The result of published outputs; None unless every file is there, with its full size."""
         try:
             record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
             result = Result.from_dict(record)
@@ -221,7 +223,7 @@ class JobsFolder:
         try:
             os.rename(self.job_dir(job_id), self._trash / f"{job_id}-{uuid4().hex}")
         except OSError:
-            _remove(self.job_dir(job_id))  # needs no free space, a rename may
+            _remove(self.job_dir(job_id))  # a rename may need free space, this does not
 
     # --- trash, quarantine, marks
 
@@ -236,23 +238,23 @@ class JobsFolder:
             _remove(item)
 
     def quarantine(self, name: str, reason: str) -> None:
-        """Move a folder that cannot be read to .quarantine, where an operator may look at it."""
-        log.error("%s is set aside in .quarantine: %s", name, reason)
+        """Move a folder that cannot be read to .quarantine, where the operator can inspect it."""
+        log.error("%s is moved to .quarantine: %s", name, reason)
         try:
             durable.move(self.root / name, self._quarantine / f"{name}-{uuid4().hex[:8]}")
         except OSError as exc:
-            log.error("%s could not be set aside: %s", name, exc.strerror)
+            log.error("%s could not be moved to .quarantine: %s", name, exc.strerror)
 
     def mark_webhook(self, job_id: str) -> None:
-        """A webhook is to be sent when this job has ended. On disk before the job is accepted."""
+        """A webhook must be sent when this job has ended. Stored before the job is accepted."""
         durable.write(self._webhooks / job_id, b"")
 
     def has_webhook_mark(self, job_id: str) -> bool:
-        """True until the webhook is delivered or given up."""
+        """True until the webhook is delivered or no longer tried."""
         return (self._webhooks / job_id).exists()
 
     def unmark_webhook(self, job_id: str) -> None:
-        """The webhook is delivered or given up, or the job is gone."""
+        """The webhook is delivered or no longer tried, or the job was deleted."""
         (self._webhooks / job_id).unlink(missing_ok=True)
 
     def webhook_marks(self) -> list[str]:
@@ -268,7 +270,7 @@ class JobsFolder:
         return (self._expired / job_id).exists()
 
     def forget_expired(self, before: float) -> None:
-        """Drop the marks made before this time (seconds since the epoch)."""
+        """Remove the marks made before this time (seconds since the epoch)."""
         for item in list(self._expired.iterdir()):
             if item.stat().st_mtime < before:
                 item.unlink(missing_ok=True)
@@ -279,7 +281,7 @@ class JobsFolder:
 
 
 class Staging:
-    """A folder in .staging for one upload. `discard` in a finally: harmless after acceptance."""
+    """A folder in .staging for one upload. `discard` in a finally: no effect after acceptance."""
 
     def __init__(self, job_id: str, folder: Path) -> None:
         self.job_id = job_id

@@ -1,4 +1,4 @@
-"""The jobs that have ended, in RAM: a summary of each one, and the last ones whole.
+"""The jobs that have ended, in RAM: a summary of each one, and whole records of the last ones.
 
 Filled and read by job_store.py, which holds its lock while it changes this. No file is opened here.
 """
@@ -13,7 +13,7 @@ from datetime import datetime
 from job.state import SCHEMA, Job, JobStatus
 
 WHOLE_JOBS = 128
-"""So many of the last ended jobs stay in RAM with their whole record."""
+"""How many of the last ended jobs stay in RAM with their whole record."""
 
 _END_OF_HEAD = b',"pipeline":'
 """In job.json, Job.to_dict writes everything that a summary needs before this."""
@@ -66,10 +66,10 @@ def read_summary(content: bytes) -> JobSummary | None:
             record["disk_bytes"],
             key["key"] if key else None,
         )
-        is_ours = record["schema"] <= SCHEMA and summary.status.is_terminal
+        is_valid = record["schema"] <= SCHEMA and summary.status.is_terminal
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return summary if is_ours else None
+    return summary if is_valid else None
 
 
 class EndedJobs:
@@ -89,7 +89,7 @@ class EndedJobs:
         self.keep_whole(job)
 
     def keep_whole(self, job: Job) -> None:
-        """Keep the whole record too, in place of the one that was kept first."""
+        """Keep the whole record too; above the limit the oldest one is removed."""
         self._whole[job.job_id] = job
         self._whole.move_to_end(job.job_id)
         while len(self._whole) > WHOLE_JOBS:

@@ -1,7 +1,7 @@
-"""Log lines, each with the id of its job: text on a terminal, JSON elsewhere. A leaf.
+"""Log lines, each with the id of its job: text on a terminal, JSON elsewhere.
 
-The id comes from a context variable that the thread or task working on a job binds; the filter sits
-on the handler, so that lines of foreign loggers carry it too.
+The id comes from a context variable that is set by the thread or task that works on the job. The
+filter is on the handler, so that lines of other libraries have the id too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _job_id: ContextVar[str] = ContextVar("job_id", default="")
 
 @contextmanager
 def bound_to_job(job_id: str) -> Iterator[None]:
-    """Every line logged inside carries this job's id. Threads do not inherit it: bind in each."""
+    """Every line logged inside has this job's id. Threads do not inherit it: bind it in each."""
     token = _job_id.set(job_id)
     try:
         yield
@@ -39,7 +39,7 @@ def configure(log_format: str = "auto", stream: TextIO | None = None) -> None:
     # httpx logs whole URLs at INFO, and a video_url may carry a token in its query
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # python-multipart warns of every malformed byte; our reply says it once
+    # python-multipart logs every malformed byte; our reply reports it once
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
@@ -69,6 +69,6 @@ class _TextLines(logging.Formatter):
         job_id = getattr(record, "job_id", "")
         where = f" [{job_id[:8]}]" if job_id else ""
         text = f"{time} {record.levelname:<7} {record.name}{where}: {record.getMessage()}"
-        # a client chooses some of what we log; a line must stay one line
+        # logged text may come from a client; a line must stay one line
         text = text.replace("\r", "\\r").replace("\n", "\\n")
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text

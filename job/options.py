@@ -1,8 +1,8 @@
-"""The options of a job, in one model: parsed, checked, documented, stored, told to the child.
+"""The options of a job, in one model: parsed, checked, documented, stored, sent to the child.
 
-Names, ranges, defaults and help texts stand here and nowhere else. A form sends text, JSON sends
-numbers and booleans; both mean the same. What this machine can make of them is api/modes.py's
-business; the API, the store and the child all read this file.
+Names, ranges, defaults and help texts are here and nowhere else. A form sends text, JSON sends
+numbers and booleans; both mean the same. api/modes.py decides which of them this machine supports;
+the API, the store and the child all use this file.
 """
 
 from __future__ import annotations
@@ -71,21 +71,21 @@ def _flag(value: Any) -> bool:
     raise ValueError(value)
 
 
-def _listed(value: Any) -> tuple[str, ...]:
+def _split_list(value: Any) -> tuple[str, ...]:
     names = value if isinstance(value, (list, tuple)) else str(value).split(",")
     return tuple(dict.fromkeys(str(name).strip().lower() for name in names))
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Format = Literal["usdz", "npz"]
-Formats = Annotated[tuple[Format, ...], BeforeValidator(_listed)]
+Formats = Annotated[tuple[Format, ...], BeforeValidator(_split_list)]
 Address = Annotated[
     str, Field(json_schema_extra={"format": "uri"}), StringConstraints(strip_whitespace=True)
 ]
 
 
 class JobOptions(BaseModel):
-    """What the client asked for, defaults filled in. With `mesh`, one of its own is animated."""
+    """What the client asked for, with defaults. If `mesh`, the client's own mesh is animated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -128,14 +128,14 @@ class JobOptions(BaseModel):
         default=None, description="A public http or https address of the video, instead of `file`."
     )
     webhook_url: Address | None = Field(
-        default=None, description="Told once when the job has ended."
+        default=None, description="Receives one POST when the job has ended."
     )
     mesh: SkipJsonSchema[bool] = False  # set by the server: no field of a request
 
     def changed(self, given: Mapping[str, Any]) -> JobOptions:
-        """These options with those of a request over them. Raises InvalidParameter.
+        """A copy with the options that a request gives. Raises InvalidParameter.
 
-        None and empty text count as not given. The names have been checked.
+        None and empty text count as not given. The caller has checked the names.
         """
         found = {name: value for name, value in given.items() if value not in (None, "")}
         try:

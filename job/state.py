@@ -1,7 +1,7 @@
-"""What a job is: its data, its statuses, and which change is legal from which status.
+"""What a job is: its data, its statuses, and which changes of status are legal.
 
 A Job is frozen: every change makes a new one through a method that checks the transition. This file
-keeps nothing and writes nothing (job_store.py does) and knows no HTTP (api/job_view.py does).
+stores nothing (job_store.py does) and knows no HTTP (api/job_view.py does).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from job.options import JobOptions
 from job.task import Progress, Result
 
 SCHEMA = 2
-"""Version of job.json. A file with a higher one was written by a newer server: left alone."""
+"""Version of job.json. A file with a higher one was written by a newer server: not touched."""
 
 
 class JobStatus(str, Enum):
-    """The five words of the API."""
+    """The five statuses of the API."""
 
     #: accepted; waits for the worker (or for its video_url to be fetched)
     QUEUED = "queued"
-    #: an attempt is under way, or was when the server stopped
+    #: an attempt runs, or ran when the server stopped
     RUNNING = "running"
     #: all files are there
     FINISHED = "finished"
-    #: gave up; `error` says why
+    #: failed; `error` says why
     ERROR = "error"
-    #: stopped because somebody asked for it
+    #: stopped on request
     CANCELLED = "cancelled"
 
     @property
     def is_terminal(self) -> bool:
-        """True if nothing will change any more, except that the job may be deleted."""
+        """True if the job will not change any more, except that it may be deleted."""
         return self in (JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED)
 
 
@@ -54,13 +54,13 @@ _LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One video on its way to a mesh. Times are aware datetimes in UTC.
+    """One job. Times are aware datetimes in UTC.
 
     `idempotency` holds `key` and `hash`, both as sha256 in hex: of the client's Idempotency-Key and
     of the request that it came with.
 
-    `attempts` counts the starts that were not given back; `revision` grows with every change and is
-    not kept on disk. `waiting_for_input` is True until a video_url has been fetched.
+    `attempts` counts the starts, without those that a server stop ended; `revision` grows with
+    every change and is not stored. `waiting_for_input` is True until a video_url has been fetched.
     """
 
     job_id: str
@@ -94,7 +94,7 @@ class Job:
         return self.changed(status=status, **changes)
 
     def changed(self, **changes: Any) -> Job:
-        """A copy with these fields, one revision on. For changes that leave the status alone."""
+        """A copy with these fields and the next revision. Not for changes of the status."""
         return replace(self, revision=self.revision + 1, **changes)
 
     def started(self, now: datetime) -> Job:
@@ -108,12 +108,12 @@ class Job:
         )
 
     def requeued(self, *, counted: bool) -> Job:
-        """Back to its place in the queue; a graceful stop does not count as an attempt."""
+        """Back to its place in the queue; after a graceful stop the attempt is not counted."""
         attempts = self.attempts if counted else max(0, self.attempts - 1)
         return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
 
     def finished(self, now: datetime, result: Result) -> Job:
-        """All files are promoted."""
+        """All files are published."""
         return self._to(
             JobStatus.FINISHED,
             finished_at=now,
@@ -125,7 +125,7 @@ class Job:
         )
 
     def failed(self, now: datetime, error: ServiceError) -> Job:
-        """Given up."""
+        """The job failed."""
         return self._to(
             JobStatus.ERROR, finished_at=now, error=error.to_dict(), waiting_for_input=False
         )
@@ -137,7 +137,7 @@ class Job:
     # --- JSON
 
     def to_dict(self) -> dict[str, Any]:
-        """What job.json holds. Everything that job/index.py needs stands before `pipeline`."""
+        """What job.json holds. Everything that job/index.py needs is before `pipeline`."""
         head = {
             "schema": SCHEMA,
             "job_id": self.job_id,

@@ -1,7 +1,7 @@
 """Everything that crosses the boundary to the process that runs a job, as plain frozen data.
 
-A ChildConfig and Tasks go in, Progress and one Outcome for each task come out; bulk data lies as
-files in the job's folder. Who sends what is said in child/main.py and executors/base.py.
+A ChildConfig and Tasks go in, Progress and one Outcome for each task come out; large data are files
+in the job's folder. child/main.py and executors/base.py describe who sends what.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Task:
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
     `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With
-    `options.mesh`, the client's own mesh lies at `folder/mesh.glb`.
+    `options.mesh`, the client's own mesh is at `folder/mesh.glb`.
     """
 
     job_id: str
@@ -35,12 +35,12 @@ class Task:
 
     @property
     def workspace(self) -> Path:
-        """Where this attempt writes; promoted by the parent with one rename."""
+        """Where this attempt writes; the parent publishes it with one rename."""
         return self.folder / f"attempt-{self.attempt}"
 
     @property
     def checkpoint(self) -> Path:
-        """Where the meshes lie once they are made, for this attempt's files or the next one's."""
+        """Where the computed meshes are stored, for the export of this attempt or the next one."""
         return self.folder / "checkpoint"
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands. `fraction` runs from 0 to 1 and never falls within an attempt."""
+    """How far a job is. `fraction` is from 0 to 1 and never falls within an attempt."""
 
     stage: str
     step: int
@@ -114,7 +114,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job itself failed; trying it again gives the same."""
+    """The job itself failed; another attempt would fail too."""
 
     error: ServiceError
 
@@ -126,7 +126,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Lost:
-    """The process that ran the job is gone without an answer; the job may be tried again."""
+    """The process that ran the job ended without a result; the job may be tried again."""
 
     reason: str
 
@@ -138,11 +138,10 @@ Event = Progress | Outcome
 
 @dataclass(frozen=True)
 class ChildConfig:
-    """How a child process is set: its first message.
+    """The settings of a child process: its first message.
 
-    Without a name for its `pipeline` it only writes files. `memory_mb` bounds what it may write to
-    (0: nothing does). `environment` is applied before anything else is imported: the settings that
-    the pipeline reads, by the names of their variables.
+    With an empty `pipeline` it only exports files. `memory_mb` limits its writable memory (0: no
+    limit). `environment`, the settings that the pipeline reads, is applied before other imports.
     """
 
     pipeline: str

@@ -18,13 +18,13 @@ NEEDS = {"browser": "browser", "cluster": "ray", "real_blender": "blender"}
 
 
 def pytest_configure() -> None:
-    """A run in the background ignores SIGINT; so would the programs that our tests interrupt."""
+    """A run in the background ignores SIGINT; so would the programs that the tests interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark who needs a browser, a Ray cluster or a Blender.
+    """Mark tests that need a browser, a Ray cluster or Blender.
 
     One of them is enough for a machine: with pytest-xdist all who use it run on one worker.
     """
@@ -45,7 +45,7 @@ def real_blender() -> str:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessServer]:
-    """One `python main.py` for all tests that ask for nothing special."""
+    """One `python main.py` for all tests that need no special settings."""
     with process_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
@@ -64,7 +64,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ProcessServer]]:
 
 @pytest.fixture(scope="session")
 def test_media() -> Path:
-    """The folder of real clips and hostile files that lies outside the project."""
+    """The folder of real clips and hostile files outside the project."""
     folder = os.environ.get("TEST_MEDIA", "")
     if not folder:
         pytest.skip("TEST_MEDIA is not set")

@@ -20,7 +20,7 @@ Events = Iterator[Event | None]
 
 
 class FinishesAtOnce:
-    """Writes a few small files and is done."""
+    """Writes a few small files and finishes."""
 
     capacity = 1
     is_ready = True
@@ -37,7 +37,7 @@ class FinishesAtOnce:
 
     @property
     def has_room(self) -> bool:
-        """As much as `capacity` allows."""
+        """True below `capacity`."""
         return len(self.running) < self.capacity
 
     def start(self) -> None:
@@ -55,11 +55,11 @@ class FinishesAtOnce:
         self.wake()
 
     def prefetch(self, task: Task) -> None:
-        """Nothing is done ahead; it is only noted."""
+        """Only remembers the call."""
         self.prefetched.append(task.job_id)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """What every attempt under way yields, up to its next None or its end."""
+        """What every running attempt yields, up to its next None or its end."""
         self._woken.wait(timeout_s)
         self._woken.clear()
         events: list[tuple[Task, Event]] = []
@@ -99,14 +99,14 @@ class FinishesAtOnce:
 
 
 class LosesWorkers(FinishesAtOnce):
-    """Fails `times` times as if its process had died, then finishes."""
+    """Loses `times` attempts as if its process had ended, then finishes."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
         self.times = times
 
     def attempt(self, task: Task) -> Events:
-        """Half an attempt stays behind, as after a real crash."""
+        """Leaves an incomplete workspace, as after a real crash."""
         if len(self.tasks) < self.times:
             self.tasks.append(task)
             task.workspace.mkdir()
@@ -117,16 +117,16 @@ class LosesWorkers(FinishesAtOnce):
 
 
 class FindsNoSubject(FinishesAtOnce):
-    """Every video is at fault."""
+    """Every video is invalid."""
 
     def attempt(self, task: Task) -> Events:
-        """Says so once it has looked."""
+        """Fails after the frames were read."""
         yield Progress("extracting", 1, 1, 0.1)
         yield Failed(NoSubjectFound("No subject was found in frame 0.", frame=0))
 
 
 class WaitsForPermission(FinishesAtOnce):
-    """Runs until `permission` is set or the job is cancelled; `started` tells that it runs."""
+    """Runs until `permission` is set or the job is cancelled; `started` is set once it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class WaitsForPermission(FinishesAtOnce):
         self.closed = threading.Event()
 
     def attempt(self, task: Task) -> Events:
-        """Looks for the permission whenever the worker polls."""
+        """Checks the permission at each poll."""
         yield Progress("shape", 1, 4, 0.25, "Waiting")
         self.started.set()
         while not self.permission.is_set():
@@ -149,10 +149,10 @@ class WaitsForPermission(FinishesAtOnce):
         yield from super().attempt(task)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """A hundred times a second: nobody wakes it when the permission comes."""
+        """At least a hundred times a second: `permission` does not wake it."""
         return super().poll(min(timeout_s, 0.01))
 
     def close(self) -> None:
-        """Attempts under way are lost."""
+        """Running attempts are lost."""
         self.closed.set()
         self.wake()

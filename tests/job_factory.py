@@ -1,4 +1,4 @@
-"""Jobs and results for tests that need one and do not care which."""
+"""Jobs and results for tests that need any."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def accept(store: JobStore, content: bytes = b"video", **changes: Any) -> Job:
 
 
 def result(size: int = 4) -> Result:
-    """The manifest of one small file."""
+    """The result with one small file."""
     return Result(
         files=(OutputFile("mesh_000.glb", size, "0" * 64),),
         mesh={"timesteps": 16, "vertices": 8, "faces": 12, "fps": 16.0},

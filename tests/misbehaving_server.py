@@ -1,7 +1,7 @@
-"""A real HTTP server that does what it is told, above all what a good one would not do.
+"""A real HTTP server whose replies the tests choose, mostly wrong ones.
 
 For tests of the client: an answer is a function that gets the request's handler and may send half
-a body, a lie, or nothing at all. The last answer of an address is given again and again.
+a body, wrong data, or nothing. The last answer of an address is repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Seen:
     body: bytes
 
 
-class UnrulyServer(ThreadingHTTPServer):
+class MisbehavingServer(ThreadingHTTPServer):
     """Answers by address; keeps what it has seen. Port 0 takes a free one."""
 
     daemon_threads = True
@@ -39,18 +39,18 @@ class UnrulyServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news here."""
+        """No log lines for clients that disconnect."""
 
     def on(self, address: str, *answers: Answer) -> None:
         """`address` is a method and a path without its query, as in `GET /jobs/1`."""
         self.answers[address] = list(answers)
 
     def asked(self, address: str) -> list[Seen]:
-        """The requests that came in for an address."""
+        """The received requests of an address."""
         return [seen for seen in self.seen if f"{seen.method} {seen.path}" == address]
 
 
@@ -58,10 +58,10 @@ class Request(BaseHTTPRequestHandler):
     """One request, and the means to answer it."""
 
     protocol_version = "HTTP/1.1"
-    server: UnrulyServer
+    server: MisbehavingServer
 
     def answer(self) -> None:
-        """Read the body, note the request, do what was arranged."""
+        """Read the body, note the request, give the next answer."""
         path = self.path.partition("?")[0]
         address = f"{self.command} {path}"
         answers = self.server.answers.get(address, [problem(404, "not_found")])
@@ -81,13 +81,13 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def hang_up(self) -> None:
-        """Close without another word."""
+        """Close the connection."""
         self.close_connection = True
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+        """No log lines."""
 
 
 Answer = Callable[[Request], None]
@@ -133,9 +133,9 @@ def events(*chunks: bytes) -> Answer:
 
 
 @contextmanager
-def misbehaving_server(port: int = 0) -> Iterator[UnrulyServer]:
+def misbehaving_server(port: int = 0) -> Iterator[MisbehavingServer]:
     """Serve on a thread until the block ends."""
-    server = UnrulyServer(port)
+    server = MisbehavingServer(port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

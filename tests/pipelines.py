@@ -97,7 +97,7 @@ class FindsNothing(Bends):
     """A user fault with a number in it."""
 
     def step(self, k: int) -> None:
-        """The subject is gone at the third frame."""
+        """At the third frame."""
         if k == 2:
             raise NoSubjectFound("No subject was found in frame 2.", frame=2)
 
@@ -128,7 +128,7 @@ class RunsOutOfGpuMemory(Bends):
 
 
 class LosesGpu(Bends):
-    """A sticky CUDA error: the child says so and ends."""
+    """A sticky CUDA error: the child reports it and ends."""
 
     def step(self, k: int) -> None:
         """At the first step."""
@@ -160,7 +160,7 @@ class IsKilledOnce(Bends):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """The workspace's name has the number of the attempt."""
-        workspace = reporter._task.workspace
+        workspace = reporter.task.workspace
         if workspace.name == "attempt-1":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().animate(clip, mode, seed, reporter)
@@ -183,11 +183,11 @@ class Prints(Bends):
         os.write(2, b"x" * 100_000)
 
 
-class TellsItsEnvironment(Bends):
-    """Says what a setting of its process is."""
+class ReportsItsEnvironment(Bends):
+    """Reports a setting of its process."""
 
     def load(self, reporter: Any) -> None:
-        """The variable is there before this file is imported, too."""
+        """The variable was set before this file was imported."""
         self._compile = os.environ.get("ACTIONMESH_COMPILE", "")
 
     def animate(
@@ -281,7 +281,7 @@ class StampsItsBeginning(Specks):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """A line of seconds since 1970."""
-        folder = reporter._task.folder
+        folder = reporter.task.folder
         with open(folder.parent.parent / f"{folder.name}.began", "a") as stamps:
             stamps.write(f"{time.time()}\n")
         return super().animate(clip, mode, seed, reporter)

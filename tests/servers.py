@@ -36,7 +36,7 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class ProcessServer:
-    """`python main.py` at work."""
+    """A running `python main.py`."""
 
     url: str
     jobs_dir: Path
@@ -53,7 +53,7 @@ class ThreadServer:
     state: AppState
 
     def reserved_places(self) -> int:
-        """Places in the queue that uploads hold: those that are left if one takes all others."""
+        """Places in the queue that uploads hold, found by reserving all free ones."""
         queue, taken = self.state.worker.queue, 0
         with contextlib.suppress(QueueFull):
             while True:
@@ -65,7 +65,7 @@ class ThreadServer:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to connections."""
+    """A free port, below those that the kernel gives to connections."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

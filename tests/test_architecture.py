@@ -1,7 +1,7 @@
 """The import rules of docs/architecture.md, read from the source.
 
 A package may import only what its row names, and itself. Imports inside functions and under
-TYPE_CHECKING count too. No two modules import each other, directly or around a corner.
+TYPE_CHECKING count too. No two modules import each other, directly or indirectly.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def test_the_top_level_holds_at_most_nine_python_files_and_all_are_in_the_table(
     assert len(found) <= 9 and found <= set(ALLOWED)
 
 
-def test_nothing_reaches_for_files_through_the_store() -> None:
-    """What needs JOBS_DIR is given the JobsFolder."""
+def test_nothing_uses_the_folder_through_the_store() -> None:
+    """Code that needs JOBS_DIR gets the JobsFolder."""
     for _, path in _sources():
         assert "store.folder" not in path.read_text(), path
 

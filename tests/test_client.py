@@ -1,4 +1,4 @@
-"""The client against real servers: unruly ones for what goes wrong, the worker for the rest."""
+"""The client against real servers: misbehaving ones for errors, the worker for the rest."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from client import (
 )
 from job.options import REQUEST_FIELDS, RETRY_FIELDS
 from tests.misbehaving_server import (
+    MisbehavingServer,
     Request,
-    UnrulyServer,
     content,
     events,
     misbehaving_server,
@@ -60,7 +60,7 @@ FINISHED: dict[str, Any] = {
 
 
 @pytest.fixture
-def unruly() -> Iterator[UnrulyServer]:
+def misbehaving() -> Iterator[MisbehavingServer]:
     with misbehaving_server() as server:
         yield server
 
@@ -99,14 +99,16 @@ def test_its_options_are_those_of_the_server() -> None:
 # --- sending
 
 
-def test_a_clip_is_sent_as_one_form_with_its_options(unruly: UnrulyServer, clip: Path) -> None:
-    unruly.on("POST /jobs", ACCEPTED)
+def test_a_clip_is_sent_as_one_form_with_its_options(
+    misbehaving: MisbehavingServer, clip: Path
+) -> None:
+    misbehaving.on("POST /jobs", ACCEPTED)
     awkward = clip.rename(clip.with_name('my "best" clip é.mp4'))
-    job_id = Client(unruly.url, "secret").submit(
+    job_id = Client(misbehaving.url, "secret").submit(
         awkward, mode="fast", seed=0, fps=None, blender_export=True, formats=["usdz", "npz"]
     )
     assert job_id == "j1"
-    seen = unruly.seen[0]
+    seen = misbehaving.seen[0]
     head = f"Content-Type: {seen.headers['Content-Type']}\r\n\r\n".encode()
     parts = email.message_from_bytes(head + seen.body).walk()
     next(parts)
@@ -117,13 +119,15 @@ def test_a_clip_is_sent_as_one_form_with_its_options(unruly: UnrulyServer, clip:
     assert seen.headers["Authorization"] == "Bearer secret"
 
 
-def test_an_address_is_sent_as_video_url(unruly: UnrulyServer) -> None:
-    unruly.on("POST /jobs", ACCEPTED)
-    Client(unruly.url).submit("https://example.org/cat.mp4")
-    assert b'name="video_url"\r\n\r\nhttps://example.org/cat.mp4\r\n' in unruly.seen[0].body
+def test_an_address_is_sent_as_video_url(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("POST /jobs", ACCEPTED)
+    Client(misbehaving.url).submit("https://example.org/cat.mp4")
+    assert b'name="video_url"\r\n\r\nhttps://example.org/cat.mp4\r\n' in misbehaving.seen[0].body
 
 
-def test_a_big_file_is_never_whole_in_memory(unruly: UnrulyServer, tmp_path: Path) -> None:
+def test_a_big_file_is_never_whole_in_memory(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
     def discard(request: Request) -> None:
         left = int(request.headers["Content-Length"])
         while left:
@@ -131,84 +135,88 @@ def test_a_big_file_is_never_whole_in_memory(unruly: UnrulyServer, tmp_path: Pat
         ACCEPTED(request)
 
     discard.before_body = True  # type: ignore[attr-defined]
-    unruly.on("POST /jobs", discard)
+    misbehaving.on("POST /jobs", discard)
     big = tmp_path / "big.mp4"
     with open(big, "wb") as file:
         file.truncate(64_000_000)
     tracemalloc.start()
     try:
-        Client(unruly.url).submit(big)
+        Client(misbehaving.url).submit(big)
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_busy_server_is_asked_again_when_it_says_and_with_the_same_key(
-    unruly: UnrulyServer, clip: Path
+def test_a_request_to_a_busy_server_is_repeated_with_the_same_key(
+    misbehaving: MisbehavingServer, clip: Path
 ) -> None:
-    unruly.on("POST /jobs", problem(503, "queue_full", Retry_After="1"), ACCEPTED)
+    misbehaving.on("POST /jobs", problem(503, "queue_full", Retry_After="1"), ACCEPTED)
     began = time.monotonic()
-    assert Client(unruly.url).submit(clip) == "j1"
+    assert Client(misbehaving.url).submit(clip) == "j1"
     assert time.monotonic() - began >= 1
-    first, second = unruly.asked("POST /jobs")
+    first, second = misbehaving.asked("POST /jobs")
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
     assert first.body == second.body
 
 
-def test_two_submissions_have_two_keys(unruly: UnrulyServer, clip: Path) -> None:
-    unruly.on("POST /jobs", ACCEPTED)
+def test_two_submissions_have_two_keys(misbehaving: MisbehavingServer, clip: Path) -> None:
+    misbehaving.on("POST /jobs", ACCEPTED)
     for _ in range(2):
-        Client(unruly.url).submit(clip)
-    assert len({seen.headers["Idempotency-Key"] for seen in unruly.seen}) == 2
+        Client(misbehaving.url).submit(clip)
+    assert len({seen.headers["Idempotency-Key"] for seen in misbehaving.seen}) == 2
 
 
-def test_a_lost_reply_is_asked_for_again(unruly: UnrulyServer, clip: Path) -> None:
-    unruly.on("POST /jobs", Request.hang_up, problem(409, "idempotency_in_progress"), ACCEPTED)
-    assert Client(unruly.url).submit(clip) == "j1"
+def test_a_request_is_repeated_after_a_lost_reply(
+    misbehaving: MisbehavingServer, clip: Path
+) -> None:
+    misbehaving.on("POST /jobs", Request.hang_up, problem(409, "idempotency_in_progress"), ACCEPTED)
+    assert Client(misbehaving.url).submit(clip) == "j1"
 
 
-def test_a_refusal_tells_all_that_the_server_told(unruly: UnrulyServer, clip: Path) -> None:
-    unruly.on("POST /jobs", problem(422, "video_too_short"))
+def test_an_api_error_has_all_fields_of_the_problem(
+    misbehaving: MisbehavingServer, clip: Path
+) -> None:
+    misbehaving.on("POST /jobs", problem(422, "video_too_short"))
     with pytest.raises(ApiError) as caught:
-        Client(unruly.url).submit(clip)
+        Client(misbehaving.url).submit(clip)
     error = caught.value
     assert (error.status, error.code, error.request_id) == (422, "video_too_short", "r1")
     assert (error.detail, error.hint) == ("About video_too_short.", "Do better.")
-    assert len(unruly.asked("POST /jobs")) == 1
+    assert len(misbehaving.asked("POST /jobs")) == 1
 
 
 def test_a_refusal_in_the_middle_of_the_body_is_still_read(
-    unruly: UnrulyServer, tmp_path: Path
+    misbehaving: MisbehavingServer, tmp_path: Path
 ) -> None:
     def refuse(request: Request) -> None:
         problem(413, "upload_too_large", Connection="close")(request)
         request.close_connection = True
 
     refuse.before_body = True  # type: ignore[attr-defined]
-    unruly.on("POST /jobs", refuse)
+    misbehaving.on("POST /jobs", refuse)
     big = tmp_path / "big.mp4"
     with open(big, "wb") as file:
         file.truncate(30_000_000)
     with pytest.raises((ApiError, ServerUnreachable)) as caught:
-        Client(unruly.url).submit(big)
+        Client(misbehaving.url).submit(big)
     assert getattr(caught.value, "code", "upload_too_large") == "upload_too_large"
 
 
-def test_a_page_of_a_proxy_is_told_by_its_status(unruly: UnrulyServer) -> None:
-    unruly.on("GET /info", lambda request: request.send(500, b"<html>oops</html>", {}))
+def test_a_proxys_error_page_is_reported_by_its_status(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /info", lambda request: request.send(500, b"<html>oops</html>", {}))
     with pytest.raises(ApiError, match="500"):
-        Client(unruly.url).info()
+        Client(misbehaving.url).info()
 
 
-def test_a_stranger_at_the_address_is_recognised(unruly: UnrulyServer) -> None:
-    unruly.on("GET /info", lambda request: request.send(200, b"<html>hello</html>", {}))
+def test_another_server_at_the_address_is_an_error(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /info", lambda request: request.send(200, b"<html>hello</html>", {}))
     with pytest.raises(BadReply, match="ActionMesh Worker"):
-        Client(unruly.url).info()
+        Client(misbehaving.url).info()
 
 
-def test_an_address_may_have_a_path(unruly: UnrulyServer) -> None:
-    unruly.on("GET /mesh/info", reply({"name": "here"}))
-    assert Client(f"{unruly.url}/mesh/").info() == {"name": "here"}
+def test_an_address_may_have_a_path(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /mesh/info", reply({"name": "here"}))
+    assert Client(f"{misbehaving.url}/mesh/").info() == {"name": "here"}
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://"])
@@ -220,32 +228,34 @@ def test_a_wrong_address_is_refused_at_once(url: str) -> None:
 # --- waiting
 
 
-def test_waiting_polls_where_there_are_no_events(unruly: UnrulyServer) -> None:
-    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
-    told: list[client.State] = []
-    assert Client(unruly.url).wait("j1", on_progress=told.append) == FINISHED
-    assert [state["status"] for state in told] == ["running", "finished"]
-    assert len(unruly.asked("GET /jobs/j1/events")) == 1
+def test_waiting_polls_if_there_are_no_events(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    states: list[client.State] = []
+    assert Client(misbehaving.url).wait("j1", on_progress=states.append) == FINISHED
+    assert [state["status"] for state in states] == ["running", "finished"]
+    assert len(misbehaving.asked("GET /jobs/j1/events")) == 1
 
 
-def test_waiting_listens_where_there_are_events(unruly: UnrulyServer) -> None:
+def test_waiting_uses_events_if_there_are_any(misbehaving: MisbehavingServer) -> None:
     lines = f"event: progress\ndata: {json.dumps(RUNNING)}\n\n: heartbeat\n\n".encode()
-    unruly.on("GET /jobs/j1/events", events(lines[:20], lines[20:], b"event: done\ndata: {}\n\n"))
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    told: list[client.State] = []
-    Client(unruly.url).wait("j1", on_progress=told.append)
-    assert told == [RUNNING, FINISHED]
+    misbehaving.on(
+        "GET /jobs/j1/events", events(lines[:20], lines[20:], b"event: done\ndata: {}\n\n")
+    )
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    states: list[client.State] = []
+    Client(misbehaving.url).wait("j1", on_progress=states.append)
+    assert states == [RUNNING, FINISHED]
 
 
-def test_an_event_stream_that_breaks_is_taken_up_again(unruly: UnrulyServer) -> None:
+def test_an_event_stream_that_breaks_is_opened_again(misbehaving: MisbehavingServer) -> None:
     half = f"data: {json.dumps(RUNNING)}\n\ndata: {{".encode()
-    unruly.on("GET /jobs/j1/events", events(half), events(half))
-    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
-    assert Client(unruly.url).wait("j1")["status"] == "finished"
-    assert len(unruly.asked("GET /jobs/j1/events")) == 2
+    misbehaving.on("GET /jobs/j1/events", events(half), events(half))
+    misbehaving.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    assert Client(misbehaving.url).wait("j1")["status"] == "finished"
+    assert len(misbehaving.asked("GET /jobs/j1/events")) == 2
 
 
-def test_waiting_lives_through_a_restart_of_the_server() -> None:
+def test_waiting_continues_after_a_restart_of_the_server() -> None:
     port = free_port()
     ended: list[client.State] = []
     with misbehaving_server(port) as first:
@@ -262,7 +272,7 @@ def test_waiting_lives_through_a_restart_of_the_server() -> None:
 
 
 def test_a_reset_while_it_connects_is_tried_again(
-    unruly: UnrulyServer, monkeypatch: pytest.MonkeyPatch
+    misbehaving: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect, resets = socket.create_connection, [ConnectionResetError("reset by peer")]
 
@@ -272,24 +282,24 @@ def test_a_reset_while_it_connects_is_tried_again(
         return connect(*where, **how)
 
     monkeypatch.setattr(socket, "create_connection", reset_once)
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    assert Client(unruly.url).status("j1") == FINISHED and not resets
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    assert Client(misbehaving.url).status("j1") == FINISHED and not resets
 
 
-def test_waiting_gives_up_on_a_server_that_stays_away(tmp_path: Path) -> None:
+def test_waiting_ends_if_the_server_does_not_return(tmp_path: Path) -> None:
     patient_for_a_second = Client(f"http://127.0.0.1:{free_port()}", patience_s=1)
     with pytest.raises(ServerUnreachable):
         patient_for_a_second.wait("j1")
 
 
-def test_the_end_of_the_time_to_wait_tells_the_job(unruly: UnrulyServer) -> None:
-    unruly.on("GET /jobs/j1", reply(RUNNING))
+def test_a_wait_timeout_has_the_job_id(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /jobs/j1", reply(RUNNING))
     with pytest.raises(WaitTimeout) as caught:
-        Client(unruly.url).wait("j1", timeout=0.2)
+        Client(misbehaving.url).wait("j1", timeout=0.2)
     assert caught.value.job_id == "j1"
 
 
-def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyServer) -> None:
+def test_a_silent_event_stream_ends_at_the_timeout(misbehaving: MisbehavingServer) -> None:
     time_is_over = threading.Event()
 
     def say_nothing(request: Request) -> None:
@@ -299,106 +309,112 @@ def test_a_silent_event_stream_does_not_outlast_the_time_to_wait(unruly: UnrulyS
         time_is_over.wait(600)
         request.close_connection = True
 
-    unruly.on("GET /jobs/j1/events", say_nothing)
-    unruly.on("GET /jobs/j1", reply(RUNNING))
+    misbehaving.on("GET /jobs/j1/events", say_nothing)
+    misbehaving.on("GET /jobs/j1", reply(RUNNING))
     with pytest.raises(WaitTimeout):
-        Client(unruly.url).wait("j1", timeout=0.5)
+        Client(misbehaving.url).wait("j1", timeout=0.5)
     time_is_over.set()
 
 
-def test_a_failed_job_tells_why(unruly: UnrulyServer) -> None:
+def test_a_failed_job_raises_its_error(misbehaving: MisbehavingServer) -> None:
     failed = {"error": "No GPU memory.", "error_code": "gpu_out_of_memory", "retryable": True}
     hint = {"error_hint": "Use fast_low_ram."}
-    unruly.on("GET /jobs/j1", reply({"job_id": "j1", "status": "error", **failed, **hint}))
+    misbehaving.on("GET /jobs/j1", reply({"job_id": "j1", "status": "error", **failed, **hint}))
     with pytest.raises(JobFailed, match="No GPU memory. Use fast_low_ram.") as caught:
-        Client(unruly.url).wait("j1")
+        Client(misbehaving.url).wait("j1")
     assert (caught.value.code, caught.value.retryable) == ("gpu_out_of_memory", True)
 
 
-def test_a_cancelled_job_is_no_failed_one(unruly: UnrulyServer) -> None:
-    unruly.on("GET /jobs/j1", reply({"job_id": "j1", "status": "cancelled"}))
+def test_a_cancelled_job_is_no_failed_one(misbehaving: MisbehavingServer) -> None:
+    misbehaving.on("GET /jobs/j1", reply({"job_id": "j1", "status": "cancelled"}))
     with pytest.raises(JobCancelled):
-        Client(unruly.url).wait("j1")
+        Client(misbehaving.url).wait("j1")
 
 
 # --- saving
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_broke(
-    unruly: UnrulyServer, tmp_path: Path
-) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
+def test_an_interrupted_download_is_resumed(misbehaving: MisbehavingServer, tmp_path: Path) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
     rest = {"status": 206, "Content_Range": f"bytes 300000-{len(GLB) - 1}/{len(GLB)}"}
-    unruly.on(
+    misbehaving.on(
         "GET /outputs/j1/mesh_000.glb",
         content(GLB, slice(0, 300_000)),
         content(GLB, slice(300_000, None), **rest),  # type: ignore[arg-type]
     )
-    assert Client(unruly.url).save("j1", tmp_path / "out") == [tmp_path / "out/mesh_000.glb"]
+    assert Client(misbehaving.url).save("j1", tmp_path / "out") == [tmp_path / "out/mesh_000.glb"]
     assert (tmp_path / "out/mesh_000.glb").read_bytes() == GLB
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mesh_000.glb"]
-    again = unruly.asked("GET /outputs/j1/mesh_000.glb")[1]
+    again = misbehaving.asked("GET /outputs/j1/mesh_000.glb")[1]
     assert again.headers["Range"] == "bytes=300000-"
     assert again.headers["If-Range"] == f'"{FINISHED["files"][0]["sha256"]}"'
 
 
 def test_a_server_without_ranges_is_read_from_the_start(
-    unruly: UnrulyServer, tmp_path: Path
+    misbehaving: MisbehavingServer, tmp_path: Path
 ) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB, slice(0, 300_000)), content(GLB))
-    [path] = Client(unruly.url).save("j1", tmp_path)
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB, slice(0, 300_000)), content(GLB))
+    [path] = Client(misbehaving.url).save("j1", tmp_path)
     assert path.read_bytes() == GLB
 
 
-def test_a_file_that_is_there_is_not_fetched_again(unruly: UnrulyServer, tmp_path: Path) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
+def test_a_file_that_is_there_is_not_fetched_again(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
     (tmp_path / "mesh_000.glb").write_bytes(GLB)
-    Client(unruly.url).save("j1", tmp_path)
-    assert not unruly.asked("GET /outputs/j1/mesh_000.glb")
+    Client(misbehaving.url).save("j1", tmp_path)
+    assert not misbehaving.asked("GET /outputs/j1/mesh_000.glb")
 
 
-def test_a_wrong_hash_never_gets_a_name(unruly: UnrulyServer, tmp_path: Path) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(bytes(len(GLB))))
+def test_a_file_with_a_wrong_hash_is_not_saved(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(bytes(len(GLB))))
     with pytest.raises(BadReply, match="hash"):
-        Client(unruly.url).save("j1", tmp_path)
+        Client(misbehaving.url).save("j1", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert len(unruly.asked("GET /outputs/j1/mesh_000.glb")) == 2
+    assert len(misbehaving.asked("GET /outputs/j1/mesh_000.glb")) == 2
 
 
-def test_more_than_was_announced_is_not_kept(unruly: UnrulyServer, tmp_path: Path) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB + b"more"))
+def test_more_than_was_announced_is_not_kept(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB + b"more"))
     with pytest.raises(BadReply, match="longer"):
-        Client(unruly.url).save("j1", tmp_path)
+        Client(misbehaving.url).save("j1", tmp_path)
     assert not (tmp_path / "mesh_000.glb").exists()
 
 
 @pytest.mark.parametrize(
     "name", ["../mesh.glb", "/etc/passwd", "a/b.glb", "", ".ssh", "a\\b", "C:x"]
 )
-def test_a_name_that_is_a_path_is_refused(unruly: UnrulyServer, tmp_path: Path, name: str) -> None:
-    unruly.on(
+def test_a_name_that_is_a_path_is_refused(
+    misbehaving: MisbehavingServer, tmp_path: Path, name: str
+) -> None:
+    misbehaving.on(
         "GET /jobs/j1", reply({**FINISHED, "files": [{**FINISHED["files"][0], "name": name}]})
     )
     with pytest.raises(BadReply, match="plain name"):
-        Client(unruly.url).save("j1", tmp_path / "out")
+        Client(misbehaving.url).save("j1", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_not_taken_for_a_lost_server(unruly: UnrulyServer, tmp_path: Path) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+def test_a_full_disk_is_no_network_error(misbehaving: MisbehavingServer, tmp_path: Path) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB))
     (tmp_path / f".mesh_000.glb.{FINISHED['files'][0]['sha256'][:12]}.part").mkdir()
     with pytest.raises(IsADirectoryError):
-        Client(unruly.url).save("j1", tmp_path)
+        Client(misbehaving.url).save("j1", tmp_path)
 
 
-def test_only_what_was_asked_for_is_saved(unruly: UnrulyServer, tmp_path: Path) -> None:
-    unruly.on("GET /jobs/j1", reply(FINISHED))
+def test_only_what_was_asked_for_is_saved(misbehaving: MisbehavingServer, tmp_path: Path) -> None:
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
     with pytest.raises(ValueError, match="no 'zip'"):
-        Client(unruly.url).save("j1", tmp_path, "zip")
+        Client(misbehaving.url).save("j1", tmp_path, "zip")
 
 
 # --- the command line
@@ -411,12 +427,14 @@ def test_a_bare_python_can_run_it() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["fly"], ["run", "nowhere.mp4"]])
-def test_wrong_usage_exits_with_2(arguments: list[str], unruly: UnrulyServer) -> None:
-    assert call(*arguments, url=unruly.url).returncode == 2
+def test_wrong_usage_exits_with_2(arguments: list[str], misbehaving: MisbehavingServer) -> None:
+    assert call(*arguments, url=misbehaving.url).returncode == 2
 
 
-def test_a_folder_instead_of_a_file_is_told_at_once(unruly: UnrulyServer, tmp_path: Path) -> None:
-    called = call("submit", str(tmp_path), url=unruly.url)
+def test_a_folder_instead_of_a_file_is_an_error_at_once(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
+    called = call("submit", str(tmp_path), url=misbehaving.url)
     assert called.returncode == 2 and "Is a directory" in called.stderr
 
 
@@ -426,25 +444,25 @@ def test_an_unreachable_server_exits_with_3() -> None:
     assert "Connection refused" in result.stderr
 
 
-def test_a_run_prints_its_folder_and_tells_progress_as_json_lines(
-    unruly: UnrulyServer, clip: Path, tmp_path: Path
+def test_a_run_prints_its_folder_and_progress_as_json_lines(
+    misbehaving: MisbehavingServer, clip: Path, tmp_path: Path
 ) -> None:
-    unruly.on("POST /jobs", ACCEPTED)
-    unruly.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
-    result = call("run", str(clip), "--out", str(tmp_path / "out"), url=unruly.url)
+    misbehaving.on("POST /jobs", ACCEPTED)
+    misbehaving.on("GET /jobs/j1", reply(RUNNING), reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    result = call("run", str(clip), "--out", str(tmp_path / "out"), url=misbehaving.url)
     assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'out'}\n")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert {"uploading", "running", "finished", "saving"} == {line["status"] for line in lines}
 
 
 def test_with_json_everything_is_json_on_stdout(
-    unruly: UnrulyServer, clip: Path, tmp_path: Path
+    misbehaving: MisbehavingServer, clip: Path, tmp_path: Path
 ) -> None:
-    unruly.on("POST /jobs", ACCEPTED)
-    unruly.on("GET /jobs/j1", reply(FINISHED))
-    unruly.on("GET /outputs/j1/mesh_000.glb", content(GLB))
-    result = call("run", str(clip), "--out", str(tmp_path), "--json", url=unruly.url)
+    misbehaving.on("POST /jobs", ACCEPTED)
+    misbehaving.on("GET /jobs/j1", reply(FINISHED))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    result = call("run", str(clip), "--out", str(tmp_path), "--json", url=misbehaving.url)
     assert (result.returncode, result.stderr) == (0, "")
     last = [json.loads(line) for line in result.stdout.splitlines()][-1]
     files = [str(tmp_path / "mesh_000.glb")]
@@ -454,28 +472,30 @@ def test_with_json_everything_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("status", "code"), [("error", 1), ("cancelled", 4), ("running", 4), ("finished", 0)]
 )
-def test_the_exit_code_of_watch_tells_how_it_ended(
-    unruly: UnrulyServer, status: str, code: int
+def test_the_exit_code_of_watch_depends_on_the_end_of_the_job(
+    misbehaving: MisbehavingServer, status: str, code: int
 ) -> None:
-    unruly.on("GET /jobs/j1", reply({**RUNNING, "status": status}))
-    assert call("watch", "j1", "--timeout", "0.1", url=unruly.url).returncode == code
+    misbehaving.on("GET /jobs/j1", reply({**RUNNING, "status": status}))
+    assert call("watch", "j1", "--timeout", "0.1", url=misbehaving.url).returncode == code
 
 
-def test_ctrl_c_detaches_and_says_how_to_come_back(unruly: UnrulyServer) -> None:
-    unruly.on("GET /jobs/j1", reply(RUNNING))
-    command = [*BARE_PYTHON, "watch", "j1", "--url", unruly.url]
+def test_ctrl_c_does_not_stop_the_job_and_prints_how_to_watch_it(
+    misbehaving: MisbehavingServer,
+) -> None:
+    misbehaving.on("GET /jobs/j1", reply(RUNNING))
+    command = [*BARE_PYTHON, "watch", "j1", "--url", misbehaving.url]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not unruly.asked("GET /jobs/j1"):
+    while not misbehaving.asked("GET /jobs/j1"):
         time.sleep(0.02)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert f"client.py watch j1 --url {unruly.url}" in stderr
-    assert not unruly.asked("POST /jobs/j1/cancel")
+    assert f"client.py watch j1 --url {misbehaving.url}" in stderr
+    assert not misbehaving.asked("POST /jobs/j1/cancel")
 
 
-def test_a_certificate_that_nobody_signed_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     pair = tmp_path / "pair.pem"
@@ -501,12 +521,12 @@ def other_pythons() -> list[str]:
     kept = map(str, pyenv.glob("versions/3.*/bin/python3"))
     found: dict[tuple[int, ...], str] = {}
     for python in (*kept, *named):
-        told = subprocess.run(
+        version_text = subprocess.run(
             [python, "-ISc", "import sys; print(*sys.version_info[:3])"],
             capture_output=True, text=True,
         )  # fmt: skip
-        if told.returncode == 0:  # else a shim without a version behind it
-            version = tuple(map(int, told.stdout.split()))
+        if version_text.returncode == 0:  # else a shim without a version behind it
+            version = tuple(map(int, version_text.stdout.split()))
             found.setdefault(version, python)
     versions = sorted(version for version in found if version >= (3, 8))
     return [found[version] for version in dict.fromkeys([*versions[:1], *versions[-1:]])]

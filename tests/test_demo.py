@@ -108,7 +108,7 @@ def test_an_interrupted_demo_leaves_no_server(
 def made(
     server: ProcessServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
-    """A job's files, and what the server told about them."""
+    """A job's files, and what the server reported about them."""
     folder = tmp_path_factory.mktemp("made")
     worker = Client(server.url)
     job_id = worker.submit(CLIP, mode="fast_low_ram", max_frames=16)
@@ -167,7 +167,7 @@ def test_every_broken_file_is_reported(
     job = json.loads(json.dumps(job))
     assert check_outputs(broken, job) == len(job["files"])
     break_it(broken / name)
-    if words not in ("hash", "not there"):  # a server that tells the hash of a broken file
+    if words not in ("hash", "not there"):  # a server that reports the hash of a broken file
         _update_facts(broken, job, name)
     with pytest.raises(InvalidOutput, match=words):
         check_outputs(broken, job)

@@ -1,4 +1,4 @@
-"""The docs are held to the code: every setting, address, error code and file they should name."""
+"""The docs are compared with the code: settings, addresses, error codes and files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_mode_is_explained(mode: str) -> None:
     "page",
     ["README.md", "deploy.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))],
 )
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_targets(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"""(?:\]\(|src(?:set)?=")([^)"#]+)[)"]""", text):
         if "://" not in target:

@@ -15,7 +15,7 @@ def test_every_code_has_one_class() -> None:
     assert len(classes) == len(ERRORS_BY_CODE) == len({kind.code for kind in classes})
 
 
-def test_the_drawing_at_the_top_names_every_class() -> None:
+def test_the_tree_in_the_docstring_names_every_class() -> None:
     drawing = errors.__doc__ or ""
     for kind in ERRORS_BY_CODE.values():
         assert kind.__name__ in drawing
@@ -26,7 +26,7 @@ def test_the_contract_names_every_status() -> None:
         assert (400 <= kind.status < 500) == issubclass(kind, UserFault), kind
 
 
-def test_an_error_crosses_the_boundary_unchanged() -> None:
+def test_an_error_is_sent_between_processes_unchanged() -> None:
     error = VideoTooShort("The video has 10 frames.", frames=10, min_frames=16)
     again = ServiceError.from_dict(error.to_dict())
     assert type(again) is VideoTooShort and again.to_dict() == error.to_dict()

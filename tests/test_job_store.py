@@ -1,4 +1,4 @@
-"""The store against its promises: what is accepted stays, what is on disk is whole or set aside."""
+"""The store's promises: accepted jobs stay, records are complete or quarantined."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_accepted_job_is_on_disk_with_its_input(store: JobStore) -> None:
     again.close()
 
 
-def test_a_record_survives_the_disk_unchanged(store: JobStore) -> None:
+def test_a_stored_record_is_read_unchanged(store: JobStore) -> None:
     job = finish(store, accept(store, warnings=({"code": "a", "message": "é\n"},)))
     assert Job.from_dict(json.loads(store.folder.record_path(job.job_id).read_bytes())) == job
 
@@ -80,13 +80,13 @@ def test_queued_jobs_return_in_their_order_and_a_running_one_keeps_its_place(
     again.close()
 
 
-def test_a_given_back_attempt_is_not_counted(store: JobStore) -> None:
+def test_a_requeued_attempt_is_not_counted(store: JobStore) -> None:
     job = accept(store)
     store.start(job.job_id)
     assert store.requeue(job.job_id, counted=False).attempts == 0
 
 
-def test_promoted_outputs_are_finished_after_a_crash_without_running_again(
+def test_published_outputs_finish_the_job_after_a_crash(
     store: JobStore,
 ) -> None:
     job = accept(store)
@@ -99,7 +99,7 @@ def test_promoted_outputs_are_finished_after_a_crash_without_running_again(
     again.close()
 
 
-def test_half_an_attempt_is_swept_and_run_again(store: JobStore) -> None:
+def test_an_incomplete_attempt_is_removed_and_run_again(store: JobStore) -> None:
     job = accept(store)
     store.start(job.job_id)
     write_attempt(store, job.job_id, 1)
@@ -109,7 +109,7 @@ def test_half_an_attempt_is_swept_and_run_again(store: JobStore) -> None:
     again.close()
 
 
-def test_a_cancel_that_the_crash_overtook_is_carried_out(store: JobStore) -> None:
+def test_a_cancel_before_a_crash_is_done_after_the_restart(store: JobStore) -> None:
     job = accept(store)
     store.start(job.job_id)
     store.request_cancel(job.job_id)
@@ -143,7 +143,7 @@ def test_progress_reaches_ram_at_once_and_the_disk_once_a_second(store: JobStore
     assert store.folder.record_path(job.job_id).stat().st_mtime_ns == before
 
 
-def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore) -> None:
+def test_truncated_records_are_quarantined(store: JobStore) -> None:
     job = accept(store)
     record = store.folder.record_path(job.job_id)
     whole = record.read_bytes()
@@ -162,7 +162,7 @@ def test_every_cut_of_a_record_is_set_aside_and_the_server_lives(store: JobStore
 @pytest.mark.parametrize(
     "foreign", [b"[]\n", b"null", b'{"schema":1}', b"\xff\xfe", b'{"a":' * 5000, b"{}" * 9]
 )
-def test_foreign_records_are_set_aside(store: JobStore, foreign: bytes) -> None:
+def test_invalid_records_are_quarantined(store: JobStore, foreign: bytes) -> None:
     job = accept(store)
     store.folder.record_path(job.job_id).write_bytes(foreign)
     again, to_run = reopened(store)
@@ -196,7 +196,7 @@ def test_records_of_the_first_schema_are_read(store: JobStore) -> None:
     again.close()
 
 
-def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
+def test_a_newer_schema_is_not_touched(store: JobStore) -> None:
     job = accept(store)
     record = store.folder.record_path(job.job_id)
     newer = {**json.loads(record.read_bytes()), "schema": SCHEMA + 1, "new": True}
@@ -207,7 +207,7 @@ def test_a_newer_schema_is_left_alone(store: JobStore) -> None:
     again.close()
 
 
-def test_a_record_in_another_jobs_folder_is_foreign(store: JobStore) -> None:
+def test_a_record_in_another_jobs_folder_is_quarantined(store: JobStore) -> None:
     one, two = accept(store), accept(store)
     os.replace(store.folder.record_path(one.job_id), store.folder.record_path(two.job_id))
     again, to_run = reopened(store)
@@ -215,23 +215,23 @@ def test_a_record_in_another_jobs_folder_is_foreign(store: JobStore) -> None:
     again.close()
 
 
-def test_folders_that_are_no_jobs_are_left_alone(store: JobStore) -> None:
+def test_folders_that_are_not_jobs_are_not_touched(store: JobStore) -> None:
     (store.folder.root / "lost+found").mkdir()
     again, _ = reopened(store)
     assert (store.folder.root / "lost+found").is_dir()
     again.close()
 
 
-def test_a_second_server_is_refused_and_told_who_has_the_folder(store: JobStore) -> None:
+def test_a_second_server_is_refused_with_the_pid_of_the_first(store: JobStore) -> None:
     with pytest.raises(JobsFolderError, match=f"pid {os.getpid()}"):
         JobStore(JobsFolder(store.folder.root)).open()
 
 
-def test_the_folder_is_ours_alone(store: JobStore) -> None:
+def test_only_the_owner_can_read_the_folder(store: JobStore) -> None:
     assert store.folder.root.stat().st_mode & 0o777 == 0o700
 
 
-def test_staging_left_by_a_crash_is_swept(store: JobStore) -> None:
+def test_staging_left_by_a_crash_is_removed(store: JobStore) -> None:
     staging = store.stage()
     staging.input.write_bytes(b"half")
     again, _ = reopened(store)
@@ -239,7 +239,7 @@ def test_staging_left_by_a_crash_is_swept(store: JobStore) -> None:
     again.close()
 
 
-def test_deleted_is_unknown_and_expired_is_gone(store: JobStore) -> None:
+def test_a_deleted_job_is_not_found_and_an_expired_one_is_expired(store: JobStore) -> None:
     one, two = finish(store, accept(store)), finish(store, accept(store))
     store.delete(one.job_id)
     store.expire(two.job_id)
@@ -254,12 +254,12 @@ def test_deleted_is_unknown_and_expired_is_gone(store: JobStore) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "../x", "A" * 36, "x" * 4000, "\0", "0" * 36])
-def test_what_is_no_job_id_never_becomes_a_path(store: JobStore, job_id: str) -> None:
+def test_an_invalid_job_id_is_never_used_as_a_path(store: JobStore, job_id: str) -> None:
     with pytest.raises(JobNotFound):
         store.get(job_id)
 
 
-def test_pages_are_newest_first_and_lose_nobody(store: JobStore) -> None:
+def test_pages_are_newest_first_and_complete(store: JobStore) -> None:
     jobs = [accept(store) for _ in range(7)]
     for job in jobs[::2]:
         finish(store, job)
@@ -274,9 +274,7 @@ def test_pages_are_newest_first_and_lose_nobody(store: JobStore) -> None:
     assert ids == [job.job_id for job in reversed(jobs[1::2])]
 
 
-def test_old_jobs_are_read_from_disk_once_they_left_ram(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_jobs_are_read_from_disk(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("job.index.WHOLE_JOBS", 2)
     jobs = [finish(store, accept(store)) for _ in range(4)]
     assert store.peek(jobs[0].job_id) is None
@@ -292,7 +290,7 @@ def test_old_jobs_are_read_from_disk_once_they_left_ram(
         ("accept:committed", True),
     ],
 )
-def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
+def test_killed_during_acceptance_a_job_exists_completely_or_not_at_all(
     tmp_path: Path, step: str, kept: bool
 ) -> None:
     code = (
@@ -312,7 +310,7 @@ def test_killed_on_the_way_to_acceptance_a_job_is_there_or_not_but_never_half(
 
 
 def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
-    """Otherwise a start would only be slower, and no other test would fail."""
+    """Without it a start would be slower, and no other test would fail."""
     key = {"key": "a" * 64, "hash": "b" * 64}
     queued = accept(store)
     ended = finish(store, accept(store, idempotency=key))
@@ -321,7 +319,7 @@ def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
     assert read_summary(contents[1][:-9]) is None  # torn
 
 
-def test_a_record_that_cannot_be_opened_now_is_not_taken_for_a_broken_one(store: JobStore) -> None:
+def test_a_record_that_cannot_be_opened_now_is_not_quarantined(store: JobStore) -> None:
     job = accept(store)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)

@@ -1,7 +1,7 @@
 """The store against a plain model: any sequence of calls, crashes and restarts.
 
-A crash is modelled by closing the store without ceremony, or by an OSError raised at the n-th write
-(SQLite's method); a kill in another process is test_job_store.py's and tests/faults' business.
+A crash is a store that is opened again without a stop, or an OSError at the n-th write.
+test_job_store.py and tests/faults kill real processes.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return self.store.recover()
 
     def _note_returned_jobs(self) -> None:
-        """A restart returns running jobs to the queue, or finishes those that were promoted."""
+        """A restart returns running jobs to the queue, or finishes those that were published."""
         for job_id, status in self.expected.items():
             if status is R:
                 self.expected[job_id] = self.store.get(job_id).status

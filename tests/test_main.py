@@ -19,7 +19,7 @@ Start = Callable[..., ProcessServer]
 
 
 def run_main(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
-    """Start the program where it should refuse."""
+    """Start the program with settings that it should refuse."""
     return subprocess.run(
         [sys.executable, *(command or ("main.py",))],
         cwd=ROOT,
@@ -90,13 +90,13 @@ def test_uvicorn_serves_main_app(tmp_path: Path) -> None:
         process.wait(10)
 
 
-def test_an_open_server_says_so_loudly(start_server: Start) -> None:
+def test_a_public_server_without_a_key_logs_a_warning(start_server: Start) -> None:
     running = start_server(HOST="0.0.0.0")
     assert "NO API_KEY IS SET" in running.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_when_told_to_and_leaves_no_process(
+def test_it_stops_on_a_signal_and_leaves_no_process(
     start_server: Start, number: signal.Signals
 ) -> None:
     running = start_server()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("page", ["docs/SECURITY.md", "docs/reliability.md"])
-def test_every_proof_that_is_named_is_there(page: str) -> None:
+def test_every_named_test_exists(page: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / page).read_text())
     assert len(named) > 8
     for path, test in named:

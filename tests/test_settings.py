@@ -63,7 +63,7 @@ def test_a_loopback_host_is_known(host: str, local: bool) -> None:
 
 
 def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
-    """What the child's code takes from `settings` comes out of `child_environment` again."""
+    """Each setting that the child's code reads is in `child_environment`."""
     commits = [digit * 40 for digit in "abcd"]
     full = Settings(
         hf_home=Path("/models"), actionmesh_compile=True, actionmesh_any_checkout=True,

@@ -109,7 +109,7 @@ def _image_to_3d(
     hook = pipe.vae.decoder.register_forward_pre_hook(extracting)
     try:
         with shared_octree_kv(pipe.vae) if use.shared_octree_kv else nullcontext():
-            surface = _call_triposg(
+            surface = call_triposg(
                 pipe,
                 image=picture,
                 generator=torch.Generator(device=pipe.device).manual_seed(seed),
@@ -127,7 +127,7 @@ def _image_to_3d(
     return last["latents"], surface
 
 
-def _call_triposg(pipe: Any, **options: Any) -> Any:
+def call_triposg(pipe: Any, **options: Any) -> Any:
     """The surface. TripoSG prints errors of its extraction, continues with None and fails later."""
     from triposg.pipelines.pipeline_triposg import TripoSGPipeline
 

@@ -1,1 +1,1 @@
-"""What happens to jobs over time: the queue and its thread, downloads, webhooks, retention."""
+"""What happens to jobs over time: queue, worker thread, downloads, webhooks, retention."""

@@ -1,7 +1,7 @@
 """One attempt at one job, on disk: how it starts, and how it ends.
 
-Where the attempt runs is the executor's business, how a record is written the store's.
-worker/loop.py calls this from its one thread.
+The executor runs the attempt; the store writes the records. worker/loop.py calls this from its one
+thread.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from worker.estimates import Estimates
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-"""A job that takes its process down this often is given up."""
+"""A job whose process was lost so many times fails."""
 DISK_PAUSE_S = 2.0
-"""How long the thread waits before it tries again to write what the disk did not take."""
+"""How long the thread waits after a failed write before it tries again."""
 
 
 class AttemptRecorder:
-    """Writes down how attempts start and end; once `stopping` is set, waits for no disk."""
+    """Stores how attempts start and end; once `stopping` is set, it waits for no disk."""
 
     def __init__(
         self, store: JobStore, folder: JobsFolder, stopping: threading.Event, *, keep_input: bool
@@ -40,15 +40,15 @@ class AttemptRecorder:
         self._keep_input = keep_input
 
     def task(self, job: Job) -> Task:
-        """What the executor is told of a job that has its input."""
+        """What the executor needs to know of a job that has its input."""
         assert job.input is not None
         folder = self._folder.job_dir(job.job_id)
         return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
 
     def start(self, job_id: str) -> Task | None:
-        """Count the attempt on disk. None for a job that was ended between the queue and here.
+        """Count the attempt on disk. None if the job ended since it was taken from the queue.
 
-        Raises JobNotFound, and OSError if the disk does not take it.
+        Raises JobNotFound, and OSError if the write fails.
         """
         job = self._store.peek(job_id)
         if job is None or job.status is not JobStatus.QUEUED:
@@ -57,7 +57,7 @@ class AttemptRecorder:
             job = self._store.start(job_id)
         except FileNotFoundError:
             self._store.forget(job_id)
-            raise JobNotFound("The job's folder is gone.") from None
+            raise JobNotFound("The job's folder is missing.") from None
         failpoint.reach("run:started")
         log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
         return self.task(job)
@@ -67,7 +67,7 @@ class AttemptRecorder:
     def commit_outcome(
         self, task: Task, outcome: Outcome, took_s: float, *, is_cancelled: bool
     ) -> bool:
-        """Write down how the attempt ended. True if the job is to be tried again.
+        """Store how the attempt ended. True if the job is to be tried again.
 
         Raises JobNotFound if the job was deleted meanwhile.
         """
@@ -75,7 +75,7 @@ class AttemptRecorder:
         try:
             if isinstance(outcome, Result):
                 failpoint.reach("run:done")
-                # asked for before the end: the promise of a cancel counts more than the work
+                # a cancel that came before the end has priority over the result
                 outcome = Stopped() if is_cancelled else outcome
             if isinstance(outcome, Lost):
                 return self._after_loss(task, outcome.reason, is_cancelled=is_cancelled)
@@ -87,7 +87,7 @@ class AttemptRecorder:
             else:
                 self._fail(job_id, outcome)
         except OSError as exc:
-            log.exception("the disk did not take the job's files")
+            log.exception("the job's files could not be written")
             self.fail_with(job_id, from_os_error(exc))
         finally:
             self.remove_input(job_id)
@@ -127,19 +127,19 @@ class AttemptRecorder:
             return True
         else:
             log.error("attempt %d lost, the last: %s", attempt, reason)
-            self.give_up(self._store.get(job_id))
+            self.fail_after_losses(self._store.get(job_id))
         return False
 
-    def give_up(self, job: Job) -> None:
-        """All its attempts were lost."""
+    def fail_after_losses(self, job: Job) -> None:
+        """The job fails because all its attempts were lost."""
         error = WorkerCrashed(
-            f"The process that ran this job ended without an answer, {job.attempts} times.",
+            f"The process that ran this job ended without a result, {job.attempts} times.",
             attempts=job.attempts,
         )
         self.commit(job.job_id, partial(self._store.fail, job.job_id, error))
 
     def fail_with(self, job_id: str, error: ServiceError) -> None:
-        """The job fails; what prevents even that is logged, not raised."""
+        """The job fails; an error that prevents this is logged, not raised."""
         try:
             self.commit(job_id, partial(self._store.fail, job_id, error))
         except ServiceError:
@@ -150,11 +150,11 @@ class AttemptRecorder:
         self.commit(job_id, partial(self._store.cancel, job_id))
 
     def commit(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
-        """Remove what the attempt left, then write how it ended.
+        """Remove the attempt's files, then store how it ended.
 
-        In this order: the write may need the space, and nobody tidies up after a job that has
-        ended. While the disk takes nothing, the queue waits. A server that stops meanwhile leaves
-        the job as it stands on disk, for the next one to try.
+        In this order: the write may need the space, and nothing else cleans up after a job that
+        has ended. While the disk is full, the queue waits. If the server stops meanwhile, the job
+        on disk is unchanged, and the next server tries it again.
         """
         self._folder.remove_attempts(job_id)
         if last:
@@ -165,18 +165,18 @@ class AttemptRecorder:
                 return
             except FileNotFoundError:
                 self._store.forget(job_id)
-                raise JobNotFound("The job's folder is gone.") from None
+                raise JobNotFound("The job's folder is missing.") from None
             except OSError as exc:
                 if not self.wait_for_disk(exc):
                     return
 
     def wait_for_disk(self, exc: OSError) -> bool:
         """False if the server stops meanwhile."""
-        log.error("a job's state cannot be written (%s); next try soon", exc.strerror)
+        log.error("a job's record cannot be written (%s); trying again soon", exc.strerror)
         return not self._stopping.wait(DISK_PAUSE_S)
 
     def remove_input(self, job_id: str) -> None:
-        """Once a job has ended, its input may not be kept."""
+        """Remove the input of a job that has ended, if inputs are not kept."""
         job = self._store.peek(job_id)
         if job is not None and job.status.is_terminal and not self._keep_input:
             self._folder.remove_input(job_id)

@@ -1,7 +1,7 @@
 """How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
-Until a job of a mode has finished, its time is None: no guess from another machine. The further a
-running job is, the more its own pace counts, and the less the other jobs'.
+Until a job of a mode has finished, its time is None. The further a running job is, the more its own
+speed counts, and the less the times of other jobs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from statistics import median
 from job.state import Job, utc_now
 
 REMEMBERED = 20
-"""Jobs per mode: enough for a median, few enough to follow a change of load."""
-PACE_COUNTS_FROM = 0.15
-"""Below this fraction a job's own pace is mostly start-up."""
+"""Jobs per mode: enough for a median, few enough to notice a change of load."""
+OWN_SPEED_FROM = 0.15
+"""Below this fraction the time of a job is mostly its start."""
 
 
 class Estimates:
@@ -43,12 +43,12 @@ class Estimates:
         fraction = job.progress.fraction if job.progress else 0.0
         typical = self.typical_s(job.options.mode)
         elapsed = (self._clock() - job.started_at).total_seconds()
-        by_pace = elapsed * (1 - fraction) / fraction if fraction >= PACE_COUNTS_FROM else None
+        by_own_speed = elapsed * (1 - fraction) / fraction if fraction >= OWN_SPEED_FROM else None
         by_others = typical * (1 - fraction) if typical is not None else None
-        if by_pace is None or by_others is None:
-            known = by_pace if by_pace is not None else by_others
+        if by_own_speed is None or by_others is None:
+            known = by_own_speed if by_own_speed is not None else by_others
             return max(0.0, known) if known is not None else None
-        return max(0.0, fraction * by_pace + (1 - fraction) * by_others)
+        return max(0.0, fraction * by_own_speed + (1 - fraction) * by_others)
 
     def queue_s(
         self, running: Sequence[Job | None], ahead: Sequence[Job | None], slots: int

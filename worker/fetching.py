@@ -1,8 +1,7 @@
 """Downloads the video of jobs that came with a video_url, before they enter the queue.
 
-A root file of its own because it belongs to neither side: downloads run in the event loop, several
-at a time in their own slots, so that a slow host never holds the worker's one thread. What may be
-fetched from where is intake/url_guard.py's business.
+Downloads run in the event loop, several at a time, so that a slow host never blocks the worker's
+one thread. intake/url_guard.py decides which addresses are allowed.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ log = logging.getLogger(__name__)
 
 SLOTS = 4
 TOTAL_S = 300.0
-"""A download that takes longer is given up."""
+"""A download that takes longer fails."""
 REPORT_EVERY_S = 0.5
 
 
 class Fetcher:
-    """Takes accepted jobs that wait for their input; hands them to the worker's queue."""
+    """Downloads the input of accepted jobs, then puts them in the worker's queue."""
 
     def __init__(
         self, store: JobStore, folder: JobsFolder, worker: Worker, settings: Settings
@@ -65,7 +64,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def stopped(self, job_id: str) -> AsyncIterator[None]:
-        """Nothing is downloaded for this job any more, unless what is done meanwhile fails."""
+        """The download is stopped inside; it starts again if the body raises OSError."""
         task = self._tasks.get(job_id)
         if task is not None:
             task.cancel()
@@ -112,14 +111,14 @@ class Fetcher:
                 allow_private=self._settings.allow_private_urls,
                 on_progress=report,
             )
-            facts = await asyncio.to_thread(self._take_in, job, part)
+            facts = await asyncio.to_thread(self._store_input, job, part)
             await asyncio.to_thread(
                 self._store.amend, job.job_id, input=facts, waiting_for_input=False, progress=None
             )
         except JobNotFound:
             return False  # deleted meanwhile
         except (ServiceError, OSError) as exc:
-            error = _as_the_jobs(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
+            error = _as_job_error(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
             log.info("the video could not be fetched: %s", error.code)
             await asyncio.to_thread(self._fail, job.job_id, error)
             return False
@@ -127,8 +126,8 @@ class Fetcher:
         log.info("fetched %d bytes", facts.bytes)
         return True
 
-    def _take_in(self, job: Job, part: Path) -> ClipFacts:
-        """Blocking: look into the file and put it in its place."""
+    def _store_input(self, job: Job, part: Path) -> ClipFacts:
+        """Blocking: probe the file and move it to its final path."""
         o = job.options
         name = shown_name(unquote(urlsplit(o.video_url or "").path))
         facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
@@ -156,8 +155,8 @@ class Fetcher:
         return report
 
 
-def _as_the_jobs(error: ServiceError) -> ServiceError:
-    """What refuses an upload at once is, for a job that was accepted, one of a job's errors."""
+def _as_job_error(error: ServiceError) -> ServiceError:
+    """The errors of an upload, as errors of a job that was accepted before."""
     if isinstance(error, UploadTooLarge):
         return UrlFetchFailed(error.message, hint=error.hint, **error.facts)
     if isinstance(error, UnsupportedMediaType):

@@ -1,8 +1,8 @@
 """The loop: ONE background thread takes jobs from the queue and handles what the executor reports.
 
-`run_once` begins what there is room for and waits for events; the thread only repeats it. How an
-attempt starts and ends on disk stands in attempt.py. Accepting a job means: reserve a place (before
-its body is read), then submit it.
+`run_once` begins a job if the executor has room, and waits for events; the thread only repeats it.
+attempt.py stores how an attempt starts and ends. Accepting a job means: reserve a place (before its
+body is read), then submit it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from errors import AlreadyFinished, InternalError, JobNotFound
-from executors.base import LOOK_EVERY_S, Executor
+from executors.base import POLL_S, Executor
 from job.folder import JobsFolder
 from job.logs import bound_to_job
 from job.state import Job, JobStatus
@@ -46,28 +46,28 @@ class Worker:
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
         self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._attempts = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
-        self.estimates = self._attempts.estimates
+        self._recorder = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
+        self.estimates = self._recorder.estimates
         self._prefetched: str | None = None
         self._running: dict[str, Task] = {}
         self._began: dict[str, float] = {}
-        self._cancelled: set[str] = set()  # of those that run
-        self._lock = threading.Lock()  # of what runs and what of it is cancelled
+        self._cancelled: set[str] = set()  # running jobs
+        self._lock = threading.Lock()  # guards `_running` and `_cancelled`
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
-    # --- life
+    # --- start and stop
 
     def start(self) -> None:
-        """Begin to recover what the last server left, and to take jobs."""
+        """Recover the last server's jobs, then run jobs."""
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """False if the thread died: then only a restart helps."""
+        """False if the thread has ended: then the server must be restarted."""
         return self._thread.is_alive()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Take no more jobs; running ones may end within the grace, else they are requeued."""
+        """Take no more jobs; running ones may end within `grace_s`, else they are requeued."""
         self._stopping.set()
         self.queue.close()
         if self._running:
@@ -83,7 +83,7 @@ class Worker:
             while self._running or not self._stopping.is_set():
                 self.run_once()
         except Exception:
-            log.exception("the worker thread died")
+            log.exception("the worker thread ended by an error")
         finally:
             self.executor.close()
 
@@ -93,10 +93,10 @@ class Worker:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
-                self._attempts.give_up(job)
+                self._recorder.fail_after_losses(job)
             else:
                 self.queue.submit(job.job_id, reserved=False)
-        if not self._keep_input:  # the last server may have died before it came to that
+        if not self._keep_input:  # the last server may have ended before it removed them
             for ended in self.store.ended():
                 self._folder.remove_input(ended.job_id)
         self.recovered.set()
@@ -104,12 +104,12 @@ class Worker:
 
     # --- the loop
 
-    def run_once(self, timeout_s: float = LOOK_EVERY_S) -> bool:
+    def run_once(self, timeout_s: float = POLL_S) -> bool:
         """Begin the next job if there is room, wait for events, handle them. True if one began."""
         began = self.executor.has_room and self._begin()
         self._prefetch()
         for task, event in self._poll(0.0 if began else timeout_s):
-            if self._running.get(task.job_id) == task:  # else it was given up
+            if self._running.get(task.job_id) == task:  # else an old attempt
                 with bound_to_job(task.job_id):
                     self._handle(task, event)
         return began
@@ -121,18 +121,18 @@ class Worker:
         task: Task | None = None
         with bound_to_job(job_id):
             try:
-                with self._lock:  # a cancel finds it either queued or running
-                    task = self._attempts.start(job_id)
+                with self._lock:  # so that a cancel finds the job either queued or running
+                    task = self._recorder.start(job_id)
                     if task is not None:
                         self._running[job_id] = task
             except JobNotFound:
                 log.info("deleted before it ran")
             except OSError as exc:
                 self.queue.submit(job_id, reserved=False, first=True)
-                self._attempts.wait_for_disk(exc)
+                self._recorder.wait_for_disk(exc)
             except Exception:
-                log.exception("a bug of ours ended the job")
-                self._attempts.fail_with(job_id, InternalError())
+                log.exception("a bug in the server ended the job")
+                self._recorder.fail_with(job_id, InternalError())
             if task is not None:
                 self._submit(task)
         return True
@@ -142,19 +142,19 @@ class Worker:
         try:
             self.executor.submit(task)
         except Exception:
-            log.exception("a bug of ours ended the job")
+            log.exception("a bug in the server ended the job")
             self._handle(task, Failed(InternalError()))
-        if task.job_id in self._cancelled:  # before the executor knew the job
+        if task.job_id in self._cancelled:  # cancelled before the executor knew the job
             self.executor.cancel(task.job_id)
 
     def _prefetch(self) -> None:
-        """Tell the executor, once, which job waits at the head of the queue."""
+        """Name the first job of the queue to the executor, once."""
         job_id = self.queue.first()
         if job_id != self._prefetched:
             self._prefetched = job_id
             job = self.store.peek(job_id) if job_id else None
             if job is not None and not self.executor.has_room:
-                self.executor.prefetch(self._attempts.task(job))
+                self.executor.prefetch(self._recorder.task(job))
 
     def _poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
         try:
@@ -162,7 +162,7 @@ class Worker:
         except Exception:
             if not self._running:
                 raise
-            log.exception("a bug of ours in the executor ends what it runs")
+            log.exception("a bug in the executor ends the jobs that it runs")
             for job_id in self._running:
                 self.executor.cancel(job_id)
             return [(task, Failed(InternalError())) for task in self._running.values()]
@@ -173,7 +173,7 @@ class Worker:
             if isinstance(event, Progress):
                 self.store.report(job_id, event)
                 return
-            again = self._attempts.commit_outcome(
+            again = self._recorder.commit_outcome(
                 task,
                 event,
                 time.monotonic() - self._began[job_id],
@@ -182,16 +182,16 @@ class Worker:
         except JobNotFound:
             log.info("deleted while it ran")
         except Exception:
-            log.exception("a bug of ours ended the job")
+            log.exception("a bug in the server ended the job")
             self.executor.cancel(job_id)
-            self._attempts.fail_with(job_id, InternalError())
+            self._recorder.fail_with(job_id, InternalError())
         with self._lock:
             del self._running[job_id], self._began[job_id]
             cancelled = job_id in self._cancelled
             self._cancelled.discard(job_id)
-        if again and cancelled:  # asked for after the attempt was lost
+        if again and cancelled:  # the cancel came after the attempt was lost
             with contextlib.suppress(AlreadyFinished, JobNotFound):
-                self._attempts.cancel(job_id)
+                self._recorder.cancel(job_id)
         elif again:
             self.queue.submit(job_id, reserved=False, first=True)
 
@@ -207,7 +207,7 @@ class Worker:
             except OSError:
                 self.queue.submit(job_id, reserved=False, first=True)
                 raise
-            self._attempts.remove_input(job_id)
+            self._recorder.remove_input(job_id)
             return job
         with self._lock:
             if job_id in self._running:
@@ -215,14 +215,14 @@ class Worker:
                 self._cancelled.add(job_id)
                 self.executor.cancel(job_id)
                 return job
-            # neither waiting nor running: it ended this moment, or its video is still being fetched
+            # neither waiting nor running: it has just ended, or its video is still being fetched
             job = self.store.cancel(job_id)
         self._folder.remove_checkpoint(job_id)
-        self._attempts.remove_input(job_id)
+        self._recorder.remove_input(job_id)
         return job
 
     def delete(self, job_id: str) -> None:
-        """Cancel if need be, then forget the job and its files. Raises JobNotFound."""
+        """Cancel the job if it has not ended, then delete it and its files. Raises JobNotFound."""
         job = self.store.get(job_id)
         if not job.status.is_terminal:
             try:

@@ -1,7 +1,7 @@
 """The queue: job ids in order, in memory, with places for those whose bodies are still arriving.
 
-What is queued is on disk in each job's own file; after a restart the worker fills the queue from
-there. Full means refused before a body is read.
+Each queued job is on disk in its own file; after a restart the worker fills the queue from there.
+If the queue is full, a request is refused before its body is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from errors import Draining, QueueFull
 
 
 class JobQueue:
-    """Job ids in order; `on_change` is called when there is something to take, or never will be."""
+    """Job ids in order; `on_change` is called after a job was added, and after `close`."""
 
     def __init__(self, limit: int, on_change: Callable[[], None] = lambda: None) -> None:
         self.limit = limit
@@ -24,7 +24,7 @@ class JobQueue:
         self._on_change = on_change
 
     def reserve(self) -> None:
-        """Hold a place; raises QueueFull or Draining. Give it up with `release` or `submit`."""
+        """Hold a place; raises QueueFull or Draining. End it with `release` or `submit`."""
         with self._lock:
             if self._closed:
                 raise Draining("The server is stopping and takes no new jobs.")
@@ -36,12 +36,12 @@ class JobQueue:
             self._reserved += 1
 
     def release(self) -> None:
-        """Give a reserved place up."""
+        """End a reservation."""
         with self._lock:
             self._reserved -= 1
 
     def submit(self, job_id: str, *, reserved: bool = True, first: bool = False) -> None:
-        """Append (or put first) a job; uses up the reservation that was made for it."""
+        """Add a job at the end, or first; its reservation, if it has one, ends."""
         with self._lock:
             self._reserved -= reserved
             self._ids.insert(0, job_id) if first else self._ids.append(job_id)
@@ -66,7 +66,7 @@ class JobQueue:
             return True
 
     def position(self, job_id: str) -> int | None:
-        """How many jobs stand before this one; None if it is not waiting."""
+        """How many jobs are before this one; None if it is not waiting."""
         try:
             return self._ids.index(job_id)
         except ValueError:

@@ -2,7 +2,7 @@
 
 Never a job that is queued or running. `sweep` blocks (it reads and removes files): for a thread.
 After the system clock has jumped by a day, the age of jobs is uncertain: nothing is deleted for an
-hour, so that a wrong clock can be noticed and set right.
+hour, so that a wrong clock can be noticed and corrected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REMEMBER_EXPIRED = timedelta(days=30)
 
 
 class Retention:
-    """Sweeps one store. `clock` is the system clock; compared with `monotonic`, its jumps show."""
+    """Sweeps one store. Jumps of `clock`, the system clock, are found by `monotonic`."""
 
     def __init__(
         self,

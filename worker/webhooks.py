@@ -1,4 +1,4 @@
-"""Tells webhook_url that a job has ended: signed, at least once, also after a restart.
+"""Sends a POST to webhook_url when a job has ended: signed, at least once, also after a restart.
 
 Signed as Standard Webhooks says (standardwebhooks.com): HMAC-SHA256 over id, time and body. A mark
 in JOBS_DIR/.webhooks is made before the job is accepted and removed when nothing is left to
@@ -30,14 +30,14 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = (5.0, 30.0, 300.0, 1800.0)
-"""Waits between tries; after the last try the delivery is given up."""
+"""Waits between tries; there is no try after the last one."""
 TIMEOUT_S = 10.0
 SLOTS = 4
 """Deliveries at the same time."""
 
 
 class Webhooks:
-    """Delivers the last state of each job that has a webhook_url.
+    """Delivers the final state of each job that has a webhook_url.
 
     `body` gives the bytes to send: what GET /jobs/{id} would answer. Everything but `changed`
     happens in the event loop.
@@ -114,7 +114,7 @@ class Webhooks:
                     log.info("webhook delivered: %d", status)
                     break
             else:
-                log.warning("webhook given up after %d tries", len(self._retry_after_s) + 1)
+                log.warning("webhook not delivered after %d tries", len(self._retry_after_s) + 1)
             await asyncio.to_thread(self._folder.unmark_webhook, job.job_id)
 
     async def _try(self, job: Job, url: str, body: bytes) -> int | None:
@@ -148,7 +148,7 @@ async def _status_of(request: AbstractAsyncContextManager[httpx.Response]) -> in
 def signed_headers(secret: str, webhook_id: str, now: float, body: bytes) -> dict[str, str]:
     """The three Standard Webhooks headers; without a secret the signature is left out.
 
-    A secret of `whsec_` and base64 stands for those bytes, any other for its own.
+    A secret `whsec_<base64>` is decoded; any other secret is used as it is.
     """
     headers = {
         "content-type": "application/json",

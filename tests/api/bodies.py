@@ -1,4 +1,4 @@
-"""Requests for the API's tests: the smallest video that is one, and multipart bodies by hand."""
+"""Requests for the API's tests: a very small video, and multipart bodies built by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event stream: the whole state first, then every change, and a clean end."""
+"""The event stream: the whole state first, then every change, then the end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def events(response: httpx.Response) -> Iterator[tuple[str, str, dict[str, Any]]
             found = {}
 
 
-def test_an_ended_job_is_told_at_once(client: httpx.Client) -> None:
+def test_the_stream_of_an_ended_job_has_one_event(client: httpx.Client) -> None:
     body = ended(client, submit(client))
     with client.stream("GET", f"/jobs/{body['job_id']}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -69,7 +69,7 @@ def test_a_job_is_followed_from_the_queue_to_its_end(
         assert ended(client, first)["status"] == "finished"
 
 
-def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
+def test_a_new_queue_position_is_an_event(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=30) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -81,7 +81,7 @@ def test_a_moving_queue_is_told(serve: Serve, gate: WaitsForPermission) -> None:
 
 
 class ReportsOften(WaitsForPermission):
-    """A hundred reports a second, until it may finish."""
+    """A hundred reports a second, until `permission` is set."""
 
     def attempt(self, task: Task) -> Events:
         """Between two reports the worker waits."""
@@ -109,7 +109,7 @@ def test_at_most_four_events_a_second(serve: Serve) -> None:
     assert 6 <= len(steps) <= 4 * took_s + 2 and steps[:6] == sorted(steps[:6])
 
 
-def test_silence_is_filled_with_heartbeats(
+def test_heartbeats_are_sent_without_events(
     serve: Serve, gate: WaitsForPermission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.events, "HEARTBEAT_S", 0.1)
@@ -117,7 +117,7 @@ def test_silence_is_filled_with_heartbeats(
         job_id = submit(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             lines = response.iter_lines()
-            assert next(line for line in lines if line.startswith(":")) == ": still here"
+            assert next(line for line in lines if line.startswith(":")) == ": heartbeat"
 
 
 def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -> None:
@@ -134,9 +134,7 @@ def test_a_deleted_job_ends_its_stream(serve: Serve, gate: WaitsForPermission) -
         refused(client.get(f"/jobs/{job_id}/events"), 404, "job_not_found")
 
 
-def test_streams_and_long_polls_do_not_hold_a_stop_up(
-    serve: Serve, gate: WaitsForPermission
-) -> None:
+def test_streams_and_long_polls_do_not_delay_a_stop(serve: Serve, gate: WaitsForPermission) -> None:
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=20) as client:
         job_id = submit(client)
@@ -158,13 +156,13 @@ def test_streams_and_long_polls_do_not_hold_a_stop_up(
         assert statuses == ["running"]
 
 
-def test_nobody_is_remembered_who_went_away(quick: ThreadServer, client: httpx.Client) -> None:
+def test_closed_streams_leave_no_watchers(quick: ThreadServer, client: httpx.Client) -> None:
     job_id = submit(client)
     for _ in range(3):
         with client.stream("GET", f"/jobs/{job_id}/events") as response:
             next(events(response))
     ended(client, job_id)
-    wait_until(lambda: not quick.state.changes._watchers)
+    wait_until(lambda: not quick.state.changes.watchers)
 
 
 def test_an_unknown_job_has_no_events(client: httpx.Client) -> None:

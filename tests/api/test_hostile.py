@@ -1,6 +1,6 @@
-"""Hostile files, names and addresses through the front door: only 4xx or 202, nothing left behind.
+"""Hostile files, names and addresses sent to the API: only 4xx or 202, and no files are left.
 
-The files lie outside the project (TEST_MEDIA); the executor waits, so that no job is run here.
+The files are outside the project (TEST_MEDIA); the executor waits, so that no job is run here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def manifest(test_media: Path) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
-    """Accepts what it is given and runs none of it."""
+    """Accepts every task and runs none."""
     gate = WaitsForPermission()
     settings = quick_settings(tmp_path_factory.mktemp("hostile") / "jobs", max_queue=1000)
     with thread_server(settings.jobs_dir, gate, settings) as running:

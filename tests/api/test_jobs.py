@@ -1,4 +1,4 @@
-"""How a job stands in each state, waiting for it, listing, cancelling and deleting it."""
+"""The body of a job in each status; waiting for, listing, cancelling and deleting jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 
 def keys_are_documented(body: dict[str, Any]) -> None:
-    """Every key of the body stands in the OpenAPI model, and the values fit it."""
+    """Every key of the body is in the OpenAPI model, and the values fit it."""
     JobBody.model_validate(body, strict=True)
     assert set(body) <= set(JobBody.model_fields)
 
@@ -60,7 +60,9 @@ def test_a_job_that_expires_says_when(serve: Serve) -> None:
     assert body["expires_at"][:10] > body["finished_at"][:10]
 
 
-def test_queued_and_running_jobs_tell_their_place(serve: Serve, gate: WaitsForPermission) -> None:
+def test_queued_and_running_jobs_show_their_position(
+    serve: Serve, gate: WaitsForPermission
+) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -83,7 +85,7 @@ def test_a_failed_job_says_why_in_a_string(serve: Serve) -> None:
     assert body["error_hint"] and "outputs" not in body
 
 
-def test_a_job_that_takes_its_worker_down_is_given_up(serve: Serve) -> None:
+def test_a_job_that_loses_all_attempts_fails(serve: Serve) -> None:
     with httpx.Client(base_url=serve(LosesWorkers(9)).url, timeout=60) as client:
         body = ended(client, submit(client))
     assert body["error_code"] == "worker_crashed" and body["retryable"] is True
@@ -122,7 +124,7 @@ def test_an_unchanged_job_is_304(client: httpx.Client) -> None:
     assert other.status_code == 200
 
 
-def test_a_moving_queue_changes_the_etag(serve: Serve, gate: WaitsForPermission) -> None:
+def test_a_new_queue_position_changes_the_etag(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -141,7 +143,7 @@ def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> No
         assert gate.started.wait(60)
 
         def let_it_finish() -> None:
-            wait_until(lambda: job_id in server.state.changes._watchers)
+            wait_until(lambda: job_id in server.state.changes.watchers)
             gate.permission.set()
 
         helper = threading.Thread(target=let_it_finish)
@@ -152,7 +154,7 @@ def test_waiting_ends_with_the_job(serve: Serve, gate: WaitsForPermission) -> No
 
 
 def test_waiting_is_woken_by_a_change(serve: Serve, gate: WaitsForPermission) -> None:
-    """Where nobody woke it, the client would give up before the wait is over."""
+    """Without a wake-up the client would time out before the wait is over."""
     server = serve(gate)
     with httpx.Client(base_url=server.url, timeout=50) as client:
         submit(client)
@@ -160,7 +162,7 @@ def test_waiting_is_woken_by_a_change(serve: Serve, gate: WaitsForPermission) ->
         queued = submit(client)
 
         def cancel() -> None:
-            wait_until(lambda: queued in server.state.changes._watchers)
+            wait_until(lambda: queued in server.state.changes.watchers)
             server.state.worker.cancel(queued)
 
         helper = threading.Thread(target=cancel)
@@ -192,10 +194,10 @@ def test_waiting_for_a_job_that_is_deleted_is_404(serve: Serve, gate: WaitsForPe
 
         helper = threading.Thread(target=wait_for_it)
         helper.start()
-        wait_until(lambda: job_id in server.state.changes._watchers)
+        wait_until(lambda: job_id in server.state.changes.watchers)
         assert client.delete(f"/jobs/{job_id}").status_code == 200
         helper.join(60)
-    # it may see the cancelled job for a moment before that is gone
+    # it may see the cancelled job for a moment before that is deleted
     assert statuses in ([404], [200])
 
 
@@ -233,7 +235,7 @@ def test_a_wrong_list_query_is_refused(client: httpx.Client, query: dict[str, st
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
-def test_the_list_is_not_for_those_behind_a_proxy(client: httpx.Client, header: str) -> None:
+def test_jobs_cannot_be_listed_through_a_proxy(client: httpx.Client, header: str) -> None:
     refused(client.get("/jobs", headers={header: "127.0.0.1"}), 403, "listing_disabled")
 
 

@@ -1,4 +1,4 @@
-"""A mesh of the client's own beside the video, where the pipeline takes one."""
+"""The client's own mesh beside the video, if the pipeline accepts one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
 
 @pytest.fixture
 def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A server that runs ActionMesh on a GPU of 80 GB; what runs is the test's executor."""
+    """A server that runs ActionMesh on a GPU of 80 GB; jobs run in the test's executor."""
     from pipeline import Gpu
 
     monkeypatch.setattr("main.find_gpu", lambda: Gpu("a test's GPU", 80.0))
@@ -55,7 +55,7 @@ def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Setti
 @pytest.mark.parametrize(
     "mesh", [b"", b"glTF", b"PK\x03\x04" + bytes(40), GLB + b"x", GLB.replace(b"\x02", b"\x01", 1)]
 )
-def test_what_is_no_glb_is_refused_and_not_kept(
+def test_a_mesh_that_is_not_a_glb_is_refused_and_not_kept(
     tmp_path: Path, actionmesh: Settings, mesh: bytes
 ) -> None:
     with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
@@ -64,7 +64,7 @@ def test_what_is_no_glb_is_refused_and_not_kept(
         assert list(server.state.store.folder.staging.iterdir()) == []
 
 
-def test_a_mesh_has_a_limit_of_its_own(tmp_path: Path, actionmesh: Settings) -> None:
+def test_a_mesh_has_its_own_size_limit(tmp_path: Path, actionmesh: Settings) -> None:
     with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
         refused = post(server.url, bytes(MAX_MESH_BYTES + 1))
         assert refused.status_code == 413
@@ -81,7 +81,7 @@ def test_another_mesh_under_the_same_key_is_another_request(
         assert post(server.url, other, "key").status_code == 422
 
 
-def test_the_silhouette_takes_none(tmp_path: Path) -> None:
+def test_the_silhouette_pipeline_refuses_a_mesh(tmp_path: Path) -> None:
     with thread_server(tmp_path / "jobs", FinishesAtOnce()) as server:
         refused = post(server.url, GLB)
         assert refused.status_code == 422 and refused.json()["code"] == "mode_unavailable"

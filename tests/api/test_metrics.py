@@ -31,7 +31,7 @@ def test_jobs_are_counted_once_by_outcome(serve: Serve) -> None:
     assert found["actionmesh_disk_free_bytes"] > 0
 
 
-def test_failures_and_what_is_under_way(serve: Serve, gate: WaitsForPermission) -> None:
+def test_failures_and_running_jobs_are_counted(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate).url, timeout=60) as client:
         ids = [submit(client) for _ in range(3)]
         assert gate.started.wait(60)
@@ -43,13 +43,13 @@ def test_failures_and_what_is_under_way(serve: Serve, gate: WaitsForPermission) 
         assert not any(job_id in name for job_id in ids for name in found)
 
 
-def test_two_apps_count_apart(serve: Serve) -> None:
+def test_two_apps_count_separately(serve: Serve) -> None:
     with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         ended(client, submit(client))
         assert numbers(client)['actionmesh_jobs_total{mode="default",status="error"}'] == 1
 
 
-def test_with_keys_the_numbers_are_locked(serve: Serve) -> None:
+def test_metrics_need_a_key_if_keys_are_set(serve: Serve) -> None:
     url = serve(api_keys=("key",)).url
     assert httpx.get(f"{url}/metrics", timeout=60).status_code == 401
     assert httpx.get(f"{url}/metrics", headers={"X-API-Key": "key"}, timeout=60).status_code == 200

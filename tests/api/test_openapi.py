@@ -1,4 +1,4 @@
-"""/openapi.json: it names every route and no other, and every example in it is true."""
+"""/openapi.json: it has every route and no other, and every example is valid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def replies(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
                 yield f"{method} {path}", code, reply
 
 
-def test_it_names_every_route_and_no_other(document: dict[str, Any]) -> None:
+def test_it_has_every_route_and_no_other(document: dict[str, Any]) -> None:
     routes = {
         (route.path, method.lower())
         for router in ROUTERS
@@ -59,7 +59,7 @@ def test_every_route_is_explained(document: dict[str, Any]) -> None:
             assert operation["summary"] and operation["description"], path
 
 
-def test_every_error_is_a_problem_with_a_true_example(document: dict[str, Any]) -> None:
+def test_every_error_is_a_problem_with_a_valid_example(document: dict[str, Any]) -> None:
     seen = set()
     for where, code, reply in replies(document):
         content = reply.get("content", {})
@@ -70,15 +70,15 @@ def test_every_error_is_a_problem_with_a_true_example(document: dict[str, Any]) 
             assert (body.code, str(body.status)) == (name, code), where
             assert ERRORS_BY_CODE[name].status == body.status
             seen.add(name)
-    told_in_jobs_only = {
+    only_in_jobs = {
         "no_subject_found", "url_fetch_failed", "worker_crashed", "timed_out", "gpu_out_of_memory",
         "gpu_error", "disk_full", "weights_unavailable",
     }  # fmt: skip
     of_no_route = {"not_found", "method_not_allowed"}
-    assert seen | told_in_jobs_only | of_no_route == set(ERRORS_BY_CODE)
+    assert seen | only_in_jobs | of_no_route == set(ERRORS_BY_CODE)
 
 
-def test_no_reply_is_the_frameworks_own(document: dict[str, Any]) -> None:
+def test_no_reply_is_the_frameworks_default(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for where, code, reply in replies(document):
         if int(code) >= 400 and not where.startswith(("get /health", "get /ready")):
@@ -97,7 +97,7 @@ def test_examples_of_good_replies_fit_their_models(document: dict[str, Any]) -> 
             assert set(example) <= set(model.model_fields), (where, code)
 
 
-def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+def test_references_can_be_resolved(document: dict[str, Any]) -> None:
     def references(node: Any) -> Iterator[str]:
         if isinstance(node, dict):
             if isinstance(node.get("$ref"), str):

@@ -1,4 +1,4 @@
-"""The files of a job: exactly the manifest's names, ranges, tags, nothing outside the folder."""
+"""The files of a job: exactly the listed names, ranges, tags, nothing outside the folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def address(job: dict[str, Any]) -> str:
     return f"/outputs/{job['job_id']}/{NAME}"
 
 
-def test_every_file_of_the_manifest_can_be_had(client: httpx.Client, job: dict[str, Any]) -> None:
+def test_every_listed_file_can_be_downloaded(client: httpx.Client, job: dict[str, Any]) -> None:
     assert job["files"]
     for file in job["files"]:
         response = client.get(f"/outputs/{job['job_id']}/{file['name']}")
@@ -113,13 +113,13 @@ def test_an_unclear_range_gets_the_whole_file(
     "asked",
     [f"bytes={SIZE}-", "bytes=-0", f"bytes={SIZE * 2}-{SIZE * 3}", "bytes=" + "9" * 400 + "-"],
 )
-def test_a_range_behind_the_end_is_416(client: httpx.Client, address: str, asked: str) -> None:
+def test_a_range_after_the_end_is_416(client: httpx.Client, address: str, asked: str) -> None:
     response = client.get(address, headers={"Range": asked})
     assert refused(response, 416, "range_not_satisfiable")["bytes"] == SIZE
     assert response.headers["content-range"] == f"bytes */{SIZE}"
 
 
-def test_if_range_guards_against_mixing_two_files(client: httpx.Client, address: str) -> None:
+def test_if_range_prevents_mixing_two_files(client: httpx.Client, address: str) -> None:
     same = client.get(address, headers={"Range": "bytes=0-3", "If-Range": TAG})
     other = client.get(address, headers={"Range": "bytes=0-3", "If-Range": '"other"'})
     weak = client.get(address, headers={"Range": "bytes=0-3", "If-Range": f"W/{TAG}"})
@@ -165,7 +165,7 @@ class ShowsItsAnchor(WaitsForPermission):
     """Writes the anchor mesh, then waits."""
 
     def attempt(self, task: Task) -> Events:
-        """Says so in its progress, as job_runner does."""
+        """Its progress reports the mesh, as a child does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
         yield Progress("shape", 1, 1, 0.4, "The shape is there", has_anchor=True)
@@ -184,7 +184,7 @@ def shows() -> Iterator[ShowsItsAnchor]:
     executor.permission.set()
 
 
-def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsItsAnchor) -> None:
+def test_a_running_job_has_only_its_anchor_mesh(serve: Serve, shows: ShowsItsAnchor) -> None:
     server = serve(shows)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         job_id = submit(client)
@@ -208,11 +208,13 @@ def test_a_running_job_shows_its_anchor_and_no_more(serve: Serve, shows: ShowsIt
 def test_a_failed_job_has_no_files(serve: Serve) -> None:
     with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         job_id = ended(client, submit(client))["job_id"]
-        told = refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
-        assert "failed" in told["detail"] and "retry" in told["hint"]
+        problem = refused(client.get(f"/outputs/{job_id}/meshes.zip"), 409, "job_not_finished")
+        assert "failed" in problem["detail"] and "retry" in problem["hint"]
 
 
-def test_a_download_outlives_its_job(quick: ThreadServer, client: httpx.Client) -> None:
+def test_a_download_continues_after_its_job_is_deleted(
+    quick: ThreadServer, client: httpx.Client
+) -> None:
     job_id = ended(client, submit(client))["job_id"]
     with client.stream("GET", f"/outputs/{job_id}/{NAME}") as response:
         quick.state.worker.delete(job_id)

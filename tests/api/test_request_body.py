@@ -1,4 +1,4 @@
-"""Bodies as they arrive: the limit to the byte, chunks, junk, and clients that go away."""
+"""Bodies while they arrive: the exact limit, chunks, invalid bytes, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def port_of(server: ThreadServer) -> int:
 # --- the limit
 
 
-def test_the_limit_holds_to_the_byte(serve: Serve) -> None:
+def test_the_size_limit_is_exact(serve: Serve) -> None:
     server = serve(max_upload_size=LIMIT)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         fits = multipart(part("mode", b"fast"), part("file", frames_zip(), "walk.zip"))
@@ -43,7 +43,7 @@ def test_the_limit_holds_to_the_byte(serve: Serve) -> None:
     assert staged(server) == []
 
 
-def test_a_declared_length_over_the_limit_is_refused_unread(serve: Serve) -> None:
+def test_a_declared_length_over_the_limit_is_refused_before_the_body(serve: Serve) -> None:
     server = serve(max_upload_size=1000)
     with socket.create_connection(("127.0.0.1", port_of(server)), 60) as peer:
         head = (
@@ -55,7 +55,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(serve: Serve) -> Non
     assert answer.startswith(b"HTTP/1.1 413") and b'"max_bytes":1000' in answer
 
 
-def test_a_chunked_body_is_counted_as_it_comes(serve: Serve) -> None:
+def test_a_chunked_body_is_counted_while_it_arrives(serve: Serve) -> None:
     server = serve(max_upload_size=100_000)
 
     def endless() -> Iterator[bytes]:
@@ -81,7 +81,7 @@ def test_pieces_of_any_size_make_the_same_file(client: httpx.Client, size: int) 
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "1" * 30])
-def test_a_wrong_content_length_never_gets_far(quick: ThreadServer, value: str) -> None:
+def test_a_wrong_content_length_is_refused(quick: ThreadServer, value: str) -> None:
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         head = f"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {value}\r\n"
         peer.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
@@ -113,7 +113,9 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
-def test_junk_is_the_senders_fault(client: httpx.Client, quick: ThreadServer, body: bytes) -> None:
+def test_an_invalid_body_is_a_client_error(
+    client: httpx.Client, quick: ThreadServer, body: bytes
+) -> None:
     response = client.post("/jobs", content=body, headers=MULTIPART)
     assert response.status_code in (400, 422), response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -165,7 +167,7 @@ def test_any_json_value_is_answered(client: httpx.Client, value: object, name: s
         b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
     ],
 )
-def test_what_is_no_http_gets_a_problem_document_too(quick: ThreadServer, sent: bytes) -> None:
+def test_bytes_that_are_not_http_get_a_problem_document(quick: ThreadServer, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
         peer.sendall(sent)
         head, _, body = _read_to_end(peer).partition(b"\r\n\r\n")
@@ -178,7 +180,7 @@ def test_what_is_no_http_gets_a_problem_document_too(quick: ThreadServer, sent: 
 # --- clients that go away, or fall asleep
 
 
-def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
+def test_a_client_that_disconnects_leaves_no_files(quick: ThreadServer) -> None:
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n"
     head += f"Content-Type: {MULTIPART['Content-Type']}\r\n\r\n"
     for _ in range(3):
@@ -190,9 +192,7 @@ def test_a_client_that_goes_away_leaves_nothing(quick: ThreadServer) -> None:
     wait_until(lambda: quick.reserved_places() == 0)
 
 
-def test_a_body_that_stops_is_given_up(
-    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_body_that_stops_times_out(quick: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.request_body, "BODY_IDLE_S", 0.3)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
@@ -203,9 +203,7 @@ def test_a_body_that_stops_is_given_up(
     wait_until(lambda: not staged(quick))
 
 
-def test_a_body_that_drips_is_given_up(
-    quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_body_times_out(quick: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.request_body, "BODY_TOTAL_S", 0.5)
     head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
     with socket.create_connection(("127.0.0.1", port_of(quick)), 60) as peer:
@@ -217,7 +215,7 @@ def test_a_body_that_drips_is_given_up(
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: local"])
-def test_half_a_request_is_cut_off(
+def test_an_incomplete_request_times_out(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(api.http_protocol, "HEAD_S", 0.3)
@@ -226,7 +224,7 @@ def test_half_a_request_is_cut_off(
         assert _read_to_end(peer) == b""
 
 
-def test_the_rest_of_a_refused_body_is_not_waited_for(
+def test_the_rest_of_a_refused_body_times_out(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.http_protocol, "LEFTOVER_S", 0.3)
@@ -238,10 +236,10 @@ def test_the_rest_of_a_refused_body_is_not_waited_for(
 
 def _read_to_end(peer: socket.socket) -> bytes:
     """All that comes before the server closes the connection."""
-    said = b""
+    received = b""
     try:
         while more := peer.recv(65_536):
-            said += more
+            received += more
     except ConnectionResetError:
         pass
-    return said
+    return received

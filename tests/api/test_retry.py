@@ -107,7 +107,7 @@ def jobs_of(server: ThreadServer) -> int:
     return len(server.state.store.ended()) + len(server.state.store.live())
 
 
-def test_the_same_request_again_is_the_same_job(serve: Serve) -> None:
+def test_the_same_request_again_returns_the_same_job(serve: Serve) -> None:
     server = serve()
     with httpx.Client(base_url=server.url, timeout=60) as client:
         first = keyed(client, "one")
@@ -133,7 +133,7 @@ def test_a_key_belongs_to_one_request(client: httpx.Client, quick: ThreadServer)
     assert staged(quick) == []
 
 
-def test_a_failed_request_leaves_its_key_free(client: httpx.Client) -> None:
+def test_after_a_failed_request_its_key_can_be_used_again(client: httpx.Client) -> None:
     headers = {"Idempotency-Key": "again"}
     files = {"file": ("x.mp4", b"no video")}
     assert client.post("/jobs", files=files, headers=headers).status_code == 415
@@ -190,7 +190,7 @@ def test_a_wrong_key_is_refused(client: httpx.Client, key: str) -> None:
     refused(keyed(client, key), 422, "invalid_parameter")
 
 
-def test_a_key_outlives_a_restart_and_not_its_job(tmp_path: Path) -> None:
+def test_a_key_is_kept_after_a_restart_but_not_after_its_job(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path / "jobs")
     with thread_server(settings.jobs_dir, FinishesAtOnce(), settings) as server:
         with httpx.Client(base_url=server.url, timeout=60) as client:
@@ -209,7 +209,7 @@ def test_a_key_outlives_a_restart_and_not_its_job(tmp_path: Path) -> None:
             assert keyed(client, "kept").json()["job_id"] != job_id
 
 
-def test_a_retry_has_its_key_too(client: httpx.Client) -> None:
+def test_a_retry_can_have_a_key(client: httpx.Client) -> None:
     old = ended(client, submit(client))
     address, headers = f"/jobs/{old['job_id']}/retry", {"Idempotency-Key": "retry"}
     first = client.post(address, headers=headers, json={"seed": 1})
@@ -225,5 +225,5 @@ def test_keys_are_stored_as_hashes_only(client: httpx.Client, quick: ThreadServe
     assert "a-very-telling-key" not in record and '"idempotency":{"key":"' in record
 
 
-def test_without_a_key_every_request_is_its_own_job(client: httpx.Client) -> None:
+def test_without_a_key_every_request_makes_a_job(client: httpx.Client) -> None:
     assert send(client).json()["job_id"] != send(client).json()["job_id"]

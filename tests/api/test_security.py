@@ -1,4 +1,4 @@
-"""Who may ask: Host, Origin and key, each as a matrix; and the headers on every reply."""
+"""Allowed requests: Host, Origin and key, each as a matrix; and the headers of every reply."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_reply_carries_an_id_and_the_security_headers(
 
 
 @pytest.mark.parametrize("given", ["abc-1", "A.b_c-9", "x" * 64])
-def test_a_sane_request_id_is_echoed(client: httpx.Client, given: str) -> None:
+def test_a_valid_request_id_is_returned(client: httpx.Client, given: str) -> None:
     response = client.get("/health", headers={"X-Request-ID": given})
     assert response.headers["x-request-id"] == given
 
@@ -46,7 +46,7 @@ def test_another_request_id_is_replaced(client: httpx.Client, given: str) -> Non
     assert len(response.headers["x-request-id"]) == 32
 
 
-def test_405_names_what_is_possible(client: httpx.Client) -> None:
+def test_405_names_the_allowed_methods(client: httpx.Client) -> None:
     response = client.put("/jobs")
     refused(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "GET, HEAD, POST"
@@ -72,7 +72,7 @@ def test_on_loopback_other_names_are_not(client: httpx.Client, host: str) -> Non
     refused(client.get("/health", headers={"Host": host}), 400, "bad_host")
 
 
-def test_two_hosts_are_none(quick: ThreadServer) -> None:
+def test_two_host_headers_are_refused(quick: ThreadServer) -> None:
     with socket.create_connection(("127.0.0.1", int(quick.url.rpartition(":")[2])), 60) as peer:
         peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
         answer = answer_of(peer)
@@ -137,7 +137,7 @@ def test_the_page_itself_is_same_origin(serve: Serve) -> None:
             ("mesh.example", "https://other.example", 403),
         ):
             response = client.post("/jobs", headers={"Host": host, "Origin": origin})
-            assert response.status_code == status  # 400: it came as far as the missing body
+            assert response.status_code == status  # 400: only the body is missing
 
 
 def test_origins_can_be_allowed(serve: Serve) -> None:
@@ -181,7 +181,7 @@ def locked(serve: Serve) -> ThreadServer:
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/", "/docs.css"])
-def test_what_is_open_stays_open(locked: ThreadServer, path: str) -> None:
+def test_open_paths_need_no_key(locked: ThreadServer, path: str) -> None:
     assert httpx.get(locked.url + path, timeout=60).status_code in (200, 503)
 
 
@@ -191,7 +191,7 @@ def test_what_is_open_stays_open(locked: ThreadServer, path: str) -> None:
      ("DELETE", "/jobs/x"), ("GET", "/outputs/x/y"), ("GET", "/nope"), ("POST", "/health"),
      ("GET", "/openapi.json"), ("GET", "/docs")],
 )  # fmt: skip
-def test_all_else_needs_a_key(locked: ThreadServer, method: str, path: str) -> None:
+def test_other_paths_need_a_key(locked: ThreadServer, method: str, path: str) -> None:
     response = httpx.request(method, locked.url + path)
     refused(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
@@ -226,16 +226,16 @@ def test_keys(
     with httpx.Client(base_url=locked.url, timeout=60) as client:
         assert client.get("/info", headers=raw).status_code == (200 if reads else 401)
         assert client.head("/info", headers=raw).status_code == (200 if reads else 401)
-        # 400: it came as far as the missing body
+        # 400: only the body is missing
         assert client.post("/jobs", headers=raw).status_code == (400 if writes else 401)
 
 
-def test_with_a_key_the_list_is_for_everybody_who_has_it(locked: ThreadServer) -> None:
+def test_with_a_key_jobs_can_be_listed(locked: ThreadServer) -> None:
     headers = {"X-API-Key": "first", "X-Forwarded-For": "203.0.113.9"}
     assert httpx.get(f"{locked.url}/jobs", headers=headers, timeout=60).status_code == 200
 
 
-def test_host_comes_before_origin_and_origin_before_key(locked: ThreadServer) -> None:
+def test_host_is_checked_before_origin_and_origin_before_key(locked: ThreadServer) -> None:
     wrong = {"Host": "evil.example", "Origin": EVIL}
     refused(httpx.post(f"{locked.url}/jobs", headers=wrong, timeout=60), 400, "bad_host")
     refused(
@@ -249,8 +249,8 @@ def test_host_comes_before_origin_and_origin_before_key(locked: ThreadServer) ->
 
 
 @pytest.mark.parametrize("prefix", ["", "/mesh"])
-def test_behind_a_prefix_all_addresses_carry_it(serve: Serve, prefix: str) -> None:
-    """Whether the proxy cuts the prefix off or not."""
+def test_root_path_is_part_of_all_addresses(serve: Serve, prefix: str) -> None:
+    """Whether the proxy removes the prefix or not."""
     with httpx.Client(base_url=serve(root_path="/mesh").url, timeout=60) as client:
         response = send(client)
         assert response.headers["location"].startswith("/mesh/jobs/")

@@ -27,7 +27,7 @@ def test_health_is_exactly_what_the_readme_says(client: httpx.Client) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
-class Stumbles(FinishesAtOnce):
+class FailsToStart(FinishesAtOnce):
     """Raises where the worker does not catch it, so that its thread ends."""
 
     def start(self) -> None:
@@ -37,7 +37,7 @@ class Stumbles(FinishesAtOnce):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_worker_is_unhealthy(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(Stumbles()).url, timeout=60) as client:
+    with httpx.Client(base_url=serve(FailsToStart()).url, timeout=60) as client:
         wait_until(lambda: client.get("/health").status_code == 503)
         assert client.get("/health").json() == {"status": "unhealthy", "gpu_available": False}
 
@@ -48,7 +48,7 @@ def test_ready(client: httpx.Client) -> None:
     Ready.model_validate(client.get("/ready").json())
 
 
-def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) -> None:
+def test_info_shows_what_the_server_supports(serve: Serve, gate: WaitsForPermission) -> None:
     with httpx.Client(base_url=serve(gate, max_upload_size=12345).url, timeout=60) as client:
         submit(client)
         assert gate.started.wait(60)
@@ -65,7 +65,7 @@ def test_info_tells_what_the_server_can(serve: Serve, gate: WaitsForPermission) 
     assert (body["options"]["seed"]["default"], body["options"]["fps"]["maximum"]) == (44, 60)
 
 
-def test_info_learns_how_long_jobs_take(serve: Serve) -> None:
+def test_info_shows_how_long_jobs_take(serve: Serve) -> None:
     with httpx.Client(base_url=serve().url, timeout=60) as client:
         ended(client, submit(client, mode="fast"))
         modes = {
@@ -93,7 +93,7 @@ def test_the_files_of_the_page_are_served_under_their_names(client: httpx.Client
         assert client.head(address).status_code == 200
 
 
-def test_text_is_compressed_for_those_who_can_read_it(client: httpx.Client) -> None:
+def test_text_is_compressed_if_the_client_accepts_it(client: httpx.Client) -> None:
     packed = client.get("/docs.css", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in packed.headers
     for address, path in page_files().items():
@@ -120,6 +120,6 @@ def test_the_docs_have_an_anchor_for_every_error(client: httpx.Client) -> None:
     assert page.headers["content-type"].startswith("text/html")
     for code in ERRORS_BY_CODE:
         assert f'id="{code}"' in page.text
-    # the content policy lets nothing inline through, and nothing from elsewhere
+    # the content policy allows nothing inline, and nothing from other hosts
     assert not re.search(r"<style|<script|style=|https?://", page.text.split("<details>")[0])
     assert client.get("/docs.css").headers["content-type"].startswith("text/css")

@@ -1,4 +1,4 @@
-"""POST /jobs: what is accepted, what is refused with which code; nothing is left behind."""
+"""POST /jobs: what is accepted, what is refused with which code; no files are left."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_empty_fields_count_as_not_given(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x.zip", "C:\\x.zip", 'a".zip', "é😀.zip", "x" * 400, ""])
-def test_a_file_name_is_only_shown(client: httpx.Client, quick: ThreadServer, name: str) -> None:
+def test_a_file_name_is_never_used_as_a_path(
+    client: httpx.Client, quick: ThreadServer, name: str
+) -> None:
     body = multipart(part("file", frames_zip(), name.replace('"', '\\"')))
     response = client.post("/jobs", content=body, headers=MULTIPART)
     job_id = response.json()["job_id"]
@@ -100,7 +102,7 @@ def test_a_file_name_is_only_shown(client: httpx.Client, quick: ThreadServer, na
     assert shown not in names
 
 
-def test_a_part_without_a_file_name_is_a_file_all_the_same(client: httpx.Client) -> None:
+def test_a_part_without_a_file_name_is_a_file(client: httpx.Client) -> None:
     response = client.post(
         "/jobs", content=multipart(part("file", frames_zip())), headers=MULTIPART
     )
@@ -199,18 +201,18 @@ def test_a_wrong_kind_of_body_is_refused(
     refused(client.post("/jobs", content=body, headers=headers), status, code)
 
 
-def test_a_clip_that_is_too_short_says_how_short(client: httpx.Client) -> None:
+def test_a_clip_that_is_too_short_is_refused_with_its_length(client: httpx.Client) -> None:
     body = refused(send(client, frames_zip(15)), 422, "video_too_short")
     assert (body["frames"], body["min_frames"]) == (15, 16)
 
 
-def test_what_is_no_video_is_refused(client: httpx.Client, quick: ThreadServer) -> None:
+def test_a_file_that_is_not_a_video_is_refused(client: httpx.Client, quick: ThreadServer) -> None:
     body = refused(send(client, b"GIF89a" + b"\0" * 200), 415, "unsupported_media_type")
     assert "mp4" in body["formats"]
     assert staged(quick) == []
 
 
-def test_two_files_are_one_too_many(client: httpx.Client) -> None:
+def test_two_files_are_refused(client: httpx.Client) -> None:
     twice = multipart(part("file", b"x", "a"), part("file", b"x", "b"))
     refused(client.post("/jobs", content=twice, headers=MULTIPART), 400, "both_inputs")
 
@@ -233,7 +235,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(
         submit(client)
         assert server.state.worker.queue.ids()
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as peer:
-            # the head alone: an answer proves that nobody waited for the body
+            # only the head: an answer proves that the server did not wait for the body
             head = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n"
             head += f"Content-Type: {MULTIPART['Content-Type']}\r\n\r\n"
             peer.sendall(head.encode())
@@ -243,7 +245,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(
     assert b'"code":"queue_full"' in answer and b"retry-after:" in answer.lower()
 
 
-def test_a_refused_upload_gives_its_place_back(serve: Serve, gate: WaitsForPermission) -> None:
+def test_a_refused_upload_releases_its_place(serve: Serve, gate: WaitsForPermission) -> None:
     server = serve(gate, max_queue=1)
     with httpx.Client(base_url=server.url, timeout=20) as client:
         submit(client)
@@ -253,7 +255,7 @@ def test_a_refused_upload_gives_its_place_back(serve: Serve, gate: WaitsForPermi
         submit(client)  # the one place is still free
 
 
-def test_a_disk_without_room_refuses(serve: Serve) -> None:
+def test_a_full_disk_refuses_uploads(serve: Serve) -> None:
     server = serve(min_free_gb=1e9)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         body = refused(send(client), 507, "insufficient_storage")

@@ -1,4 +1,4 @@
-"""video_url against a real host nearby: what is seen while it is fetched, and how that may end."""
+"""video_url with a real host: the state during the download, and how it may end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.servers import ThreadServer
 
 class _Quiet(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up, as one does whose job was cancelled."""
+        """A client that disconnects, as after a cancel."""
 
 
 class Host:
-    """Gives `content` to everybody, once it may."""
+    """Sends `content` once it is allowed to."""
 
     def __init__(self) -> None:
         self.content = frames_zip()
@@ -89,7 +89,7 @@ def test_a_video_is_fetched_and_its_job_finished(client: httpx.Client, host: Hos
 @pytest.mark.parametrize(
     ("content", "code"), [(b"a page", "video_unreadable"), (b"PK" * 99_999, "url_fetch_failed")]
 )
-def test_what_is_no_video_fails_with_one_of_a_jobs_codes(
+def test_a_download_that_is_not_a_video_fails_with_a_job_error(
     client: httpx.Client, host: Host, content: bytes, code: str
 ) -> None:
     host.content = content
@@ -106,7 +106,7 @@ def test_a_cancel_ends_the_download(client: httpx.Client, host: Host) -> None:
     assert ended(client, job_id)["status"] == "cancelled"
 
 
-def test_a_download_goes_on_if_its_cancel_cannot_be_written(
+def test_a_download_continues_if_its_cancel_cannot_be_written(
     server: ThreadServer, client: httpx.Client, host: Host
 ) -> None:
     job_id = submitted(client, host)

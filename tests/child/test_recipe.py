@@ -15,7 +15,7 @@ from tests.api.bodies import frames_zip
 from tests.job_factory import OPTIONS, with_options
 
 
-def test_a_pipeline_that_knows_no_faces_refuses_them(tmp_path: Path) -> None:
+def test_faces_are_refused_by_a_pipeline_without_that_parameter(tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(frames_zip())
     task = with_options(Task("a", 1, tmp_path, "zip", OPTIONS), faces=2_000)
     pipeline = build_pipeline("tests.pipelines:Bends")

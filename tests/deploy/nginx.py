@@ -41,7 +41,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """One process, master and worker in one, so that its CPU time is all there is."""
+    """One process, master and worker in one, so that its CPU time is the total."""
 
     url: str
     pid: int
@@ -50,7 +50,7 @@ class Nginx:
 
 @contextmanager
 def nginx_before(server: ProcessServer, folder: Path) -> Iterator[Nginx]:
-    """Our site as it is shipped, but for its two addresses and the folder."""
+    """The shipped site, with other addresses and another folder."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("nginx is not installed (apt install nginx-light)")

@@ -1,4 +1,4 @@
-"""What an image is built from and started with, held to the tree: no container engine is needed."""
+"""The container files, compared with the repository: no container engine is needed."""
 
 from __future__ import annotations
 
@@ -131,17 +131,17 @@ def test_the_entry_point_is_a_sound_shell_script() -> None:
         subprocess.run(["shellcheck", str(ENTRYPOINT)], check=True)
 
 
-def test_the_entry_point_without_a_user_to_become_stays_who_it_is(tmp_path: Path) -> None:
+def test_the_entry_point_without_a_user_keeps_its_user(tmp_path: Path) -> None:
     environment = {
         "PATH": "/usr/bin:/bin",
         "JOBS_DIR": str(tmp_path / "jobs"),
         "HF_HOME": str(tmp_path / "cache"),
     }
-    said = subprocess.run(
+    done = subprocess.run(
         ["sh", str(ENTRYPOINT), "echo", "two words"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert said.stdout == "two words\n"
+    assert done.stdout == "two words\n"
 
 
 def test_compose_parses_and_its_nginx_reads_what_the_worker_writes() -> None:
@@ -177,7 +177,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert not ours, ours
 
 
-def test_the_health_check_tells_a_live_server_from_none(server: ProcessServer) -> None:
+def test_the_health_check_fails_without_a_server(server: ProcessServer) -> None:
     def check(port: str) -> int:
         command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
         return subprocess.run(command, env={"PORT": port, "http_proxy": "http://x:1"}).returncode

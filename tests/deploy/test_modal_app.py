@@ -51,10 +51,12 @@ def test_the_app_builds_and_serves_our_routes(tmp_path: Path) -> None:
              "PIPELINE": "silhouette", "JOBS_DIR": str(tmp_path / "jobs")},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    said = json.loads(found.stdout)
-    assert said["app"] == "actionmesh-worker" and said["key_needed"]
-    assert said["kept_out"] == names[4:]
-    assert said["routes"] == sorted(create_app(Settings(pipeline="silhouette")).openapi()["paths"])
+    report = json.loads(found.stdout)
+    assert report["app"] == "actionmesh-worker" and report["key_needed"]
+    assert report["kept_out"] == names[4:]
+    assert report["routes"] == sorted(
+        create_app(Settings(pipeline="silhouette")).openapi()["paths"]
+    )
 
 
 def test_it_takes_the_same_upstream_commit_as_the_image() -> None:

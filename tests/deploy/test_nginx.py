@@ -18,7 +18,7 @@ from tests.servers import ProcessServer, process_server
 
 @dataclass(frozen=True)
 class Stack:
-    """A server, and nginx before it."""
+    """A server behind nginx."""
 
     server: ProcessServer
     nginx: Nginx
@@ -48,7 +48,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def job(stack: Stack) -> dict[str, Any]:
-    """A job that came and went through nginx, with a long poll between."""
+    """A job sent, polled and finished through nginx."""
     with httpx.Client(base_url=stack.nginx.url, trust_env=False, timeout=60.0) as client:
         address = f"/jobs/{submit(client)}"
         client.get(address, params={"wait": 55})
@@ -71,7 +71,7 @@ def test_a_job_goes_through_and_nginx_itself_sends_its_files(
         assert response.headers["content-disposition"]
 
 
-def test_media_types_stay_ours(client: httpx.Client, job: dict[str, Any]) -> None:
+def test_nginx_keeps_our_media_types(client: httpx.Client, job: dict[str, Any]) -> None:
     for name, media_type in (
         ("animated_mesh.glb", "model/gltf-binary"),
         ("preview.mp4", "video/mp4"),
@@ -97,14 +97,16 @@ def test_ranges_and_resumed_downloads_work(client: httpx.Client, job: dict[str, 
     assert behind.status_code == 416
 
 
-def test_what_the_client_has_is_not_sent_again(client: httpx.Client, job: dict[str, Any]) -> None:
+def test_a_file_with_a_known_etag_is_not_sent_again(
+    client: httpx.Client, job: dict[str, Any]
+) -> None:
     address, file = f"/outputs/{job['job_id']}/meshes.zip", job["files"]
     sha256 = next(entry["sha256"] for entry in file if entry["name"] == "meshes.zip")
     for tag in (f'"{sha256}"', client.get(address).headers["etag"]):
         assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_the_files_cannot_be_had_past_the_server(
+def test_nginx_does_not_serve_the_files_directly(
     client: httpx.Client, job: dict[str, Any], stack: Stack
 ) -> None:
     for path in (
@@ -129,7 +131,7 @@ def test_events_arrive_while_the_job_runs(client: httpx.Client) -> None:
     assert ("progress", "running") in arrived  # held back, they would come when it has ended
 
 
-def test_an_upload_larger_than_the_limit_is_refused_in_our_words(client: httpx.Client) -> None:
+def test_an_upload_larger_than_the_limit_gets_our_error(client: httpx.Client) -> None:
     def body() -> Iterator[bytes]:
         for _ in range(45):
             yield bytes(1 << 20)

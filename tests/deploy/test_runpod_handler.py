@@ -36,7 +36,7 @@ CLIP = base64.b64encode(frames_zip()).decode()
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes what is sent to it: RunPod's progress reports, and files put into a bucket."""
+    """Receives RunPod's progress reports, and files for a bucket."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Receive)
@@ -46,7 +46,7 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -97,11 +97,11 @@ class _Receive(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """No log lines."""
 
 
 def _plain(body: bytes, headers: Any) -> bytes:
-    """boto3 signs uploads in chunks of its own: `<size in hex>;...` lines between the bytes."""
+    """boto3 signs uploads in its own chunks: `<size in hex>;...` lines between the bytes."""
     if "aws-chunked" not in headers.get("Content-Encoding", ""):
         return body
     plain, rest = b"", body
@@ -184,7 +184,7 @@ def run(client: httpx.Client, **given: Any) -> dict[str, Any]:
     return reply
 
 
-def test_a_job_gives_its_files_in_base64_and_tells_its_progress(
+def test_a_job_returns_its_files_in_base64_and_reports_progress(
     handler: httpx.Client, receiver: Receiver
 ) -> None:
     reply = run(handler, video_base64=CLIP, files=["animated_mesh.glb", "mesh_000.glb"])
@@ -214,7 +214,7 @@ def test_a_job_gives_its_files_in_base64_and_tells_its_progress(
         ({"video_url": "http://127.0.0.1/a.mp4"}, "url_not_allowed"),
     ],
 )
-def test_a_job_that_cannot_be_done_says_why(
+def test_a_failed_job_returns_its_error(
     handler: httpx.Client, given: dict[str, Any], words: str
 ) -> None:
     reply = run(handler, **given)
@@ -222,7 +222,7 @@ def test_a_job_that_cannot_be_done_says_why(
     assert "Traceback" not in reply["error"]
 
 
-def test_a_pipeline_that_dies_is_tried_three_times(tmp_path: Path) -> None:
+def test_a_lost_process_is_tried_three_times(tmp_path: Path) -> None:
     with local_server(tmp_path, PIPELINE="tests.pipelines:Exits") as client:
         assert "worker_crashed" in run(client, video_base64=CLIP)["error"]
     with local_server(tmp_path, PIPELINE="tests.pipelines:IsKilledOnce") as client:
@@ -245,7 +245,7 @@ def test_with_a_bucket_the_files_come_as_urls(tmp_path: Path, receiver: Receiver
         assert hashlib.sha256(receiver.stored[path]).hexdigest() == file["sha256"]
 
 
-def test_a_result_beyond_the_limit_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
+def test_a_result_over_the_limit_is_an_error_with_a_hint(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from deploy.runpod_handler import packed\n"
@@ -254,7 +254,7 @@ def test_a_result_beyond_the_limit_is_an_error_that_names_the_way_out(tmp_path: 
         "try: packed(Result(files, {}, {}, {}), Path('.'), ())\n"
         "except Exception as error: print(error.message, error.hint)\n"
     )
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
     )
-    assert "RunPod takes 10000000" in said.stdout and "BUCKET_NAME" in said.stdout, said.stderr
+    assert "RunPod takes 10000000" in done.stdout and "BUCKET_NAME" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""A program that is called as Blender is and holds the files of a job up until told to go on."""
+"""A program that is called like Blender, and blocks the export of a job until `release`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class BlockingBlender:
-    """For BLENDER_PATH: `program` waits until `release`, then makes nothing (a mere warning)."""
+    """For BLENDER_PATH: `program` waits until `release`, then makes nothing (only a warning)."""
 
     def __init__(self, folder: Path) -> None:
         self._began, self._go_on = folder / "blender-began", folder / "blender-go-on"
@@ -24,11 +24,11 @@ class BlockingBlender:
         return len(self._pids())
 
     def is_running(self) -> bool:
-        """True while any of them lives."""
+        """True while one of its processes runs."""
         return any(os.path.exists(f"/proc/{pid}/cwd") for pid in self._pids())
 
     def release(self) -> None:
-        """Hold nothing up any more."""
+        """Let all calls end."""
         self._go_on.touch()
 
     def _pids(self) -> list[str]:

@@ -1,7 +1,6 @@
-"""The one suite that every executor passes: what the worker relies on, whatever runs the job.
+"""The tests that every executor must pass: what the worker needs from an executor.
 
-Subclass it and give `executor(options)`. The clip is a real video; the child decodes it as it would
-any other.
+Subclass it and define `executor(options)`. The clip is a real video.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def assert_whole(outcome: Outcome, seen: list[Progress], task: Task) -> None:
 
 
 class ExecutorConformance:
-    """Inherit, give `executor`, and pytest runs every test against it."""
+    """Subclasses define `executor`; pytest runs every test with it."""
 
     def executor(self, options: ExecutorOptions) -> Executor:
         """A started executor; the tests close it."""
@@ -93,7 +92,7 @@ class ExecutorConformance:
             ("CannotLoad", "weights_unavailable"),
         ],
     )
-    def test_a_failure_keeps_its_name_and_no_foreign_words(
+    def test_a_failure_keeps_its_code_and_shows_no_other_text(
         self, task: Task, pipeline: str, code: str
     ) -> None:
         outcome, _ = self.run(options(pipeline), task)
@@ -103,7 +102,7 @@ class ExecutorConformance:
     @pytest.mark.parametrize(
         "pipeline", ["Exits", "IsKilled", "Segfaults", "LosesGpu", "BreaksProtocol"]
     )
-    def test_a_process_that_goes_away_loses_the_attempt(self, task: Task, pipeline: str) -> None:
+    def test_a_process_that_ends_loses_the_attempt(self, task: Task, pipeline: str) -> None:
         outcome, _ = self.run(options(pipeline), task)
         assert isinstance(outcome, Lost)
 
@@ -112,7 +111,7 @@ class ExecutorConformance:
             assert isinstance(run_to_end(executor, task), Lost)
             assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
 
-    def test_a_call_wakes_the_one_that_polls(self) -> None:
+    def test_wake_ends_a_poll(self) -> None:
         with closing(self.executor(options("Bends"))) as executor:
             executor.wake()
             executor.poll(600.0)  # longer than a test may take
@@ -123,19 +122,19 @@ class ExecutorConformance:
                 executor.wake()
 
             threading.Timer(0.2, call).start()
-            while not called.is_set():  # a child that begins may say something, too
+            while not called.is_set():  # a starting child may send messages too
                 executor.poll(600.0)
 
-    def test_what_a_pipeline_prints_is_no_protocol(self, task: Task) -> None:
+    def test_printed_text_is_not_read_as_messages(self, task: Task) -> None:
         outcome, _ = self.run(options("Prints"), task)
         assert isinstance(outcome, Result) and outcome.mesh["timesteps"] == 16
 
-    def test_a_cancel_is_answered_at_the_next_step(self, task: Task) -> None:
+    def test_a_cancel_ends_the_task_at_the_next_step(self, task: Task) -> None:
         patient = options("SleepsLong", cancel_grace_s=600.0)  # longer than a test may take
         outcome, _ = self.run(patient, task, lambda executor: executor.cancel(task.job_id))
         assert isinstance(outcome, Stopped)
 
-    def test_a_cancel_without_an_answer_kills(self, task: Task) -> None:
+    def test_a_child_that_ignores_a_cancel_is_killed(self, task: Task) -> None:
         quick = options("Hangs", cancel_grace_s=1.0)
         outcome, _ = self.run(quick, task, lambda executor: executor.cancel(task.job_id))
         assert isinstance(outcome, Stopped)

@@ -28,7 +28,7 @@ def local(pipeline: str, job_timeout_s: float = 60.0) -> Iterator[LocalExecutor]
 
 
 def load(executor: LocalExecutor) -> None:
-    """Start the children and wait until they are ready: a busy machine takes seconds for that."""
+    """Start the children and wait until they are ready: on a busy machine this takes seconds."""
     executor.start()
 
     def are_ready() -> bool:
@@ -52,7 +52,7 @@ def test_the_child_stays_the_same_between_tasks(task: Task) -> None:
         assert executor.compute.child is first
 
 
-def test_a_job_that_is_deleted_while_it_runs_ends_and_its_child_lives(task: Task) -> None:
+def test_a_job_that_is_deleted_while_it_runs_does_not_end_its_child(task: Task) -> None:
     def delete(progress: Progress) -> None:
         if progress.stage == "motion":
             shutil.rmtree(task.folder, ignore_errors=True)
@@ -102,7 +102,7 @@ def test_a_job_that_eats_memory_ends_its_child_and_not_the_machine(task: Task) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the out-of-memory killer is Linux's")
-def test_when_memory_is_short_the_kernel_takes_the_child_first() -> None:
+def test_when_memory_runs_out_the_kernel_kills_the_child_first() -> None:
     with local("Bends") as executor:
         executor.start()
         assert executor.compute.child is not None
@@ -110,7 +110,7 @@ def test_when_memory_is_short_the_kernel_takes_the_child_first() -> None:
         wait_until(lambda: score.read_text().strip() == "500")
 
 
-def test_an_idle_child_gives_its_memory_back(task: Task) -> None:
+def test_an_idle_child_is_ended(task: Task) -> None:
     idle = replace(options("Bends"), idle_unload_s=0.2)
     with closing(LocalExecutor(idle)) as executor:
         assert isinstance(run_to_end(executor, task), Result)
@@ -140,7 +140,7 @@ def test_a_child_knows_no_secret_of_the_server(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_child_is_set_by_its_first_message(task: Task) -> None:
     config = ChildConfig(
-        "tests.pipelines:TellsItsEnvironment", environment={"ACTIONMESH_COMPILE": "1"}
+        "tests.pipelines:ReportsItsEnvironment", environment={"ACTIONMESH_COMPILE": "1"}
     )
     with closing(LocalExecutor(ExecutorOptions(config))) as executor:
         outcome = run_to_end(executor, task)

@@ -1,6 +1,6 @@
-"""RayExecutor keeps every executor's promises on a real cluster of two nodes, and its own.
+"""RayExecutor on a real cluster of two nodes: the tests of every executor, and its own.
 
-The nodes are raylets on this machine; their CPUs are numbers told to Ray, not cores.
+The nodes are raylets on this machine; their CPU counts are only configured numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = [
         importlib.util.find_spec("ray") is None,
         reason="ray is not installed: pip install -r requirements/ray.txt",
     ),
-    # Ray's own, about its own processes and sockets
+    # Ray warns about its own processes and sockets
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -62,7 +62,7 @@ class TestRayExecutor(ExecutorConformance):
 
 
 class Attempt:
-    """A task on a thread of its own: its latest progress, and how it ended."""
+    """A task in its own thread: whether it moves, and how it ended."""
 
     def __init__(self, executor: Executor, task: Task) -> None:
         self.moves = threading.Event()
@@ -88,15 +88,15 @@ def again(task: Task) -> Task:
 
 
 def _ready(executor: RayExecutor) -> list[ActorSlot]:
-    return [slot for slot in executor._slots if slot.is_free and slot.status.is_ready]
+    return [slot for slot in executor.slots if slot.is_free and slot.status.is_ready]
 
 
 def _busy_pid(executor: RayExecutor) -> int:
-    return next(slot.status.pid for slot in executor._slots if slot.task is not None)
+    return next(slot.status.pid for slot in executor.slots if slot.task is not None)
 
 
 @pytest.mark.parametrize("loss", ["actor", "node"])
-def test_what_is_killed_loses_the_attempt_and_the_next_one_finishes(
+def test_a_killed_actor_or_node_loses_the_attempt_and_the_next_one_finishes(
     cluster: LocalCluster, task: Task, loss: str, record_property: Callable[[str, object], None]
 ) -> None:
     executor = started(cluster, options("Sleeps"), workers=4 if loss == "node" else 1)
@@ -126,7 +126,7 @@ def test_there_are_never_more_actors_than_resources(cluster: LocalCluster) -> No
     executor = started(cluster, options("Bends"), workers=9)
     try:
         assert executor.capacity == 4
-        wait_until(lambda: all(slot.is_free for slot in executor._slots), timeout_s=100)
+        wait_until(lambda: all(slot.is_free for slot in executor.slots), timeout_s=100)
         assert len(cluster.actor_pids()) == 4
     finally:
         executor.close()

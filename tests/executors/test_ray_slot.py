@@ -1,4 +1,4 @@
-"""When the server may give an actor a task: only on what it told since the last loss."""
+"""When an actor may get a task: only after it answered since the last loss."""
 
 from __future__ import annotations
 

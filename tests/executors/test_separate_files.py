@@ -1,6 +1,6 @@
-"""Two children, one for meshes and one for files: neither waits for the other or falls with it.
+"""Two children, one for meshes and one for files: neither waits for the other or ends with it.
 
-The files of a job are held up by a program that is called as Blender is; it goes on when told to.
+A program that is called like Blender blocks the export of a job until the test releases it.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def blocking_blender(tmp_path: Path) -> BlockingBlender:
 # --- one attempt at a time
 
 
-def test_a_job_of_two_children_is_as_whole_as_one_of_one_child(task: Task) -> None:
+def test_two_children_make_the_same_files_as_one(task: Task) -> None:
     task, seen = with_options(task, blender_export=False), list[Progress]()
     with closing(separate("Bends")) as executor:
         outcome = run_to_end(executor, task, seen.append)
     assert_whole(outcome, seen, task)
 
 
-def test_an_attempt_whose_meshes_are_there_never_asks_the_compute_child(task: Task) -> None:
+def test_an_attempt_with_a_checkpoint_does_not_use_the_compute_child(task: Task) -> None:
     seen: list[Progress] = []
     with closing(separate("Specks")) as executor:
         first = run_to_end(executor, task)
@@ -74,7 +74,7 @@ def test_an_attempt_whose_meshes_are_there_never_asks_the_compute_child(task: Ta
     assert fractions == sorted(fractions) and fractions[0] > 0.6
 
 
-def test_meshes_that_cannot_be_read_are_made_anew(task: Task) -> None:
+def test_meshes_that_cannot_be_read_are_computed_again(task: Task) -> None:
     task.checkpoint.mkdir()
     (task.checkpoint / "meshes.npz").write_bytes(b"torn")
     with closing(separate("Specks")) as executor:
@@ -83,7 +83,7 @@ def test_meshes_that_cannot_be_read_are_made_anew(task: Task) -> None:
 
 
 @pytest.mark.parametrize(("end", "outcome"), [("cancel", Stopped), ("close", Lost), ("kill", Lost)])
-def test_what_ends_the_export_leaves_the_compute_child_alone(
+def test_a_failed_export_does_not_affect_the_compute_child(
     task: Task, blocking_blender: BlockingBlender, end: str, outcome: type[Outcome]
 ) -> None:
     executor = separate("Specks", blender=blocking_blender.program)
@@ -94,22 +94,22 @@ def test_what_ends_the_export_leaves_the_compute_child_alone(
         "close": export.close,
         "kill": lambda: os.kill(export.child.pid, signal.SIGKILL),  # type: ignore[union-attr]
     }
-    told: list[Progress] = []
+    reported: list[Progress] = []
 
     def note(progress: Progress) -> None:
-        if blocking_blender.count() and not told:
-            told.append(progress)
+        if blocking_blender.count() and not reported:
+            reported.append(progress)
             ends[end]()
 
     with closing(executor):
         executor.start()
         compute = executor.compute.child
         assert isinstance(run_to_end(executor, task, note), outcome)
-        assert told and compute is not None and compute.is_alive and executor.has_room
+        assert reported and compute is not None and compute.is_alive and executor.has_room
         wait_until(lambda: not blocking_blender.is_running())
 
 
-def test_a_clip_that_cannot_be_prefetched_fails_in_its_own_turn(task: Task) -> None:
+def test_a_clip_that_cannot_be_prefetched_fails_only_its_own_job(task: Task) -> None:
     other = replace(task, job_id="next", folder=task.folder.with_name("next"))
     other.folder.mkdir()
     (other.folder / "input").write_bytes(b"no zip")
@@ -129,7 +129,7 @@ def test_the_deadline_holds_for_the_export_too(
         assert blocking_blender.count() == 1 and executor.is_ready
 
 
-def test_idle_children_give_their_memory_back(task: Task) -> None:
+def test_idle_children_are_ended(task: Task) -> None:
     with closing(separate("Specks", idle_unload_s=0.2)) as executor:
         run_to_end(executor, task)
 
@@ -152,7 +152,7 @@ def test_the_export_child_loads_no_pipeline_and_no_torch(task: Task) -> None:
         "from job.task import Task\n"
         "recipe = Recipe(None, lambda *_, **__: None, threading.Event())\n"
         "recipe.load()\n"
-        "assert recipe.write(Task.from_dict(json.loads(sys.argv[1]))).files\n"
+        "assert recipe.export(Task.from_dict(json.loads(sys.argv[1]))).files\n"
         "print(*sys.modules)"
     )
     record = replace(task, attempt=2).to_dict()
@@ -206,7 +206,7 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
     record_property("gap_s", round(gap_s, 3))
     assert status(client, first) == "running"
     assert gap_s <= 0.5
-    # of jobs that are made one is written and one may wait; the next keeps its place
+    # one computed job is exported and one may wait; the next one stays in the queue
     wait_until(lambda: (tmp_path / "jobs" / second / "checkpoint").exists())
     wait_until(blocking_blender.count)
     assert (blocking_blender.count(), status(client, second)) == (1, "running")
@@ -216,7 +216,7 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
         assert ended(client, job_id)["status"] == "finished"
 
 
-def test_a_killed_export_child_costs_no_meshes_and_not_the_other_job(
+def test_a_killed_export_child_loses_no_meshes_and_not_the_other_job(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
@@ -231,7 +231,7 @@ def test_a_killed_export_child_costs_no_meshes_and_not_the_other_job(
     assert executor.compute.child is compute
 
 
-def test_a_killed_compute_child_costs_its_own_job_an_attempt_and_not_the_files(
+def test_a_killed_compute_child_loses_only_its_own_attempt(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
@@ -246,7 +246,7 @@ def test_a_killed_compute_child_costs_its_own_job_an_attempt_and_not_the_files(
 
 @pytest.mark.parametrize("whose", ["written", "waiting"])
 @pytest.mark.parametrize("how", ["cancel", "delete"])
-def test_a_job_whose_meshes_are_made_can_be_ended(
+def test_a_job_that_waits_for_export_can_be_ended(
     client: httpx.Client, tmp_path: Path, blocking_blender: BlockingBlender, whose: str, how: str
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)

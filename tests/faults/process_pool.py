@@ -52,18 +52,18 @@ class ForkedServer(Server):
         self, process_pool: ProcessPool, folder: Path, pipeline: str = SPECKS, **settings: object
     ) -> None:
         super().__init__(folder, pipeline, **settings)
-        self._nursery = process_pool
+        self._pool = process_pool
         self._exit_code: int | None = None
 
     def _launch(self, environment: dict[str, str]) -> None:
         self._exit_code = None
-        self.pid = self._nursery.ask(do="start", environment=environment, log=str(self.log))
+        self.pid = self._pool.ask(do="start", environment=environment, log=str(self.log))
 
     @property
     def is_running(self) -> bool:
         """False once the process has ended."""
         if self._exit_code is None and self.pid:
-            self._exit_code = self._nursery.ask(do="ended", pid=self.pid)
+            self._exit_code = self._pool.ask(do="ended", pid=self.pid)
         return self.pid != 0 and self._exit_code is None
 
     def wait_for_end(self, timeout_s: float = 100.0) -> int:

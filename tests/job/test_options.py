@@ -1,4 +1,4 @@
-"""Options of a job: a form's text and a JSON value mean the same, and what is refused is named."""
+"""Options of a job: a form's text and a JSON value mean the same, and an error names the option."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_text_and_json_mean_the_same(
         ("webhook_url", 7, "an http or https address"),
     ],
 )
-def test_what_is_refused_is_told_with_what_is_needed(name: str, value: Any, need: str) -> None:
+def test_an_invalid_value_is_refused_with_the_valid_range(name: str, value: Any, need: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         DEFAULTS.changed({name: value})
     assert caught.value.message.startswith(f"{name} must be {need}, not ")
     assert caught.value.facts["field"] == name
 
 
-def test_a_name_or_a_mode_that_is_nearly_right_is_guessed() -> None:
+def test_a_misspelled_name_or_mode_gets_a_suggestion() -> None:
     with pytest.raises(InvalidParameter, match="Did you mean `seed`"):
         check_names(["sed"], REQUEST_FIELDS)
     with pytest.raises(InvalidParameter) as caught:
@@ -62,7 +62,7 @@ def test_a_name_or_a_mode_that_is_nearly_right_is_guessed() -> None:
     assert caught.value.hint == "Did you mean `fast`?"
 
 
-def test_every_option_is_explained_and_what_a_request_may_not_hold_is_not_among_them() -> None:
+def test_every_option_of_a_request_has_a_description() -> None:
     assert all(field["description"] for field in REQUEST_FIELDS.values())
     assert set(REQUEST_FIELDS) == set(JobOptions.model_fields) - {"mesh"}
     assert "video_url" not in RETRY_FIELDS and "seed" in RETRY_FIELDS

@@ -39,7 +39,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Action
     pipe = build(tmp_path, folders)
     read_models(pipe, lambda *_: None)
     made = ActionMeshPipeline(use=Speedups.none(), device="cpu")
-    made._engine = Engine(pipe, "cpu")
+    made.engine = Engine(pipe, "cpu")
     # parameters and swapping of weights are tested with torch
     monkeypatch.setattr(Engine, "tensors", lambda *_: [])
     yield made
@@ -49,8 +49,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Action
 
 
 def seen(pipeline: ActionMeshPipeline) -> list[dict[str, Any]]:
-    assert pipeline._engine is not None
-    found: list[dict[str, Any]] = pipeline._engine.pipe.seen
+    assert pipeline.engine is not None
+    found: list[dict[str, Any]] = pipeline.engine.pipe.seen
     return found
 
 
@@ -113,8 +113,8 @@ def test_cancel_leaves_every_mode_of_torch(pipeline: ActionMeshPipeline, stage: 
 def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeline) -> None:
     import torch
 
-    assert pipeline._engine is not None
-    pipeline._engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    assert pipeline.engine is not None
+    pipeline.engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
     report = RecordingReporter()
     assert len(pipeline.animate(tiny.clip_of(16), "default", 1, report)) == 16
     assert report.warnings == ["low_ram_retry"]
@@ -125,9 +125,9 @@ def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeli
 def test_torchs_errors_become_ours(pipeline: ActionMeshPipeline) -> None:
     import torch
 
-    assert pipeline._engine is not None
+    assert pipeline.engine is not None
     never_enough = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]
-    pipeline._engine.pipe.failures = [*never_enough, RuntimeError("CUDA error: assert")]
+    pipeline.engine.pipe.failures = [*never_enough, RuntimeError("CUDA error: assert")]
     with pytest.raises(GpuOutOfMemory):
         pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     with pytest.raises(GpuError) as caught:

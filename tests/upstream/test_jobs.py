@@ -88,8 +88,8 @@ def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> Non
 def test_a_shape_without_a_surface_is_no_subject(resident: ActionMeshPipeline) -> None:
     import torch
 
-    assert resident._engine is not None
-    bias = resident._engine.pipe.image_to_3d_pipe.vae.decoder.proj_out.bias
+    assert resident.engine is not None
+    bias = resident.engine.pipe.image_to_3d_pipe.vae.decoder.proj_out.bias
     kept = bias.data.clone()
     bias.data += 1e3 * torch.ones_like(bias)
     try:
@@ -107,7 +107,7 @@ def test_only_16_or_31_frames_are_taken(resident: ActionMeshPipeline, count: int
 
 def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
     """A hook that makes the real denoiser raise on its first `times` calls."""
-    assert resident._engine is not None
+    assert resident.engine is not None
     left = [times]
 
     def fail(*_: object) -> None:
@@ -115,7 +115,7 @@ def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
             left[0] -= 1
             raise error
 
-    return resident._engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
+    return resident.engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
 
 
 def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipeline) -> None:
@@ -131,9 +131,9 @@ def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipelin
     assert report.warnings == ["low_ram_retry"]
     assert np.array_equal(made.vertices, wanted.vertices)
     # the next job gets the mode it asks for
-    assert resident._engine is not None
+    assert resident.engine is not None
     resident.animate(clip, "fast", 8, RecordingReporter())
-    assert not resident._engine.hosted
+    assert not resident.engine.hosted
 
 
 @pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
@@ -183,7 +183,7 @@ def test_weights_that_do_not_fit_the_device_stay_on_the_host(
 
     clip = tiny.clip_of(16)
     wanted = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
-    engine = resident._engine
+    engine = resident.engine
     assert engine is not None and engine.hosted
     masters = [tensor.data_ptr() for tensor in engine.tensors("motion")]
     move, left = torch.Tensor.to, [40]

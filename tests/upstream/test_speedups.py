@@ -13,7 +13,7 @@ from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream import speedups
-from upstream.anchor import _call_triposg
+from upstream.anchor import call_triposg
 from upstream.background import remove_background, to_pictures
 
 pytestmark = [
@@ -26,8 +26,8 @@ ROUNDING = 1e-5
 
 
 def pipe_of(resident: ActionMeshPipeline) -> Any:
-    assert resident._engine is not None
-    return resident._engine.pipe
+    assert resident.engine is not None
+    return resident.engine.pipe
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -141,11 +141,11 @@ def test_the_mesh_thread_gives_the_same_mesh_later(resident: ActionMeshPipeline)
     threaded = replace(use, threaded_mesh=True)
     clip = tiny.clip_of(16)
     wanted = resident.animate(clip, "fast", 4, RecordingReporter())
-    resident._use, report = threaded, RecordingReporter()
+    resident.use, report = threaded, RecordingReporter()
     try:
         made = resident.animate(clip, "fast", 4, report)
     finally:
-        resident._use = use
+        resident.use = use
     assert np.array_equal(made.vertices, wanted.vertices)
     assert len(report.anchors) == 1
 
@@ -154,7 +154,7 @@ def test_triposg_errors_other_than_a_missing_surface_are_not_hidden(
     resident: ActionMeshPipeline,
 ) -> None:
     with pytest.raises(ValueError, match="image"):
-        _call_triposg(pipe_of(resident).image_to_3d_pipe, image=object())
+        call_triposg(pipe_of(resident).image_to_3d_pipe, image=object())
 
 
 def test_compiled_blocks_give_the_same_job(

@@ -55,7 +55,7 @@ def status(store: JobStore, job_id: str) -> JobStatus:
     return store.get(job_id).status
 
 
-def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
+def test_a_job_is_run_and_its_files_are_published(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.run_once(0)
@@ -69,7 +69,7 @@ def test_a_job_is_run_and_its_files_are_promoted(store: JobStore) -> None:
     }  # fmt: skip
 
 
-def test_an_empty_queue_is_no_job(store: JobStore) -> None:
+def test_an_empty_queue_starts_no_job(store: JobStore) -> None:
     assert not Worker(store, store.folder, FinishesAtOnce()).run_once(0)
 
 
@@ -85,7 +85,7 @@ def test_a_lost_attempt_is_tried_again_before_the_others(store: JobStore) -> Non
     assert not list(store.folder.job_dir(first).glob("attempt-*"))
 
 
-def test_a_job_that_takes_its_process_down_is_given_up(store: JobStore) -> None:
+def test_a_job_that_loses_its_process_three_times_fails(store: JobStore) -> None:
     worker = Worker(store, store.folder, LosesWorkers(99))
     job_id = submitted(store, worker)
     for _ in range(MAX_ATTEMPTS):
@@ -109,7 +109,7 @@ def test_attempts_of_earlier_servers_count(store: JobStore, tmp_path: Path) -> N
     reopened.close()
 
 
-def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
+def test_a_job_without_a_folder_does_not_block_the_next_one(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
     first, second = submitted(store, worker), submitted(store, worker)
     shutil.rmtree(store.folder.job_dir(first))
@@ -119,7 +119,7 @@ def test_a_job_whose_folder_is_gone_holds_nobody_up(store: JobStore) -> None:
         store.get(first)
 
 
-def test_a_failed_job_says_why_and_the_next_one_runs(store: JobStore) -> None:
+def test_a_failed_job_has_an_error_and_the_next_one_runs(store: JobStore) -> None:
     worker = Worker(store, store.folder, FindsNoSubject())
     job_id = submitted(store, worker)
     worker.run_once(0)
@@ -164,7 +164,7 @@ def running(store: JobStore) -> Iterator[tuple[Worker, WaitsForPermission]]:
     worker.stop(grace_s=1.0)
 
 
-def test_a_running_job_is_cancelled_and_the_next_unharmed(
+def test_a_running_job_is_cancelled_and_the_next_one_is_not(
     store: JobStore, running: tuple[Worker, WaitsForPermission]
 ) -> None:
     worker, executor = running
@@ -191,7 +191,7 @@ def test_a_running_job_can_be_deleted(
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool) -> None:
+def test_inputs_are_kept_only_with_keep_input(store: JobStore, keep: bool) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce(), keep_input=keep)
     finished, cancelled = submitted(store, worker), submitted(store, worker)
     worker.cancel(cancelled)
@@ -200,7 +200,7 @@ def test_inputs_are_kept_or_not_as_the_server_is_set(store: JobStore, keep: bool
         assert (store.folder.job_dir(job_id) / "input").exists() is keep
 
 
-def test_a_stop_gives_the_attempt_back(store: JobStore) -> None:
+def test_a_stop_requeues_the_attempt(store: JobStore) -> None:
     executor = WaitsForPermission()
     worker = Worker(store, store.folder, executor)
     worker.start()
@@ -225,7 +225,7 @@ def test_a_job_that_ends_within_the_grace_is_finished(store: JobStore) -> None:
     assert status(store, job_id) is JobStatus.FINISHED
 
 
-def test_an_input_that_a_killed_server_was_about_to_drop_goes_at_the_next_start(
+def test_an_input_that_a_killed_server_did_not_remove_is_removed_at_the_next_start(
     store: JobStore,
 ) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
@@ -251,7 +251,7 @@ def test_places_are_reserved_before_bodies_arrive() -> None:
     assert queue.take() == "a" and queue.position("b") == 0
 
 
-def test_a_time_is_told_once_a_job_has_shown_it(store: JobStore) -> None:
+def test_times_are_estimated_after_the_first_job(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.eta_s(store.get(job_id)) is None
@@ -293,7 +293,7 @@ def test_two_slots_run_two_jobs_and_the_third_waits(
     wait_until(lambda: all(status(store, job_id) is JobStatus.FINISHED for job_id in jobs))
 
 
-def test_a_cancel_reaches_its_own_job_of_two(
+def test_a_cancel_ends_only_its_own_job(
     store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
 ) -> None:
     worker, executor = two_slots
@@ -310,7 +310,7 @@ def test_a_cancel_reaches_its_own_job_of_two(
         store.get(third)
 
 
-def test_a_stop_gives_the_attempts_of_both_slots_back(
+def test_a_stop_requeues_the_attempts_of_both_slots(
     store: JobStore, two_slots: tuple[Worker, TwoAtOnce]
 ) -> None:
     worker, executor = two_slots
@@ -350,10 +350,10 @@ def test_a_job_cancelled_while_its_loss_is_written_is_not_tried_again(store: Job
 
 
 class WaitsToBeWoken(WaitsForPermission):
-    """Would sleep for ever if nobody woke it."""
+    """Would sleep forever without a wake-up."""
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """No time is ever over, except where there is something to do at once."""
+        """Times out only if the timeout is 0."""
         return FinishesAtOnce.poll(self, 30.0 if timeout_s else 0.0)
 
 
@@ -373,7 +373,7 @@ def test_a_new_job_a_cancel_and_a_stop_each_wake_the_worker(store: JobStore) -> 
     assert not worker.is_alive
 
 
-def test_the_executor_is_told_which_job_is_next(
+def test_the_executor_gets_the_next_job_to_prefetch(
     store: JobStore, running: tuple[Worker, WaitsForPermission]
 ) -> None:
     worker, executor = running

@@ -1,4 +1,4 @@
-"""What is deleted, and above all what is not."""
+"""Which jobs are deleted, and which are not."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_ended_jobs_expire_after_their_time_and_live_ones_never(
     assert list((store.folder.root / ".trash").iterdir()) == []
 
 
-def test_over_the_quota_the_oldest_go_first(store: JobStore, clock: Clock) -> None:
+def test_over_the_quota_the_oldest_are_deleted_first(store: JobStore, clock: Clock) -> None:
     keeper = retention(store, clock, jobs_max_gb=2e-6)
     jobs = []
     for _ in range(4):
@@ -95,7 +95,7 @@ def test_over_the_quota_the_oldest_go_first(store: JobStore, clock: Clock) -> No
 
 
 @pytest.mark.parametrize("days", [-400, 400])
-def test_a_clock_that_jumped_deletes_nothing(store: JobStore, clock: Clock, days: int) -> None:
+def test_nothing_is_deleted_after_a_clock_jump(store: JobStore, clock: Clock, days: int) -> None:
     keeper = retention(store, clock, job_ttl_hours=1)
     job_id = finished(store)
     clock.now += timedelta(days=days)
@@ -105,7 +105,7 @@ def test_a_clock_that_jumped_deletes_nothing(store: JobStore, clock: Clock, days
     assert store.get(job_id)
 
 
-def test_a_clock_that_was_set_for_good_is_trusted_after_an_hour(
+def test_a_clock_that_does_not_jump_back_is_trusted_after_an_hour(
     store: JobStore, clock: Clock
 ) -> None:
     keeper = retention(store, clock, job_ttl_hours=1)
@@ -118,7 +118,7 @@ def test_a_clock_that_was_set_for_good_is_trusted_after_an_hour(
     assert keeper.sweep() == [job_id]
 
 
-def test_a_jump_that_is_undone_is_forgotten(store: JobStore, clock: Clock) -> None:
+def test_a_clock_that_jumps_back_is_trusted(store: JobStore, clock: Clock) -> None:
     keeper = retention(store, clock, job_ttl_hours=1)
     job_id = finished(store)
     for days in (400, -400):

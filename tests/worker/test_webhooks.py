@@ -1,4 +1,4 @@
-"""Webhooks: signed, at least once with one id, also when the server is killed in between."""
+"""Webhooks: signed, sent at least once with one id, even if the server is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def deliver(store: JobStore, hooks: Webhooks, job_id: str) -> None:
     asyncio.run(run())
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(store: JobStore, receiver: Receiver) -> None:
+def test_one_signed_webhook_is_sent_when_a_job_ends(store: JobStore, receiver: Receiver) -> None:
     job = job_with_webhook(store, receiver.url)
     deliver(store, webhooks(store), job.job_id)
     [(headers, body)] = receiver.got
@@ -120,7 +120,7 @@ def test_the_end_of_a_job_is_told_once_and_signed(store: JobStore, receiver: Rec
 
 
 @pytest.mark.parametrize("secret", ["plain", "whsec_abc", "whsec_nö"])
-def test_a_secret_that_holds_no_base64_signs_as_it_is(secret: str) -> None:
+def test_a_secret_that_is_not_base64_is_used_as_it_is(secret: str) -> None:
     headers = signed_headers(secret, "id", 7.0, b"{}")
     digest = hmac.new(secret.encode(), b"id.7.{}", hashlib.sha256).digest()
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
@@ -150,9 +150,11 @@ def test_a_private_receiver_is_not_reached(store: JobStore, receiver: Receiver) 
     assert receiver.got == []
 
 
-def test_what_is_owed_is_delivered_after_a_restart(store: JobStore, receiver: Receiver) -> None:
+def test_pending_webhooks_are_delivered_after_a_restart(
+    store: JobStore, receiver: Receiver
+) -> None:
     job = job_with_webhook(store, receiver.url)
-    store.cancel(job.job_id)  # nobody was listening: the server died here
+    store.cancel(job.job_id)  # no webhook was sent: the server ended here
 
     async def restart() -> None:
         hooks = webhooks(store)
@@ -167,7 +169,7 @@ def test_what_is_owed_is_delivered_after_a_restart(store: JobStore, receiver: Re
     assert len(receiver.got) == 1
 
 
-def test_marks_of_vanished_jobs_are_forgotten(store: JobStore, receiver: Receiver) -> None:
+def test_marks_of_deleted_jobs_are_removed(store: JobStore, receiver: Receiver) -> None:
     job = job_with_webhook(store, receiver.url)
     store.delete(job.job_id)
     asyncio.run(webhooks(store).resume())

@@ -1,0 +1,137 @@
+"""The connection to a Ray cluster: connect, make actors, call and kill them, disconnect.
+
+Knows nothing of tasks: executors/ray.py does. Ray itself is imported on the first `connect`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from executors.base import ExecutorOptions, ProcessLost
+from executors.ray_actor import RayActor
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 5.0
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+class RayConnection:
+    """Safe to use from any thread: one lock, so that no call is made after Ray was shut down.
+
+    Actors need one GPU each, or one CPU each for a pipeline that needs no GPU.
+    """
+
+    def __init__(self, address: str, options: ExecutorOptions) -> None:
+        self._address, self._options = address, options
+        self._resource = "GPU" if options.child.pipeline == "actionmesh" else "CPU"
+        self._lock = threading.RLock()
+        self._connected = False
+        self._closed = False
+
+    def connect(self) -> bool:
+        """One try. True once the cluster is connected and has a resource for an actor."""
+        return self._accepts_connections() and self._join()
+
+    def make_actors(self, limit: int) -> list[Any]:
+        """Ray's handles of new actors, one per resource, at most `limit` (0: no limit).
+
+        Never more than there are resources: the others would wait forever. Raises ProcessLost
+        after `close`.
+        """
+        with self._lock:
+            self._check_connected()
+            import ray
+
+            is_gpu = self._resource == "GPU"
+            kind = ray.remote(
+                num_gpus=1 if is_gpu else 0,
+                num_cpus=0 if is_gpu else 1,
+                max_restarts=-1,
+                max_task_retries=0,  # the server counts attempts; Ray must not
+                concurrency_groups={"control": 2},
+            )(RayActor)
+            available = self._available()
+            count = min(limit, available) if limit else available
+            log.info("Ray at %s: %d actors, one per %s", self._address, count, self._resource)
+            return [kind.remote(self._options) for _ in range(count)]
+
+    def call(self, actor: Any, method: str, *arguments: Any, group: str = "") -> Future[Any]:
+        """Call the actor without waiting. Raises ProcessLost after `close`."""
+        with self._lock:
+            self._check_connected()
+            remote = getattr(actor, method)
+            if group:
+                remote = remote.options(concurrency_group=group)
+            future: Future[Any] = remote.remote(*arguments).future()
+            return future
+
+    def kill(self, actor: Any) -> None:
+        """The only way to stop an actor that does not respond; Ray starts it again."""
+        with self._lock:
+            if self._connected:
+                import ray
+
+                ray.kill(actor, no_restart=False)
+
+    def close(self) -> None:
+        """Disconnect; the actors end with the connection. Idempotent."""
+        with self._lock:
+            self._closed = True
+            if self._connected:
+                self._disconnect()
+
+    def _accepts_connections(self) -> bool:
+        """Checked first: `ray.init` may hang for minutes if nothing listens at the address."""
+        host, _, port = self._address.rpartition("://")[2].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+            return True
+        except (OSError, ValueError) as exc:
+            log.error("nothing answers at RAY_ADDRESS %s: %s", self._address, exc)
+            return False
+
+    def _join(self) -> bool:
+        import ray
+
+        with self._lock:
+            if self._closed:
+                return False
+            try:
+                ray.init(
+                    address=self._address,
+                    namespace="actionmesh",
+                    log_to_driver=False,  # an actor's log stays on its node: `ray logs`
+                    configure_logging=False,
+                    runtime_env={"env_vars": {"PYTHONPATH": _ROOT}},
+                )
+            except (OSError, RuntimeError, ValueError) as exc:
+                log.error("the Ray cluster at %s cannot be joined: %s", self._address, exc)
+                return False
+            self._connected = True
+            if self._available() > 0:
+                return True
+            log.error("the Ray cluster at %s has no %s yet", self._address, self._resource)
+            self._disconnect()
+            return False
+
+    def _disconnect(self) -> None:
+        import ray
+
+        self._connected = False
+        ray.shutdown()
+
+    def _available(self) -> int:
+        import ray
+
+        return int(ray.cluster_resources().get(self._resource, 0))
+
+    def _check_connected(self) -> None:
+        if not self._connected:
+            raise ProcessLost("the server is stopping")

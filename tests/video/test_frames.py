@@ -111,7 +111,7 @@ def test_damage_in_the_middle_changes_the_plan_to_what_decodes(tmp_path: Path) -
     assert found == sorted(set(found))
 
 
-def test_a_rotated_clip_stands_upright(tmp_path: Path) -> None:
+def test_a_rotated_clip_is_turned_upright(tmp_path: Path) -> None:
     plain = numbered(tmp_path / "plain.mp4", 16)
     path = tmp_path / "rotated.mp4"
     ffmpeg("-display_rotation", "90", "-i", str(plain), "-c", "copy", str(path))
@@ -173,7 +173,9 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path) -> None:
     ("-pix_fmt", "yuv420p10le"),
     ("-pix_fmt", "yuv444p"),
 ])  # fmt: skip
-def test_colours_survive_range_matrix_and_depth(output: tuple[str, ...], tmp_path: Path) -> None:
+def test_colours_are_kept_in_every_range_matrix_and_depth(
+    output: tuple[str, ...], tmp_path: Path
+) -> None:
     path = tmp_path / "red.mp4"
     matrix = "bt709" if "bt709" in output else "bt601"
     ranged = "pc" if "pc" in output else "tv"

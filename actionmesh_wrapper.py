@@ -140,7 +140,7 @@ class ActionMeshPipeline:
         reporter: Reporter,
         user_mesh: UserMesh | None,
     ) -> MeshSequence | None:
-        """One run; None if the GPU ran out of memory, which is free again then."""
+        """One run. None if the GPU ran out of memory; that memory is then free again."""
         assert self._engine is not None
         make_anchor = anchor_from_picture if user_mesh is None else user_mesh.make_anchor
         request = AnimationRequest(clip.frames, preset, seed, self._use, make_anchor)

@@ -47,22 +47,23 @@ class Row:
 
     what: str
     found: str
-    bar: str
-    kept: bool
+    limit: str
+    is_met: bool
 
 
 def main(parts: list[str]) -> int:
     """Measure the named parts, or all; 0 if every limit is met."""
     allow_many_connections()
-    print("| what | found | bar | kept |\n|---|---|---|---|")
-    kept = True
+    print("| what | measured | limit | met |\n|---|---|---|---|")
+    all_met = True
     for name in parts or list(PARTS):
         with tempfile.TemporaryDirectory(prefix="load-") as folder:
             for row in PARTS[name](Path(folder)):
-                print(f"| {row.what} | {row.found} | {row.bar} | {'yes' if row.kept else 'NO'} |")
+                met = "yes" if row.is_met else "NO"
+                print(f"| {row.what} | {row.found} | {row.limit} | {met} |")
                 sys.stdout.flush()
-                kept = kept and row.kept
-    return 0 if kept else 1
+                all_met = all_met and row.is_met
+    return 0 if all_met else 1
 
 
 # --- memory

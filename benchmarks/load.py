@@ -200,7 +200,7 @@ def uploads(folder: Path) -> Iterator[Row]:
             _send_at_once(port, body, 8)
             spent[name] = (cpu_s(pid) - before) / (8 * BODY_MB / 1000)
         yield Row(
-            "upload, CPU a GB (a bare discard of the same)",
+            "upload, CPU per GB (discarding the same bodies)",
             f"{spent['ours']:.2f} s ({spent['bare']:.2f} s)", "2 x the discard",
             spent["ours"] <= 2 * spent["bare"],
         )  # fmt: skip

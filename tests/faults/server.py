@@ -137,7 +137,7 @@ class Server:
         self.http.close()
         if not self.pid:
             return
-        doomed = self.below() | self.orphans() | ({self.pid} if self.is_running else set())
+        doomed = self.descendants() | self.orphans() | ({self.pid} if self.is_running else set())
         for pid in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -149,7 +149,7 @@ class Server:
 
     # --- its processes
 
-    def below(self) -> set[int]:
+    def descendants(self) -> set[int]:
         """All living descendants of this server."""
         return descendants(self.pid) if self.pid else set()
 
@@ -162,7 +162,7 @@ class Server:
         found: list[int] = []
 
         def look() -> bool:
-            found[:] = [pid for pid in self.below() if "child/main.py" in command(pid)]
+            found[:] = [pid for pid in self.descendants() if "child/main.py" in command(pid)]
             return bool(found)
 
         wait_until(look)

@@ -73,7 +73,7 @@ def test_a_killed_decoder_costs_one_attempt_and_the_video_is_not_blamed(
     killed: list[int] = []
 
     def kill_one() -> bool:
-        for pid in server.below():
+        for pid in server.descendants():
             running = "attempt 1 starts" in server.output()
             if running and "-nostdin" in command(pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -116,7 +116,7 @@ def test_a_stopped_ffmpeg_ends_with_its_job(fork_server: MakeServer, clip: Path)
     stopped: set[int] = set()
 
     def stop_one() -> bool:
-        for pid in server.below():
+        for pid in server.descendants():
             if "-nostdin" in command(pid) and server.job(job_id)["status"] == "running":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)

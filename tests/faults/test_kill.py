@@ -102,7 +102,7 @@ def test_killed_during_a_job_no_process_is_left_and_both_jobs_finish_after_a_res
     server = make_server("tests.pipelines:SleepsLong").start()
     first, second = server.submit(clip), server.submit(clip)
     server.wait_for_stage(first, "motion")
-    assert len(server.below()) >= 1
+    assert len(server.descendants()) >= 1
     server.kill()
     server.assert_no_orphans()  # if not ended, they would run for minutes
     server.start(PIPELINE=SPECKS)

@@ -67,7 +67,7 @@ def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
     wait_until(lambda: descriptors(server.pid) <= before + 2)
     assert threads() <= max(threads_before, 40)  # the pool starts its 32 threads one by one
     wait_until(lambda: faults(server.jobs_dir) == [])
-    assert len(server.below()) == 1
+    assert len(server.descendants()) == 1
 
 
 def test_it_accepts_more_connections_than_the_shells_limit(make_server: MakeServer) -> None:

@@ -62,7 +62,7 @@ def test_requeued_jobs_run_in_their_order_after_the_next_start(
     assert faults(server.jobs_dir) == []
 
 
-def test_a_job_about_to_end_is_finished_within_the_grace(
+def test_a_job_that_is_nearly_done_finishes_within_the_time_limit(
     fork_server: MakeServer, clip: Path
 ) -> None:
     server = fork_server("tests.pipelines:SpecksSlowly").start()

@@ -165,7 +165,7 @@ class ShowsItsAnchor(WaitsForPermission):
     """Writes the anchor mesh, then waits."""
 
     def attempt(self, task: Task) -> Events:
-        """Says so in its progress, as job_runner does."""
+        """Reports the anchor mesh in its progress, as child/recipe.py does."""
         task.workspace.mkdir()
         (task.workspace / "anchor.glb").write_bytes(b"anchor")
         yield Progress("shape", 1, 1, 0.4, "The shape is there", has_anchor=True)

@@ -227,7 +227,7 @@ def test_progress_is_reported_per_frame_and_may_raise(tmp_path: Path) -> None:
 
 def test_plans_agree_whether_packets_or_frames_are_counted(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 200, rate=30)
-    packets, frames = probe(path, "mov"), probe(path, "mov", whole=True)
+    packets, frames = probe(path, "mov"), probe(path, "mov", decode_all=True)
     assert (packets.used, packets.fps, packets.frames) == (frames.used, frames.fps, frames.frames)
 
 

@@ -43,7 +43,7 @@ _MODELS = {
 
 @router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
 async def health(request: Request) -> Response:
-    """503 only when a restart is the cure."""
+    """503 only when a restart would help."""
     state = state_of(request)
     if state.draining or state.worker.is_alive:
         body = Health(status="healthy", gpu_available=state.choice.gpu is not None)

@@ -39,7 +39,7 @@ def test_unreadable_records_are_set_aside_newer_ones_are_kept_and_jobs_still_run
         put(b""),
         put(b"\0" * len(content)),  # as some file systems leave it after a power cut
         put(b'{"schema":1,"hello":"world"}\n'),
-        put(content),  # somebody copied a folder
+        put(content),  # a copied folder
     ]
     newer = put(json.dumps({**json.loads(content), "schema": 99}).encode())
     linked = server.jobs_dir / str(uuid4())

@@ -180,8 +180,8 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
 def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=12)
     assert sequence.texture
-    torn = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
-    sequence = replace(sequence, texture=torn)
+    truncated = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
+    sequence = replace(sequence, texture=truncated)
     with pytest.raises(PreviewFailed, match="could not be drawn"):
         _write_preview(tmp_path, sequence, _frames(2, 32, 32))
     assert list(tmp_path.iterdir()) == []

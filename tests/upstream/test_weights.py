@@ -70,7 +70,7 @@ def test_weights_are_downloaded_once_and_then_found_offline(tmp_path: Path) -> N
         folder = cached(tmp_path, source.repo_id)
         assert incomplete_files(folder, source) == []
         assert not (folder / "onnx").exists()
-    again = fetch_in_new_process(tmp_path, endpoint)  # nobody listens there any more
+    again = fetch_in_new_process(tmp_path, endpoint)  # the hub is no longer running
     assert again.returncode == 0, again.stderr
 
 

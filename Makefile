@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-rest test-all actionmesh test-actionmesh check format bench torture fuzz audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all actionmesh test-actionmesh check hooks format bench torture fuzz audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -38,6 +38,12 @@ check: $(VENV)/.dev  ## what CI checks before the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+hooks: HOOKS = $(shell git rev-parse --git-path hooks)
+hooks:  ## git runs `make check` before each commit
+	mkdir -p "$(HOOKS)"
+	printf '#!/bin/sh\nexec make check\n' > "$(HOOKS)/pre-commit"
+	chmod +x "$(HOOKS)/pre-commit"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -70,10 +70,10 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     app.add_middleware(
         SecurityMiddleware, settings=settings, open_paths=frozenset((*OPEN_PATHS, *files))
     )
-    routers = (
+    routers = (  # matched in this order: what is asked most often comes first
+        job_routes.router,
         status.router,
         submissions.router,
-        job_routes.router,
         events.router,
         outputs.router,
         docs_page.router,

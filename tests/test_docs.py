@@ -84,3 +84,34 @@ def test_architecture_md_names_every_package_and_every_top_level_module() -> Non
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     for name in {*packages, "web", *(path.name for path in ROOT.glob("*.py"))}:
         assert name in page, name
+
+
+EXAMPLES = {
+    "An option of a job": r"""o\.faces|--faces"|n="faces"|faces: (Annotat|int \| N)|\| `faces`""",
+    "A stage of the work": r"""["']decoding["']|  decoding:|motion, decoding, exporting""",
+    "An output format": r"\busdz\b",
+    "A pipeline": r"""["']silhouette["']""",
+}
+NOT_TOUCHED = {"benchmarks", "examples", "tests", "vendor", ".venv", "actionmesh_repo", "node"}
+
+
+def _sources() -> dict[str, str]:
+    """Path -> text of every file that somebody who adds something may have to change."""
+    found = [*ROOT.rglob("*.py"), *ROOT.rglob("*.js"), *ROOT.rglob("*.html"), *ROOT.glob("*.toml")]
+    found += [*ROOT.glob("requirements/*.txt"), ROOT / "docs" / "api.md", ROOT / "pyproject.toml"]
+    paths = {str(path.relative_to(ROOT)): path for path in found}
+    paths.pop("api/examples.py")  # bodies of whole replies, for OpenAPI
+    return {
+        name: path.read_text()
+        for name, path in paths.items()
+        if not NOT_TOUCHED & set(Path(name).parts)
+    }
+
+
+@pytest.mark.parametrize("recipe", EXAMPLES)
+def test_contributing_md_lists_every_file_that_an_addition_touches(recipe: str) -> None:
+    page = (ROOT / "docs" / "CONTRIBUTING.md").read_text()
+    section = page.partition(f"### {recipe} ")[2].partition("### ")[0]
+    listed = set(re.findall(r"`([\w/.-]+\.[a-z]+)`", section)) & set(_sources())
+    touched = {name for name, text in _sources().items() if re.search(EXAMPLES[recipe], text)}
+    assert listed - {"tests/test_architecture.py"} == touched

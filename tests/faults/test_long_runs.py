@@ -14,7 +14,7 @@ from tests.faults.random_kills import main as kill_at_random
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # it waits for jobs, and the machine may be busy
-def test_a_dozen_random_kills_break_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_twelve_random_kills_break_no_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert kill_at_random(["12", "1"]) == 0, capsys.readouterr().out
     assert "broken: nothing" in capsys.readouterr().out
 

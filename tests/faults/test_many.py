@@ -37,7 +37,7 @@ def test_health_answers_while_old_jobs_are_read(make_server: MakeServer) -> None
     assert server.stop() == 0
 
 
-def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
+def test_no_descriptor_thread_or_file_is_left_after_any_error(
     make_server: MakeServer, clip: Path, tmp_path: Path
 ) -> None:
     server = make_server().start()

@@ -70,11 +70,11 @@ def test_bad_urls_are_refused_by_their_text(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ALLOWED)
-def test_good_urls_pass(url: str) -> None:
+def test_good_urls_are_accepted(url: str) -> None:
     assert check_url(url).scheme in ("http", "https")
 
 
-def test_private_hosts_and_odd_ports_pass_where_allowed() -> None:
+def test_private_hosts_and_other_ports_are_accepted_where_allowed() -> None:
     for url in ("http://localhost:8000/x", "http://10.0.0.1/", "http://nas/x", "http://[::1]:81/"):
         assert check_url(url, allow_private=True)
     for url in ("http://127.1/", "http://a@nas/", "file:///x", "http://[fe80::1%25lo]/"):
@@ -325,7 +325,7 @@ def test_a_redirect_is_checked_like_the_first_address(target: str, tmp_path: Pat
     assert names.asked in (["video.example"], ["video.example", "inside.example"])
 
 
-def test_a_redirect_to_nowhere_fails(tmp_path: Path) -> None:
+def test_a_redirect_without_a_target_fails(tmp_path: Path) -> None:
     with pytest.raises(ServiceError):
         download(redirecting(""), tmp_path / "clip", "http://video.example:{port}/0")
 

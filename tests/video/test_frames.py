@@ -128,7 +128,7 @@ def test_wide_pixels_become_square(tmp_path: Path) -> None:
     assert (clip.source.width, clip.source.height) == (128, 64)
 
 
-def test_large_frames_are_shrunk_and_small_ones_left(tmp_path: Path) -> None:
+def test_large_frames_are_shrunk_and_small_ones_keep_their_size(tmp_path: Path) -> None:
     large = numbered(tmp_path / "large.mp4", 16, size=(1600, 900))
     clip, _ = read_clip(large, "mov")
     assert clip.frames.shape == (16, 576, 1024, 3) and numbers(clip.frames) == list(range(16))

@@ -47,22 +47,23 @@ class Row:
 
     what: str
     found: str
-    bar: str
-    kept: bool
+    limit: str
+    is_met: bool
 
 
 def main(parts: list[str]) -> int:
     """Measure the named parts, or all; 0 if every limit is met."""
     allow_many_connections()
-    print("| what | found | bar | kept |\n|---|---|---|---|")
-    kept = True
+    print("| what | measured | limit | met |\n|---|---|---|---|")
+    all_met = True
     for name in parts or list(PARTS):
         with tempfile.TemporaryDirectory(prefix="load-") as folder:
             for row in PARTS[name](Path(folder)):
-                print(f"| {row.what} | {row.found} | {row.bar} | {'yes' if row.kept else 'NO'} |")
+                met = "yes" if row.is_met else "NO"
+                print(f"| {row.what} | {row.found} | {row.limit} | {met} |")
                 sys.stdout.flush()
-                kept = kept and row.kept
-    return 0 if kept else 1
+                all_met = all_met and row.is_met
+    return 0 if all_met else 1
 
 
 # --- memory
@@ -199,7 +200,7 @@ def uploads(folder: Path) -> Iterator[Row]:
             _send_at_once(port, body, 8)
             spent[name] = (cpu_s(pid) - before) / (8 * BODY_MB / 1000)
         yield Row(
-            "upload, CPU a GB (a bare discard of the same)",
+            "upload, CPU per GB (discarding the same bodies)",
             f"{spent['ours']:.2f} s ({spent['bare']:.2f} s)", "2 x the discard",
             spent["ours"] <= 2 * spent["bare"],
         )  # fmt: skip

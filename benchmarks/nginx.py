@@ -1,4 +1,4 @@
-"""What a gigabyte of downloads costs with and without nginx: `python -m benchmarks.nginx`.
+"""The CPU time of a gigabyte of downloads with and without nginx: `python -m benchmarks.nginx`.
 
 The shipped site (deploy/nginx.conf) before a real server, and the server alone. CPU is that of the
 server's process and nginx's, from /proc. Prints a Markdown table.
@@ -27,7 +27,7 @@ HIGHEST_RATIO = 0.2
 
 
 def main() -> int:
-    """Print the table; 0 if the bar is kept."""
+    """Print the table; 0 if the limit is met."""
     with tempfile.TemporaryDirectory(prefix="nginx-") as name, ExitStack() as running:
         folder = Path(name)
         path = f"/outputs/{_job_with_big_file(folder / 'jobs')}/mesh_000.glb"
@@ -38,13 +38,13 @@ def main() -> int:
         server = running.enter_context(process_server(folder, ACCEL_PREFIX=ACCEL_PREFIX))
         nginx = running.enter_context(nginx_before(server, folder / "nginx"))
         through = _cpu_per_gb(nginx.url, path, [server.process.pid, nginx.pid])
-    kept = through <= HIGHEST_RATIO * ours
-    print("| what | found | bar | kept |\n|---|---|---|---|")
+    is_met = through <= HIGHEST_RATIO * ours
+    print("| what | measured | limit | met |\n|---|---|---|---|")
     print(
         f"| downloads, CPU s a GB: sent by nginx (by the server) | {through:.2f} ({ours:.2f}) "
-        f"| {HIGHEST_RATIO} of the server's | {'yes' if kept else 'NO'} |"
+        f"| {HIGHEST_RATIO} of the server's | {'yes' if is_met else 'NO'} |"
     )
-    return 0 if kept else 1
+    return 0 if is_met else 1
 
 
 def _job_with_big_file(jobs_dir: Path) -> str:

@@ -41,14 +41,14 @@ def main() -> None:
             load = tab.evaluate(_FIRST_LOAD)
         print(f"| first load, transferred | {load['bytes'] / 1000:.0f} KB |")
         print(f"| - can be used after | {load['interactive_ms']:.0f} ms |")
-        print(f"| - with all that /info tells, after | {ready_ms:.0f} ms |")
+        print(f"| - with everything from /info, after | {ready_ms:.0f} ms |")
         for size in ((1280, 800), (390, 844)):
             viewport = {"width": size[0], "height": size[1]}
             with new_tab(browser, server.url, viewport=viewport) as tab:
                 tab.open(f"#job={job['job_id']}")
                 tab.wait_for_viewer()
                 print(f"| {shape}, window of {size[0]} x {size[1]} | {_rate(tab):.0f} a second |")
-    print("\nChromium drew in software (SwiftShader): a floor for machines without a GPU.")
+    print("\nChromium drew in software (SwiftShader): a lower bound, without a GPU.")
 
 
 def _rate(tab: Tab) -> float:

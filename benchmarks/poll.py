@@ -1,7 +1,7 @@
-"""CPU of one GET /jobs/{id} beside a bare FastAPI route: `python -m benchmarks.poll`.
+"""CPU of one GET /jobs/{id}, compared with a minimal FastAPI route: `python -m benchmarks.poll`.
 
 Both apps are called in this process as ASGI functions, without a socket. The best of several rounds
-counts: others on the machine can only add time.
+counts, because other programs on the machine can only add time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.job_factory import accept, result
 ROUNDS, CALLS = 7, 2000
 
 
-def bare_app() -> FastAPI:
+def minimal_app() -> FastAPI:
     """One route that answers with two keys."""
     app = FastAPI()
 
@@ -37,7 +37,7 @@ def bare_app() -> FastAPI:
 
 
 async def cpu_us(app: Any, path: str) -> float:
-    """Microseconds of CPU a call."""
+    """Microseconds of CPU per call."""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
@@ -65,20 +65,23 @@ async def main(folder: Path) -> None:
     """Print a row for each status."""
     logging.disable(logging.CRITICAL)
     settings = Settings(jobs_dir=folder, host="127.0.0.1", pipeline="silhouette", min_free_gb=0.0)
-    app, bare = create_app(settings, FinishesAtOnce()), bare_app()
+    app, minimal = create_app(settings, FinishesAtOnce()), minimal_app()
     state = app.state.app_state
     assert isinstance(state.folder, JobsFolder)
     state.open_store()
     job_id = accept(state.store).job_id
     state.worker.queue.submit(job_id, reserved=False)
-    print("| status | GET /jobs/{id}, us | bare route, us | ratio |\n|---|---|---|---|")
+    print("| status | GET /jobs/{id}, us | minimal route, us | ratio |\n|---|---|---|---|")
     for status in ("queued", "running", "finished"):
         if status == "running":
             state.store.start(job_id)
             state.store.report(job_id, Progress("motion", 3, 10, 0.4, "Tracking"))
         elif status == "finished":
             state.store.finish(job_id, result())
-        ours, theirs = await cpu_us(app, f"/jobs/{job_id}"), await cpu_us(bare, f"/jobs/{job_id}")
+        ours, theirs = (
+            await cpu_us(app, f"/jobs/{job_id}"),
+            await cpu_us(minimal, f"/jobs/{job_id}"),
+        )
         print(f"| {status} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} |")
 
 

@@ -20,7 +20,7 @@ PARTS = {
     "export": "Files of a job",
     "decode": "Reading a clip",
     "page": "The page",
-    "load": "What the API bears",
+    "load": "The API under load",
     "nginx": "Downloads through nginx",
     "ray_cluster": "Many workers on Ray",
 }

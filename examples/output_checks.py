@@ -55,7 +55,7 @@ def read_glb(path: Path) -> dict[str, Any]:
         chunks = dict(_glb_chunks(whole))
         gltf = json.loads(chunks[GLB_JSON])
     except (struct.error, KeyError, ValueError) as exc:
-        raise InvalidOutput(f"{path.name} is no binary glTF") from exc
+        raise InvalidOutput(f"{path.name} is not a binary glTF") from exc
     if (magic, version, length) != (b"glTF", 2, len(whole)):
         raise InvalidOutput(f"{path.name}: the header says {magic!r} {version} and {length} bytes")
     stored = len(chunks.get(GLB_BIN, b""))
@@ -93,7 +93,7 @@ def _check_bytes(path: Path, size: int, digest: str) -> None:
     if not path.is_file() or path.stat().st_size != size or size == 0:
         raise InvalidOutput(f"{path.name} is not there, or not {size} bytes long")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        raise InvalidOutput(f"{path.name} has not the hash that the server reports")
+        raise InvalidOutput(f"{path.name} does not have the hash that the server reports")
 
 
 def _check_animated(path: Path, timesteps: int) -> None:
@@ -113,7 +113,7 @@ def _check_zip(path: Path, frames: list[str]) -> None:
             broken, members = archive.testzip(), archive.namelist()
             same = all(archive.read(name) == path.with_name(name).read_bytes() for name in members)
     except (zipfile.BadZipFile, OSError) as exc:
-        raise InvalidOutput(f"{path.name} is no zip of the meshes") from exc
+        raise InvalidOutput(f"{path.name} is not a zip of the meshes") from exc
     if broken or members != frames or not same:
         raise InvalidOutput(f"{path.name} does not hold exactly the {len(frames)} meshes")
 
@@ -131,12 +131,12 @@ def _check_mp4(path: Path) -> None:
             boxes.append(kind)
             at += int(length) if length >= 8 else size - at
     if at != size or boxes[:1] != [b"ftyp"] or not {b"moov", b"mdat"} <= set(boxes):
-        raise InvalidOutput(f"{path.name} is no whole mp4")
+        raise InvalidOutput(f"{path.name} is not a complete mp4")
 
 
 def _check_webp(path: Path) -> None:
     head = path.read_bytes()[:12]
     if head[:4] != b"RIFF" or head[8:] != b"WEBP":
-        raise InvalidOutput(f"{path.name} is no WebP")
+        raise InvalidOutput(f"{path.name} is not a WebP")
     if struct.unpack("<I", head[4:8])[0] + 8 != path.stat().st_size:
         raise InvalidOutput(f"{path.name} is cut short")

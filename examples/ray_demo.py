@@ -1,8 +1,8 @@
 """`make ray-demo`: four jobs on a Ray cluster of two nodes, one of whose workers is killed mid-job.
 
 Starts the cluster on this machine, `python main.py` with RAY_ADDRESS, sends the example clip four
-times, kills the process of a running job, and waits until all four are finished. Everything is
-always stopped. Exit code 0 only if every job ended well and its files are whole.
+times, kills the process of a running job, and waits until all four are finished. Server
+and cluster are always stopped. Exit code 0 only if every job finished and its files are valid.
 """
 
 from __future__ import annotations

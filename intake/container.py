@@ -43,7 +43,9 @@ def sniff(head: bytes) -> Container:
         return "matroska"
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return "zip"
-    raise UnsupportedMediaType("The file is no mp4, mov, avi, webm or zip.", formats=list(FORMATS))
+    raise UnsupportedMediaType(
+        "The file is not an mp4, mov, avi, webm or zip file.", formats=list(FORMATS)
+    )
 
 
 def _doc_type(head: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether an uploaded mesh can be a .glb at all; the child reads it (upstream/glb_reader.py)."""
+"""Checks the header of an uploaded .glb. The child reads the rest (upstream/glb_reader.py)."""
 
 from __future__ import annotations
 

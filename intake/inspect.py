@@ -1,7 +1,7 @@
-"""One question to an uploaded file: is it a clip that a job can use? Asked before it is queued.
+"""Checks before a job is queued that the uploaded file is a clip that a job can use.
 
-Blocks for as long as ffmpeg works on it (a second or so); the API asks from a thread. Leaves no
-process, whatever happens: each ends with this call, or with the thread that made it.
+Blocks while ffmpeg works on it (about a second), so the API calls it in a thread. Leaves no process
+in any case: each ends with this call, or with the thread that made it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from video.sampling import MAX_FRAMES
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """A clip as it arrived. `filename` is the client's, cleaned, and only ever shown.
+    """A clip as it arrived. `filename` is the client's, cleaned, and used only to show it.
 
     `source_fps` is None for a zip; `fps` is the rate at which the `used_frames` will play.
     """

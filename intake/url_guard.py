@@ -3,7 +3,7 @@
 `check_url` checks the text alone, when the job is posted. `fetch` resolves the host once per hop,
 requires every record to be public, and connects to exactly that address, so that a second DNS
 answer changes nothing. Redirects are checked like the first URL. Messages contain no foreign text;
-URLs are never logged, since their queries may hold tokens. Called by api/ and worker/.
+URLs are never logged, since their queries may contain tokens. Called by api/ and worker/.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def check_url(url: str, allow_private: bool = False) -> httpx.URL:
         raise UrlNotAllowed(f"A URL has 1 to {MAX_URL_CHARACTERS} characters.")
     # browsers and parsers treat these characters differently: refuse them
     if re.search(r"[\x00-\x20\x7f-\xa0\\\u200b-\u200f\u2028-\u202f\ufeff\ud800-\udfff]", url):
-        raise UrlNotAllowed("The URL holds spaces, control characters or backslashes.")
+        raise UrlNotAllowed("The URL contains spaces, control characters or backslashes.")
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode("ascii").lower()
@@ -77,9 +77,9 @@ def check_url(url: str, allow_private: bool = False) -> httpx.URL:
     if parsed.scheme not in _DEFAULT_PORTS:
         raise UrlNotAllowed("Only http and https URLs are fetched.")
     if not host:
-        raise UrlNotAllowed("The URL names no host.")
+        raise UrlNotAllowed("The URL has no host.")
     if parsed.userinfo or "@" in re.split(r"[/?#]", url.partition("//")[2])[0]:
-        raise UrlNotAllowed("The URL holds credentials.")
+        raise UrlNotAllowed("The URL contains credentials.")
     if not (allow_private or parsed.port in (None, 80, 443)):
         raise UrlNotAllowed("Only the ports 80 and 443 are fetched from.")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
@@ -132,7 +132,9 @@ async def fetch(
             raise UrlNotAllowed("The URL is malformed.") from exc
         if isinstance(exc, (httpx.HTTPError, httpx.StreamError)):
             log.info("a download failed: %s", type(exc).__name__)
-            raise UrlFetchFailed("The server could not be reached, or broke off.") from exc
+            raise UrlFetchFailed(
+                "The server could not be reached, or closed the connection too early."
+            ) from exc
         raise
 
 
@@ -164,7 +166,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         except (OSError, UnicodeError, asyncio.TimeoutError) as exc:
             raise UrlFetchFailed("The URL's host is unknown.") from exc
         if not addresses or not all(self._allowed(address) for address in addresses):
-            raise UrlNotAllowed("The URL leads into a private network.")
+            raise UrlNotAllowed("The URL leads to a private network.")
         failure: httpx.ConnectError | None = None
         for address in addresses[:2]:
             # the Host header already holds the name; TLS requests and checks the name as well
@@ -190,14 +192,14 @@ def _check_host(host: str, allow_private: bool) -> None:
         try:
             ipaddress.ip_address(bare)
         except ValueError as exc:
-            raise UrlNotAllowed("The URL's host is no valid address.") from exc
+            raise UrlNotAllowed("The URL's host is not a valid address.") from exc
         if "%" in bare or not (allow_private or is_public(bare)):
-            raise UrlNotAllowed("The URL leads into a private network.")
+            raise UrlNotAllowed("The URL leads to a private network.")
         return
     if len(host) > 253 or not _HOST_NAME.fullmatch(host):
-        raise UrlNotAllowed("The URL's host is no valid name.")
+        raise UrlNotAllowed("The URL's host is not a valid name.")
     if not allow_private and ("." not in host or _LOCAL_NAMES.search(host)):
-        raise UrlNotAllowed("The URL leads into a private network.")
+        raise UrlNotAllowed("The URL leads to a private network.")
 
 
 def _is_number(label: str) -> bool:

@@ -44,16 +44,16 @@ def move(source: Path, target: Path) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _fsync(folder, os.O_DIRECTORY)
 
 
 def fsync_file(path: Path) -> None:
     """Make a file's content durable after others have written it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    _fsync(path, os.O_NOFOLLOW)
+
+
+def _fsync(path: Path, flag: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flag)
     try:
         os.fsync(descriptor)
     finally:

@@ -104,10 +104,10 @@ def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
 def _check_output(path: Path, output: str) -> None:
     beginning = OUTPUTS[path.name]
     if path.is_symlink() or not path.is_file():
-        raise BlenderFailed(f"Blender made no {path.name}", _end(output))
+        raise BlenderFailed(f"Blender did not write {path.name}", _end(output))
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
-            raise BlenderFailed(f"what Blender wrote is no {path.name}", _end(output))
+            raise BlenderFailed(f"Blender's {path.name} has another format", _end(output))
 
 
 def _run(

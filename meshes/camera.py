@@ -45,8 +45,8 @@ class Camera:
 
     def project(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Picture points `(N, 2)` of points `(N, 3)` before the camera."""
-        seen = (points - self.eye) @ self.axes.T
-        plane = seen[:, :2] / (seen[:, 2:] * -self.slope) * (1, -1)
+        in_camera = (points - self.eye) @ self.axes.T
+        plane = in_camera[:, :2] / (in_camera[:, 2:] * -self.slope) * (1, -1)
         return np.asarray((plane + 1) * (self.size_px / 2), dtype=np.float32)
 
 

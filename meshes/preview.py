@@ -22,7 +22,7 @@ from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
 
 VIEWS = (View(azimuth_deg=0, elevation_deg=8), View(azimuth_deg=38, elevation_deg=14))
-"""From the input camera, and three-quarter from the subject's left and above."""
+"""From the front, and a three-quarter view from the subject's left and above."""
 PANEL_PX = 512
 LARGEST_SOURCE_PX = 1280
 

@@ -137,7 +137,7 @@ class Arap:
         return factor
 
     def _back_substitute(self, factor: NDArray[np.float64], right: Complex) -> Complex:
-        """Solve for both coordinates at once, in the new numbering, and number back."""
+        """Solve for both coordinates at once; the result has the original numbering."""
         columns = np.ascontiguousarray(right[self._order]).view(np.float64).reshape(-1, 2)
         solved = cho_solve_banded((factor, True), columns, check_finite=False)
         out = np.empty((self.nodes, 2))

@@ -20,7 +20,7 @@ _MARGIN = 1.12
 _FOLLOWS_FRAMES = 2.0
 """Standard deviation over time of the crop's centre, so that moving limbs do not shake it."""
 _WORTH_FOLLOWING = 0.9
-"""The crop stands still unless following the subject saves a tenth of the side."""
+"""The crop does not move unless following the subject saves a tenth of the side."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in source pixels; right and bottom are one past the end."""

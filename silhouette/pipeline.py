@@ -62,7 +62,7 @@ class SilhouettePipeline:
         """
         if mesh is not None:
             raise ModeUnavailable(
-                "The silhouette pipeline makes its own mesh and cannot move one of yours.",
+                "The silhouette pipeline makes its own mesh and cannot animate yours.",
                 hint="Leave `mesh` out, or ask a server that runs the ActionMesh pipeline.",
             )
         preset = SILHOUETTE[mode]
@@ -115,7 +115,7 @@ def _inflate(cropped: CroppedClip, reference: int, vertices: int) -> InflatedMes
 
 
 def _too_small() -> NoSubjectFound:
-    return NoSubjectFound("What stands out from the background is too thin or too scattered.")
+    return NoSubjectFound("The subject found is too thin, or in too many small parts.")
 
 
 def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]) -> Motion:

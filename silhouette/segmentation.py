@@ -66,8 +66,8 @@ def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
         _check_motion(motion, pieces)
         reporter.warning(
             "low_confidence_segmentation",
-            "The background is not plain and the clip has no alpha channel: the subject was told "
-            "from it by motion and colour, and parts of either may be taken for the other.",
+            "The background is not plain and the clip has no alpha channel: the subject was "
+            "found by its motion and colour, and may contain background or lack parts.",
         )
     _warn(cutout, frames.shape, pieces, reporter)
     reporter.progress("background", len(frames), len(frames))
@@ -177,7 +177,7 @@ def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
     if missing > _MOST_MISSING * len(coverage):
         raise NoSubjectFound(
             f"The subject is missing in {missing} of {len(coverage)} frames; "
-            f"at most {_MOST_MISSING:.0%} may lack it.",
+            f"at most {_MOST_MISSING:.0%} is allowed.",
             hint="Cut the clip to the part in which the subject is in the picture.",
             frames_without_subject=missing,
             **facts,
@@ -185,7 +185,7 @@ def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
     filled = float(np.median(coverage))
     if filled > _MOST_COVERAGE:
         raise NoSubjectFound(
-            f"The subject fills {filled:.0%} of the picture; at most {_MOST_COVERAGE:.0%} may be.",
+            f"The subject fills {filled:.0%} of the picture; the limit is {_MOST_COVERAGE:.0%}.",
             hint="Leave a margin around the subject.",
             coverage=round(filled, 3),
             max_coverage=_MOST_COVERAGE,

@@ -1,8 +1,8 @@
 """Moves the inflated surface with the tracked control mesh.
 
 Every vertex keeps its barycentric coordinates in the control mesh; its thickness follows the growth
-of the control mesh around it. In every frame of the result no triangle is collapsed, next to none
-is turned over, and the volume is positive. Reads no images. Called by pipeline.py.
+of the control mesh around it. In every frame of the result no triangle is collapsed, almost
+none is turned over, and the volume is positive. Reads no images. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def move_surface(
         out: Points = np.einsum("nk,nkd->nd", weights, points[corners], optimize=True)
         return out
 
-    # what clipping took from points outside the control mesh
+    # the part that clipping removed for points outside the control mesh
     offset = flat - carried(track[reference])
     out = np.empty((len(track), *mesh.vertices.shape))
     fault_repair = _FaultRepair(mesh)

@@ -117,8 +117,8 @@ class Tracker:
         overlap = self.frames.overlap(points, self.control_mesh.triangles, target)
         if overlap > self._best_overlap - _MISFIT:
             return points
-        trust = np.full(len(before), _MOMENTUM_WEIGHT)
-        other = self._fit(before, target, before + momentum, trust, matcher)
+        flow_weight = np.full(len(before), _MOMENTUM_WEIGHT)
+        other = self._fit(before, target, before + momentum, flow_weight, matcher)
         better = self.frames.overlap(other, self.control_mesh.triangles, target) > overlap
         return other if better else points
 
@@ -127,16 +127,16 @@ class Tracker:
         before: Points,
         target: int,
         carried: Points,
-        trust: NDArray[np.float64],
+        flow_weight: NDArray[np.float64],
         matcher: _ReferenceMatcher | None,
     ) -> Points:
         """Nodes from `before`, with the proposal `carried`, fitted to the outline of `target`."""
         scale = self.frames.scale
         rests = [Rest(self.control_mesh.points, 1.0), Rest(before, _PREVIOUS_SHAPE)]
-        flow = [Pull(self._every, carried, 0.02 + trust)]
+        flow = [Pull(self._every, carried, 0.02 + flow_weight)]
         points = self.arap.solve(before, flow, rests, _STIFFNESS, 5)
 
-        flow = [Pull(self._every, carried, trust)]
+        flow = [Pull(self._every, carried, flow_weight)]
         pulls = flow
         for k in range(_CONTOUR_ROUNDS):
             pulls = flow + self._contour_pulls(points, target, scale * (_REACH_PX - 4 * k))
@@ -144,10 +144,10 @@ class Tracker:
             points = self.arap.solve(points, pulls, rests, stiffness, 2)
 
         if matcher is not None:
-            seen, sure = matcher.match(points, target)
+            matched, match_weight = matcher.match(points, target)
             flow = [
-                Pull(self._every, carried, 0.4 * trust),
-                Pull(self._every, seen, _FLOW_WEIGHT * sure),
+                Pull(self._every, carried, 0.4 * flow_weight),
+                Pull(self._every, matched, _FLOW_WEIGHT * match_weight),
             ]
             for _ in range(3):
                 pulls = flow + self._contour_pulls(points, target, scale * _REACH_PX / 2)
@@ -159,11 +159,11 @@ class Tracker:
     ) -> tuple[Points, NDArray[np.float64]]:
         """The nodes moved by flow, and a weight for each: inside both masks, flow consistent."""
         frames = self.frames
-        carried, missed = follow(points, *self._flow.between(frames, source, target))
+        carried, flow_error = follow(points, *self._flow.between(frames, source, target))
         inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
             sample_field(frames.alphas[source], points) > 0.4
         )
-        return carried, _FLOW_WEIGHT * np.exp(-((missed / 2) ** 2)) * inside
+        return carried, _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
 
     def _contour_pulls(self, points: Points, t: int, reach: float) -> list[Pull]:
         """Iterated closest points (Besl and McKay 1992) in both directions, by distance and normal.
@@ -177,14 +177,14 @@ class Tracker:
         rim = points[self._rim]
         facing = outline.oriented(rim, self._rim_normals(points))
 
-        apart, nearest = outline.tree.query(facing)
+        distances, nearest = outline.tree.query(facing)
         offset, normal = outline.points[nearest] - rim, outline.normals[nearest]
         along = (offset * normal).sum(axis=1, keepdims=True) * normal
-        weight = _CONTOUR_WEIGHT * _attraction(apart, reach)
+        weight = _CONTOUR_WEIGHT * _attraction(distances, reach)
         pulls = [Pull(self._rim, rim + 0.8 * along + 0.2 * offset, weight)]
 
-        apart, pulled = cKDTree(facing).query(outline.oriented(outline.points, outline.normals))
-        weight = 0.5 * _CONTOUR_WEIGHT * _attraction(apart, reach)
+        distances, pulled = cKDTree(facing).query(outline.oriented(outline.points, outline.normals))
+        weight = 0.5 * _CONTOUR_WEIGHT * _attraction(distances, reach)
         total = np.bincount(pulled, weight, len(rim))
         has_pull = total > 1e-3
         sums = [np.bincount(pulled, weight * outline.points[:, k], len(rim)) for k in (0, 1)]
@@ -230,9 +230,9 @@ class Tracker:
             near[self.control_mesh.triangles[turned]] = 1
             near = np.minimum(1, near + self.arap.adjacency @ near)
             stiffer = 1 + 8 * 2.0**attempt * (near[self.arap.edges].max(axis=1) > 0)
-            eased = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
-            eased.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
-            points = self.arap.solve(points, eased, rests, _STIFFNESS, 4, stiffer)
+            weakened = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
+            weakened.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
+            points = self.arap.solve(points, weakened, rests, _STIFFNESS, 4, stiffer)
         mean = averaging(self.control_mesh.triangles, len(points))
         for _ in range(60):
             turned = self._turned(points)
@@ -254,12 +254,14 @@ class Tracker:
             if t != self.reference:
                 rests = [Rest(smooth[t].copy(), 1.0)]
                 points, pulls = smooth[t], []
-                steady = [Pull(self._every, smooth[t], np.full(len(points), 0.05))]
+                steady_pulls = [Pull(self._every, smooth[t], np.full(len(points), 0.05))]
                 if matcher is not None:
-                    seen, sure = matcher.match(points, t)
-                    steady.append(Pull(self._every, seen, _REFERENCE_WEIGHT * sure))
+                    matched, match_weight = matcher.match(points, t)
+                    steady_pulls.append(
+                        Pull(self._every, matched, _REFERENCE_WEIGHT * match_weight)
+                    )
                 for _ in range(2):
-                    pulls = steady + self._contour_pulls(
+                    pulls = steady_pulls + self._contour_pulls(
                         points, t, self.frames.scale * _REACH_PX / 4
                     )
                     points = self.arap.solve(points, pulls, rests, _STIFFNESS, 2)
@@ -291,17 +293,19 @@ class _ReferenceMatcher:
             "nk,nkd->nd", self._weights, points[self._corners], optimize=True
         )
         warped_back = _remap(self._frames.greys[t], came_from, self._frames.background_level)
-        found, missed = follow(
+        found, flow_error = follow(
             self._control_mesh.points, *self._flow.between_images(self._image, warped_back)
         )
         inside = sample_field(self._inside, found) > 0
         near = np.linalg.norm(found - self._control_mesh.points, axis=1) < 12 * self._frames.scale
-        unlike = np.abs(
+        grey_difference = np.abs(
             sample_field(self._image, self._control_mesh.points).astype(float)
             - sample_field(warped_back, found)
         )
-        sure = np.exp(-((missed / 1.2) ** 2) - (unlike / 30) ** 2) * (inside & near)
-        return np.where(inside[:, None], sample_field(came_from, found), points), sure
+        match_weight = np.exp(-((flow_error / 1.2) ** 2) - (grey_difference / 30) ** 2) * (
+            inside & near
+        )
+        return np.where(inside[:, None], sample_field(came_from, found), points), match_weight
 
 
 def _remap(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np.uint8]:
@@ -316,7 +320,7 @@ def _remap(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np.u
     return out
 
 
-def _attraction(apart: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    """Falls with distance and is 0 beyond twice the reach: that may be another limb's outline."""
-    out: NDArray[np.float64] = np.exp(-((apart / reach) ** 2)) * (apart < 2 * reach)
+def _attraction(distances: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """Decreases with distance; 0 beyond twice the reach, where another limb's outline may be."""
+    out: NDArray[np.float64] = np.exp(-((distances / reach) ** 2)) * (distances < 2 * reach)
     return out

@@ -316,7 +316,7 @@ def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
     ended = finish(store, accept(store, idempotency=key))
     contents = [store.folder.read_record(job.job_id) or b"" for job in (queued, ended)]
     assert [read_summary(content) for content in contents] == [None, JobSummary.of(ended)]
-    assert read_summary(contents[1][:-9]) is None  # torn
+    assert read_summary(contents[1][:-9]) is None  # incomplete
 
 
 def test_a_record_that_cannot_be_opened_now_is_not_quarantined(store: JobStore) -> None:

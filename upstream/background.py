@@ -77,7 +77,7 @@ def _refuse_empty(pictures: list[Any]) -> None:
     for number, picture in enumerate(pictures, start=1):
         if not is_valid_alpha(np.array(picture.convert("RGBA").getchannel("A"))):
             raise NoSubjectFound(
-                f"No subject can be told from the background in frame {number} "
+                f"No subject can be separated from the background in frame {number} "
                 f"of the {len(pictures)} frames used.",
                 frame=number,
                 frames=len(pictures),

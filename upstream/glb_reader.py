@@ -131,7 +131,7 @@ def _upload_of(document: _Document) -> Upload:
         pictures.append(picture)
         total += len(places)
     if triangles == 0:
-        raise _refused("holds no triangles")
+        raise _refused("has no triangles")
     placed = np.concatenate(vertices)
     if not np.isfinite(placed).all() or np.ptp(placed, axis=0).max() <= 0:
         raise _refused("has no extent")

@@ -166,7 +166,7 @@ def _unavailable(request: Download, exc: Exception) -> WeightsUnavailable:
     if isinstance(exc, OSError) and is_disk_full(exc):
         return WeightsUnavailable(what, hint="The disk of HF_HOME is full; about 15 GB are needed.")
     return WeightsUnavailable(
-        what, hint="Give the server a way to huggingface.co, or copy a filled HF_HOME to it."
+        what, hint="Let the server reach huggingface.co, or copy a complete HF_HOME to it."
     )
 
 

@@ -113,7 +113,7 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
             log.warning(
                 "weights of %s are incomplete and downloaded again: %s", source.name, incomplete
             )
-            forget(folder, incomplete)
+            remove_incomplete(folder, incomplete)
         missing.append(source)
     if missing:
         requests = [_download_of(source, wanted[source.name]) for source in missing]
@@ -158,7 +158,7 @@ def tensor_names(path: Path) -> set[str]:
     return set(_header(path)[1])
 
 
-def forget(folder: Path, names: list[str]) -> None:
+def remove_incomplete(folder: Path, names: list[str]) -> None:
     """Remove incomplete files and their cached blobs: the next download replaces them."""
     for name in names:
         path = folder / name

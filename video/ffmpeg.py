@@ -182,14 +182,14 @@ def too_large(width: int, height: int) -> VideoUnreadable:
 
 
 def unreadable(stderr: str) -> VideoUnreadable:
-    """The error for ffmpeg's stderr. It quotes nothing of it: that text may quote the file."""
+    """The error for ffmpeg's stderr. It contains nothing of stderr, which may quote the file."""
     log.info("ffmpeg read no frame: %s", stderr[-300:])
     if ffmpeg_phrases.has_no_video(stderr):
         return VideoUnreadable(
-            "There is no video in the file.", hint="Send a clip that holds a video."
+            "There is no video in the file.", hint="Send a clip with a video stream."
         )
     if size := ffmpeg_phrases.oversized_picture(stderr):
         return too_large(*size)
     if ffmpeg_phrases.lacks_decoder(stderr):
-        return VideoUnreadable("The clip's codec is none that this server decodes.")
+        return VideoUnreadable("This server cannot decode the clip's codec.")
     return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

@@ -56,13 +56,13 @@ def read_clip(
     Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
     """
     on_progress = on_progress or _silent
-    plan = probe(path, container, start, fps, max_frames, proof=False)
+    plan = probe(path, container, start, fps, max_frames, check_frames=False)
     if container == "zip":
         frames = _decode_zip(path, plan, size_limit, on_progress)
     else:
         decoded = _decode(path, container, plan, size_limit, on_progress)
         if decoded is None:  # damaged later in the file: plan again from what can be decoded
-            plan = probe(path, container, start, fps, max_frames, whole=True)
+            plan = probe(path, container, start, fps, max_frames, decode_all=True)
             decoded = _decode(path, container, plan, size_limit, on_progress)
         if decoded is None:
             raise VideoUnreadable("The clip does not decode to the same frames twice.")

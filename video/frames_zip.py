@@ -57,7 +57,7 @@ class FramesZip:
             kinds = [_kind(self._read(entry, 16)) for entry in entries]
             if not kinds:
                 raise VideoUnreadable(
-                    "The zip holds no files.", hint="Put PNG, JPEG or WebP frames into the zip."
+                    "The zip contains no files.", hint="Put PNG, JPEG or WebP frames into the zip."
                 )
             if None in kinds:
                 raise VideoUnreadable(
@@ -180,7 +180,9 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
             max_unpacked_bytes=MAX_TOTAL_BYTES,
         )
     if any(entry.file_size > MAX_RATIO * max(entry.compress_size, 512) for entry in entries):
-        raise VideoUnreadable("The zip holds a file that unpacks to far more than it is.")
+        raise VideoUnreadable(
+            "The zip contains a file that unpacks to far more than its packed size."
+        )
 
 
 def _too_many(entries: int) -> VideoUnreadable:
@@ -251,7 +253,7 @@ def _jpeg_size(head: bytes) -> tuple[int, int]:
 
 
 def _first_jpeg(content: bytes) -> bytes:
-    """Without a second picture after the first (gain map, stereo): it would count as a frame."""
+    """The bytes without a second picture (gain map, stereo), which would count as a frame."""
     scan = content.find(b"\xff\xda")
     end = content.find(b"\xff\xd9", scan) + 2
     return content[:end] if end > 2 and b"\xff\xd8\xff" in content[end:] else content

@@ -75,16 +75,17 @@ def probe(
     fps: float | None = None,
     max_frames: int = MAX_FRAMES,
     *,
-    proof: bool = True,
-    whole: bool = False,
+    check_frames: bool = True,
+    decode_all: bool = False,
 ) -> Probe:
     """Raises VideoUnreadable, VideoTooShort.
 
-    `proof` decodes the first 31 frames, or all pictures taken from a zip; else only the first is
-    decoded. `whole` decodes every frame that the plan can depend on, and ignores the packets.
+    `check_frames` decodes the first 31 frames, or all pictures taken from a zip; else only the
+    first is decoded. `decode_all` ignores the packets and decodes every frame that the plan can
+    depend on.
     """
     if container == "zip":
-        return _probe_zip(path, start, fps, max_frames, proof)
+        return _probe_zip(path, start, fps, max_frames, check_frames)
     with open(path, "rb") as file:
         packets = read_frame_list(Input(file, container), PACKET_LIST_ARGUMENTS, wall_s=_WALL_S)
         _check_packets(packets, start)
@@ -92,16 +93,16 @@ def probe(
         seek = start if container != "avi" else 0.0
         at_start = bisect_left(packets.times or (), start - 1e-5)
         early = 0 if seek == start else at_start
-        to_decode = (
-            _frames_to_decode(packets, at_start, fps) if whole else MAX_FRAMES if proof else 1
-        )
+        to_decode = MAX_FRAMES if check_frames else 1
+        if decode_all:
+            to_decode = _frames_to_decode(packets, at_start, fps)
         source = Input(file, container, _decoder(packets), seek)
         decoded = read_frame_list(source, frame_list_arguments(early + to_decode), wall_s=_WALL_S)
     _check_sides(decoded.width, decoded.height)
-    make_plan = _plan_from_frames if whole else _plan_from_packets
+    make_plan = _plan_from_frames if decode_all else _plan_from_packets
     plan = make_plan(packets, decoded, early + to_decode, at_start - early)
     if plan is None:
-        return probe(path, container, start, fps, max_frames, whole=True)
+        return probe(path, container, start, fps, max_frames, decode_all=True)
     wanted = None if plan.times is None else plan.times[early:]
     found = choose_frames(wanted, max(plan.count - early, 0), fps=fps, max_frames=max_frames)
     return Probe(
@@ -206,7 +207,9 @@ def _may_have_alpha(decoded: FrameList) -> bool:
     return name is None or _WITH_ALPHA.match(name) is not None
 
 
-def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, proof: bool) -> Probe:
+def _probe_zip(
+    path: Path, start: float, fps: float | None, max_frames: int, check_frames: bool
+) -> Probe:
     """Pictures have no times: `start` counts at the rate at which they will play."""
     with FramesZip(path) as zipped:
         total = len(zipped.pictures)
@@ -220,10 +223,10 @@ def _probe_zip(path: Path, start: float, fps: float | None, max_frames: int, pro
         _check_sides(width, height)
         parts = [
             read_frame_list(source, frame_list_arguments(count + 1), wall_s=_WALL_S)
-            for source, count in zip_inputs(zipped, chosen if proof else chosen[:1])
+            for source, count in zip_inputs(zipped, chosen if check_frames else chosen[:1])
         ]
         rows = sum(part.rows for part in parts)
-        if proof and rows != len(chosen):
+        if check_frames and rows != len(chosen):
             raise wrong_count(rows, len(chosen))
     return Probe(
         width=parts[0].width,

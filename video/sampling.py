@@ -26,7 +26,7 @@ SLOWEST_FPS = 8.0
 FALLBACK_FPS = 12.0
 """Playback rate of frames without times, or with times outside _WATCHABLE_FPS."""
 _WATCHABLE_FPS = (1.0, 120.0)
-_FASTEST_FPS = 100_000.0  # beyond it, times are noise
+_FASTEST_FPS = 100_000.0  # above it the times are not usable
 
 _KNOWN_RATES = (
     *(24000 / 1001, 30000 / 1001, 60000 / 1001, 120000 / 1001),
@@ -64,7 +64,7 @@ def choose_frames(
     times = _without_pauses(times[: frames_needed(times, fps)])
     rate = source_rate(times)
     if rate is None:
-        lost = ClipWarning("playback_rate", "The clip does not tell how fast its frames play.")
+        lost = ClipWarning("playback_rate", "The clip does not say at which rate its frames play.")
         found = _at_fallback(count, fps, max_frames)
         return Sampling(found.used, found.fps, (lost, *found.warnings))
     if fps is not None:

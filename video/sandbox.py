@@ -189,7 +189,7 @@ def _final_cpu_s(pid: int) -> float:
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, AttributeError):  # neither waitid nor /proc is everywhere
+    except (OSError, AttributeError):  # some systems lack waitid or /proc
         return float("inf")
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
@@ -203,7 +203,7 @@ def run_sandboxed(
     limits: Limits = PROBE,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[SandboxedProcess]:
-    """Start ffmpeg with `args`; it is gone after the block, whatever happens inside.
+    """Start ffmpeg with `args`; it has ended after the block in any case.
 
     `stdin` is an open file (the program gets its descriptor and may seek in it) or chunks of bytes,
     which a thread feeds through a pipe.

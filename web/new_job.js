@@ -216,11 +216,11 @@ function warningsOn(planned) {
       + `${limitOf(info)}. Cut it or compress it more: two seconds are enough.` });
   }
   if (planned?.tooShort !== undefined) {
-    const cure = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
+    const advice = planned.atFps ? 'Leave the frame rate empty or set a higher one.'
       : samplingFields().start > 0 ? 'Start earlier.' : clip.isZip ? 'Put more pictures into the zip.' : 'Send a longer clip.';
     // without exact times the server may count differently, so it decides
     warnings.push({ stops: clip.timesAreExact, text: `From here the clip gives ${planned.tooShort} `
-      + `frames; ${MIN_FRAMES} are needed. ${cure}` });
+      + `frames; ${MIN_FRAMES} are needed. ${advice}` });
   }
   if (planned?.unused > 0) {
     warnings.push({ text: `The last ${planned.unused} frames are not used. Move the start, or set `

@@ -1,7 +1,7 @@
-"""A disk of a few megabytes that can be filled to the last byte: a tmpfs, so only root can have it.
+"""A disk of a few megabytes that can be filled completely: a tmpfs, which only root can mount.
 
-ENOSPC from a real file system and not from a shim: it comes from write, open, mkdir and fsync as it
-would in earnest.
+ENOSPC comes from a real file system, not from replaced functions: from write, open, mkdir and
+fsync.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class SmallDisk:
-    """Mounted while it exists; `unmount` when done. Raises OSError where that is not allowed."""
+    """Mounted at once; call `unmount` at the end. Raises OSError where mounting is not allowed."""
 
     def __init__(self, folder: Path, megabytes: int) -> None:
         folder.mkdir()
@@ -28,31 +28,31 @@ class SmallDisk:
             raise OSError(ctypes.get_errno(), "a tmpfs cannot be mounted here")
 
     def fill(self) -> None:
-        """Take every byte that is free, and every one that becomes free, until `relieve`."""
+        """Use every free byte, and every byte that becomes free, until `release`."""
         self._full.set()
-        self._take_all()
+        self._write_until_full()
         self._filler = threading.Thread(target=self._keep_full)
         self._filler.start()
 
-    def relieve(self) -> None:
-        """Give it all back."""
+    def release(self) -> None:
+        """Free the space that `fill` used."""
         self._full.clear()
         if self._filler is not None:
             self._filler.join()
         self._ballast.unlink(missing_ok=True)
 
     def unmount(self) -> None:
-        """Even if somebody still holds a file on it."""
-        self.relieve()
+        """Also while a process has a file on it open."""
+        self.release()
         lazily = 2
         _LIBC.umount2(os.fsencode(self.folder), lazily)
 
     def _keep_full(self) -> None:
         while self._full.is_set():
-            self._take_all()
+            self._write_until_full()
             threading.Event().wait(0.002)
 
-    def _take_all(self) -> None:
+    def _write_until_full(self) -> None:
         with open(self._ballast, "ab", buffering=0) as ballast:
             for size in (1 << 20, 1 << 12):
                 try:

@@ -1,8 +1,8 @@
-"""A disk that fails for a moment: the n-th call that changes a folder, and so many after it.
+"""A disk that fails for a moment: the n-th call that changes a folder, and some calls after it.
 
-Python's door to the kernel (os.write, os.fsync, os.rename ...) is replaced while the block lasts,
-for this process and one folder. Only in the server's own process: what a job's process meets on a
-full disk, a real one shows (disk.py).
+Python's system calls (os.write, os.fsync, os.rename ...) are replaced inside the block, for this
+process and one folder. This affects the server's own process only; disk.py tests a job's process
+with a really full disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CALLS = ("open", "write", "writev", "fsync", "rename", "replace", "mkdir", "link
 
 
 class FailingCalls:
-    """Counts the calls; those from number `first` on fail with `error`, `times` of them."""
+    """Counts the calls; `times` of them fail with `error`, beginning with number `first`."""
 
     def __init__(self, folder: Path, first: int, times: int, error: int) -> None:
         self.made: list[str] = []
@@ -33,7 +33,7 @@ class FailingCalls:
         return self.made[self._fails.start : self._fails.stop]
 
     def count(self, name: str, where: object, flags: int) -> None:
-        """Raises OSError if this call's turn has come. Opening to read changes nothing."""
+        """Raises OSError if this call must fail. Opening a file for reading is not counted."""
         if name == "open" and not flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
             return
         path = os.readlink(f"/proc/self/fd/{where}") if isinstance(where, int) else str(where)
@@ -48,7 +48,7 @@ class FailingCalls:
 
 @contextmanager
 def failing_calls(folder: Path, first: int, times: int, error: int) -> Iterator[FailingCalls]:
-    """See FailingCalls. Every thread of this process is concerned."""
+    """See FailingCalls. It affects every thread of this process."""
     calls = FailingCalls(folder, first, times, error)
     real = {name: getattr(os, name) for name in CALLS}
 

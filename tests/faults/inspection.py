@@ -1,7 +1,7 @@
-"""What lies in a JOBS_DIR while nothing runs, against what may lie there. Reads files, no server.
+"""Compares the files in a JOBS_DIR, while nothing runs, with what it may contain. Needs no server.
 
-The same check serves the fault tests and the long torture: every record readable, every output
-there once and whole, nothing left of attempts, uploads and deletions.
+The fault tests and random_kills.py use the same check: every record can be read, every output
+exists once and is complete, nothing is left of attempts, uploads and deletions.
 """
 
 from __future__ import annotations

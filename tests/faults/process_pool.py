@@ -1,7 +1,7 @@
-"""Servers without the second that Python needs to import them: forked from a process that has.
+"""Servers that start a second faster: forked from a process that has already imported the modules.
 
 `ProcessPool` runs `python -m tests.faults.process_pool` and asks it for servers: `main.main()` in a
-fresh process with an environment of its own. For tests and tortures that start many.
+fresh process with an environment of its own. For tests that start many servers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tests.servers import ROOT
 
 
 class ProcessPool:
-    """The process that forks. One question at a time."""
+    """The process that forks the servers. It handles one request at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.process_pool"],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True,  # Ctrl-C is for whoever asks
+            start_new_session=True,  # Ctrl-C must reach only the process that uses the pool
         )  # fmt: skip
 
     def ask(self, **question: Any) -> Any:
@@ -37,7 +37,7 @@ class ProcessPool:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it; servers go on."""
+        """End it; its servers continue."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -77,7 +77,7 @@ class ForkedServer(Server):
 
 
 def main() -> None:
-    """Answer questions until nobody asks any more."""
+    """Answer requests until stdin is closed."""
     import main as server
 
     # what uvicorn and the first request would import
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _become(server: Any, environment: dict[str, str], log: str) -> None:
-    """What `python main.py` would be by now. Never returns."""
+    """Run main.main() as `python main.py` does. Never returns."""
     code = 1
     try:
         os.setsid()

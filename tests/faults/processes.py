@@ -1,7 +1,7 @@
-"""Which processes there are, from /proc (Linux): to find what a killed server should not leave.
+"""Lists processes from /proc (Linux), to find those that a killed server has left running.
 
-Orphans would go to init and be lost among others; `adopt_orphans` makes them ours, so that every
-survivor of a server that we started is a child of this process.
+Orphans would become children of init; `adopt_orphans` makes them children of this process, so that
+every process left by a server that we started can be found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @contextmanager
 def adopt_orphans() -> Iterator[None]:
-    """Inside the block, whoever loses its parent below us becomes our child."""
+    """Inside the block, a descendant that loses its parent becomes a child of this process."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -28,8 +28,8 @@ def adopt_orphans() -> Iterator[None]:
 
 
 def descendants(pid: int, besides: Collection[int] = ()) -> set[int]:
-    """Every living process below `pid`; those that only wait to be reaped do not count, nor do
-    those of `besides` with all that is below them.
+    """Every living process below `pid`; zombies do not count, nor do
+    the processes in `besides` and their descendants.
     """
     found: set[int] = set()
     waiting = [pid]

@@ -1,9 +1,9 @@
 """Kills servers and children at random under load, and counts broken promises.
 
-`python -m tests.faults.random_kills 1000 [seed]`; Ctrl-C ends it early. One JOBS_DIR, one server
-after another on it, and a client that sends, cancels and deletes jobs. After each kill the files on
-disk are checked; every 25 kills all jobs may finish, and the results are compared with what the API
-promised. Exit code 1 if anything was broken.
+`python -m tests.faults.random_kills 1000 [seed]`; Ctrl-C ends it early. Servers run one
+after another on one JOBS_DIR, and a client sends, cancels and deletes jobs. After each kill the
+files on disk are checked; every 25 kills all jobs may finish, and the results are compared with
+what the API promised. Exit code 1 if anything was broken.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.video.clips import numbered
 from tests.waiting import wait_until
 
 REST_EVERY = 25
-"""After so many kills all jobs may finish."""
+"""After this number of kills all jobs may finish."""
 WAITING = 3
 """The client sends no more jobs while this many have not ended."""
 STEPS = (*QUICK, *SLOW, "delete:asked", "delete:trashed", "change:cancelled", "changed:cancelled")
@@ -86,7 +86,7 @@ class Client(threading.Thread):
                 self.delete(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Delete a job: once the request is sent nothing is promised; after a 200 it is deleted."""
+        """Delete a job: from the request on it may be gone; after a 200 it must be."""
         self.kept.discard(job_id)
         self._waiting.discard(job_id)
         if self._http.delete(f"/jobs/{job_id}").status_code == 200:
@@ -114,7 +114,7 @@ class Torture:
         self.rest()
         if self.server.stop() != 0:
             self.broken["bad exit"] += 1
-        self._look_at_the_dead()
+        self._check_stopped_server()
 
     def _kill_once(self) -> None:
         done = self.kills.total()
@@ -131,11 +131,11 @@ class Torture:
         self._wait_a_little()
         self.server.kill()
         self.kills["server"] += 1
-        self._look_at_the_dead()
+        self._check_stopped_server()
         self.server.start(crash_at=crash_at)
 
     def _kill_step(self) -> None:
-        """The next server kills itself at a random step, the first or the second time."""
+        """The next server kills itself at a random step, the first or second time it gets there."""
         step = self._chance.choice(STEPS)
         self._kill_server(step if "#" in step else f"{step}#{self._chance.choice('112')}")
         with contextlib.suppress(AssertionError):
@@ -144,14 +144,16 @@ class Torture:
         if self.server.is_running:  # it did not reach that step
             self.server.kill()
             self.kills["server"] += 1
-        self._look_at_the_dead()
+        self._check_stopped_server()
         self.server.start()
 
     def _kill_child(self) -> None:
         self._kill_below("child/main.py", "child")
 
     def _kill_ffmpeg(self) -> None:
-        self._kill_below("-nostdin", "ffmpeg")  # at work, not asked for its version
+        self._kill_below(
+            "-nostdin", "ffmpeg"
+        )  # a running one, not one that only prints its version
 
     def _kill_below(self, mark: str, kind: str) -> None:
         self._wait_a_little()
@@ -168,8 +170,8 @@ class Torture:
 
     # --- checks
 
-    def _look_at_the_dead(self) -> None:
-        """Between two servers: every promise must be on disk."""
+    def _check_stopped_server(self) -> None:
+        """Before the next server starts: every promised job must be on disk."""
         try:
             wait_until(lambda: not any(is_alive(pid) for pid in self.server.orphans()))
         except AssertionError:
@@ -245,7 +247,7 @@ def main(arguments: list[str]) -> int:
         try:
             torture.run(count)
         except BaseException:
-            say(server.said()[-4000:])
+            say(server.output()[-4000:])
             raise
         finally:
             server.close()

@@ -1,4 +1,4 @@
-"""`main.py` as it runs beside a GPU, with a second child that writes the files; for tests without.
+"""Runs `main.py` as on a machine with a GPU, where a second child writes the files. Needs no GPU.
 
 `python -m tests.faults.separate_files_server`, with the settings of main.py.
 """

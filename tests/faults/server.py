@@ -1,7 +1,7 @@
-"""A real server to hurt: `python main.py` in its own session, on a free port, output in a file.
+"""A real server that tests may kill: `python main.py` in its own session, on a free port.
 
 Tests start it, send it jobs, kill it and start it again on the same JOBS_DIR. `close` ends it and
-everything below it; nothing here looks into the files (inspection.py does).
+everything that it started. It does not check the files (inspection.py does).
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ STAGES = ("extracting", "shape", "motion", "exporting", "rendering")
 SPECKS = "tests.pipelines:Specks"
 
 
+def start_of_upload(length: int, clip: bytes) -> bytes:
+    """The head of a POST /jobs that announces `length` bytes, and the beginning of its clip."""
+    return (
+        b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        b'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    ) % length + clip
+
+
 class Refused(Exception):
-    """The server said no, or nothing at all; `status` is 0 then."""
+    """The server refused the request, or did not answer: then `status` is 0."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(f"{status} {body}")
@@ -38,7 +47,7 @@ class Refused(Exception):
 
 
 class Server:
-    """One JOBS_DIR and the server that has it now; `start` and `kill` as often as you like."""
+    """One JOBS_DIR and the server that uses it now; `start` and `kill` may be called many times."""
 
     program: tuple[str, ...] = ("main.py",)
 
@@ -65,17 +74,19 @@ class Server:
     ) -> None:
         self.close()
 
-    # --- life
+    # --- start and end
 
     def start(self, *, crash_at: str = "", **settings: object) -> Server:
-        """Start it and wait until it answers; with `crash_at` it may also end before."""
+        """Start it and wait until it answers; with `crash_at` it may end before that."""
         self._launch(self.environment(crash_at, settings))
         deadline = time.monotonic() + START_S
         while not self.answers():
             if not self.is_running:
-                assert crash_at, f"the server ended: {self.said()[-2000:]}"
+                assert crash_at, f"the server ended: {self.output()[-2000:]}"
                 break
-            assert time.monotonic() < deadline, f"the server does not answer: {self.said()[-2000:]}"
+            assert time.monotonic() < deadline, (
+                f"the server does not answer: {self.output()[-2000:]}"
+            )
             time.sleep(0.02)
         return self
 
@@ -107,7 +118,7 @@ class Server:
             return False
 
     def kill(self) -> None:
-        """SIGKILL to the server alone: what it started has to notice by itself."""
+        """SIGKILL to the server only: the processes that it started must notice this themselves."""
         os.kill(self.pid, signal.SIGKILL)
         self.wait_for_end()
 
@@ -126,20 +137,20 @@ class Server:
         self.http.close()
         if not self.pid:
             return
-        doomed = self.below() | self.orphans() | ({self.pid} if self.is_running else set())
+        doomed = self.descendants() | self.orphans() | ({self.pid} if self.is_running else set())
         for pid in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.wait_for_end(10.0)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """All output so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    # --- what runs below it
+    # --- its processes
 
-    def below(self) -> set[int]:
-        """The living processes that this server started, and those that they did."""
+    def descendants(self) -> set[int]:
+        """All living descendants of this server."""
         return descendants(self.pid) if self.pid else set()
 
     def orphans(self) -> set[int]:
@@ -151,14 +162,14 @@ class Server:
         found: list[int] = []
 
         def look() -> bool:
-            found[:] = [pid for pid in self.below() if "child/main.py" in command(pid)]
+            found[:] = [pid for pid in self.descendants() if "child/main.py" in command(pid)]
             return bool(found)
 
         wait_until(look)
         return found[0]
 
     def assert_no_orphans(self) -> None:
-        """Everything below a dead server is gone before long."""
+        """All processes of a dead server end soon."""
         wait_until(lambda: not any(is_alive(pid) for pid in self.orphans()))
 
     # --- jobs
@@ -177,14 +188,14 @@ class Server:
         return str(body["job_id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """GET /jobs/{id}, which must be there."""
+        """GET /jobs/{id}, which must exist."""
         reply = self.http.get(f"/jobs/{job_id}")
         assert reply.status_code == 200, reply.text
         found: dict[str, Any] = reply.json()
         return found
 
     def wait_for(self, job_id: str, *statuses: str, timeout_s: float = 100.0) -> dict[str, Any]:
-        """The job once it has one of these statuses (default: finished); fails if it ends else."""
+        """The job once it has one of these statuses (default: finished), or fails."""
         wanted = statuses or ("finished",)
         deadline = time.monotonic() + timeout_s
         while (found := self.job(job_id))["status"] not in wanted:
@@ -194,6 +205,6 @@ class Server:
         return found
 
     def wait_for_stage(self, job_id: str, stage: str) -> None:
-        """Until the running job is in this stage, or past it: some last no time at all."""
+        """Until the running job is in this stage or, since some are very short, a later one."""
         reached = STAGES[STAGES.index(stage) :]
         wait_until(lambda: (self.job(job_id).get("progress") or {}).get("stage") in reached)

@@ -1,4 +1,4 @@
-"""A disk that is full at the worst moment: state stays whole, the server says so and goes on."""
+"""A disk that becomes full at any step: records stay valid, the server reports it and continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.faults.conftest import MakeServer
 from tests.faults.disk import SmallDisk
 from tests.faults.inspection import faults, records
-from tests.faults.server import Refused, Server
+from tests.faults.server import Refused, Server, start_of_upload
 from tests.waiting import wait_until
 
 OBEYS_SEED = "tests.pipelines:ObeysSeed"
@@ -22,7 +22,7 @@ SLOWLY = 11
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Room for one job: the preview alone passes through 38 MB of raw pictures."""
+    """Space for one job: the preview alone needs 38 MB for raw pictures."""
     try:
         made = SmallDisk(tmp_path / "disk", 64)
     except OSError as exc:
@@ -43,7 +43,7 @@ def assert_all_is_well(server: Server, clip: Path) -> None:
     server.assert_no_orphans()
 
 
-def test_an_export_that_fills_the_disk_is_named_and_the_next_job_finishes(
+def test_an_export_that_fills_the_disk_fails_and_the_next_job_finishes(
     server: Server, disk: SmallDisk, clip: Path
 ) -> None:
     server.start()
@@ -51,11 +51,11 @@ def test_an_export_that_fills_the_disk_is_named_and_the_next_job_finishes(
     server.wait_for_stage(job_id, "motion")
     disk.fill()
     wait_until(
-        lambda: server.job(job_id)["status"] == "error" or "cannot be written" in server.said(),
+        lambda: server.job(job_id)["status"] == "error" or "cannot be written" in server.output(),
         30.0,
     )
     assert server.http.get("/health").status_code == 200
-    disk.relieve()
+    disk.release()
     found = server.wait_for(job_id, "error")
     assert (found["error_code"], found["retryable"]) == ("disk_full", True)
     assert_all_is_well(server, clip)
@@ -66,13 +66,8 @@ def test_an_upload_that_fills_the_disk_is_refused_and_leaves_nothing(
 ) -> None:
     server.start()
     body = bytes(2_500_000)
-    head = (
-        b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n"
-        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
-        b'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
-    ) % (len(body) + 200)
     with socket.create_connection(("127.0.0.1", server.port)) as upload:
-        upload.sendall(head + body[:1_500_000])
+        upload.sendall(start_of_upload(len(body) + 200, body[:1_500_000]))
         staging = server.jobs_dir / ".staging"
         wait_until(lambda: any(path.stat().st_size for path in staging.glob("*/input")))
         disk.fill()
@@ -86,7 +81,7 @@ def test_an_upload_that_fills_the_disk_is_refused_and_leaves_nothing(
     with pytest.raises(Refused) as refused:
         server.submit(clip)
     assert refused.value.status == 507
-    disk.relieve()
+    disk.release()
     assert_all_is_well(server, clip)
 
 
@@ -103,11 +98,11 @@ def test_on_a_full_disk_finished_jobs_are_served_and_can_be_deleted(
     wait_until(lambda: server.http.get(name).status_code == 200)
     assert server.http.delete(f"/jobs/{job_id}").status_code == 200
     assert server.http.get(f"/jobs/{job_id}").status_code == 404
-    disk.relieve()
+    disk.release()
     assert_all_is_well(server, clip)
 
 
-def test_below_the_reserve_nothing_is_accepted_and_ready_says_why(
+def test_without_reserved_space_no_job_is_accepted_and_ready_gives_the_reason(
     server: Server, disk: SmallDisk, clip: Path
 ) -> None:
     server.start(MIN_FREE_GB=1)
@@ -125,9 +120,9 @@ def test_a_queued_job_waits_for_the_disk(server: Server, disk: SmallDisk, clip: 
     (job_id,) = records(server.jobs_dir)
     disk.fill()
     server.start()
-    wait_until(lambda: "cannot be written" in server.said())
+    wait_until(lambda: "cannot be written" in server.output())
     time.sleep(0.5)
     assert server.job(job_id)["status"] == "queued"
-    disk.relieve()
+    disk.release()
     server.wait_for(job_id)
     assert_all_is_well(server, clip)

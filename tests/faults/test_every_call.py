@@ -1,7 +1,7 @@
-"""A real server whose n-th call to the disk fails, for every n in the life of a job.
+"""A real server whose n-th call to the disk fails, for every n from a job's upload to its deletion.
 
-From the request's first byte to the deletion: whatever fails, the client gets an answer that holds,
-the job ends, the next one is unharmed, and a restart finds nothing amiss.
+Whichever call fails, the client gets an answer that stays true, the job ends, the next job
+finishes, and after a restart every file is valid.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from worker import attempt, retention
 MOST_CALLS = 200
 
 
-def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
-    """The id of what was promised ("" if nothing was), and whether it was said to be deleted."""
+def submit_and_delete_a_job(client: httpx.Client) -> tuple[str, bool]:
+    """Id of the accepted job ("" if none was), and whether its deletion was confirmed."""
     reply = send(client)
     assert reply.status_code in (202, 500, 507), reply.text
     if reply.status_code != 202:
@@ -49,7 +49,7 @@ def a_job_comes_and_goes(client: httpx.Client) -> tuple[str, bool]:
         pytest.param(errno.ENOSPC, 3, id="ENOSPC thrice", marks=pytest.mark.slow),
     ],
 )
-def test_whichever_call_fails_every_answer_holds(
+def test_if_any_call_fails_every_answer_stays_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, times: int
 ) -> None:
     monkeypatch.setattr(attempt, "DISK_PAUSE_S", 0.02)
@@ -57,15 +57,15 @@ def test_whichever_call_fails_every_answer_holds(
     jobs_dir = tmp_path / "jobs"
     with thread_server(jobs_dir, FinishesAtOnce()) as server:
         with httpx.Client(base_url=server.url, timeout=60) as client:
-            submit(client)  # the first one ever writes more
+            submit(client)  # the very first job writes more files
             for first in range(MOST_CALLS):
                 with failing_calls(jobs_dir, first, times, error) as calls:
-                    job_id, deleted = a_job_comes_and_goes(client)
+                    job_id, deleted = submit_and_delete_a_job(client)
                 if not calls.failed:
                     break
-                assert_its_answers_hold(server, client, job_id, deleted, calls.failed)
+                assert_its_answers_are_true(server, client, job_id, deleted, calls.failed)
             else:
-                pytest.fail("a job's life has more calls than that")
+                pytest.fail("a job makes more calls than MOST_CALLS")
     assert first > 20
     store = JobStore(JobsFolder(jobs_dir))
     store.open()
@@ -74,7 +74,7 @@ def test_whichever_call_fails_every_answer_holds(
     assert faults(jobs_dir) == []
 
 
-def assert_its_answers_hold(
+def assert_its_answers_are_true(
     server: ThreadServer, client: httpx.Client, job_id: str, deleted: bool, failed: list[str]
 ) -> None:
     """On the disk, in memory, and for the next job."""

@@ -1,7 +1,7 @@
-"""kill -9 of the server at every labelled step: what was promised happens after the next start.
+"""kill -9 of the server at every labelled step: what it promised is done after the next start.
 
-The labels stand where durable.reach is called; CRASH_AT makes the server die there. What the client
-has no answer for may exist or not; it must then be whole or nothing.
+The labels are the arguments of failpoint.reach; CRASH_AT makes the server die there. A job for
+which the client got no answer may exist or not, but never in part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults, records
-from tests.faults.server import SPECKS, Refused, Server
+from tests.faults.server import SPECKS, Refused, Server, start_of_upload
 from tests.waiting import wait_until
 
 QUICK = ("accept:committed", "report:motion", "publish:renamed", "change:finished")
@@ -44,7 +44,7 @@ def submit_until_it_dies(server: Server, clip: Path, most: int) -> list[str]:
 
 
 def assert_all_is_well(server: Server, promised: list[str]) -> None:
-    """After a start: the promised jobs finish, others too or do not exist; nothing is left over."""
+    """After a start: promised jobs finish, others finish or do not exist; no file is left."""
     for job_id in promised:
         server.wait_for(job_id)
     wait_until(lambda: not faults(server.jobs_dir))
@@ -68,7 +68,7 @@ def test_killed_at_a_step_the_next_server_keeps_the_promises(
 
 
 @pytest.mark.parametrize("step", ["delete:asked", "delete:trashed"])
-def test_killed_while_it_deletes_a_job_is_there_whole_or_gone(
+def test_killed_while_it_deletes_the_job_is_complete_or_removed(
     fork_server: MakeServer, clip: Path, step: str
 ) -> None:
     server = fork_server().start(crash_at=step)
@@ -96,15 +96,15 @@ def test_killed_while_it_cancels_the_job_runs_or_is_cancelled(
     assert_all_is_well(server, [])
 
 
-def test_killed_mid_job_nothing_survives_and_both_jobs_finish_after_a_restart(
+def test_killed_during_a_job_no_process_is_left_and_both_jobs_finish_after_a_restart(
     make_server: MakeServer, clip: Path
 ) -> None:
     server = make_server("tests.pipelines:SleepsLong").start()
     first, second = server.submit(clip), server.submit(clip)
     server.wait_for_stage(first, "motion")
-    assert len(server.below()) >= 1
+    assert len(server.descendants()) >= 1
     server.kill()
-    server.assert_no_orphans()  # left alone, they would run for minutes
+    server.assert_no_orphans()  # if not ended, they would run for minutes
     server.start(PIPELINE=SPECKS)
     assert server.wait_for(first)["status"] == "finished"
     assert_all_is_well(server, [first, second])
@@ -114,7 +114,7 @@ def test_killed_mid_job_nothing_survives_and_both_jobs_finish_after_a_restart(
     assert ends[0] is not None and ends[1] is not None and ends[0] < ends[1]
 
 
-def test_a_job_that_sees_three_servers_die_is_given_up_and_the_next_one_runs(
+def test_a_job_fails_after_three_killed_servers_and_the_next_one_runs(
     fork_server: MakeServer, clip: Path
 ) -> None:
     server = fork_server()
@@ -134,11 +134,7 @@ def test_killed_in_the_middle_of_an_upload_nothing_of_it_is_left(
 ) -> None:
     server = fork_server().start()
     with socket.create_connection(("127.0.0.1", server.port)) as half_way:
-        half_way.sendall(
-            b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000000\r\n"
-            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
-            b'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n' + bytes(2**20)
-        )
+        half_way.sendall(start_of_upload(5_000_000, bytes(2**20)))
         staging = server.jobs_dir / ".staging"
         wait_until(lambda: any(path.stat().st_size for path in staging.glob("*/input")))
         server.kill()

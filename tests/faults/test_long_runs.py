@@ -1,4 +1,4 @@
-"""A little of what `make torture` and `make fuzz` do for hours."""
+"""Short runs of what `make torture` and `make fuzz` do for hours."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.faults.random_kills import main as kill_at_random
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # it waits for jobs, and others may be using this machine
-def test_a_dozen_random_kills_break_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(900)  # it waits for jobs, and the machine may be busy
+def test_twelve_random_kills_break_no_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert kill_at_random(["12", "1"]) == 0, capsys.readouterr().out
     assert "broken: nothing" in capsys.readouterr().out
 
@@ -22,7 +22,7 @@ def test_a_dozen_random_kills_break_nothing(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "count", [25, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
-def test_mutated_files_find_nothing(
+def test_mutated_files_cause_no_findings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.chdir(tmp_path)  # findings would be kept here
@@ -35,7 +35,7 @@ def test_mutated_files_find_nothing(
     assert found == 0, said
 
 
-def test_the_mutations_repeat_themselves_for_a_seed() -> None:
+def test_a_seed_gives_the_same_mutations() -> None:
     files = [b"\0\0\0\x10ftypisom" * 9, b"x"]
     runs = [[mutated(random.Random(seed), files) for seed in range(500)] for _ in range(2)]
     assert runs[0] == runs[1] and len(set(runs[0])) > 50

@@ -1,4 +1,4 @@
-"""Much at once, or for long: many jobs on disk, and nothing that grows."""
+"""Many requests at the same time or for long, and many jobs on disk: nothing grows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import pytest
 from tests.faults.conftest import MakeServer
 from tests.faults.inspection import faults
 from tests.faults.processes import descriptors
-from tests.faults.server import Refused
+from tests.faults.server import Refused, start_of_upload
 from tests.job_factory import finished_jobs
 from tests.waiting import wait_until
 
 
-def test_health_answers_while_the_jobs_of_before_are_read(make_server: MakeServer) -> None:
+def test_health_answers_while_old_jobs_are_read(make_server: MakeServer) -> None:
     server = make_server()
     known = finished_jobs(server.jobs_dir, 1000)
     record = server.jobs_dir / known[0] / "job.json"
     content = record.read_bytes()
     record.unlink()
-    os.mkfifo(record)  # who reads it waits for who writes it
+    os.mkfifo(record)  # reading it blocks until it is written to
     server.start()
     assert server.http.get("/ready").json()["reason"] == "starting"
     assert server.http.get("/health").status_code == 200
@@ -37,22 +37,17 @@ def test_health_answers_while_the_jobs_of_before_are_read(make_server: MakeServe
     assert server.stop() == 0
 
 
-def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
+def test_no_descriptor_thread_or_file_is_left_after_any_error(
     make_server: MakeServer, clip: Path, tmp_path: Path
 ) -> None:
     server = make_server().start()
     junk = tmp_path / "junk.mp4"
     junk.write_bytes(b"\0\0\0\x20ftypisom" + os.urandom(5000))
 
-    def everything_that_goes_wrong() -> None:
+    def cause_every_error() -> None:
         for _ in range(10):
             with socket.create_connection(("127.0.0.1", server.port)) as cut:
-                cut.sendall(
-                    b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n"
-                    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
-                    b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-                    + bytes(9999)
-                )
+                cut.sendall(start_of_upload(900_000, bytes(9999)))
             with pytest.raises(Refused):
                 server.submit(junk)
         job_id = server.submit(clip)
@@ -65,17 +60,17 @@ def test_no_descriptor_thread_or_file_is_left_by_anything_that_goes_wrong(
     def threads() -> int:
         return len(os.listdir(f"/proc/{server.pid}/task"))
 
-    everything_that_goes_wrong()
+    cause_every_error()
     before, threads_before = descriptors(server.pid), threads()
     for _ in range(2):
-        everything_that_goes_wrong()
+        cause_every_error()
     wait_until(lambda: descriptors(server.pid) <= before + 2)
-    assert threads() <= max(threads_before, 40)  # the pool's 32 come one by one
+    assert threads() <= max(threads_before, 40)  # the pool starts its 32 threads one by one
     wait_until(lambda: faults(server.jobs_dir) == [])
-    assert len(server.below()) == 1
+    assert len(server.descendants()) == 1
 
 
-def test_more_connections_are_held_than_a_shell_allows(make_server: MakeServer) -> None:
+def test_it_accepts_more_connections_than_the_shells_limit(make_server: MakeServer) -> None:
     server = make_server()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))

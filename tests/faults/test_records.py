@@ -1,4 +1,4 @@
-"""Files in JOBS_DIR that are torn, foreign or from a newer server; and two servers on one."""
+"""Incomplete, unknown and newer files in JOBS_DIR, and two servers on one JOBS_DIR."""
 
 from __future__ import annotations
 
@@ -15,31 +15,17 @@ from uuid import uuid4
 
 import httpx
 
-from job.folder import JobsFolder
-from job_store import JobStore
 from tests.faults.conftest import MakeServer
-from tests.job_factory import accept, result, write_attempt
+from tests.job_factory import finished_jobs
 from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
 
-def a_finished_job(jobs_dir: Path) -> str:
-    store = JobStore(JobsFolder(jobs_dir))
-    store.open()
-    job_id = accept(store).job_id
-    store.start(job_id)
-    write_attempt(store, job_id, 1)
-    store.folder.publish_outputs(job_id, 1, result())
-    store.finish(job_id, result())
-    store.close()
-    return job_id
-
-
-def test_unreadable_records_are_set_aside_newer_ones_left_alone_and_work_goes_on(
+def test_unreadable_records_are_set_aside_newer_ones_are_kept_and_jobs_still_run(
     make_server: MakeServer, clip: Path
 ) -> None:
     server = make_server()
-    good = a_finished_job(server.jobs_dir)
+    good = finished_jobs(server.jobs_dir, 1)[0]
     content = (server.jobs_dir / good / "job.json").read_bytes()
 
     def put(content: bytes) -> str:
@@ -49,11 +35,11 @@ def test_unreadable_records_are_set_aside_newer_ones_left_alone_and_work_goes_on
         return job_id
 
     broken = [
-        put(content[: len(content) // 2]),  # torn
+        put(content[: len(content) // 2]),  # incomplete
         put(b""),
-        put(b"\0" * len(content)),  # what a power cut leaves on some file systems
+        put(b"\0" * len(content)),  # as some file systems leave it after a power cut
         put(b'{"schema":1,"hello":"world"}\n'),
-        put(content),  # somebody copied a folder
+        put(content),  # a copied folder
     ]
     newer = put(json.dumps({**json.loads(content), "schema": 99}).encode())
     linked = server.jobs_dir / str(uuid4())
@@ -64,11 +50,11 @@ def test_unreadable_records_are_set_aside_newer_ones_left_alone_and_work_goes_on
     assert server.job(good)["status"] == "finished"
     assert [server.http.get(f"/jobs/{job_id}").status_code for job_id in broken] == [404] * 5
     assert (server.jobs_dir / newer / "job.json").exists() and linked.is_symlink()
-    assert "newer server" in server.said()
+    assert "newer server" in server.output()
     server.wait_for(server.submit(clip))
 
 
-def test_a_second_server_on_the_same_folder_is_refused_and_the_first_unharmed(
+def test_a_second_server_on_the_same_folder_is_refused_and_the_first_keeps_running(
     make_server: MakeServer,
 ) -> None:
     first = make_server().start()
@@ -113,12 +99,15 @@ def test_uvicorn_serves_as_in_the_readme(make_server: MakeServer) -> None:
 def test_of_two_uvicorn_workers_one_is_refused_and_never_works(make_server: MakeServer) -> None:
     with uvicorn(make_server, "--workers", "2") as (_, log):
 
-        def said(what: str) -> int:
+        def count_in_log(what: str) -> int:
             return len(re.findall(what, log.read_text()))
 
-        wait_until(lambda: said("in use by another server") and said(r"child \d+ starts"), 60.0)
-        assert said("Application startup complete") == 1
-        assert said(r"child \d+ starts") == 1
+        wait_until(
+            lambda: count_in_log("in use by another server") and count_in_log(r"child \d+ starts"),
+            60.0,
+        )
+        assert count_in_log("Application startup complete") == 1
+        assert count_in_log(r"child \d+ starts") == 1
 
 
 def _status(url: str) -> int:

@@ -1,4 +1,4 @@
-"""What the API asks of a file before it makes a job of it; the hostile files ask back."""
+"""The API's check of an uploaded file before it becomes a job, also with hostile files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_facts_of_a_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", hostile())
-def test_hostile_files_get_the_answer_they_deserve(case: dict[str, Any]) -> None:
+def test_hostile_files_get_the_right_error(case: dict[str, Any]) -> None:
     path = Path(MEDIA) / "hostile" / case["file"]
     before = len(os.listdir("/dev/fd"))
     try:
@@ -68,9 +68,7 @@ def test_hostile_files_get_the_answer_they_deserve(case: dict[str, Any]) -> None
     ],
 )
 @pytest.mark.parametrize("head", [b"", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", b"\0\0\0\x08free"])
-def test_a_playlist_never_borrows_its_neighbours_frames(
-    head: bytes, text: str, tmp_path: Path
-) -> None:
+def test_a_playlist_never_reads_another_file(head: bytes, text: str, tmp_path: Path) -> None:
     numbered(tmp_path / "neighbour.mp4", 20)
     path = tmp_path / "input"
     path.write_bytes(head + text.encode())
@@ -78,7 +76,7 @@ def test_a_playlist_never_borrows_its_neighbours_frames(
         inspect(path)
 
 
-def test_a_clip_cut_short_is_judged_by_what_is_left(tmp_path: Path) -> None:
+def test_a_truncated_clip_is_checked_by_the_frames_that_are_left(tmp_path: Path) -> None:
     codec = ("-c:v", "mjpeg", "-q:v", "2")
     whole = numbered(tmp_path / "whole.avi", 60, *codec, size=(640, 320)).read_bytes()
     half = tmp_path / "half"
@@ -89,8 +87,8 @@ def test_a_clip_cut_short_is_judged_by_what_is_left(tmp_path: Path) -> None:
         inspect(half)
 
 
-def test_a_clip_whose_end_is_missing_is_called_damaged_and_a_song_is_not(tmp_path: Path) -> None:
-    whole = numbered(tmp_path / "whole.mp4", 20).read_bytes()  # what it holds stands at its end
+def test_a_clip_without_its_end_is_damaged_and_a_song_has_no_video(tmp_path: Path) -> None:
+    whole = numbered(tmp_path / "whole.mp4", 20).read_bytes()  # its index is at the end
     (tmp_path / "cut").write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(VideoUnreadable, match="damaged or incomplete"):
         inspect(tmp_path / "cut")
@@ -110,7 +108,7 @@ while True:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PDEATHSIG and /proc are Linux's")
-def test_a_server_killed_while_it_asks_leaves_no_process(tmp_path: Path) -> None:
+def test_a_server_killed_during_inspect_leaves_no_process(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 64, size=(1280, 720))
     asking = subprocess.Popen(
         [sys.executable, "-c", ASK, str(path)],

@@ -23,7 +23,7 @@ from intake.names import shown_name
         ("cod\u202e4pm.exe", "cod4pm.exe"),
         ("e\u0301.mp4", "\u00e9.mp4"),
         ("\udcff.mp4", "\N{REPLACEMENT CHARACTER}.mp4"),
-        ("<img src=x onerror=alert(1)>.mp4", "<img src=x onerror=alert(1)>.mp4"),  # only ever text
+        ("<img src=x onerror=alert(1)>.mp4", "<img src=x onerror=alert(1)>.mp4"),  # never markup
         ("\U0001f600.mp4", "\U0001f600.mp4"),
         (None, "video"),
         *((nothing, "video") for nothing in ("", " ", "/", "..", "\0\n")),

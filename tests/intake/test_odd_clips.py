@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                      id="begins after hours"),
         pytest.param(("clip.mp4",), ("-c", "copy", "-bsf:v", "setts=ts=N*100000000"), "read",
                      id="a frame in two hours"),
-        pytest.param(("clip.mp4",), ("-vf", "setsar=1/255"), "read", id="pixels like needles"),
+        pytest.param(("clip.mp4",), ("-vf", "setsar=1/255"), "read", id="very narrow pixels"),
         pytest.param(("clip.mp4",), ("-pix_fmt", "yuv444p10le"), "read", id="ten bits"),
         pytest.param(("clip.mp4",), ("-f", "h264"), "unsupported_media_type", id="no container"),
         pytest.param(("clip.mp4",), ("-f", "mpegts"), "unsupported_media_type", id="mpeg-ts"),

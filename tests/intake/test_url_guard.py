@@ -27,7 +27,7 @@ MEDIA = os.environ.get("TEST_MEDIA", "")
 CLIP = bytes(range(256)) * 1000
 
 
-# --- what the text gives away
+# --- checks of the text
 
 REFUSED = [
     "", " ", "http://", "http:///x", "//x/y", "x", "file:///etc/passwd", "ftp://example.com/x",
@@ -70,11 +70,11 @@ def test_bad_urls_are_refused_by_their_text(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ALLOWED)
-def test_good_urls_pass(url: str) -> None:
+def test_good_urls_are_accepted(url: str) -> None:
     assert check_url(url).scheme in ("http", "https")
 
 
-def test_private_hosts_and_odd_ports_pass_where_allowed() -> None:
+def test_private_hosts_and_other_ports_are_accepted_where_allowed() -> None:
     for url in ("http://localhost:8000/x", "http://10.0.0.1/", "http://nas/x", "http://[::1]:81/"):
         assert check_url(url, allow_private=True)
     for url in ("http://127.1/", "http://a@nas/", "file:///x", "http://[fe80::1%25lo]/"):
@@ -117,11 +117,11 @@ def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
-# --- what the server does
+# --- the download
 
 
 class Names:
-    """A resolver that knows `video.example` and its like, and counts how often it is asked."""
+    """A resolver for `video.example` and similar names, which counts its look-ups."""
 
     def __init__(self, **answers: Sequence[str]) -> None:
         self.answers = {name.replace("_", "."): list(found) for name, found in answers.items()}
@@ -136,7 +136,7 @@ class Names:
 
 @asynccontextmanager
 async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on a free port of 127.0.0.1; `answer` gets the path and writes all it likes."""
+    """A server on a free port of 127.0.0.1; `answer` gets the path and writes the response."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -162,7 +162,7 @@ def reply(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
 
 
-async def give_clip(path: str, out: asyncio.StreamWriter) -> None:
+async def send_clip(path: str, out: asyncio.StreamWriter) -> None:
     out.write(reply(CLIP))
 
 
@@ -174,7 +174,7 @@ def download(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     **options: Any,
 ) -> int:
-    """`fetch` from a server that `answer` plays; loopback passes for public, any port for 80."""
+    """`fetch` from a server that runs `answer`; loopback counts as public, any port as 80."""
     known = names or Names(video_example=["127.0.0.1"], other_example=["127.0.0.1"])
 
     async def run() -> int:
@@ -196,7 +196,7 @@ def test_a_clip_arrives_complete_with_progress(tmp_path: Path) -> None:
     async def note(received: int, total: int | None) -> None:
         told.append((received, total))
 
-    size = download(give_clip, tmp_path / "clip", on_progress=note)
+    size = download(send_clip, tmp_path / "clip", on_progress=note)
     assert size == len(CLIP) and (tmp_path / "clip").read_bytes() == CLIP
     assert told[-1] == (len(CLIP), len(CLIP)) and told == sorted(told)
 
@@ -210,9 +210,9 @@ def test_a_body_of_unknown_length_arrives_too(tmp_path: Path) -> None:
 
 def test_exactly_the_limit_passes_and_one_byte_more_does_not(tmp_path: Path) -> None:
     dest = tmp_path / "clip"
-    assert download(give_clip, dest, limit=len(CLIP)) == len(CLIP)
+    assert download(send_clip, dest, limit=len(CLIP)) == len(CLIP)
     with pytest.raises(UploadTooLarge) as caught:
-        download(give_clip, dest, limit=len(CLIP) - 1)
+        download(send_clip, dest, limit=len(CLIP) - 1)
     assert caught.value.facts == {"max_bytes": len(CLIP) - 1} and not dest.exists()
 
 
@@ -229,7 +229,7 @@ def test_an_endless_body_is_cut_at_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_slow_body_is_cut_at_the_deadline(tmp_path: Path) -> None:
-    async def drip(path: str, out: asyncio.StreamWriter) -> None:
+    async def send_slowly(path: str, out: asyncio.StreamWriter) -> None:
         out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         for _ in range(1000):
             out.write(b"x")
@@ -237,7 +237,7 @@ def test_a_slow_body_is_cut_at_the_deadline(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
 
     with pytest.raises(UrlFetchFailed, match="longer than 0.6 s"):
-        download(drip, tmp_path / "clip", total_s=0.6)
+        download(send_slowly, tmp_path / "clip", total_s=0.6)
     assert not (tmp_path / "clip").exists()
 
 
@@ -249,19 +249,19 @@ def test_a_compressed_body_is_refused(tmp_path: Path) -> None:
         download(bomb, tmp_path / "clip")
 
 
-async def hang_up(path: str, out: asyncio.StreamWriter) -> None:
+async def close_early(path: str, out: asyncio.StreamWriter) -> None:
     out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 
 
-async def talk_rubbish(path: str, out: asyncio.StreamWriter) -> None:
+async def send_garbage(path: str, out: asyncio.StreamWriter) -> None:
     out.write(b"\xff\xfe rubbish\r\n\r\n")
 
 
-async def say_nothing(path: str, out: asyncio.StreamWriter) -> None:
+async def send_nothing(path: str, out: asyncio.StreamWriter) -> None:
     pass
 
 
-async def lie_about_length(path: str, out: asyncio.StreamWriter) -> None:
+async def send_wrong_length(path: str, out: asyncio.StreamWriter) -> None:
     out.write(reply(b"x", Content_Length="-5"))
 
 
@@ -275,9 +275,9 @@ async def not_found(path: str, out: asyncio.StreamWriter) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [hang_up, talk_rubbish, say_nothing, lie_about_length, send_endless_headers, not_found],
+    [close_early, send_garbage, send_nothing, send_wrong_length, send_endless_headers, not_found],
 )
-def test_servers_that_misbehave_are_a_failed_download(answer: Answer, tmp_path: Path) -> None:
+def test_a_misbehaving_server_is_a_failed_download(answer: Answer, tmp_path: Path) -> None:
     with pytest.raises(UrlFetchFailed) as caught:
         download(answer, tmp_path / "clip")
     assert not (tmp_path / "clip").exists()
@@ -325,7 +325,7 @@ def test_a_redirect_is_checked_like_the_first_address(target: str, tmp_path: Pat
     assert names.asked in (["video.example"], ["video.example", "inside.example"])
 
 
-def test_a_redirect_to_nowhere_fails(tmp_path: Path) -> None:
+def test_a_redirect_without_a_target_fails(tmp_path: Path) -> None:
     with pytest.raises(ServiceError):
         download(redirecting(""), tmp_path / "clip", "http://video.example:{port}/0")
 
@@ -337,7 +337,7 @@ def test_one_private_record_among_public_ones_refuses_the_host(
     records: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(UrlNotAllowed, match="private network"):
-        download(give_clip, tmp_path / "clip", names=Names(video_example=records))
+        download(send_clip, tmp_path / "clip", names=Names(video_example=records))
 
 
 def test_the_host_is_resolved_only_once_per_hop(tmp_path: Path) -> None:
@@ -348,13 +348,13 @@ def test_the_host_is_resolved_only_once_per_hop(tmp_path: Path) -> None:
             return found
 
     names = Rebinding(video_example=["127.0.0.1"])
-    assert download(give_clip, tmp_path / "clip", names=names) == len(CLIP)
+    assert download(send_clip, tmp_path / "clip", names=names) == len(CLIP)
     assert names.asked == ["video.example"]
 
 
 def test_an_unknown_host_is_a_failed_download(tmp_path: Path) -> None:
     with pytest.raises(UrlFetchFailed, match="host is unknown"):
-        download(give_clip, tmp_path / "clip", "http://nobody.example:{port}/")
+        download(send_clip, tmp_path / "clip", "http://nobody.example:{port}/")
 
 
 def test_the_real_transport_never_reaches_loopback_through_a_name(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_the_real_transport_never_reaches_loopback_through_a_name(tmp_path: Path
 
 def test_allow_private_reaches_this_machine(tmp_path: Path) -> None:
     async def run() -> int:
-        async with serving(give_clip) as port:
+        async with serving(send_clip) as port:
             url = f"http://127.0.0.1:{port}/x"
             return await fetch(url, tmp_path / "x", limit=1_000_000, allow_private=True)
 
@@ -388,7 +388,7 @@ def test_a_proxy_from_the_environment_is_not_used(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert download(give_clip, tmp_path / "clip") == len(CLIP)
+    assert download(send_clip, tmp_path / "clip") == len(CLIP)
 
 
 def test_a_cancelled_download_leaves_no_file_and_no_descriptor(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_tls_checks_the_host_name_although_the_address_is_fixed(tmp_path: Path) 
     asked: list[str | None] = []
     server.sni_callback = lambda _socket, name, _context: asked.append(name)
     url = "https://video.example:{port}/clip"
-    assert download(give_clip, tmp_path / "clip", url, tls=(server, client)) == len(CLIP)
+    assert download(send_clip, tmp_path / "clip", url, tls=(server, client)) == len(CLIP)
     assert asked == ["video.example"]
 
 
@@ -448,7 +448,7 @@ def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     server, client = certificate(tmp_path, "elsewhere.example")
     with pytest.raises(UrlFetchFailed):
         download(
-            give_clip, tmp_path / "clip", "https://video.example:{port}/", tls=(server, client)
+            send_clip, tmp_path / "clip", "https://video.example:{port}/", tls=(server, client)
         )
 
 

@@ -80,18 +80,20 @@ def _is_alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        pytest.param("exit 0", "made no animated_mesh.fbx", id="makes nothing"),
+        pytest.param("exit 0", "did not write animated_mesh.fbx", id="makes nothing"),
         pytest.param("exit 3", "3", id="its script raised"),
         pytest.param("kill -SEGV $$", "-11", id="crashes"),
         pytest.param(
             "echo junk > animated_mesh.fbx; echo junk > animated_mesh.abc",
-            "is no animated_mesh.fbx",
+            "animated_mesh.fbx has another format",
             id="junk",
         ),
         pytest.param(
-            "ln -s /etc/passwd animated_mesh.fbx", "made no animated_mesh.fbx", id="a link"
+            "ln -s /etc/passwd animated_mesh.fbx", "did not write animated_mesh.fbx", id="a link"
         ),
-        pytest.param(f"printf '{FBX}' > animated_mesh.fbx", "no animated_mesh.abc", id="half"),
+        pytest.param(
+            f"printf '{FBX}' > animated_mesh.fbx", "did not write animated_mesh.abc", id="half"
+        ),
         pytest.param("yes", "too much output|-25|153", id="endless output"),
     ],
 )

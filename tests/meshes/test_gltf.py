@@ -203,7 +203,7 @@ def test_a_heavy_texture_becomes_vertex_colours_in_the_single_frames(tmp_path: P
 
 
 def _broken(sequence: MeshSequence, value: float) -> MeshSequence:
-    """A sequence that was valid when it was made."""
+    """A sequence that was valid when it was created and is changed afterwards."""
     sequence.vertices[-1, 5, 1] = value
     return sequence
 

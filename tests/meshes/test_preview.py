@@ -71,6 +71,14 @@ def _moov_comes_first(path: Path) -> bool:
     return content.index(b"moov") < content.index(b"mdat")
 
 
+def _write_preview(
+    folder: Path, sequence: MeshSequence, frames: NDArray[np.uint8], **options: Any
+) -> None:
+    """`write_preview` into `folder`, under the names that a job uses."""
+    video, poster = folder / "preview.mp4", folder / "poster.webp"
+    write_preview(sequence, vertex_normals(sequence), frames, video, poster, **options)
+
+
 class Silhouettes:
     """A tiny renderer that draws projected vertices: the renderer is a parameter."""
 
@@ -92,13 +100,8 @@ class Silhouettes:
 def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_path: Path) -> None:
     sequence = replace(walking_animal(5, rings=40), fps=30000 / 1001 / 4)
     steps: list[tuple[int, int]] = []
-    write_preview(
-        sequence,
-        vertex_normals(sequence),
-        _frames(5, 90, 160),
-        tmp_path / "preview.mp4",
-        tmp_path / "poster.webp",
-        on_progress=lambda *step: steps.append(step),
+    _write_preview(
+        tmp_path, sequence, _frames(5, 90, 160), on_progress=lambda *step: steps.append(step)
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["poster.webp", "preview.mp4"]
     assert steps == [(k, 5) for k in range(1, 6)]
@@ -111,35 +114,28 @@ def test_the_preview_shows_input_front_and_three_quarter_at_the_true_rate(tmp_pa
     assert _moov_comes_first(tmp_path / "preview.mp4")
     for left in range(0, 3 * PANEL_PX, PANEL_PX):
         panel = pictures[:, :, left : left + PANEL_PX].astype(int)
-        assert np.abs(panel[0] - panel[3]).max() > 40, "the panel must move"
-        assert panel[:, 4, 4].min() > 230, "its corner is light"
-        assert (panel.min(axis=(0, 3)) < 160).any(), "and something stands in it"
+        assert np.abs(panel[0] - panel[3]).max() > 40, "the panel does not move"
+        assert panel[:, 4, 4].min() > 230, "its corner is dark"
+        assert (panel.min(axis=(0, 3)) < 160).any(), "it is empty"
     poster: NDArray[np.uint8] | None = cv2.imdecode(
         np.frombuffer((tmp_path / "poster.webp").read_bytes(), np.uint8), cv2.IMREAD_COLOR
     )
     assert poster is not None and poster.shape == (PANEL_PX, 3 * PANEL_PX, 3)
     nearest = min(np.abs(poster[..., ::-1].astype(int) - picture).mean() for picture in pictures)
-    assert nearest < 3, "the poster is one of the frames, in the right colours"
+    assert nearest < 3, "the poster is none of the frames, or has other colours"
 
 
 def test_rgba_frames_show_the_subject_as_large_as_the_mesh(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=12, kind="plain")
     frames = _frames(2, 300, 300, channels=4)
     frames[1] = frames[0]
-    write_preview(
-        sequence,
-        vertex_normals(sequence),
-        frames,
-        tmp_path / "preview.mp4",
-        tmp_path / "poster.webp",
-        make_renderer=Silhouettes,
-    )
+    _write_preview(tmp_path, sequence, frames, make_renderer=Silhouettes)
     pictures = _read(tmp_path / "preview.mp4")
     panel = pictures[0, :, :PANEL_PX].astype(int)
     red = (panel[..., 0] > 180) & (panel[..., 1] < 80)
     rows = np.flatnonzero(red.any(axis=1))
     assert len(rows) == pytest.approx(0.82 * PANEL_PX, abs=4)
-    assert (panel[..., 2] - panel[..., 0]).max() < 30, "none of the hidden blue shows"
+    assert (panel[..., 2] - panel[..., 0]).max() < 30, "hidden blue is visible"
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured"])
@@ -158,15 +154,8 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
     out.mkdir()
 
     def preview(launch: Any, timeout_s: float = 60) -> None:
-        write_preview(
-            sequence,
-            vertex_normals(sequence),
-            _frames(2, 32, 32),
-            out / "preview.mp4",
-            out / "poster.webp",
-            panel_px=64,
-            launch=launch,
-            timeout_s=timeout_s,
+        _write_preview(
+            out, sequence, _frames(2, 32, 32), panel_px=64, launch=launch, timeout_s=timeout_s
         )
 
     def wrong_option(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -191,16 +180,10 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
 def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) -> None:
     sequence = walking_animal(2, rings=12)
     assert sequence.texture
-    torn = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
-    sequence = replace(sequence, texture=torn)
+    truncated = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
+    sequence = replace(sequence, texture=truncated)
     with pytest.raises(PreviewFailed, match="could not be drawn"):
-        write_preview(
-            sequence,
-            vertex_normals(sequence),
-            _frames(2, 32, 32),
-            tmp_path / "preview.mp4",
-            tmp_path / "poster.webp",
-        )
+        _write_preview(tmp_path, sequence, _frames(2, 32, 32))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,15 +196,7 @@ def test_an_exception_of_on_progress_leaves_no_file(tmp_path: Path) -> None:
 
     sequence = walking_animal(2, rings=12)
     with pytest.raises(Cancelled):
-        write_preview(
-            sequence,
-            vertex_normals(sequence),
-            _frames(2, 32, 32),
-            tmp_path / "preview.mp4",
-            tmp_path / "poster.webp",
-            panel_px=64,
-            on_progress=give_up,
-        )
+        _write_preview(tmp_path, sequence, _frames(2, 32, 32), panel_px=64, on_progress=give_up)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""The rendered views: well framed, smooth at the edges, lit from one side, on a quiet background.
+"""The rendered views: well framed, smooth at the edges, lit from one side, on a plain background.
 
 The tests are the same for both tracers, Embree and PyTorch3D. Without a GPU PyTorch3D tests every
 face at every sample: the pictures are small.

@@ -67,7 +67,7 @@ def test_usds_own_validators_find_nothing(kind: str, tmp_path: Path) -> None:
     assert [error.GetMessage() for error in found] == []
 
 
-def test_the_stage_says_how_fast_how_large_and_which_way_is_up(tmp_path: Path) -> None:
+def test_the_stage_has_rate_unit_and_up_axis(tmp_path: Path) -> None:
     sequence = replace(walking_animal(5, rings=8), fps=12.5)
     stage = opened(sequence, tmp_path)
     assert stage.GetTimeCodesPerSecond() == 12.5

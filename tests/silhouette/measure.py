@@ -1,6 +1,6 @@
 """Measures how well a mesh sequence matches its clip, and loads the clips for that.
 
-The clips lie where TEST_MEDIA says: 16 frames with alpha in clips/*_alpha.zip, and videos of the
+The clips are in the folder TEST_MEDIA: 16 frames with alpha in clips/*_alpha.zip, and videos of the
 same subject on other backgrounds, with that alpha as the true mask. `python -m
 tests.silhouette.measure CLIP MODE` prints a report as JSON; benchmarks/silhouette.py makes a table.
 """

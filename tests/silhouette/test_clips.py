@@ -1,7 +1,7 @@
 """Real clips, with limits for shape, colour, mesh validity and memory.
 
-They need TEST_MEDIA; each clip runs alone in its own process on one core. What they cost in time,
-`python -m benchmarks.silhouette` measures.
+They need TEST_MEDIA; each clip runs alone in its own process on one core. `python -m
+benchmarks.silhouette` measures their time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_RSS_MB = 700
 
 
 def _clips(*endings: str) -> list[ParameterSet]:
-    """The clips whose names end so; one of a kind is enough for `make test`."""
+    """The clips whose names end like this; `make test` uses one of each kind."""
     names = sample_names(Path(os.environ.get("TEST_MEDIA") or "/nowhere"))
     return [
         pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow)

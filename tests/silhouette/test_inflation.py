@@ -17,7 +17,7 @@ def _disk(radius: float, side: int = 192) -> Field:
     return out
 
 
-def test_a_disk_becomes_about_a_ball() -> None:
+def test_a_disk_becomes_nearly_a_ball() -> None:
     shape = inflate(_disk(60), 4000)
     assert shape is not None
     assert is_closed(shape.triangles)
@@ -27,7 +27,7 @@ def test_a_disk_becomes_about_a_ball() -> None:
     assert 0.7 * ball < volume(shape.vertices, shape.triangles) < 1.1 * ball
 
 
-def test_a_band_becomes_about_a_cylinder() -> None:
+def test_a_band_becomes_nearly_a_cylinder() -> None:
     band = np.zeros((256, 256), np.float32)
     cv2.rectangle(band, (20, 108), (235, 147), 1.0, -1)
     shape = inflate(band, 4000)
@@ -52,7 +52,7 @@ def test_the_back_mirrors_the_front() -> None:
 
 
 @pytest.mark.parametrize("dots", [0, 1, 3])
-def test_a_few_pixels_are_no_shape(dots: int) -> None:
+def test_a_few_pixels_give_no_mesh_or_a_closed_one(dots: int) -> None:
     alpha = np.zeros((96, 96), np.float32)
     alpha[20 : 20 + 10 * dots : 10, 30] = 1
     shape = inflate(alpha, 1000)

@@ -107,7 +107,7 @@ def test_a_walker_that_crosses_the_picture_is_followed() -> None:
     assert way > 0.5  # to the right: not mirrored
 
 
-def test_up_is_up_and_the_front_is_towards_the_viewer(short: tuple[Frames, np.ndarray]) -> None:
+def test_the_mesh_is_upright_and_faces_the_viewer(short: tuple[Frames, np.ndarray]) -> None:
     frames, masks = short
     mesh, _ = _animate(with_alpha(frames, masks))
     head = mesh.vertices[0, mesh.vertices[0, :, 0] > 0.75]

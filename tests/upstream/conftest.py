@@ -1,4 +1,4 @@
-"""Fixtures around upstream's real code: skipped, with the reason, where torch or it is missing."""
+"""Fixtures with upstream's real code: skipped, with the reason, where torch or it is missing."""
 
 from __future__ import annotations
 

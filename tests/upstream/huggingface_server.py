@@ -74,7 +74,7 @@ def running_hub(repositories: dict[str, Files], commit: str) -> Iterator[str]:
 
 
 def safetensors(values: int) -> bytes:
-    """A whole file with one tensor of that many zero bytes."""
+    """A complete file with one tensor of zero bytes."""
     tensor = {"dtype": "U8", "shape": [values], "data_offsets": [0, values]}
     header = json.dumps({"weight": tensor}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(values)

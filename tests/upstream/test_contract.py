@@ -90,7 +90,7 @@ def test_the_wanted_number_of_triangles_reaches_upstream(pipeline: ActionMeshPip
     assert [job["faces"] for job in seen(pipeline)] == [5_000, usual]
 
 
-def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline) -> None:
+def test_progress_names_every_stage_and_never_decreases(pipeline: ActionMeshPipeline) -> None:
     report = RecordingReporter()
     pipeline.animate(tiny.clip_of(31, alpha=False), "fast", 1, report)
     assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
@@ -100,7 +100,7 @@ def test_progress_names_every_stage_and_never_falls(pipeline: ActionMeshPipeline
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_cancel_leaves_every_mode_of_torch(pipeline: ActionMeshPipeline, stage: str) -> None:
+def test_cancel_exits_every_torch_context(pipeline: ActionMeshPipeline, stage: str) -> None:
     import torch
 
     with pytest.raises(Cancelled):

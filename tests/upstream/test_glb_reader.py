@@ -120,7 +120,7 @@ def test_unusable_files_are_refused_with_the_reason(
         read_glb(tmp_path / "mesh.glb")
 
 
-def test_a_flat_point_is_refused(tmp_path: Path) -> None:
+def test_a_mesh_without_extent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mesh.glb").write_bytes(glb(nodes=[{"mesh": 0, "scale": [0, 0, 0]}]))
     with pytest.raises(InvalidParameter, match="no extent"):
         read_glb(tmp_path / "mesh.glb")

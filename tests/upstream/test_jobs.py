@@ -57,7 +57,9 @@ def test_cancel_in_any_stage_does_not_change_the_next_job(
     assert np.array_equal(made.vertices, wanted.vertices)
 
 
-def test_progress_names_every_stage_in_order_and_never_falls(resident: ActionMeshPipeline) -> None:
+def test_progress_names_every_stage_in_order_and_never_decreases(
+    resident: ActionMeshPipeline,
+) -> None:
     report = RecordingReporter()
     resident.animate(tiny.clip_of(31, alpha=False), "fast", 4, report)
     assert tuple(dict.fromkeys(stage for stage, _, _ in report.steps)) == STAGES
@@ -85,7 +87,7 @@ def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> Non
     assert caught.value.facts["frame"] == 6
 
 
-def test_a_shape_without_a_surface_is_no_subject(resident: ActionMeshPipeline) -> None:
+def test_a_shape_without_a_surface_raises_no_subject_found(resident: ActionMeshPipeline) -> None:
     import torch
 
     assert resident.engine is not None

@@ -15,7 +15,7 @@ FILES = sorted(
     for path in (FAKE_UPSTREAM / package).rglob("*.py")
     if path.name != "__init__.py"
 )
-# what the stand-in needs beside upstream's names, or what diffusers and diso define
+# names that the fake needs in addition to upstream's, or that diffusers and diso define
 OWN = {"_windows", "_Model", "Tensor", "Vae", "TripoSGPipeline.set_progress_bar_config", "DiffDMC"}
 
 

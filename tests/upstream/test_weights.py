@@ -11,7 +11,7 @@ import pytest
 
 from errors import WeightsUnavailable
 from tests.upstream.huggingface_server import Files, running_hub, safetensors
-from upstream.weights import SOURCES, ensure_weights, forget, incomplete_files
+from upstream.weights import SOURCES, ensure_weights, incomplete_files, remove_incomplete
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_weights_are_downloaded_once_and_then_found_offline(tmp_path: Path) -> N
         folder = cached(tmp_path, source.repo_id)
         assert incomplete_files(folder, source) == []
         assert not (folder / "onnx").exists()
-    again = fetch_in_new_process(tmp_path, endpoint)  # nobody listens there any more
+    again = fetch_in_new_process(tmp_path, endpoint)  # the hub is no longer running
     assert again.returncode == 0, again.stderr
 
 
@@ -127,5 +127,5 @@ def test_a_truncated_file_is_recognised_by_its_header(tmp_path: Path, cut: int) 
     assert incomplete_files(tmp_path, RMBG) == []
     os.truncate(tmp_path / "model.safetensors", cut)
     assert incomplete_files(tmp_path, RMBG) == ["model.safetensors"]
-    forget(tmp_path, ["model.safetensors"])
+    remove_incomplete(tmp_path, ["model.safetensors"])
     assert incomplete_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]

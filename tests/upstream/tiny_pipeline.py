@@ -10,7 +10,7 @@ from tests.upstream import tiny
 
 
 class TinyActionMesh(ActionMeshPipeline):
-    """On the CPU, with few steps and a coarse octree; settings from the environment, as ever."""
+    """On the CPU, with few steps and a coarse octree; settings are read from the environment."""
 
     def __init__(self) -> None:
         super().__init__(presets=tiny.PRESETS, device="cpu", octree_depth=tiny.OCTREE_DEPTH)

@@ -111,7 +111,7 @@ def test_damage_in_the_middle_changes_the_plan_to_what_decodes(tmp_path: Path) -
     assert found == sorted(set(found))
 
 
-def test_a_rotated_clip_stands_upright(tmp_path: Path) -> None:
+def test_a_rotated_clip_is_turned_upright(tmp_path: Path) -> None:
     plain = numbered(tmp_path / "plain.mp4", 16)
     path = tmp_path / "rotated.mp4"
     ffmpeg("-display_rotation", "90", "-i", str(plain), "-c", "copy", str(path))
@@ -128,7 +128,7 @@ def test_wide_pixels_become_square(tmp_path: Path) -> None:
     assert (clip.source.width, clip.source.height) == (128, 64)
 
 
-def test_large_frames_are_shrunk_and_small_ones_left(tmp_path: Path) -> None:
+def test_large_frames_are_shrunk_and_small_ones_keep_their_size(tmp_path: Path) -> None:
     large = numbered(tmp_path / "large.mp4", 16, size=(1600, 900))
     clip, _ = read_clip(large, "mov")
     assert clip.frames.shape == (16, 576, 1024, 3) and numbers(clip.frames) == list(range(16))
@@ -173,7 +173,9 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path) -> None:
     ("-pix_fmt", "yuv420p10le"),
     ("-pix_fmt", "yuv444p"),
 ])  # fmt: skip
-def test_colours_survive_range_matrix_and_depth(output: tuple[str, ...], tmp_path: Path) -> None:
+def test_colours_are_kept_in_every_range_matrix_and_depth(
+    output: tuple[str, ...], tmp_path: Path
+) -> None:
     path = tmp_path / "red.mp4"
     matrix = "bt709" if "bt709" in output else "bt601"
     ranged = "pc" if "pc" in output else "tv"
@@ -225,7 +227,7 @@ def test_progress_is_reported_per_frame_and_may_raise(tmp_path: Path) -> None:
 
 def test_plans_agree_whether_packets_or_frames_are_counted(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 200, rate=30)
-    packets, frames = probe(path, "mov"), probe(path, "mov", whole=True)
+    packets, frames = probe(path, "mov"), probe(path, "mov", decode_all=True)
     assert (packets.used, packets.fps, packets.frames) == (frames.used, frames.fps, frames.frames)
 
 

@@ -91,7 +91,7 @@ def test_the_alpha_channel_is_kept(tmp_path: Path) -> None:
     assert (clip.frames[:, :, :16, :3] == (200, 100, 50)).all()
 
 
-def test_files_of_file_managers_are_no_frames(frames_png: list[bytes], tmp_path: Path) -> None:
+def test_files_of_file_managers_are_not_frames(frames_png: list[bytes], tmp_path: Path) -> None:
     files = {f"{index}.png": frames_png[index] for index in range(16)}
     litter = {"__MACOSX/._0.png": b"x", ".DS_Store": b"x", "Thumbs.db": b"x", "folder/": b"",
               "clip\\.hidden.png": b"x"}  # fmt: skip

@@ -143,7 +143,7 @@ def test_an_fps_above_the_clips_own_takes_every_frame_with_a_warning() -> None:
     assert "fps_lowered" in codes(found)
 
 
-def test_an_fps_that_leaves_too_few_frames_is_refused_with_a_working_one() -> None:
+def test_an_fps_that_leaves_too_few_frames_is_refused_and_the_hint_gives_a_working_one() -> None:
     with pytest.raises(VideoTooShort) as caught:
         choose_frames(constant(48, 24), 48, fps=4)
     assert caught.value.facts == {"frames": 8, "min_frames": 16}

@@ -1,4 +1,4 @@
-"""Upstream's pipeline: the same methods, the same calls back, boxes instead of shapes."""
+"""Upstream's pipeline: the same methods and callbacks, with boxes instead of real shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small things of upstream's."""
+"""Upstream's helper functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As much of torch as the driver itself touches; arrays are numpy's."""
+"""The part of torch that the driver itself uses, with numpy arrays."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Generator:
         self.seed = 0
 
     def manual_seed(self, seed: int) -> Generator:
-        """As torch's: gives itself."""
+        """Like torch's: returns itself."""
         self.seed = seed
         return self
 
 
 def device(name: str) -> str:
-    """A name is enough."""
+    """Only its name is used."""
     return name
 
 
@@ -40,7 +40,7 @@ def arange(count: int, dtype: Any = None) -> Any:
 
 @contextmanager
 def inference_mode() -> Any:
-    """Keeps count, so that a test sees whether it was left."""
+    """Counts, so that a test sees whether it was exited."""
     modes.append("inference")
     try:
         yield

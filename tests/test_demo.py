@@ -146,12 +146,12 @@ def leave_a_member_out(path: Path) -> None:
     [
         ("mesh_003.glb", Path.unlink, "not there"),
         ("mesh_003.glb", flip_a_bit, "hash"),
-        ("mesh_003.glb", cut_short, "no binary glTF"),
+        ("mesh_003.glb", cut_short, "is not a binary glTF"),
         ("mesh_003.glb", lie_about_the_length, "header"),
         ("animated_mesh.glb", forget_the_motion, "morph targets"),
         ("meshes.zip", leave_a_member_out, "exactly the 16 meshes"),
-        ("meshes.zip", cut_short, "no zip"),
-        ("preview.mp4", cut_short, "no whole mp4"),
+        ("meshes.zip", cut_short, "is not a zip"),
+        ("preview.mp4", cut_short, "is not a complete mp4"),
         ("poster.webp", cut_short, "cut short"),
     ],
 )

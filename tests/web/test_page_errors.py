@@ -212,7 +212,7 @@ def test_a_refusal_of_the_server_is_shown_with_its_hint(
     assert "cannot show this clip" in tab.page.inner_text("#strip-text")
     tab.page.click("#submit")
     tab.page.wait_for_selector("#submit-problem:not([hidden])")
-    assert "no mp4" in tab.page.inner_text("#submit-problem")
+    assert "is not an mp4" in tab.page.inner_text("#submit-problem")
     tab.page.click("#other-clip")
     tab.expected = ("422", "Failed to load resource")
     tab.page.fill("#url", "http://127.0.0.1:1/clip.mp4")

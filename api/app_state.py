@@ -28,8 +28,6 @@ from worker.webhooks import Webhooks
 
 
 class AppState:
-    """The parts of a running server, for the routes."""
-
     def __init__(
         self,
         settings: Settings,
@@ -82,7 +80,6 @@ class AppState:
 
     @property
     def receiving(self) -> int:
-        """How many bodies are being received."""
         return self._receiving
 
     @contextmanager
@@ -119,7 +116,6 @@ class AppState:
 
 
 def state_of(request: Request) -> AppState:
-    """The state of this request's app."""
     state = request.app.state.app_state
     assert isinstance(state, AppState)
     return state

@@ -33,7 +33,6 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Every address, its bodies and its errors."""
     document = request.app.openapi()
     root = str(request.scope.get("root_path", ""))
     return Response("".join(_page(document, root)), media_type="text/html; charset=utf-8")

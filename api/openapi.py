@@ -93,14 +93,12 @@ def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 def reply(
     model: type[BaseModel], description: str, *examples: str, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """A good reply with its model and examples."""
     shown = {"examples": {name: {"value": EXAMPLES[name]} for name in examples}}
     content = {"application/json": shown}
     return {status: {"model": model, "description": description, "content": content}}
 
 
 def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    """A good reply without a model."""
     kinds = {"application/json": "object"}
     content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
     return {200: {"description": description, "content": content}}

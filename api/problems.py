@@ -112,7 +112,6 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _first_invalid(found: Sequence[Mapping[str, Any]]) -> InvalidParameter:
-    """The first of the errors that the framework lists."""
     first = found[0]
     name = str(first["loc"][-1]) if first.get("loc") else "a parameter"
     reason = str(first.get("msg", "is not valid"))

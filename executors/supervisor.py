@@ -50,7 +50,6 @@ class ChildSupervisor:
 
     @property
     def is_ready(self) -> bool:
-        """True once its child has loaded what it needs."""
         child = self.child
         return child is not None and child.is_ready
 

@@ -136,15 +136,12 @@ class JobsFolder:
     # --- jobs
 
     def job_dir(self, job_id: str) -> Path:
-        """The job's own folder."""
         return self.root / job_id
 
     def record_path(self, job_id: str) -> Path:
-        """The job's job.json."""
         return self.root / job_id / "job.json"
 
     def outputs(self, job_id: str) -> Path:
-        """The published files."""
         return self.root / job_id / "outputs"
 
     def job_ids(self) -> Iterator[str]:
@@ -169,7 +166,6 @@ class JobsFolder:
             return file.read()
 
     def stage(self, job_id: str) -> Staging:
-        """An empty folder for one upload."""
         folder = self.staging / job_id
         folder.mkdir(mode=0o700)
         return Staging(job_id, folder)
@@ -188,7 +184,6 @@ class JobsFolder:
         _remove(self.checkpoint(job_id))
 
     def remove_input(self, job_id: str) -> None:
-        """Remove the uploaded files, if KEEP_INPUT is off."""
         for name in ("input", "mesh.glb"):
             _remove(self.job_dir(job_id) / name)
 
@@ -266,7 +261,6 @@ class JobsFolder:
         (self._expired / job_id).touch(mode=0o600)
 
     def is_expired(self, job_id: str) -> bool:
-        """True if retention removed the job."""
         return (self._expired / job_id).exists()
 
     def forget_expired(self, before: float) -> None:
@@ -276,7 +270,6 @@ class JobsFolder:
                 item.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Free space on this disk."""
         return shutil.disk_usage(self.root).free
 
 
@@ -290,7 +283,6 @@ class Staging:
         self.mesh = folder / "mesh.glb"
 
     def discard(self) -> None:
-        """Remove whatever is still staged."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -22,8 +22,6 @@ SCHEMA = 2
 
 
 class JobStatus(str, Enum):
-    """The five statuses of the API."""
-
     #: accepted; waits for the worker (or for its video_url to be fetched)
     QUEUED = "queued"
     #: an attempt runs, or ran when the server stopped
@@ -113,7 +111,6 @@ class Job:
         return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
 
     def finished(self, now: datetime, result: Result) -> Job:
-        """All files are published."""
         return self._to(
             JobStatus.FINISHED,
             finished_at=now,
@@ -125,13 +122,11 @@ class Job:
         )
 
     def failed(self, now: datetime, error: ServiceError) -> Job:
-        """The job failed."""
         return self._to(
             JobStatus.ERROR, finished_at=now, error=error.to_dict(), waiting_for_input=False
         )
 
     def cancelled(self, now: datetime) -> Job:
-        """Stopped on request."""
         return self._to(JobStatus.CANCELLED, finished_at=now, waiting_for_input=False)
 
     # --- JSON
@@ -178,7 +173,6 @@ class Job:
 
 
 def utc_now() -> datetime:
-    """The default clock."""
     return datetime.now(timezone.utc)
 
 

@@ -44,13 +44,11 @@ class Task:
         return self.folder / "checkpoint"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         options = self.options.model_dump(mode="json")
         return {**vars(self), "folder": str(self.folder), "options": options}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Task:
-        """The inverse of `to_dict`."""
         options = JobOptions.model_validate(record["options"])
         return cls(**{**record, "folder": Path(record["folder"]), "options": options})
 
@@ -67,7 +65,6 @@ class Progress:
     has_anchor: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         return asdict(self)
 
 
@@ -97,7 +94,6 @@ class Result:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -151,5 +147,4 @@ class ChildConfig:
     environment: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         return asdict(self)

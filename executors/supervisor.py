@@ -77,7 +77,7 @@ class ChildSupervisor:
         config = self.options.child
         log.info("child %d starts: %s", child.pid, config.pipeline or "for export")
         self._selector.register(child.output, selectors.EVENT_READ)
-        child.send({"do": "configure", "config": config.to_dict()})
+        child.send({"do": "configure", "config": vars(config)})
         return child
 
     def terminate(self) -> str:

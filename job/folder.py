@@ -98,9 +98,7 @@ class JobsFolder:
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
         self._lock_descriptor = descriptor
-        with contextlib.suppress(
-            OSError
-        ):  # only information for the operator, and the disk may be full
+        with contextlib.suppress(OSError):  # only information, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -175,13 +173,9 @@ class JobsFolder:
         for leftover in self.job_dir(job_id).glob("attempt-*"):
             _remove(leftover)
 
-    def checkpoint(self, job_id: str) -> Path:
-        """Where an attempt keeps its meshes for the next one, in case the export fails."""
-        return self.job_dir(job_id) / "checkpoint"
-
     def remove_checkpoint(self, job_id: str) -> None:
         """For a job that has ended: no attempt will need it."""
-        _remove(self.checkpoint(job_id))
+        _remove(self.job_dir(job_id) / "checkpoint")
 
     def remove_input(self, job_id: str) -> None:
         for name in ("input", "mesh.glb"):
@@ -206,12 +200,10 @@ class JobsFolder:
         try:
             record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
             result = Result.from_dict(record)
+            sizes = [os.lstat(self.outputs(job_id) / file.name).st_size for file in result.files]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        sizes_match = all(
-            _size(self.outputs(job_id) / file.name) == file.bytes for file in result.files
-        )
-        return result if sizes_match else None
+        return result if sizes == [file.bytes for file in result.files] else None
 
     def rollback_commit(self, job_id: str) -> None:
         """Undo a commit whose last fsync failed: the client gets an error, not a 202."""
@@ -289,13 +281,6 @@ class Staging:
 def is_job_id(text: str) -> bool:
     """True for a lower-case UUID4; nothing else ever becomes part of a path."""
     return _JOB_ID.fullmatch(text) is not None
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return -1
 
 
 def _remove(path: Path) -> None:

@@ -39,15 +39,12 @@ class JobStatus(str, Enum):
         return self in (JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED)
 
 
-_LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.ERROR, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset(
-        {JobStatus.QUEUED, JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED}
+_LEGAL = {  # nothing follows a status that is not here
+    JobStatus.QUEUED: (JobStatus.RUNNING, JobStatus.ERROR, JobStatus.CANCELLED),
+    JobStatus.RUNNING: (
+        JobStatus.QUEUED, JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED
     ),
-    JobStatus.FINISHED: frozenset(),
-    JobStatus.ERROR: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Job:
     # --- changes
 
     def _to(self, status: JobStatus, **changes: Any) -> Job:
-        if status not in _LEGAL[self.status]:
+        if status not in _LEGAL.get(self.status, ()):
             raise AlreadyFinished(
                 f"This job has ended: it is {self.status.value}.", job_status=self.status.value
             )

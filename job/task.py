@@ -64,9 +64,6 @@ class Progress:
     message: str = ""
     has_anchor: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class OutputFile:
@@ -145,6 +142,3 @@ class ChildConfig:
     memory_mb: int = 0
     blender_path: str = ""
     environment: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)

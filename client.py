@@ -103,8 +103,6 @@ class JobFailed(ClientError):
 
 
 class JobCancelled(ClientError):
-    """The job was cancelled."""
-
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"Job {job_id} was cancelled.")
@@ -183,7 +181,6 @@ class Client:
         return str(answer["job_id"])
 
     def status(self, job_id: str) -> State:
-        """The job now."""
         return self._call("GET", _job(job_id))
 
     def watch(self, job_id: str, timeout: float | None = None) -> Iterator[State]:
@@ -698,7 +695,6 @@ def _transfer(client: Client, given: argparse.Namespace, terminal: Terminal) -> 
 
 
 def _request(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
-    """The commands that are one request."""
     requests: dict[str, Callable[[], Any]] = {
         "status": lambda: client.status(given.job),
         "cancel": lambda: client.cancel(given.job),
@@ -724,7 +720,6 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sentence(state: State) -> str:
-    """The status of a job in one line."""
     status = str(state.get("status"))
     if status == "finished":
         mesh, total_s = state.get("mesh", {}), state.get("timings", {}).get("total", 0)

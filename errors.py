@@ -21,19 +21,22 @@ Cancelled                        not an error: ends a job that was asked to stop
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 Fact = str | int | float | list[str]
+_WRITTEN = ("code", "message", "hint", "retryable", "facts")
+_RESERVED = {"self", *_WRITTEN}
 
 
 class ServiceError(Exception):
-    """A failure with a stable `code`; its message may be shown to anyone.
+    """A failure with a stable `code`; its message may be shown to anyone, `meaning` is for /docs.
 
     `facts` are the values in the message (`frames=10, min_frames=16`): they become members of
     the problem document. `hint` says what to do; a class has a default one.
     """
 
+    meaning: ClassVar[str] = ""
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = 500
@@ -46,28 +49,15 @@ class ServiceError(Exception):
         self.hint = self.default_hint if hint is None else hint
         self.facts: dict[str, Fact] = facts
 
-    @property
-    def is_user_fault(self) -> bool:
-        """True if the sender can fix it: expected, so no traceback is logged."""
-        return isinstance(self, UserFault)
-
     def to_dict(self) -> dict[str, Any]:
         """The form that crosses the process boundary and is kept in job.json."""
-        return {
-            "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
-            "retryable": self.retryable,
-            "facts": self.facts,
-        }
+        return {name: getattr(self, name) for name in _WRITTEN}
 
     @staticmethod
     def from_dict(record: Mapping[str, Any]) -> ServiceError:
         """Rebuild an error from `to_dict()`; an unknown code becomes InternalError."""
         kind = ERRORS_BY_CODE.get(str(record.get("code")), InternalError)
-        facts = {
-            str(k): v for k, v in dict(record.get("facts") or {}).items() if k not in _RESERVED
-        }
+        facts = {k: v for k, v in (record.get("facts") or {}).items() if k not in _RESERVED}
         return kind(str(record.get("message", kind.title)), hint=record.get("hint"), **facts)
 
 
@@ -90,83 +80,74 @@ class ServerFault(ServiceError):
 
 
 class MalformedRequest(UserFault):
-    """The body or a header cannot be parsed."""
+    meaning = "The body or a header cannot be parsed."
 
 
 class MissingInput(UserFault):
-    """Neither `file` nor `video_url`."""
-
+    meaning = "Neither `file` nor `video_url`."
     code, title = "missing_input", "No video in the request"
     default_hint = "Send a multipart field `file`, or a JSON body with `video_url`."
 
 
 class BothInputs(UserFault):
-    """`file` and `video_url` at once."""
-
+    meaning = "`file` and `video_url` at once."
     code, title = "both_inputs", "Two videos in one request"
     default_hint = "Send either `file` or `video_url`, one job each."
 
 
 class BadHost(UserFault):
-    """The Host header names a host that this server does not answer for."""
-
+    meaning = "The Host header names a host that this server does not answer for."
     code, title = "bad_host", "Unknown host"
     default_hint = "Add the host to ALLOWED_HOSTS."
 
 
 class Unauthorized(UserFault):
-    """API_KEY is set and the request carries no valid key."""
-
+    meaning = "API_KEY is set and the request carries no valid key."
     code, title, status = "unauthorized", "A key is needed", 401
     default_hint = "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`."
 
 
 class OriginNotAllowed(UserFault):
-    """A page of another site tried to change something here."""
-
+    meaning = "A page of another site tried to change something here."
     code, title, status = "origin_not_allowed", "Origin not allowed", 403
     default_hint = "Add the origin to CORS_ORIGINS."
 
 
 class ListingDisabled(UserFault):
-    """Without API_KEY only this machine may list jobs: others must know a job's id to see it."""
-
+    meaning = (
+        "Without API_KEY only this machine may list jobs: others must know a job's id to see it."
+    )
     code, title, status = "listing_disabled", "Listing is disabled", 403
     default_hint = "Set API_KEY on the server, or ask from the server's own machine."
 
 
 class RequestTimeout(UserFault):
-    """The body stopped arriving, or took too long in all."""
-
+    meaning = "The body stopped arriving, or took too long in all."
     code, title, status = "request_timeout", "Request timed out", 408
     default_hint = "Send the request again, over a faster connection."
     retryable = True
 
 
 class InvalidParameter(UserFault):
-    """A field is unknown or its value is out of range."""
-
+    meaning = "A field is unknown or its value is out of range."
     code, title, status = "invalid_parameter", "Invalid parameter", 422
     default_hint = "See /docs for every field and what it may be."
 
 
 class ModeUnavailable(UserFault):
-    """The mode or option cannot run on this machine."""
-
+    meaning = "The mode or option cannot run on this machine."
     code, title, status = "mode_unavailable", "Not available on this machine", 422
     default_hint = "GET /info shows what this machine supports."
 
 
 class IdempotencyInProgress(UserFault):
-    """The first request with this Idempotency-Key has not been answered yet."""
-
+    meaning = "The first request with this Idempotency-Key has not been answered yet."
     code, title, status = "idempotency_in_progress", "Request in progress", 409
     default_hint = "Wait and send the same request again."
 
 
 class IdempotencyKeyReused(UserFault):
-    """The Idempotency-Key belongs to a different request."""
-
+    meaning = "The Idempotency-Key belongs to a different request."
     code, title, status = "idempotency_key_reused", "Key used for another request", 422
     default_hint = "Use a new Idempotency-Key for a new request."
 
@@ -175,57 +156,49 @@ class IdempotencyKeyReused(UserFault):
 
 
 class NotFound(UserFault):
-    """No such path."""
-
+    meaning = "No such path."
     code, title, status = "not_found", "Not found", 404
     default_hint = "See /docs for the list of addresses."
 
 
 class MethodNotAllowed(UserFault):
-    """The path exists, the method does not."""
-
+    meaning = "The path exists, the method does not."
     code, title, status = "method_not_allowed", "Method not allowed", 405
     default_hint = "The Allow header names the methods of this address."
 
 
 class JobNotFound(UserFault):
-    """No job has this id."""
-
+    meaning = "No job has this id."
     code, title, status = "job_not_found", "Job not found", 404
     default_hint = "Check the id; a deleted job cannot be restored."
 
 
 class JobExpired(UserFault):
-    """The job ended longer ago than this server keeps jobs; its files are deleted."""
-
+    meaning = "The job ended longer ago than this server keeps jobs; its files are deleted."
     code, title, status = "job_expired", "Job expired", 410
     default_hint = "Send the video again."
 
 
 class OutputNotFound(UserFault):
-    """The job is known, the file is not in its list of outputs."""
-
+    meaning = "The job is known, the file is not in its list of outputs."
     code, title, status = "file_not_found", "File not found", 404
     default_hint = "GET /jobs/{id} lists the `files` of the job."
 
 
 class JobNotFinished(UserFault):
-    """The files of a job exist once it is finished."""
-
+    meaning = "The files of a job exist once it is finished."
     code, title, status = "job_not_finished", "Job not finished", 409
     default_hint = "Poll GET /jobs/{id} until its status is finished."
 
 
 class AlreadyFinished(UserFault):
-    """The job has ended, so it cannot be cancelled."""
-
+    meaning = "The job has ended, so it cannot be cancelled."
     code, title, status = "already_finished", "Job already finished", 409
     default_hint = "GET /jobs/{id} shows how it ended; DELETE /jobs/{id} removes it."
 
 
 class RangeNotSatisfiable(UserFault):
-    """The Range header asks for bytes after the end of the file."""
-
+    meaning = "The Range header asks for bytes after the end of the file."
     code, title, status = "range_not_satisfiable", "Range not satisfiable", 416
 
 
@@ -233,36 +206,31 @@ class RangeNotSatisfiable(UserFault):
 
 
 class UploadTooLarge(UserFault):
-    """More bytes than MAX_UPLOAD_SIZE."""
-
+    meaning = "More bytes than MAX_UPLOAD_SIZE."
     code, title, status = "upload_too_large", "Upload too large", 413
     default_hint = "Send a shorter or more compressed clip."
 
 
 class UnsupportedMediaType(UserFault):
-    """Neither a video container that we read nor a zip of frames."""
-
+    meaning = "Neither a video container that we read nor a zip of frames."
     code, title, status = "unsupported_media_type", "Unsupported media type", 415
     default_hint = "Send mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames."
 
 
 class VideoUnreadable(UserFault):
-    """The container is valid, but its frames cannot be decoded within our limits."""
-
+    meaning = "The container is valid, but its frames cannot be decoded within our limits."
     code, title, status = "video_unreadable", "Video unreadable", 422
     default_hint = "Re-encode the clip, for example as H.264 in mp4, and send it again."
 
 
 class VideoTooShort(UserFault):
-    """Fewer frames than ActionMesh needs."""
-
+    meaning = "Fewer frames than ActionMesh needs."
     code, title, status = "video_too_short", "Video too short", 422
     default_hint = "Send a longer clip, an earlier `start`, or a higher `fps`."
 
 
 class NoSubjectFound(UserFault):
-    """No subject could be separated from the background."""
-
+    meaning = "No subject could be separated from the background."
     code, title, status = "no_subject_found", "No subject found", 422
     default_hint = (
         "Film one subject, whole in the picture, before a plain background, "
@@ -271,15 +239,13 @@ class NoSubjectFound(UserFault):
 
 
 class UrlNotAllowed(UserFault):
-    """The address is malformed, not http(s), or its host is in a private network."""
-
+    meaning = "The address is malformed, not http(s), or its host is in a private network."
     code, title, status = "url_not_allowed", "URL not allowed", 422
     default_hint = "Use a public http or https address without credentials, on port 80 or 443."
 
 
 class UrlFetchFailed(UserFault):
-    """The address is allowed, but the download failed."""
-
+    meaning = "The address is allowed, but the download failed."
     code, title, status = "url_fetch_failed", "Download failed", 422
     default_hint = "Check that the address is that of the file itself, and send the job again."
     retryable = True
@@ -289,29 +255,25 @@ class UrlFetchFailed(UserFault):
 
 
 class QueueFull(ServerFault):
-    """MAX_QUEUE jobs are waiting."""
-
+    meaning = "MAX_QUEUE jobs are waiting."
     code, title, status = "queue_full", "Queue full", 503
     default_hint = "Try again when a job has finished; Retry-After says when."
 
 
 class TooManyUploads(ServerFault):
-    """MAX_UPLOADS bodies are being received."""
-
+    meaning = "MAX_UPLOADS bodies are being received."
     code, title, status = "too_many_uploads", "Too many uploads at once", 503
     default_hint = "Try again in a few seconds."
 
 
 class Draining(ServerFault):
-    """The server is stopping and takes no new work."""
-
+    meaning = "The server is stopping and takes no new work."
     code, title, status = "draining", "Server is stopping", 503
     default_hint = "Try again when the server has been restarted."
 
 
 class InsufficientStorage(ServerFault):
-    """Less than MIN_FREE_GB is left on the disk of JOBS_DIR."""
-
+    meaning = "Less than MIN_FREE_GB is left on the disk of JOBS_DIR."
     code, title, status = "insufficient_storage", "Not enough disk space", 507
     default_hint = "Delete old jobs, or set JOB_TTL_HOURS or JOBS_MAX_GB on the server."
 
@@ -320,57 +282,45 @@ class InsufficientStorage(ServerFault):
 
 
 class WorkerCrashed(ServerFault):
-    """The process that ran the job ended without a result, in each attempt."""
-
+    meaning = "The process that ran the job ended without a result, in each attempt."
     code, title = "worker_crashed", "The worker crashed"
     default_hint = "Try a shorter or smaller clip, or mode=fast_low_ram."
 
 
 class TimedOut(ServerFault):
-    """The job took longer than JOB_TIMEOUT."""
-
+    meaning = "The job took longer than JOB_TIMEOUT."
     code, title = "timed_out", "Timed out"
     default_hint = "Try mode=fast, or raise JOB_TIMEOUT on the server."
 
 
 class GpuOutOfMemory(ServerFault):
-    """The GPU's memory did not suffice, not even in low-RAM mode."""
-
+    meaning = "The GPU's memory did not suffice, not even in low-RAM mode."
     code, title = "gpu_out_of_memory", "GPU out of memory"
     default_hint = "Retry with mode=fast_low_ram, or max_frames=16."
 
 
 class GpuError(ServerFault):
-    """The GPU or its driver failed."""
-
+    meaning = "The GPU or its driver failed."
     code, title = "gpu_error", "GPU error"
     default_hint = "Retry; if it happens again, look at the server's log."
 
 
 class DiskFull(ServerFault):
-    """The disk became full while the job ran."""
-
+    meaning = "The disk became full while the job ran."
     code, title, status = "disk_full", "Disk full", 507
     default_hint = "Free space in JOBS_DIR and retry."
 
 
 class WeightsUnavailable(ServerFault):
-    """The model's weights are not on disk and cannot be downloaded."""
-
+    meaning = "The model's weights are not on disk and cannot be downloaded."
     code, title, status = "weights_unavailable", "Model weights unavailable", 503
 
 
 class InternalError(ServerFault):
-    """A bug in the server. Details are in the log only."""
+    meaning = "A bug in the server. Details are in the log only."
 
-    def __init__(
-        self,
-        message: str = "Something went wrong on the server.",
-        *,
-        hint: str | None = None,
-        **facts: Fact,
-    ) -> None:
-        super().__init__(message, hint=hint, **facts)
+    def __init__(self, message: str = "Something went wrong on the server.", **more: Any) -> None:
+        super().__init__(message, **more)
 
 
 class Cancelled(Exception):
@@ -389,15 +339,6 @@ def from_os_error(exc: OSError) -> ServerFault:
     return InternalError("The server could not read or write its files.")
 
 
-_RESERVED = {"code", "message", "hint", "retryable", "self"}
-
-
-def _tree(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _tree(child)
-
-
 ERRORS_BY_CODE: dict[str, type[ServiceError]] = {
-    kind.code: kind for kind in _tree(ServiceError) if kind not in (UserFault, ServerFault)
+    kind.code: kind for base in (UserFault, ServerFault) for kind in base.__subclasses__()
 }

@@ -65,7 +65,6 @@ class JobStore:
         self.folder.open()
 
     def close(self) -> None:
-        """Unlock the folder. Idempotent."""
         self.folder.close()
 
     def recover(self) -> list[Job]:
@@ -204,7 +203,6 @@ class JobStore:
         return sorted(self._live.values(), key=lambda job: job.sequence)
 
     def ended(self) -> list[JobSummary]:
-        """The index of ended jobs, in no order."""
         return list(self._ended.summaries.values())
 
     def page(
@@ -252,11 +250,9 @@ class JobStore:
         self._notify_listeners(job)
 
     def finish(self, job_id: str, result: Result) -> Job:
-        """All files are in outputs/."""
         return self._change(job_id, lambda job: job.finished(self._clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        """The job failed; clients see `error`."""
         return self._change(job_id, lambda job: job.failed(self._clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:

@@ -221,7 +221,6 @@ def _variable(name: str) -> str:
 
 
 def _needed(name: str) -> str:
-    """The description of a field's type."""
     found = TypeAdapter(get_type_hints(Settings, include_extras=True)[name]).json_schema()
     return str(found["description"])
 

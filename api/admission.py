@@ -19,7 +19,6 @@ from errors import (
     Draining,
     InsufficientStorage,
     QueueFull,
-    ServiceError,
     from_os_error,
     is_disk_full,
 )
@@ -75,13 +74,10 @@ class Admission:
                 sequence=sequence,
                 status=JobStatus.QUEUED,
                 pipeline=state.choice.name,
-                options=new.options,
                 created_at=now,
-                input=new.input,
                 waiting_for_input=new.input is None,
-                retry_of=new.retry_of,
-                idempotency=new.idempotency,
                 disk_bytes=new.input.bytes if new.input else 0,
+                **vars(new),
             )
 
         try:
@@ -126,20 +122,20 @@ async def admission(
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:
-            raise _storage_error(exc) from exc
+            if is_disk_full(exc):
+                raise InsufficientStorage("The server's disk is full.") from exc
+            raise from_os_error(exc) from exc
         finally:
             await admitted.release()
 
 
 def retry_after_s(state: AppState) -> int:
     """Seconds until a place in the queue is probably free."""
-    left = [state.worker.eta_s(job) for job in state.store.live() if _is_running(job)]
+    left = [
+        state.worker.eta_s(job) for job in state.store.live() if job.status is JobStatus.RUNNING
+    ]
     known = [seconds for seconds in left if seconds is not None]
     return min(600, max(1, int(min(known, default=10.0)) + 1))
-
-
-def _is_running(job: Job) -> bool:
-    return job.status is JobStatus.RUNNING
 
 
 def _reserve(state: AppState) -> None:
@@ -148,9 +144,3 @@ def _reserve(state: AppState) -> None:
     except (QueueFull, Draining) as refusal:
         refusal.facts["retry_after"] = retry_after_s(state)
         raise
-
-
-def _storage_error(exc: OSError) -> ServiceError:
-    if is_disk_full(exc):
-        return InsufficientStorage("The server's disk is full.")
-    return from_os_error(exc)

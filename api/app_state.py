@@ -28,8 +28,6 @@ from worker.webhooks import Webhooks
 
 
 class AppState:
-    """The parts of a running server, for the routes."""
-
     def __init__(
         self,
         settings: Settings,
@@ -55,7 +53,7 @@ class AppState:
         self.sweep_soon = asyncio.Event()
         self.keys_in_progress: set[str] = set()
         self._store_is_open = False
-        self._receiving = 0
+        self.receiving = 0  # bodies
         self._expected_bytes = 0
 
     def open_store(self) -> None:
@@ -80,25 +78,20 @@ class AppState:
         left = self.worker.eta_s(job)
         return whole_seconds(2.0 if left is None else left / 10, 1, 10)
 
-    @property
-    def receiving(self) -> int:
-        """How many bodies are being received."""
-        return self._receiving
-
     @contextmanager
     def upload_slot(self) -> Iterator[None]:
         """One of MAX_UPLOADS places for a body that is being received. Raises TooManyUploads."""
-        if self._receiving >= self.settings.max_uploads:
+        if self.receiving >= self.settings.max_uploads:
             raise TooManyUploads(
-                f"{self._receiving} uploads are being received already.",
+                f"{self.receiving} uploads are being received already.",
                 max_uploads=self.settings.max_uploads,
                 retry_after=5,
             )
-        self._receiving += 1
+        self.receiving += 1
         try:
             yield
         finally:
-            self._receiving -= 1
+            self.receiving -= 1
 
     @contextmanager
     def reserved_bytes(self, expected: int, free: int) -> Iterator[None]:
@@ -119,7 +112,6 @@ class AppState:
 
 
 def state_of(request: Request) -> AppState:
-    """The state of this request's app."""
     state = request.app.state.app_state
     assert isinstance(state, AppState)
     return state

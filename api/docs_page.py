@@ -33,7 +33,6 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Every address, its bodies and its errors."""
     document = request.app.openapi()
     root = str(request.scope.get("root_path", ""))
     return Response("".join(_page(document, root)), media_type="text/html; charset=utf-8")
@@ -57,7 +56,7 @@ def _page(document: dict[str, Any], root: str) -> Iterator[str]:
             yield from _operation(method.upper(), path, operation)
     yield "<h2>Error codes</h2><table><tr><th>code<th>status<th>what<th>what to do</tr>"
     for code, kind in ERRORS_BY_CODE.items():
-        cells = (kind.status, (kind.__doc__ or "").split("\n")[0], kind.default_hint)
+        cells = (kind.status, kind.meaning, kind.default_hint)
         yield f'<tr id="{code}"><td><code>{code}</code>'
         yield "".join(f"<td>{html.escape(str(cell))}" for cell in cells)
     yield "</table></body></html>"

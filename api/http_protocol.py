@@ -33,12 +33,10 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
         self._start_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The timer ends with its connection."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
         super().on_message_begin()
         self._in_message = True
         self._start_timer(HEAD_S)
@@ -49,7 +47,6 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The last byte of a request."""
         self._in_message = False
         self._stop_timer()
         super().on_message_complete()

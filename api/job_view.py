@@ -67,7 +67,6 @@ class JobView:
         return known[1], known[2]
 
     def job_body(self, job: Job) -> JobBody:
-        """The body of GET /jobs/{id}."""
         about = {**_head(job), "options": _options(job), "input": _input(job)}
         if job.started_at is not None:
             about["started_at"] = utc(job.started_at)
@@ -79,7 +78,6 @@ class JobView:
         return JobBody(**about)
 
     def list_entry(self, job: Job) -> ListedJob:
-        """One entry of the list."""
         about = {**_head(job), "filename": job.input.filename if job.input else None}
         if job.finished_at is not None:
             about["finished_at"] = utc(job.finished_at)
@@ -142,7 +140,6 @@ class JobView:
         return None if seconds is None else round(seconds, 1)
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
-        """The addresses of all files, their sizes and hashes, and what the mesh is."""
         urls = {file.name: self._url(job_id, file.name) for file in result.files}
         frames = sorted(name for name in urls if _FRAME.fullmatch(name))
         named = {

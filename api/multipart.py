@@ -58,7 +58,6 @@ class Received:
 
 
 def too_large(max_bytes: int) -> UploadTooLarge:
-    """The error for a body or file of more than `max_bytes`."""
     return UploadTooLarge(f"More than the {max_bytes} bytes that are allowed.", max_bytes=max_bytes)
 
 
@@ -115,7 +114,6 @@ class MultipartForm:
         )
 
     def feed(self, piece: bytes) -> None:
-        """The next bytes of the body."""
         self._total += len(piece)
         if self._total > self._max_total:
             raise too_large(self._targets["file"].max_bytes)
@@ -125,7 +123,6 @@ class MultipartForm:
             raise MalformedRequest("The multipart body cannot be parsed.") from exc
 
     def finish(self) -> Received:
-        """The body has ended; its content."""
         if not self._ended:
             raise MalformedRequest("The multipart body ends before its last boundary.")
         received = self._received
@@ -136,7 +133,6 @@ class MultipartForm:
         return received
 
     def close(self) -> None:
-        """Close the file, whatever happened."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -29,7 +29,6 @@ class JobChangeNotifier:
         self.watchers: dict[str, set[asyncio.Event]] = {}
 
     def open(self) -> None:
-        """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:

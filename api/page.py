@@ -49,7 +49,6 @@ class PageFile(FileResponse):
 
 
 def _reply(request: Request, path: Path) -> Response:
-    """The file, or 304."""
     headers = {"Cache-Control": "no-cache"}
     file = PageFile(path, 200, headers, MEDIA_TYPES[path.suffix], stat_result=path.stat())
     # weak, because the same tag stands for the compressed form too

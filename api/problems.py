@@ -8,7 +8,7 @@ line with the same request id.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -108,13 +108,8 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(_first_invalid(error.errors()), request.scope)
-
-
-def _first_invalid(found: Sequence[Mapping[str, Any]]) -> InvalidParameter:
-    """The first of the errors that the framework lists."""
-    first = found[0]
+    first = error.errors()[0]
     name = str(first["loc"][-1]) if first.get("loc") else "a parameter"
     reason = str(first.get("msg", "is not valid"))
     reason = reason[:1].lower() + reason[1:]
-    return InvalidParameter(f"{name}: {reason}.", field=name)
+    return problem(InvalidParameter(f"{name}: {reason}.", field=name), request.scope)

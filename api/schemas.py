@@ -28,8 +28,6 @@ class Health(BaseModel):
 
 
 class DownloadProgress(BaseModel):
-    """How much of the weights is downloaded."""
-
     done_bytes: int
     total_bytes: int
 
@@ -181,16 +179,12 @@ class Outputs(BaseModel):
 
 
 class File(BaseModel):
-    """One output file."""
-
     name: str
     bytes: int
     sha256: str
 
 
 class Warning_(BaseModel):
-    """What the owner of a finished job should know."""
-
     code: str
     message: str
 
@@ -228,15 +222,11 @@ class JobBody(BaseModel):
 
 
 class ShortProgress(BaseModel):
-    """Progress in a list."""
-
     percent: float
     stage: str
 
 
 class ListedJob(BaseModel):
-    """One entry of the list."""
-
     job_id: str
     status: Status
     mode: Mode
@@ -255,16 +245,12 @@ class JobList(BaseModel):
 
 
 class Cancelled(BaseModel):
-    """The job after the request."""
-
     job_id: str
     status: Status
     cancel_requested: bool | None = None
 
 
 class Deleted(BaseModel):
-    """The job is deleted."""
-
     status: Literal["deleted"]
     job_id: str
 

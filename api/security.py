@@ -106,7 +106,8 @@ class SecurityMiddleware:
             log.exception("request %s failed", request_id)
             if reply.started:
                 raise  # too late for an error reply: the server closes the connection
-            await problem(_as_service_error(exc), scope)(scope, receive, reply)
+            error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
+            await problem(error, scope)(scope, receive, reply)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
         """The checks in the order of the contract; None if all pass."""
@@ -203,13 +204,6 @@ class _Reply:
             self.started = True
             message = {**message, "headers": [*message.get("headers", ()), *self._extra]}
         await self._send(message)
-
-
-def _as_service_error(exc: Exception) -> ServiceError:
-    """The error that a client gets for an unexpected exception."""
-    if isinstance(exc, OSError):
-        return from_os_error(exc)
-    return InternalError()
 
 
 def _request_id(headers: Headers) -> str:

@@ -126,7 +126,7 @@ def main() -> int:
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
     """Run the task and report how it ended; False if this process must end."""
     from child.recipe import CheckpointLost, is_unusable
-    from errors import Cancelled, InternalError, ServiceError
+    from errors import Cancelled, InternalError, ServerFault, ServiceError
 
     try:
         if do == "compute":
@@ -141,7 +141,7 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
         if is_unusable(error):
             log.exception("this process can run no more tasks")
             return False
-        log.info("the job failed: %s", error.code, exc_info=not error.is_user_fault)
+        log.info("the job failed: %s", error.code, exc_info=isinstance(error, ServerFault))
         parent.send("failed", error=error.to_dict())
     except MemoryError:
         log.exception("out of memory: this process ends, which frees its memory")

@@ -67,7 +67,7 @@ class JobReporter:
             progress = Progress(
                 stage, step, steps, self._fraction, message or self._message, self._has_anchor
             )
-            self._send("progress", **progress.to_dict())
+            self._send("progress", **vars(progress))
 
     def warning(self, code: str, message: str) -> None:
         """Keep a warning for the finished job; each code once."""

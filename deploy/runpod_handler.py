@@ -135,7 +135,7 @@ class Handler:
 
     def _attempts(self, task: Task, report: ReportProgress, cancelled: threading.Event) -> Result:
         def on_progress(progress: Progress) -> None:
-            report({**progress.to_dict(), "percent": round(100 * progress.fraction, 1)})
+            report({**vars(progress), "percent": round(100 * progress.fraction, 1)})
 
         for attempt in range(1, MAX_ATTEMPTS + 1):
             next_attempt = replace(task, attempt=attempt)

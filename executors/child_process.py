@@ -38,8 +38,6 @@ _INHERITED = (
 
 
 class ChildProcess:
-    """One process and its three pipes."""
-
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment.update(
@@ -68,7 +66,6 @@ class ChildProcess:
 
     @property
     def is_alive(self) -> bool:
-        """False once the process has ended."""
         return self._ended is None and self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:

@@ -49,26 +49,21 @@ class LocalExecutor:
 
     @property
     def is_ready(self) -> bool:
-        """True once a child has loaded the pipeline."""
         return self.compute.is_ready
 
     @property
     def is_unloaded(self) -> bool:
-        """True if the compute child was ended because it was idle."""
         return self.compute.is_unloaded
 
     @property
     def loading(self) -> dict[str, int] | None:
-        """How far the download of weights is."""
         return self.compute.loading
 
     @property
     def broken(self) -> ServiceError | None:
-        """Why the pipeline cannot be loaded."""
         return self.compute.broken
 
     def start(self) -> None:
-        """Start the children, so that they load before the first task comes."""
         for child in self._children():
             try:
                 child.start()
@@ -76,7 +71,6 @@ class LocalExecutor:
                 log.warning("a child could not be started: %s", lost)
 
     def submit(self, task: Task) -> None:
-        """See executors.base.Executor."""
         self._cancelled.discard(task.job_id)  # may be from an earlier attempt
         self._running.add(task.job_id)
         limit_s = self.options.job_timeout_s
@@ -89,7 +83,6 @@ class LocalExecutor:
         self._next_export()
 
     def cancel(self, job_id: str) -> None:
-        """From any thread."""
         if job_id in self._running:
             self._cancelled.add(job_id)
             self.wake()
@@ -100,7 +93,6 @@ class LocalExecutor:
             self.compute.prefetch(task)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        """Read the messages of all children, idle ones too."""
         self._selector.select(0.0 if self._events else timeout_s)
         self._wakeup.clear()
         for child in self._children():
@@ -118,7 +110,6 @@ class LocalExecutor:
         return events
 
     def wake(self) -> None:
-        """From any thread."""
         self._wakeup.notify()
 
     def close(self) -> None:

@@ -59,24 +59,20 @@ class RayExecutor:
 
     @property
     def is_ready(self) -> bool:
-        """True if at least one actor's child has loaded its pipeline."""
         return any(slot.answers and slot.status.is_ready for slot in self.slots)
 
     @property
     def is_unloaded(self) -> bool:
-        """True if every actor has ended its child because it was idle."""
         slots = self.slots
         return bool(slots) and all(slot.answers and slot.status.is_unloaded for slot in slots)
 
     @property
     def loading(self) -> dict[str, int] | None:
-        """The download of the first actor that downloads weights."""
         downloads = (slot.status.loading for slot in self.slots)
         return next((loading for loading in downloads if loading), None)
 
     @property
     def broken(self) -> ServiceError | None:
-        """Why no actor can load the pipeline; None if any can."""
         errors = [slot.status.broken for slot in self.slots]
         return errors[0] if errors and all(errors) else None
 
@@ -98,7 +94,6 @@ class RayExecutor:
         """Does nothing: it is not known which actor will run the task."""
 
     def wake(self) -> None:
-        """From any thread."""
         self._woken.set()
 
     def close(self) -> None:
@@ -116,7 +111,6 @@ class RayExecutor:
         self.wake()
 
     def cancel(self, job_id: str) -> None:
-        """From any thread."""
         running = (slot.task for slot in self.slots)
         if any(task and task.job_id == job_id for task in (*self._waiting, *running)):
             self._cancelled.add(job_id)
@@ -133,7 +127,6 @@ class RayExecutor:
         return [(task, self._lost_as_stopped(task, event)) for task, event in events]
 
     def _assign_waiting(self) -> list[tuple[Task, Event]]:
-        """Give waiting tasks to free actors."""
         ended: list[tuple[Task, Event]] = []
         for task in list(self._waiting):
             slot = next((slot for slot in self.slots if slot.is_free), None)

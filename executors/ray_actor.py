@@ -62,9 +62,8 @@ class RayActor:
         logs.configure(options.child.log_format)
         _remove_folders_of_killed_actors()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}_"))
-        child = replace(
-            options.child, blender_path=os.environ.get("BLENDER_PATH", "")
-        )  # the node's
+        blender_path = os.environ.get("BLENDER_PATH", "")  # the node's
+        child = replace(options.child, blender_path=blender_path)
         self._local = LocalExecutor(replace(options, child=child))
         self._tasks: queue.Queue[Task] = queue.Queue()
         self._outcomes: queue.Queue[Outcome] = queue.Queue()
@@ -84,7 +83,8 @@ class RayActor:
             self._progress, self._anchor_sent, self._task = None, False, task
             self._tasks.put(task)
             outcome = self._outcomes.get()
-            files = _read(outcome, task.workspace) if isinstance(outcome, Result) else {}
+            made = outcome.files if isinstance(outcome, Result) else ()
+            files = {file.name: (task.workspace / file.name).read_bytes() for file in made}
             return ActorAnswer(outcome, self._progress, files)
         except OSError as exc:
             log.exception("the node's disk failed")
@@ -147,10 +147,6 @@ class RayActor:
 
 def _key(task: Task) -> AttemptKey:
     return task.job_id, task.attempt
-
-
-def _read(result: Result, workspace: Path) -> dict[str, bytes]:
-    return {file.name: (workspace / file.name).read_bytes() for file in result.files}
 
 
 def _remove_folders_of_killed_actors() -> None:

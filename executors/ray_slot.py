@@ -43,12 +43,10 @@ class ActorSlot:
 
     @property
     def key(self) -> AttemptKey | None:
-        """The attempt that the actor runs."""
         return None if self.task is None else (self.task.job_id, self.task.attempt)
 
     @property
     def is_free(self) -> bool:
-        """True if it may be given a task."""
         return self.task is None and self._is_trusted and self.orphaned_attempt is None
 
     @property
@@ -56,12 +54,10 @@ class ActorSlot:
         return self.answers and not self._is_suspect
 
     def is_due(self, now: float) -> bool:
-        """True if it should be asked for its status."""
         wait_s = ASK_EVERY_S if self._is_trusted else TICK_S
         return self.asked_at is None and now - self._answered_at >= wait_s
 
     def take(self, task: Task) -> None:
-        """The actor gets this task."""
         self.task, self.call, self.cancel_deadline = task, None, None
         self._progress = self._anchor = None
         self._valid_since = self.alive_at = time.monotonic()

@@ -50,7 +50,6 @@ class ChildSupervisor:
 
     @property
     def is_ready(self) -> bool:
-        """True once its child has loaded what it needs."""
         child = self.child
         return child is not None and child.is_ready
 
@@ -78,7 +77,7 @@ class ChildSupervisor:
         config = self.options.child
         log.info("child %d starts: %s", child.pid, config.pipeline or "for export")
         self._selector.register(child.output, selectors.EVENT_READ)
-        child.send({"do": "configure", "config": config.to_dict()})
+        child.send({"do": "configure", "config": vars(config)})
         return child
 
     def terminate(self) -> str:

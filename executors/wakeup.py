@@ -15,7 +15,6 @@ class WakeupPipe:
         os.set_blocking(self._write_end, False)
 
     def fileno(self) -> int:
-        """The descriptor to select on."""
         return self._read_end
 
     def notify(self) -> None:

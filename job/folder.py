@@ -98,9 +98,7 @@ class JobsFolder:
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
         self._lock_descriptor = descriptor
-        with contextlib.suppress(
-            OSError
-        ):  # only information for the operator, and the disk may be full
+        with contextlib.suppress(OSError):  # only information, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -136,15 +134,12 @@ class JobsFolder:
     # --- jobs
 
     def job_dir(self, job_id: str) -> Path:
-        """The job's own folder."""
         return self.root / job_id
 
     def record_path(self, job_id: str) -> Path:
-        """The job's job.json."""
         return self.root / job_id / "job.json"
 
     def outputs(self, job_id: str) -> Path:
-        """The published files."""
         return self.root / job_id / "outputs"
 
     def job_ids(self) -> Iterator[str]:
@@ -169,7 +164,6 @@ class JobsFolder:
             return file.read()
 
     def stage(self, job_id: str) -> Staging:
-        """An empty folder for one upload."""
         folder = self.staging / job_id
         folder.mkdir(mode=0o700)
         return Staging(job_id, folder)
@@ -179,16 +173,11 @@ class JobsFolder:
         for leftover in self.job_dir(job_id).glob("attempt-*"):
             _remove(leftover)
 
-    def checkpoint(self, job_id: str) -> Path:
-        """Where an attempt keeps its meshes for the next one, in case the export fails."""
-        return self.job_dir(job_id) / "checkpoint"
-
     def remove_checkpoint(self, job_id: str) -> None:
         """For a job that has ended: no attempt will need it."""
-        _remove(self.checkpoint(job_id))
+        _remove(self.job_dir(job_id) / "checkpoint")
 
     def remove_input(self, job_id: str) -> None:
-        """Remove the uploaded files, if KEEP_INPUT is off."""
         for name in ("input", "mesh.glb"):
             _remove(self.job_dir(job_id) / name)
 
@@ -211,12 +200,10 @@ class JobsFolder:
         try:
             record = json.loads((self.outputs(job_id) / "result.json").read_bytes())
             result = Result.from_dict(record)
+            sizes = [os.lstat(self.outputs(job_id) / file.name).st_size for file in result.files]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        sizes_match = all(
-            _size(self.outputs(job_id) / file.name) == file.bytes for file in result.files
-        )
-        return result if sizes_match else None
+        return result if sizes == [file.bytes for file in result.files] else None
 
     def rollback_commit(self, job_id: str) -> None:
         """Undo a commit whose last fsync failed: the client gets an error, not a 202."""
@@ -266,7 +253,6 @@ class JobsFolder:
         (self._expired / job_id).touch(mode=0o600)
 
     def is_expired(self, job_id: str) -> bool:
-        """True if retention removed the job."""
         return (self._expired / job_id).exists()
 
     def forget_expired(self, before: float) -> None:
@@ -276,7 +262,6 @@ class JobsFolder:
                 item.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Free space on this disk."""
         return shutil.disk_usage(self.root).free
 
 
@@ -290,20 +275,12 @@ class Staging:
         self.mesh = folder / "mesh.glb"
 
     def discard(self) -> None:
-        """Remove whatever is still staged."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_job_id(text: str) -> bool:
     """True for a lower-case UUID4; nothing else ever becomes part of a path."""
     return _JOB_ID.fullmatch(text) is not None
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return -1
 
 
 def _remove(path: Path) -> None:

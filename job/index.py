@@ -33,7 +33,6 @@ class JobSummary:
 
     @classmethod
     def of(cls, job: Job) -> JobSummary:
-        """The summary of an ended job."""
         assert job.finished_at is not None
         return cls(
             job.job_id,
@@ -80,11 +79,9 @@ class EndedJobs:
         self._whole: OrderedDict[str, Job] = OrderedDict()
 
     def whole(self, job_id: str) -> Job | None:
-        """The job, if its whole record is in RAM."""
         return self._whole.get(job_id)
 
     def add(self, job: Job) -> None:
-        """A job that has just ended."""
         self.summaries[job.job_id] = JobSummary.of(job)
         self.keep_whole(job)
 
@@ -96,6 +93,5 @@ class EndedJobs:
             self._whole.popitem(last=False)
 
     def remove(self, job_id: str) -> None:
-        """Forget the job, if it is known."""
         self.summaries.pop(job_id, None)
         self._whole.pop(job_id, None)

@@ -22,8 +22,6 @@ SCHEMA = 2
 
 
 class JobStatus(str, Enum):
-    """The five statuses of the API."""
-
     #: accepted; waits for the worker (or for its video_url to be fetched)
     QUEUED = "queued"
     #: an attempt runs, or ran when the server stopped
@@ -41,15 +39,12 @@ class JobStatus(str, Enum):
         return self in (JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED)
 
 
-_LEGAL: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.ERROR, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset(
-        {JobStatus.QUEUED, JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED}
+_LEGAL = {  # nothing follows a status that is not here
+    JobStatus.QUEUED: (JobStatus.RUNNING, JobStatus.ERROR, JobStatus.CANCELLED),
+    JobStatus.RUNNING: (
+        JobStatus.QUEUED, JobStatus.FINISHED, JobStatus.ERROR, JobStatus.CANCELLED
     ),
-    JobStatus.FINISHED: frozenset(),
-    JobStatus.ERROR: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class Job:
     # --- changes
 
     def _to(self, status: JobStatus, **changes: Any) -> Job:
-        if status not in _LEGAL[self.status]:
+        if status not in _LEGAL.get(self.status, ()):
             raise AlreadyFinished(
                 f"This job has ended: it is {self.status.value}.", job_status=self.status.value
             )
@@ -113,7 +108,6 @@ class Job:
         return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
 
     def finished(self, now: datetime, result: Result) -> Job:
-        """All files are published."""
         return self._to(
             JobStatus.FINISHED,
             finished_at=now,
@@ -125,13 +119,11 @@ class Job:
         )
 
     def failed(self, now: datetime, error: ServiceError) -> Job:
-        """The job failed."""
         return self._to(
             JobStatus.ERROR, finished_at=now, error=error.to_dict(), waiting_for_input=False
         )
 
     def cancelled(self, now: datetime) -> Job:
-        """Stopped on request."""
         return self._to(JobStatus.CANCELLED, finished_at=now, waiting_for_input=False)
 
     # --- JSON
@@ -178,7 +170,6 @@ class Job:
 
 
 def utc_now() -> datetime:
-    """The default clock."""
     return datetime.now(timezone.utc)
 
 

@@ -44,13 +44,11 @@ class Task:
         return self.folder / "checkpoint"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         options = self.options.model_dump(mode="json")
         return {**vars(self), "folder": str(self.folder), "options": options}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Task:
-        """The inverse of `to_dict`."""
         options = JobOptions.model_validate(record["options"])
         return cls(**{**record, "folder": Path(record["folder"]), "options": options})
 
@@ -65,10 +63,6 @@ class Progress:
     fraction: float
     message: str = ""
     has_anchor: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,6 @@ class Result:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -149,7 +142,3 @@ class ChildConfig:
     memory_mb: int = 0
     blender_path: str = ""
     environment: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)

@@ -40,7 +40,6 @@ class AttemptRecorder:
         self._keep_input = keep_input
 
     def task(self, job: Job) -> Task:
-        """What the executor needs to know of a job that has its input."""
         assert job.input is not None
         folder = self._folder.job_dir(job.job_id)
         return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
@@ -131,7 +130,6 @@ class AttemptRecorder:
         return False
 
     def fail_after_losses(self, job: Job) -> None:
-        """The job fails because all its attempts were lost."""
         error = WorkerCrashed(
             f"The process that ran this job ended without a result, {job.attempts} times.",
             attempts=job.attempts,
@@ -176,7 +174,6 @@ class AttemptRecorder:
         return not self._stopping.wait(DISK_PAUSE_S)
 
     def remove_input(self, job_id: str) -> None:
-        """Remove the input of a job that has ended, if inputs are not kept."""
         job = self._store.peek(job_id)
         if job is not None and job.status.is_terminal and not self._keep_input:
             self._folder.remove_input(job_id)

@@ -21,14 +21,11 @@ OWN_SPEED_FROM = 0.15
 
 
 class Estimates:
-    """Learns from finished jobs; estimates running and waiting ones."""
-
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
         self._took_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     def learn(self, mode: str, took_s: float) -> None:
-        """A job of this mode took so many seconds from start to end."""
         self._took_s[mode].append(took_s)
 
     def typical_s(self, mode: str) -> float | None:

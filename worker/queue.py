@@ -36,7 +36,6 @@ class JobQueue:
             self._reserved += 1
 
     def release(self) -> None:
-        """End a reservation."""
         with self._lock:
             self._reserved -= 1
 
@@ -53,7 +52,6 @@ class JobQueue:
             return self._ids.pop(0) if self._ids and not self._closed else None
 
     def first(self) -> str | None:
-        """The job that would be taken next."""
         with self._lock:
             return self._ids[0] if self._ids else None
 
@@ -73,7 +71,6 @@ class JobQueue:
             return None
 
     def ids(self) -> list[str]:
-        """The waiting jobs, in order."""
         return list(self._ids)
 
     def close(self) -> None:

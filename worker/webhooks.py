@@ -62,7 +62,6 @@ class Webhooks:
         self._slots = asyncio.Semaphore(SLOTS)
 
     def open(self) -> None:
-        """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
 
     async def resume(self) -> None:

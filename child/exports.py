@@ -68,11 +68,7 @@ def write_files(
 
 
 def _write_glbs(
-    task: Task,
-    meshes: MeshSequence,
-    normals: Normals,
-    reporter: Reporter,
-    facts: Mapping[str, Any],
+    task: Task, meshes: MeshSequence, normals: Normals, reporter: Reporter, facts: Mapping[str, Any]
 ) -> None:
     out, steps = task.workspace, len(meshes) + 2
     reporter.progress("exporting", 0, steps, "Writing the meshes")

@@ -57,10 +57,7 @@ class AmbientOcclusion:
         self._near = _neighbours(places[sequence.faces], count)
 
     def openness(
-        self,
-        obstacles: Obstacles,
-        vertices: NDArray[np.float32],
-        normals: NDArray[np.float32],
+        self, obstacles: Obstacles, vertices: NDArray[np.float32], normals: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Values `(V,)` in [0, 1]: 1 sees the whole half dome around its normal."""
         outward, directions = normals[self._vertices_asked], _sphere(_DOME_RAYS)

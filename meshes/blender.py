@@ -24,10 +24,7 @@ from meshes.texture import SUFFIXES, check_texture
 
 OLDEST = (3, 4)
 """The oldest Blender that this was tested with."""
-OUTPUTS = {
-    "animated_mesh.fbx": b"Kaydara FBX Binary  \x00",
-    "animated_mesh.abc": b"Ogawa",
-}
+OUTPUTS = {"animated_mesh.fbx": b"Kaydara FBX Binary  \x00", "animated_mesh.abc": b"Ogawa"}
 """The files that are made, and their first bytes."""
 POLL_S = 0.1
 """How often `while_waiting` is called and the limits are checked."""

@@ -121,8 +121,7 @@ class Arap:
 
     def _near(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Plus half the neighbours' sums: rotations vary more smoothly than in the local step."""
-        out: NDArray[np.float64] = sums + 0.5 * (self.adjacency @ sums)
-        return out
+        return np.asarray(sums + 0.5 * (self.adjacency @ sums))
 
     def _factor(
         self, weights: NDArray[np.float64], diagonal: NDArray[np.float64]
@@ -131,10 +130,7 @@ class Arap:
         band = np.zeros((self._width, self.nodes))
         band[self._band] = -weights
         band[0] = (diagonal + self._touching @ weights)[self._order]
-        factor: NDArray[np.float64] = cholesky_banded(
-            band, overwrite_ab=True, lower=True, check_finite=False
-        )
-        return factor
+        return np.asarray(cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False))
 
     def _back_substitute(self, factor: NDArray[np.float64], right: Complex) -> Complex:
         """Solve for both coordinates at once; the result has the original numbering."""

@@ -58,8 +58,7 @@ class CroppedClip:
 
     def to_source(self, t: int, points: Points) -> Points:
         """Crop positions `(N, 2)` of frame `t` in the pixels of the source frame."""
-        out: Points = self.origins[t] + (points + 0.5) * self.source_px - 0.5
-        return out
+        return np.asarray(self.origins[t] + (points + 0.5) * self.source_px - 0.5)
 
     def shrunk(self, side: int, stride: int) -> CroppedClip:
         """Every `stride`-th frame at a smaller size, for coarse work."""
@@ -94,8 +93,7 @@ def _subject_boxes(cutout: Cutout) -> NDArray[np.float64]:
             boxes[t] = (x, y, x + width, y + height)
     seen = np.flatnonzero(~np.isnan(boxes[:, 0]))
     nearest = seen[np.abs(np.arange(len(boxes))[:, None] - seen).argmin(axis=1)]
-    out: NDArray[np.float64] = boxes[nearest] / cutout.scale + np.tile(cutout.box[:2], 2)
-    return out
+    return np.asarray(boxes[nearest] / cutout.scale + np.tile(cutout.box[:2], 2))
 
 
 def _square(boxes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
@@ -124,8 +122,7 @@ def _crop(
         part, y0 - top, top + length - y1, x0 - left, left + length - x1, border, value=0
     )
     how = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
-    out: NDArray[np.uint8] = cv2.resize(part, (side, side), interpolation=how)
-    return out
+    return np.asarray(cv2.resize(part, (side, side), interpolation=how))
 
 
 def _crop_alpha(
@@ -135,16 +132,9 @@ def _crop_alpha(
     if cutout.scale == 1.0:
         x, y = left - cutout.box[0], top - cutout.box[1]
         square = _crop(alpha, x, y, length, side, cv2.BORDER_CONSTANT)
-        exact: Field = square.astype(np.float32) / np.float32(255)
-        return exact
+        return np.asarray(square.astype(np.float32) / np.float32(255))
     factor = length / side * cutout.scale  # alpha pixels per crop pixel
     corner = (np.array([left, top]) - cutout.box[:2]) * cutout.scale + 0.5 * factor - 0.5
     back = np.array([[factor, 0, corner[0]], [0, factor, corner[1]]])
-    out: Field = cv2.warpAffine(
-        alpha.astype(np.float32) / 255,
-        back,
-        (side, side),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-    )
-    return out
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # outside: zeros
+    return np.asarray(cv2.warpAffine(alpha.astype(np.float32) / 255, back, (side, side), flags=how))

@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from silhouette.outline import Field, gradient
-from silhouette.plain_background import (
-    Mask,
-    border_strip,
-    fill_pinholes,
-    keep_large_parts,
-    to_lab,
-)
+from silhouette.plain_background import Mask, border_strip, fill_pinholes, keep_large_parts, to_lab
 
 _SIDE_PX = 256
 _BORDER_SHARE = 0.10
@@ -154,15 +148,13 @@ def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) 
     residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
     returned = _warp(reverse, scene.grid + flow)
     error = np.linalg.norm(flow + returned, axis=2)
-    out: Field = (residual * np.exp(-((error / 1.5) ** 2))).astype(np.float32)
-    return out
+    return np.asarray((residual * np.exp(-((error / 1.5) ** 2))).astype(np.float32))
 
 
 def _warp(image: Field, where: Field) -> Field:
-    out: Field = cv2.remap(
-        image, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    return np.asarray(
+        cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     )
-    return out
 
 
 # --- how much each pixel looks like the subject
@@ -195,8 +187,7 @@ def _score(
 def _stretch(field: Field, low: float) -> Field:
     """0 at the percentile `low`, 1 at the 97th."""
     bottom, top = np.percentile(field, (low, 97))
-    out: Field = np.clip((field - bottom) / max(float(top - bottom), 1e-6), 0, 1)
-    return out
+    return np.asarray(np.clip((field - bottom) / max(float(top - bottom), 1e-6), 0, 1))
 
 
 def _difference(scene: _Scene, t: int) -> Field:
@@ -210,16 +201,12 @@ def _difference(scene: _Scene, t: int) -> Field:
     for s in range(0, count, max(1, count // _MEDIAN_OF)):
         if s != t:
             move = (position[t] @ np.linalg.inv(position[s]))[:2]
-            others.append(
-                cv2.warpAffine(
-                    scene.images[s], move, (width, height), borderMode=cv2.BORDER_REPLICATE
-                )
-            )
+            image, border = scene.images[s], cv2.BORDER_REPLICATE
+            others.append(cv2.warpAffine(image, move, (width, height), borderMode=border))
     if not others:
         return np.zeros((height, width), np.float32)
     median = np.median(np.stack(others), axis=0).astype(np.uint8)
-    out: Field = np.linalg.norm(to_lab(scene.images[t]) - to_lab(median), axis=2)
-    return out
+    return np.asarray(np.linalg.norm(to_lab(scene.images[t]) - to_lab(median), axis=2))
 
 
 def _missing_in_border(image: NDArray[np.uint8]) -> Field:
@@ -230,12 +217,10 @@ def _missing_in_border(image: NDArray[np.uint8]) -> Field:
 
     def histogram(codes: NDArray[np.int64]) -> Field:
         counts = np.bincount(codes.ravel(), minlength=4096).astype(np.float32).reshape(16, 16, 16)
-        out: Field = gaussian_filter(counts, 0.7).ravel() / codes.size
-        return out
+        return np.asarray(gaussian_filter(counts, 0.7).ravel() / codes.size)
 
     ratio = histogram(code[strip])[code] / (histogram(code)[code] + 1e-6)
-    out: Field = cv2.GaussianBlur(1 - np.clip(ratio, 0, 1), (0, 0), 2.5)
-    return out
+    return np.asarray(cv2.GaussianBlur(1 - np.clip(ratio, 0, 1), (0, 0), 2.5))
 
 
 def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
@@ -308,8 +293,7 @@ def _grab_cut(image: NDArray[np.uint8], trimap: NDArray[np.uint8], rounds: int) 
         return np.zeros(front.shape, bool)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(image, trimap, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
-    out: Mask = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
-    return out
+    return np.asarray((trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD))
 
 
 def _clean(mask: Mask) -> Mask:
@@ -320,8 +304,7 @@ def _clean(mask: Mask) -> Mask:
 def _dilate(mask: Mask, radius: int) -> Mask:
     side = 2 * radius + 1
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    out: Mask = cv2.dilate(mask.astype(np.uint8), disk) > 0
-    return out
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disk) > 0)
 
 
 # --- confidence

@@ -49,26 +49,15 @@ def signed_distance(alpha: Field) -> Field:
 
 def gradient(field: Field) -> Field:
     """Central differences, smoothed across (Sobel): `(H, W, 2)` per pixel."""
-    out: Field = np.dstack(
-        [
-            cv2.Sobel(field, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8),
-            cv2.Sobel(field, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8),
-        ]
-    )
-    return out
+    along_x = cv2.Sobel(field, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    return np.dstack([along_x, cv2.Sobel(field, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)])
 
 
 def sample_field(field: NDArray[Any], points: Points) -> NDArray[Any]:
     """Bilinear values at `points`, `(N,)` or `(N, C)`; outside the image the nearest edge value."""
     where = np.ascontiguousarray(points, np.float32)
     parts = [
-        cv2.remap(
-            field,
-            chunk[None, :, 0],
-            chunk[None, :, 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )[0]
+        cv2.remap(field, chunk[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
         for chunk in np.split(where, range(_REMAP_COLUMNS, len(where), _REMAP_COLUMNS))
         if len(chunk)
     ]
@@ -117,9 +106,8 @@ def _trace(distance: Field, slope: Field) -> Points:
     """
     height, width = distance.shape
     double = cv2.resize(distance, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR) > 0
-    found, _ = cv2.findContours(
-        double.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-    )  # RETR_LIST: holes too
+    # RETR_LIST: holes too
+    found, _ = cv2.findContours(double.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     loops = []
     for contour in found:
         loop = (contour[:, 0, :].astype(np.float64) + 0.5) / 2 - 0.5

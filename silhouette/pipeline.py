@@ -43,7 +43,6 @@ class SilhouettePipeline:
     }
 
     def load(self, reporter: Reporter) -> None:
-        """Nothing to load: there are no weights."""
         reporter.progress("loading", 1, 1, "nothing to load")
 
     def animate(
@@ -107,9 +106,11 @@ def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callabl
 
 def _inflate(cropped: CroppedClip, reference: int, vertices: int) -> InflatedMesh:
     inflated = inflate(cropped.alphas[reference], vertices)
-    if inflated is None or not is_closed(inflated.triangles):
-        raise _too_small()
-    if volume(inflated.vertices, inflated.triangles) <= 0:
+    if (
+        inflated is None
+        or not is_closed(inflated.triangles)
+        or volume(inflated.vertices, inflated.triangles) <= 0
+    ):
         raise _too_small()
     return inflated
 

@@ -36,14 +36,12 @@ class BackgroundModel:
 
     @property
     def is_plain(self) -> bool:
-        """True if the model explains most of the border."""
         return self.inliers > _PLAIN_INLIERS and self.spread < _PLAIN_SPREAD
 
 
 def to_lab(image: NDArray[np.uint8]) -> Field:
     """CIE Lab in its own units (L 0..100) from RGB."""
-    out: Field = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return out
+    return np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
 
 
 def border_strip(height: int, width: int, share: float) -> Mask:
@@ -87,7 +85,8 @@ def subject_mask(image: NDArray[np.uint8], background: BackgroundModel) -> Mask:
     calm = to_lab(cv2.bilateralFilter(image, 5, 20, 3))
     away = calm - background.colour
     departure = np.sqrt((away**2).sum(axis=2))
-    texture = _gradient_length(calm[..., 0])
+    slope = gradient(cv2.GaussianBlur(calm[..., 0], (0, 0), 1.2))
+    texture = np.hypot(slope[..., 0], slope[..., 1])
     strong = max(14.0, 6 * background.spread)
 
     chroma = np.hypot(away[..., 1], away[..., 2])
@@ -99,8 +98,7 @@ def subject_mask(image: NDArray[np.uint8], background: BackgroundModel) -> Mask:
     exact = (departure < max(2.5, 1.7 * background.spread)) & (texture < 1.2) & ~is_background
     is_background |= _background_holes(exact, departure, 0.6 * strong)
 
-    subject = _clear_components(~is_background, departure > strong)
-    subject = _open(subject)
+    subject = _open(_clear_components(~is_background, departure > strong))
     raw = to_lab(image) - background.colour
     subject = _remove_mixed_rim(subject, np.sqrt((raw**2).sum(axis=2)))
     return fill_pinholes(keep_large_parts(_open(subject), 0.03), 5e-4)
@@ -114,8 +112,7 @@ def keep_large_parts(mask: Mask, share: float) -> Mask:
     area = stats[:, cv2.CC_STAT_AREA].copy()
     area[0] = 0
     keep = area >= max(share * area.max(), 12)
-    out: Mask = keep[label]
-    return out
+    return np.asarray(keep[label])
 
 
 def fill_pinholes(mask: Mask, share: float) -> Mask:
@@ -125,8 +122,7 @@ def fill_pinholes(mask: Mask, share: float) -> Mask:
     small = stats[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
     small[0] = False
     small[_border_labels(label)] = False
-    out: Mask = mask | small[label]
-    return out
+    return np.asarray(mask | small[label])
 
 
 def _border_labels(label: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -134,20 +130,17 @@ def _border_labels(label: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _reaching_border(candidate: Mask) -> Mask:
-    """The components of `candidate` that touch the frame's border."""
     count, label = cv2.connectedComponents(candidate.astype(np.uint8), connectivity=4)
     touching = np.zeros(count, bool)
     touching[_border_labels(label)] = True
     touching[0] = False
-    out: Mask = touching[label]
-    return out
+    return np.asarray(touching[label])
 
 
 def _background_holes(exact: Mask, departure: Field, sharp: float) -> Mask:
     """Enclosed parts of background: an exact match, not tiny, with a sharp edge all around."""
-    count, label, stats, _ = cv2.connectedComponentsWithStats(
-        exact.astype(np.uint8), connectivity=4
-    )
+    mask = exact.astype(np.uint8)
+    count, label, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     holes = np.zeros(count, bool)
     for k in range(1, count):
         left, top, width, height, area = stats[k]
@@ -168,8 +161,7 @@ def _clear_components(mask: Mask, strong: Mask) -> Mask:
     size = np.bincount(label.ravel(), minlength=count)
     sure = np.bincount(label[strong], minlength=count) > 0.05 * size
     sure[0] = False
-    out: Mask = sure[label]
-    return out
+    return np.asarray(sure[label])
 
 
 def _remove_mixed_rim(subject: Mask, departure: Field) -> Mask:
@@ -180,17 +172,8 @@ def _remove_mixed_rim(subject: Mask, departure: Field) -> Mask:
     """
     pure = cv2.dilate(np.where(subject, departure, 0).astype(np.float32), np.ones((9, 9), np.uint8))
     core = cv2.erode(subject.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    out: Mask = core | (subject & (departure >= 0.5 * pure))
-    return out
+    return np.asarray(core | (subject & (departure >= 0.5 * pure)))
 
 
 def _open(mask: Mask) -> Mask:
-    out: Mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _CROSS) > 0
-    return out
-
-
-def _gradient_length(lightness: Field) -> Field:
-    soft = cv2.GaussianBlur(lightness, (0, 0), 1.2)
-    slope = gradient(soft)
-    out: Field = np.hypot(slope[..., 0], slope[..., 1])
-    return out
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _CROSS) > 0)

@@ -91,13 +91,8 @@ def _region(frames: NDArray[np.uint8], box: Box) -> _Region:
     scale = min(max(longer, _WORK_PX[0]), _WORK_PX[1]) / longer
     size = tuple(max(16, round(side * scale)) for side in (right - left, bottom - top))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return _Region(
-        [
-            cv2.resize(frame[top:bottom, left:right, :3], size, interpolation=how)
-            for frame in frames
-        ],
-        box,
-    )
+    parts = (frame[top:bottom, left:right, :3] for frame in frames)
+    return _Region([cv2.resize(part, size, interpolation=how) for part in parts], box)
 
 
 def _from_plain_background(
@@ -142,12 +137,9 @@ def _surroundings(cutout: Cutout, shape: tuple[int, ...]) -> Box | None:
     margin = 0.25 * max(width, height) + 8
     low = np.floor((np.array([x, y]) - margin) / cutout.scale).astype(int)
     high = np.ceil((np.array([x + width, y + height]) + margin) / cutout.scale).astype(int)
-    return (
-        max(int(low[0]), 0),
-        max(int(low[1]), 0),
-        min(int(high[0]), shape[2]),
-        min(int(high[1]), shape[1]),
-    )
+    left, top = np.maximum(low, 0).tolist()
+    right, bottom = np.minimum(high, (shape[2], shape[1])).tolist()
+    return left, top, right, bottom
 
 
 def _soft(masks: list[NDArray[np.bool_]], sigma: float) -> NDArray[np.uint8]:
@@ -194,7 +186,6 @@ def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
 
 
 def _check_motion(motion: MotionSegmentation, pieces: float) -> None:
-    """Raise NoSubjectFound unless the result moves and has enough contrast."""
     least = _LEAST_CONTRAST_IN_PIECES if pieces > 1 else _LEAST_CONTRAST
     if motion.contrast >= least and motion.motion_px >= _LEAST_MOTION_PX:
         return
@@ -218,7 +209,6 @@ def _pieces(mask: NDArray[np.bool_]) -> int:
 
 
 def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Reporter) -> None:
-    """Warnings about a subject whose mesh will not look right."""
     coverage = _coverages(cutout, shape)
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:

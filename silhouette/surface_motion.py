@@ -51,8 +51,7 @@ def move_surface(
     inner /= inner.sum(axis=1, keepdims=True)
 
     def carried(points: Points) -> Points:
-        out: Points = np.einsum("nk,nkd->nd", weights, points[corners], optimize=True)
-        return out
+        return np.asarray(np.einsum("nk,nkd->nd", weights, points[corners], optimize=True))
 
     # the part that clipping removed for points outside the control mesh
     offset = flat - carried(track[reference])
@@ -90,10 +89,7 @@ def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
         whole = np.sqrt(max(float(areas.sum()), 1e-6) / float(rest.sum()))
         local = np.clip(np.sqrt(around(areas) / rest_around), *_THICKNESS_LIMITS)
         frames.append(local**_LOCAL * whole ** (1 - _LOCAL))
-    smooth: NDArray[np.float64] = gaussian_filter1d(
-        np.stack(frames), _SMOOTH_FRAMES, axis=0, mode="nearest"
-    )
-    return smooth
+    return np.asarray(gaussian_filter1d(np.stack(frames), _SMOOTH_FRAMES, axis=0, mode="nearest"))
 
 
 class _FaultRepair:
@@ -134,10 +130,8 @@ class _FaultRepair:
         return rigid
 
     def _faulty(self, vertices: Points) -> NDArray[np.bool_]:
-        """Triangles that are turned over or collapsed."""
         turned = self._facing * _normals_z(vertices, self._triangles) < 0
-        out: NDArray[np.bool_] = turned | (triangle_areas(vertices, self._triangles) < self._least)
-        return out
+        return turned | (triangle_areas(vertices, self._triangles) < self._least)
 
     def _is_acceptable(self, vertices: Points) -> bool:
         """No collapsed triangle and positive volume; a few turned-over triangles are accepted."""
@@ -153,8 +147,7 @@ class _FaultRepair:
 
 def _normals_z(vertices: Points, triangles: NDArray[np.int64]) -> NDArray[np.float64]:
     """Twice the triangles' signed areas as the viewer sees them."""
-    out: NDArray[np.float64] = 2 * signed_areas(vertices[:, :2], triangles)
-    return out
+    return 2 * signed_areas(vertices[:, :2], triangles)
 
 
 def triangle_areas(
@@ -162,8 +155,7 @@ def triangle_areas(
 ) -> NDArray[np.float64]:
     """Areas `(F,)` of the triangles of vertices `(V, 3)`."""
     a, b, c = (vertices[triangles[:, k]].astype(np.float64) for k in range(3))
-    out: NDArray[np.float64] = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    return out
+    return np.asarray(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1))
 
 
 def _best_similarity(rest: Points, moved: Points) -> Points:
@@ -175,6 +167,5 @@ def _best_similarity(rest: Points, moved: Points) -> Points:
     if not np.isfinite(turn) or abs(turn) < 0.2:
         turn = 1.0
     turned = one * turn
-    out: Points = np.column_stack([turned.real, turned.imag, (rest - centre)[:, 2] * abs(turn)])
-    out += target
-    return out
+    depth = (rest - centre)[:, 2] * abs(turn)
+    return np.asarray(np.column_stack([turned.real, turned.imag, depth]) + target)

@@ -50,5 +50,4 @@ def bleed(image: NDArray[np.uint8], alpha: Field) -> NDArray[np.uint8]:
     nearest = colours[label]
     soft = cv2.GaussianBlur(nearest, (0, 0), 6)
     far = np.clip((away - 8) / 8, 0, 1)[..., None]
-    out: NDArray[np.uint8] = (nearest * (1 - far) + soft * far).astype(np.uint8)
-    return out
+    return np.asarray((nearest * (1 - far) + soft * far).astype(np.uint8))

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.outline import Field, Outline, Points, sample_field
+from silhouette.outline import Outline, Points, sample_field
 from silhouette.tracking_frames import OpticalFlow, TrackingFrames, follow
 from silhouette.triangulation import (
     FlatMesh,
@@ -211,14 +211,13 @@ class Tracker:
         np.add.at(normals, start, across)
         np.add.at(normals, end, across)
         normals = normals[self._rim]
-        out: Points = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-        return out
+        length = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        return np.asarray(normals / length)
 
     def _turned(self, points: Points) -> NDArray[np.bool_]:
         """Control triangles that are turned over, or nearly turned over."""
         areas = signed_areas(points, self.control_mesh.triangles)
-        out: NDArray[np.bool_] = areas < _LEAST_AREA * self._rest_areas
-        return out
+        return areas < _LEAST_AREA * self._rest_areas
 
     def _untangle(self, points: Points, pulls: list[Pull], rests: list[Rest]) -> Points:
         """Repair turned-over triangles: more stiffness, less pull; then plain smoothing."""
@@ -292,7 +291,14 @@ class _ReferenceMatcher:
         came_from[self._pixels] = np.einsum(
             "nk,nkd->nd", self._weights, points[self._corners], optimize=True
         )
-        warped_back = _remap(self._frames.greys[t], came_from, self._frames.background_level)
+        warped_back = cv2.remap(
+            self._frames.greys[t],
+            came_from,
+            None,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=self._frames.background_level,
+        )
         found, flow_error = follow(
             self._control_mesh.points, *self._flow.between_images(self._image, warped_back)
         )
@@ -308,19 +314,6 @@ class _ReferenceMatcher:
         return np.where(inside[:, None], sample_field(came_from, found), points), match_weight
 
 
-def _remap(image: NDArray[np.uint8], where: Field, outside: int) -> NDArray[np.uint8]:
-    out: NDArray[np.uint8] = cv2.remap(
-        image,
-        where,
-        None,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=outside,
-    )
-    return out
-
-
 def _attraction(distances: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
     """Decreases with distance; 0 beyond twice the reach, where another limb's outline may be."""
-    out: NDArray[np.float64] = np.exp(-((distances / reach) ** 2)) * (distances < 2 * reach)
-    return out
+    return np.exp(-((distances / reach) ** 2)) * (distances < 2 * reach)

@@ -69,8 +69,6 @@ class TrackingFrames:
 
 
 class OpticalFlow:
-    """DIS flow in both directions."""
-
     def __init__(self, cache: bool = False) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
@@ -82,7 +80,6 @@ class OpticalFlow:
         return self._one(frames, source, target), self._one(frames, target, source)
 
     def between_images(self, one: Grey, two: Grey) -> tuple[Field, Field]:
-        """Flow from `one` to `two` and back."""
         return self._dis.calc(one, two, None), self._dis.calc(two, one, None)
 
     def _one(self, frames: TrackingFrames, source: int, target: int) -> Field:

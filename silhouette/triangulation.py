@@ -58,8 +58,7 @@ def signed_areas(points: Points, triangles: Triangles) -> NDArray[np.float64]:
     """Area of each triangle in square pixels, negative where it is turned over."""
     a, b, c = (points[triangles[:, k]] for k in range(3))
     u, v = b - a, c - a
-    out: NDArray[np.float64] = 0.5 * (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
-    return out
+    return 0.5 * (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
 
 
 def half_edges(triangles: Triangles) -> Triangles:
@@ -81,8 +80,7 @@ def rim_edges(triangles: Triangles) -> Triangles:
     _, which, count = np.unique(
         low * (int(triangles.max()) + 1) + high, return_inverse=True, return_counts=True
     )
-    out: Triangles = directed[count[which] == 1]
-    return out
+    return np.asarray(directed[count[which] == 1])
 
 
 def neighbours(triangles: Triangles, vertices: int) -> sp.csr_array:
@@ -196,7 +194,6 @@ def _clip(
 
 
 def _orient(points: Points, triangles: Triangles) -> Triangles:
-    """The same orientation for all triangles."""
     turned = signed_areas(points, triangles) < 0
     return np.where(turned[:, None], triangles[:, ::-1], triangles)
 
@@ -213,8 +210,7 @@ def _without_small_parts(triangles: Triangles) -> Triangles:
     a, b = owner[order][:-1][same], owner[order][1:][same]
     graph = sp.coo_array((np.ones(len(a)), (a, b)), shape=(count, count))
     _, piece = sp.csgraph.connected_components(graph, directed=False)
-    out: Triangles = triangles[np.bincount(piece)[piece] >= 4]
-    return out
+    return np.asarray(triangles[np.bincount(piece)[piece] >= 4])
 
 
 def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triangles]:

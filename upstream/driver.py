@@ -125,11 +125,7 @@ def _move(
     with engine.on_device("motion"), _mixed_precision(engine, request.use):
         with speedups.bias_cross_attention(denoiser) if skip else nullcontext():
             engine.pipe.generate_3d_latents(
-                clip,
-                context=context,
-                latent_bank=latents,
-                seed=request.seed,
-                step_callback=moved,
+                clip, context=context, latent_bank=latents, seed=request.seed, step_callback=moved
             )
 
 

@@ -105,8 +105,7 @@ class _Document:
         found = np.ndarray((count, width), kind, content, start, (stride, kind.itemsize))
         if accessor.get("normalized") and kind.kind == "u":
             found = (found / np.iinfo(kind).max).astype(np.float32)
-        copied: NDArray[Any] = np.array(found)
-        return copied
+        return np.array(found)
 
 
 def _upload_of(document: _Document) -> Upload:
@@ -173,8 +172,7 @@ def _primitives(document: dict[str, Any]) -> list[tuple[NDArray[np.float64], dic
 
 def _matrix_of(node: dict[str, Any]) -> NDArray[np.float64]:
     if "matrix" in node:
-        rows: NDArray[np.float64] = np.array(node["matrix"], np.float64).reshape(4, 4).T
-        return rows  # glTF stores columns
+        return np.array(node["matrix"], np.float64).reshape(4, 4, order="F")  # stored by columns
     x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
     turn = np.array(
         [

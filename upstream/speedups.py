@@ -196,5 +196,4 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     scale = np.float32(1.0 / 255.0)
     alpha = rgba[..., 3:].astype(np.float32) * scale
     mixed = rgba[..., :3].astype(np.float32) * scale * alpha + (np.float32(1.0) - alpha)
-    on_white: NDArray[np.uint8] = (mixed * 255).astype(np.uint8)
-    return on_white
+    return np.asarray((mixed * 255).astype(np.uint8))

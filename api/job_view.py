@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
-from api.schemas import NOT_SHOWN, Input, JobBody, ListedJob
+from api.schemas import CLIP_FACTS_SHOWN, NOT_SHOWN, JobBody, ListedJob
 from job.state import Job, JobStatus
 from job.task import Progress, Result
 from settings import Settings
@@ -39,7 +39,6 @@ _ALWAYS = ("animated_mesh", "preview_video")
 CACHED_BODIES = 128
 
 _NOT_YET = Progress("loading", 0, 0, 0.0)
-_OF_CLIP = tuple(name for name in Input.model_fields if name != "seed")
 
 
 class JobView:
@@ -188,7 +187,8 @@ def _without_query(url: str) -> str:
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
-    return {**{name: getattr(job.input, name, None) for name in _OF_CLIP}, "seed": job.options.seed}
+    clip = {name: getattr(job.input, name, None) for name in CLIP_FACTS_SHOWN}
+    return {**clip, "seed": job.options.seed}
 
 
 def _timings(job: Job, finished_at: datetime) -> dict[str, float]:

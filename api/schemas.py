@@ -6,10 +6,12 @@ that a reply may lack.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
+from intake.inspect import ClipFacts
 from job.options import JobOptions
 from pipeline import Mode
 
@@ -138,18 +140,25 @@ Options = Annotated[
 ]
 
 
-class Input(BaseModel):
-    """The video; all None while a video_url is still being fetched."""
-
-    filename: str | None
-    bytes: int | None
-    width: int | None
-    height: int | None
-    source_fps: float | None
-    source_frames: int | None
-    used_frames: int | None
-    fps: float | None
-    seed: int
+CLIP_FACTS_SHOWN = tuple(item.name for item in fields(ClipFacts) if item.name != "container")
+_CLIP_FACTS = TypeAdapter(ClipFacts).json_schema()["properties"]
+Input = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "The video; all null while a video_url is still being fetched.",
+            "properties": {
+                **{
+                    name: {"anyOf": [_CLIP_FACTS[name], {"type": "null"}]}
+                    for name in CLIP_FACTS_SHOWN
+                },
+                "seed": {"type": "integer"},
+            },
+            "required": [*CLIP_FACTS_SHOWN, "seed"],
+        }
+    ),
+]
 
 
 class JobProgress(BaseModel):

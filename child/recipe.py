@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter)
             "faces": int(meshes.faces.shape[0]),
             "fps": meshes.fps,
         },
-        source=clip.source.to_dict(),
+        source=asdict(clip.source),
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
         peak_rss_mb=round(_peak_rss_mb(), 1),

@@ -45,14 +45,15 @@ def inspect(
     with open(path, "rb") as file:
         container = sniff(file.read(HEAD_BYTES))
     found = probe(path, container, start, fps, max_frames)
+    source = found.source
     return ClipFacts(
         filename=filename,
         bytes=path.stat().st_size,
         container=container,
-        width=found.width,
-        height=found.height,
-        source_fps=found.source_fps,
-        source_frames=found.frames,
-        used_frames=len(found.used),
+        width=source.width,
+        height=source.height,
+        source_fps=source.fps,
+        source_frames=source.frames,
+        used_frames=len(source.used),
         fps=found.fps,
     )

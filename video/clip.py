@@ -1,19 +1,24 @@
-"""Clip: the frames that a pipeline works on, and facts about their source. Decodes nothing."""
+"""Clip: the frames that a pipeline works on, and facts about their source. Decodes nothing.
+
+Loads no numpy: the API process gets the facts as well, from video/probe.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """Facts about the uploaded video, and which of its frames were taken.
+    """Facts about the video, and which of its frames a job takes.
 
-    `fps` is None where frames have no times (a zip of images); `used` are 0-based source indices.
+    `width` and `height` are those of upright frames as decoded; `fps` is None where frames have no
+    times (a zip of images); `used` are 0-based source indices.
     """
 
     width: int
@@ -21,16 +26,6 @@ class SourceFacts:
     frames: int
     fps: float | None
     used: tuple[int, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "frames": self.frames,
-            "fps": self.fps,
-            "used": list(self.used),
-        }
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         shape = self.frames.shape
-        if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (3, 4):
+        if self.frames.dtype != "uint8" or len(shape) != 4 or shape[3] not in (3, 4):
             raise ValueError(
                 f"frames must be uint8 (T, H, W, 3|4), not {self.frames.dtype} {shape}"
             )

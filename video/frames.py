@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import VideoUnreadable
-from video.clip import Clip, SourceFacts
+from video.clip import Clip
 from video.ffmpeg import (
     Container,
     FrameList,
@@ -49,13 +49,12 @@ def read_clip(
     max_frames: int = MAX_FRAMES,
     *,
     size_limit: int = SIZE_LIMIT,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = lambda step, steps: None,  # noqa: ARG005
 ) -> tuple[Clip, tuple[ClipWarning, ...]]:
     """Frames uint8 `(T, H, W, 3)`, or 4 where one is not opaque. `on_progress(step, steps)`.
 
     Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
     """
-    on_progress = on_progress or _silent
     plan = probe(path, container, start, fps, max_frames, check_frames=False)
     if container == "zip":
         frames = _decode_zip(path, plan, size_limit, on_progress)
@@ -69,18 +68,13 @@ def read_clip(
         frames = decoded
     if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])
-    source = SourceFacts(plan.width, plan.height, plan.frames, plan.source_fps, plan.used)
-    return Clip(frames, plan.fps, source), plan.warnings
-
-
-def _silent(step: int, steps: int) -> None:
-    del step, steps
+    return Clip(frames, plan.fps, plan.source), plan.warnings
 
 
 def decoded_size(plan: Probe, size_limit: int) -> tuple[int, int]:
     """Width and height of frames with square pixels whose longer side is within the limit."""
     aspect = min(max(plan.aspect, 0.25), 4.0)
-    width, height = plan.width * max(aspect, 1.0), plan.height / min(aspect, 1.0)
+    width, height = plan.source.width * max(aspect, 1.0), plan.source.height / min(aspect, 1.0)
     shrink = min(1.0, size_limit / max(width, height))
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
@@ -110,7 +104,7 @@ def _decode_zip(path: Path, plan: Probe, limit: int, on_progress: OnProgress) ->
     frames = _empty(plan, limit)
     filled = 0
     with FramesZip(path) as zipped:
-        chosen = [zipped.pictures[index] for index in plan.used]
+        chosen = [zipped.pictures[index] for index in plan.source.used]
         for source, count in zip_inputs(zipped, chosen):
             args = [*input_arguments(source), *_pixels("", plan, limit, count + 1)]
             found, stderr = _run(args, source, frames[: filled + count], on_progress, filled)

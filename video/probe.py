@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from errors import VideoTooShort, VideoUnreadable
+from video.clip import SourceFacts
 from video.ffmpeg import (
     MAX_PIXELS,
     MIN_SIDE,
@@ -48,23 +49,18 @@ _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 class Probe:
     """Facts about a clip, and the plan: which frames, at which rate, and how to decode them.
 
-    `width` and `height` are those of upright frames as decoded; `aspect` is the width of a pixel
-    over its height. `used` are 0-based indices into all `frames` of the source, `picks` the same
-    counted from the first frame decoded after seeking to `seek`; `times` (s) belong to the latter.
+    `aspect` is the width of a pixel over its height. `picks` are the frames used, counted from the
+    first frame decoded after seeking to `seek`; `times` (s) belong to the decoded frames.
     """
 
-    width: int
-    height: int
-    aspect: float
-    frames: int
-    source_fps: float | None
-    used: tuple[int, ...]
+    source: SourceFacts
     fps: float
     warnings: tuple[ClipWarning, ...]
     picks: tuple[int, ...]
-    seek: float
-    times: tuple[float, ...] | None
     may_have_alpha: bool
+    aspect: float = 1.0
+    seek: float = 0.0
+    times: tuple[float, ...] | None = None
     decoder: str | None = None
 
 
@@ -87,37 +83,62 @@ def probe(
     if container == "zip":
         return _probe_zip(path, start, fps, max_frames, check_frames)
     with open(path, "rb") as file:
-        packets = read_frame_list(Input(file, container), PACKET_LIST_ARGUMENTS, wall_s=_WALL_S)
+        source = Input(file, container)
+        packets = read_frame_list(source, PACKET_LIST_ARGUMENTS, wall_s=_WALL_S)
         _check_packets(packets, start)
-        # seeking in an AVI with B-frames is not exact: frames before `start` are decoded as well
-        seek = start if container != "avi" else 0.0
-        at_start = bisect_left(packets.times or (), start - 1e-5)
-        early = 0 if seek == start else at_start
-        to_decode = MAX_FRAMES if check_frames else 1
-        if decode_all:
-            to_decode = _frames_to_decode(packets, at_start, fps)
-        source = Input(file, container, _decoder(packets), seek)
-        decoded = read_frame_list(source, frame_list_arguments(early + to_decode), wall_s=_WALL_S)
+        source = replace(source, decoder=_decoder(packets))
+        found = None
+        if not decode_all:
+            to_decode = MAX_FRAMES if check_frames else 1
+            found = _probe_video(source, packets, start, fps, max_frames, to_decode)
+        if found is None:
+            found = _probe_video(source, packets, start, fps, max_frames, None)
+    assert found is not None  # a plan made from the frames always fits them
+    return found
+
+
+def _probe_video(
+    source: Input,
+    packets: FrameList,
+    start: float,
+    fps: float | None,
+    max_frames: int,
+    to_decode: int | None,
+) -> Probe | None:
+    """The plan by the packets, None if the first `to_decode` frames do not match them.
+
+    With `to_decode` None it is made from decoded frames instead, as many as it can depend on.
+    """
+    at_start = bisect_left(packets.times or (), start - 1e-5)
+    # seeking in an AVI with B-frames is not exact: frames before `start` are decoded as well
+    seek = start if source.demuxer != "avi" else 0.0
+    early = 0 if seek == start else at_start
+    source = replace(source, start=seek)
+    most = early + (to_decode or _frames_to_decode(packets, at_start, fps))
+    decoded = read_frame_list(source, frame_list_arguments(most), wall_s=_WALL_S)
     _check_sides(decoded.width, decoded.height)
-    make_plan = _plan_from_frames if decode_all else _plan_from_packets
-    plan = make_plan(packets, decoded, early + to_decode, at_start - early)
+    make_plan = _plan_from_packets if to_decode else _plan_from_frames
+    plan = make_plan(packets, decoded, most, at_start - early)
     if plan is None:
-        return probe(path, container, start, fps, max_frames, decode_all=True)
-    wanted = None if plan.times is None else plan.times[early:]
+        return None
+    wanted = plan.times and plan.times[early:]
     found = choose_frames(wanted, max(plan.count - early, 0), fps=fps, max_frames=max_frames)
+    picks = tuple(early + position for position in found.used)
     return Probe(
-        width=decoded.width,
-        height=decoded.height,
-        aspect=decoded.aspect,
-        frames=plan.first + plan.count,
-        source_fps=None if plan.times is None else source_rate(plan.times),
-        used=tuple(plan.first + early + position for position in found.used),
+        source=SourceFacts(
+            width=decoded.width,
+            height=decoded.height,
+            frames=plan.first + plan.count,
+            fps=None if plan.times is None else source_rate(plan.times),
+            used=tuple(plan.first + pick for pick in picks),
+        ),
         fps=found.fps,
         warnings=found.warnings,
-        picks=tuple(early + position for position in found.used),
+        picks=picks,
+        may_have_alpha=_may_have_alpha(decoded),
+        aspect=decoded.aspect,
         seek=seek,
         times=plan.times,
-        may_have_alpha=_may_have_alpha(decoded),
         decoder=source.decoder,
     )
 
@@ -229,17 +250,10 @@ def _probe_zip(
         if check_frames and rows != len(chosen):
             raise wrong_count(rows, len(chosen))
     return Probe(
-        width=parts[0].width,
-        height=parts[0].height,
-        aspect=1.0,
-        frames=total,
-        source_fps=None,
-        used=used,
+        SourceFacts(parts[0].width, parts[0].height, total, None, used),
         fps=found.fps,
         warnings=found.warnings,
         picks=found.used,
-        seek=0.0,
-        times=None,
         may_have_alpha=any(picture.kind != "jpeg_pipe" for picture in chosen),
     )
 

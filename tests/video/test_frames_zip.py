@@ -66,7 +66,7 @@ def test_kinds_may_be_mixed_and_suffixes_may_be_wrong(
     made = [(frames_png, jpg, webp)[index // 2 % 3][index] for index in range(16)]
     path = zipped(tmp_path / "clip.zip", {f"{index:02}.gif": made[index] for index in range(16)})
     assert numbers(read_clip(path, "zip")[0].frames) == list(range(16))
-    assert probe(path, "zip").width == 128
+    assert probe(path, "zip").source.width == 128
 
 
 def test_more_than_31_frames_are_sampled_and_start_counts_in_playing_time(
@@ -74,10 +74,10 @@ def test_more_than_31_frames_are_sampled_and_start_counts_in_playing_time(
 ) -> None:
     many = {f"{index}.png": frames_png[index % 40] for index in range(70)}
     path = zipped(tmp_path / "clip.zip", many)
-    assert probe(path, "zip").used == tuple(range(0, 61, 2))
+    assert probe(path, "zip").source.used == tuple(range(0, 61, 2))
     later = probe(path, "zip", start=1.0, fps=24)
-    assert (later.used[0], later.fps, later.frames) == (24, 24, 70)
-    assert len(probe(path, "zip", max_frames=16).used) == 16
+    assert (later.source.used[0], later.fps, later.source.frames) == (24, 24, 70)
+    assert len(probe(path, "zip", max_frames=16).source.used) == 16
 
 
 def test_the_alpha_channel_is_kept(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_files_of_file_managers_are_not_frames(frames_png: list[bytes], tmp_path
     litter = {"__MACOSX/._0.png": b"x", ".DS_Store": b"x", "Thumbs.db": b"x", "folder/": b"",
               "clip\\.hidden.png": b"x"}  # fmt: skip
     found = probe(zipped(tmp_path / "clip.zip", {**litter, **files}), "zip")
-    assert found.frames == 16
+    assert found.source.frames == 16
 
 
 def test_names_with_parent_folders_are_only_names(frames_png: list[bytes], tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_names_with_parent_folders_are_only_names(frames_png: list[bytes], tmp_p
     files = {f"../../{index}.png": frames_png[index] for index in range(14)}
     files |= {"..\\..\\14.png": frames_png[14], "/etc/15.png": frames_png[15]}
     path = zipped(folder / "clip.zip", files)
-    assert probe(path, "zip").frames == 16
+    assert probe(path, "zip").source.frames == 16
     assert sorted(item.name for item in tmp_path.rglob("*")) == ["clip.zip", "deep", "down"]
 
 

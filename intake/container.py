@@ -13,17 +13,7 @@ FORMATS = ("mp4", "mov", "avi", "webm", "zip")
 _EBML = b"\x1a\x45\xdf\xa3"
 _DOCTYPE = b"\x42\x82"
 _QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
-_NOT_VIDEO_BRANDS = {
-    b"avif",
-    b"avis",
-    b"heic",
-    b"heix",
-    b"hevc",
-    b"heim",
-    b"heis",
-    b"mif1",
-    b"msf1",
-}
+_NOT_VIDEO_BRANDS = set(b"avif avis heic heix hevc heim heis mif1 msf1".split())
 
 
 def sniff(head: bytes) -> Container:

@@ -17,14 +17,12 @@ def shown_name(raw: str | None) -> str:
     """
     parts = (raw or "").replace("\\", "/").split("/")
     last = next((part for part in reversed(parts) if part.strip()), "")
-    readable = "".join("\N{REPLACEMENT CHARACTER}" if _is_surrogate(c) else c for c in last)
+    readable = "".join(
+        "\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in last
+    )
     composed = unicodedata.normalize("NFC", readable)
     shown = "".join(c for c in composed if unicodedata.category(c) not in _UNSHOWN).strip()
     return _cut(shown) if shown.strip(". ") else _FALLBACK
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
 
 
 def _cut(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 from errors import VideoUnreadable
 from video import ffmpeg_phrases
-from video.sandbox import PROBE, Limits, OutOfTime, run_sandboxed
+from video.sandbox import OutOfTime, run_sandboxed
 
 Container = Literal["mov", "avi", "matroska", "zip"]
 Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
@@ -26,6 +26,7 @@ MIN_SIDE = 16
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,png_pipe,jpeg_pipe,webp_pipe"
 _LISTING_BYTES = 16 << 20
+_WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _NO_TIME = -(1 << 62)
 _DISCARDED = 0x4  # AV_PKT_FLAG_DISCARD: decoded, but cut away by an edit list
 
@@ -79,17 +80,7 @@ def input_arguments(source: Input) -> list[str]:
     ]
 
 
-PACKET_LIST_ARGUMENTS = (
-    "-map",
-    "0:V:0",
-    "-c",
-    "copy",
-    "-copyinkf",
-    "-map_metadata",
-    "-1",
-    "-frames:v",
-    "100000",
-)
+PACKET_LIST_ARGUMENTS = "-map 0:V:0 -c copy -copyinkf -map_metadata -1 -frames:v 100000".split()
 """Output arguments: rows are packets, in decoding order; nothing is decoded."""
 
 
@@ -101,13 +92,11 @@ def frame_list_arguments(most: int) -> tuple[str, ...]:
     )
 
 
-def read_frame_list(
-    source: Input, output: Sequence[str], *, wall_s: float, limits: Limits = PROBE
-) -> FrameList:
+def read_frame_list(source: Input, output: Sequence[str]) -> FrameList:
     """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none."""
     args = [*input_arguments(source), *output, "-f", "framecrc", "pipe:1"]
     try:
-        with run_sandboxed(args, stdin=source.rewound(), wall_s=wall_s, limits=limits) as ffmpeg:
+        with run_sandboxed(args, stdin=source.rewound(), wall_s=_WALL_S) as ffmpeg:
             text = ffmpeg.read(_LISTING_BYTES)
             _, stderr = ffmpeg.finish()
     except OutOfTime as exc:

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Literal
 
 from errors import VideoUnreadable
@@ -31,8 +30,8 @@ _MAX_DIRECTORY_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 20  # a JPEG's size may follow its EXIF data and colour profile
 _END_RECORD = struct.Struct("<4s4H2LH")
 _NOT_FRAMES = {"thumbs.db", "desktop.ini"}
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error)
-_BROKEN_TOO = (NotImplementedError, RuntimeError, OverflowError, KeyError, IndexError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
+           NotImplementedError, RuntimeError, OverflowError, LookupError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,14 @@ class FramesZip:
                     f"{kinds.count(None)} of the {len(kinds)} files in the zip are not pictures.",
                     hint="Put PNG, JPEG or WebP frames into the zip, and nothing else.",
                 )
-            self.pictures = [
-                Picture(entry, kind)
-                for entry, kind in zip(entries, kinds, strict=True)
-                if kind is not None
-            ]
+            pairs = zip(entries, kinds, strict=True)
+            self.pictures = [Picture(entry, kind) for entry, kind in pairs if kind]
             self._open = undo.pop_all()
 
     def __enter__(self) -> FramesZip:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._open.close()
 
     def one_size(self, pictures: Sequence[Picture]) -> tuple[int, int]:
@@ -135,7 +126,7 @@ def _refusing_broken_zips() -> Iterator[None]:
     """Map the many errors of zipfile to VideoUnreadable."""
     try:
         yield
-    except (*_BROKEN, *_BROKEN_TOO) as exc:
+    except _BROKEN as exc:
         raise VideoUnreadable(
             "The zip is damaged or incomplete.", hint="Make the zip again and send it once more."
         ) from exc
@@ -163,9 +154,7 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
         raise _too_many(len(entries))
     if any(entry.flag_bits & 0x1 for entry in entries):
         raise VideoUnreadable("The zip is encrypted.", hint="Make it without a password.")
-    if any(
-        entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries
-    ):
+    if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise VideoUnreadable(
             "The zip is compressed in an unusual way.", hint="Use stored or deflated entries."
         )
@@ -225,10 +214,8 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     """VP8X, lossless and lossy: https://developers.google.com/speed/webp/docs/riff_container"""
     form = head[12:16]
     if form == b"VP8X":
-        return (
-            1 + int.from_bytes(head[24:27], "little"),
-            1 + int.from_bytes(head[27:30], "little"),
-        )
+        width, height = (int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+        return 1 + width, 1 + height
     if form == b"VP8L":
         (bits,) = struct.unpack_from("<I", head, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)

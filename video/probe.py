@@ -39,7 +39,6 @@ from video.sampling import (
     source_rate,
 )
 
-_WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _MOST_WITHOUT_TIMES = 1000
 _WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
 _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -84,7 +83,7 @@ def probe(
         return _probe_zip(path, start, fps, max_frames, check_frames)
     with open(path, "rb") as file:
         source = Input(file, container)
-        packets = read_frame_list(source, PACKET_LIST_ARGUMENTS, wall_s=_WALL_S)
+        packets = read_frame_list(source, PACKET_LIST_ARGUMENTS)
         _check_packets(packets, start)
         source = replace(source, decoder=_decoder(packets))
         found = None
@@ -115,7 +114,7 @@ def _probe_video(
     early = 0 if seek == start else at_start
     source = replace(source, start=seek)
     most = early + (to_decode or _frames_to_decode(packets, at_start, fps))
-    decoded = read_frame_list(source, frame_list_arguments(most), wall_s=_WALL_S)
+    decoded = read_frame_list(source, frame_list_arguments(most))
     _check_sides(decoded.width, decoded.height)
     make_plan = _plan_from_packets if to_decode else _plan_from_frames
     plan = make_plan(packets, decoded, most, at_start - early)
@@ -243,7 +242,7 @@ def _probe_zip(
             raise too_large(width, height)
         _check_sides(width, height)
         parts = [
-            read_frame_list(source, frame_list_arguments(count + 1), wall_s=_WALL_S)
+            read_frame_list(source, frame_list_arguments(count + 1))
             for source, count in zip_inputs(zipped, chosen if check_frames else chosen[:1])
         ]
         rows = sum(part.rows for part in parts)

@@ -25,7 +25,6 @@ from video.ffmpeg_phrases import reached_cpu_limit
 
 _LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 _STDERR_BYTES = 64 * 1024
-_MB = 1 << 20
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
 """The whole environment of a sandboxed program: no keys, no proxies, no FFREPORT."""
@@ -42,10 +41,8 @@ class Limits:
 
     def as_argument(self) -> str:
         """As sandbox_launcher.py reads it."""
-        return (
-            f"CORE=0,AS={self.memory_mb * _MB},CPU={self.cpu_s},"
-            f"FSIZE={self.file_mb * _MB},NOFILE={self.open_files}"
-        )
+        memory, file = self.memory_mb << 20, self.file_mb << 20
+        return f"CORE=0,AS={memory},CPU={self.cpu_s},FSIZE={file},NOFILE={self.open_files}"
 
 
 PROBE = Limits()

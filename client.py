@@ -21,7 +21,6 @@ import email.utils
 import hashlib
 import http.client
 import io
-import itertools
 import json
 import logging
 import os
@@ -33,9 +32,10 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -46,7 +46,10 @@ if TYPE_CHECKING:  # Python 3.8 does not support this syntax at run time
     """The body of GET /jobs/{id}: job_id, status, progress, outputs, files, error, ..."""
     States = list[State]
     Paths = list[Path]
+    Headers = Mapping[str, str] | None
+    Body = bytes | Iterable[bytes] | None
     Report = Callable[[State], None]
+    ByteReport = Callable[[int], None]
 T = TypeVar("T")
 
 __version__ = "1.0.0"
@@ -71,6 +74,8 @@ class ClientError(Exception):
 
 class ServerUnreachable(ClientError):
     """The server does not answer, or the connection broke too often."""
+
+    retry_after_s = 0.0
 
 
 class BadReply(ClientError):
@@ -158,26 +163,19 @@ class Client:
         self.wait(job_id, timeout, on_progress)
         return self.save(job_id, out, what, on_progress)
 
-    def submit(
-        self,
-        video: PathLike,
-        *,
-        mesh: PathLike | None = None,
-        on_progress: Report = _ignore,
-        **options: Any,
-    ) -> str:
+    def submit(self, video: PathLike, *, on_progress: Report = _ignore, **options: Any) -> str:
         """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
 
-        Options are those of OPTIONS. The request is safe to repeat, and is repeated when the
-        connection breaks or the server is busy.
+        Options are those of OPTIONS; `mesh` is the path of a .glb. The request is safe to repeat,
+        and is repeated when the connection breaks or the server is busy.
         """
-        files = {} if mesh is None else {"mesh": Path(mesh)}
+        files = {"mesh": Path(options.pop("mesh"))} if options.get("mesh") else {}
         if re.match(r"https?://", str(video)):
             options["video_url"] = str(video)
         else:
             files["file"] = Path(video)
         form = _Form(_fields(options), files, on_progress)
-        answer = self._call("POST", "/jobs", form, form.headers, busy_s=BUSY_FOR_S)
+        answer = self._call("POST", "/jobs", form.headers, form, busy_s=BUSY_FOR_S)
         return str(answer["job_id"])
 
     def status(self, job_id: str) -> State:
@@ -191,8 +189,7 @@ class Client:
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         events = True
         while True:
-            if events:
-                events = yield from self._follow(job_id, deadline)
+            events = events and (yield from self._follow(job_id, deadline))
             left_s = max(0.0, deadline - time.monotonic())
             path = f"{_job(job_id)}?wait={min(1.0, left_s):.3f}"
             state = self._call("GET", path, patience_s=min(self._patience_s, left_s + 1))
@@ -233,7 +230,7 @@ class Client:
         total, before = sum(file.bytes for file in wanted), 0
         saved: Paths = []
         for file in wanted:
-            report = _ByteProgress(on_progress, "saving", before, total)
+            report = partial(_report_bytes, on_progress, "saving", before, total)
             saved.append(self._save_one(job_id, file, Path(out), report))
             before += file.bytes
         return saved
@@ -246,7 +243,7 @@ class Client:
         """Start the same video again, perhaps with another mode, seed or fps; the new id."""
         body = json.dumps({name: v for name, v in changes.items() if v is not None}).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
-        answer = self._call("POST", f"{_job(job_id)}/retry", body, headers, busy_s=BUSY_FOR_S)
+        answer = self._call("POST", f"{_job(job_id)}/retry", headers, body, busy_s=BUSY_FOR_S)
         return str(answer["job_id"])
 
     def delete(self, job_id: str) -> State:
@@ -255,7 +252,7 @@ class Client:
 
     def list(self, status: str = "", limit: int = 20) -> States:
         """The newest jobs, up to 100; `status` is one or several with commas between."""
-        query = urlencode({"limit": limit, **({"status": status} if status else {})})
+        query = urlencode(_fields({"limit": limit, "status": status}))
         return [*self._call("GET", f"/jobs?{query}")["jobs"]]
 
     def info(self) -> State:
@@ -264,14 +261,15 @@ class Client:
 
     # --- downloads and events
 
-    def _save_one(self, job_id: str, file: _File, folder: Path, report: _ByteProgress) -> Path:
+    def _save_one(self, job_id: str, file: _File, folder: Path, report: ByteReport) -> Path:
         path = folder / file.name
         part = folder / f".{file.name}.{file.sha256[:12]}.part"
+        fetch = partial(self._fetch, job_id, file, part, report)
         for _ in range(2):  # a wrong part is downloaded from its start again, once
             if file.is_at(path):
                 report(file.bytes)
                 return path
-            while not self._repeat(lambda: self._fetch(job_id, file, part, report)):
+            while not self._repeat(fetch, self._patience_s):
                 pass
             if file.is_at(part):
                 os.replace(part, path)
@@ -279,15 +277,15 @@ class Client:
             part.unlink()
         raise BadReply(f"{file.name} does not have the hash that the server sent.")
 
-    def _fetch(self, job_id: str, file: _File, part: Path, report: _ByteProgress) -> bool:
+    def _fetch(self, job_id: str, file: _File, part: Path, report: ByteReport) -> bool:
         """Download the rest of `part`; False if the connection broke after some bytes."""
         done = got = part.stat().st_size if part.is_file() else 0
         if done >= file.bytes > 0:
             return True
+        path = f"/outputs/{quote(job_id)}/{file.name}"
         headers = {"Range": f"bytes={done}-", "If-Range": f'"{file.sha256}"'} if done else {}
         try:
-            with self._exchange("GET", f"/outputs/{quote(job_id)}/{file.name}", headers) as reply:
-                _raise_for(reply)
+            with self._exchange("GET", path, headers, None, self._silence_s) as reply:
                 resumed = reply.status == 206 and done > 0
                 got = done if resumed else 0
                 with open(part, "ab" if resumed else "wb") as target:
@@ -312,24 +310,21 @@ class Client:
         """
         path, headers = f"{_job(job_id)}/events", {"Accept": "text/event-stream"}
         silence_s = max(0.1, min(self._silence_s, deadline - time.monotonic()))
-        data = b""
         try:
-            with self._exchange("GET", path, headers, silence_s=silence_s) as reply:
-                if reply.status in (404, 405, 501):
-                    return False
-                if not (reply.headers.get("Content-Type") or "").startswith("text/event-stream"):
+            with self._exchange("GET", path, headers, None, silence_s) as reply:
+                if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
                     return True
                 for line in _pieces(lambda: reply.readline(1 << 20)):
                     if line.startswith(b"data:"):
-                        data += line[5:]
-                    elif not line.strip() and data:
-                        state, data = json.loads(data), b""
+                        state = json.loads(line[5:])
                         if state.get("status") in ENDED:
                             break
                         if "status" in state:
                             yield state
                     if time.monotonic() > deadline:
                         break
+        except ApiError as exc:
+            return exc.status not in (404, 405, 501)
         except (ServerUnreachable, ValueError):
             pass  # a GET, which is repeated, reads the state
         return True
@@ -337,66 +332,43 @@ class Client:
     # --- requests
 
     def _call(
-        self,
-        method: str,
-        path: str,
-        body: bytes | _Form | None = None,
-        headers: Mapping[str, str] | None = None,
-        patience_s: float = CONNECT_FOR_S,
-        busy_s: float = 0.0,
+        self, method: str, path: str, headers: Headers = None, body: Body = None, **limits_s: float
     ) -> State:
         """One request and its JSON, repeated if that may help."""
 
         def attempt() -> State:
-            with self._exchange(method, path, headers, body) as reply:
-                _raise_for(reply)
+            with self._exchange(method, path, headers, body, self._silence_s) as reply:
                 return _json(reply)
 
-        return self._repeat(attempt, patience_s, busy_s)
+        return self._repeat(attempt, **limits_s)
 
     def _repeat(
-        self, attempt: Callable[[], T], patience_s: float | None = None, busy_s: float = 0.0
+        self, attempt: Callable[[], T], patience_s: float = CONNECT_FOR_S, busy_s: float = 0.0
     ) -> T:
         """Try until it works or time is over; a busy server says when to try again."""
-        patience_s = self._patience_s if patience_s is None else patience_s
-        began = time.monotonic()
-        for tries in itertools.count():
-            pause_s = random.uniform(0.5, 1.0) * min(0.5 * 2**tries, 10.0)
-            error: ClientError
+        began, longest_s = time.monotonic(), 0.5
+        while True:
             try:
                 return attempt()
-            except ServerUnreachable as exc:
-                if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
-                    raise  # a repetition cannot help, and the error is never ignored
-                error, limit_s = exc, patience_s
-            except ApiError as exc:
-                if exc.status not in BUSY and exc.code != "idempotency_in_progress":
+            except (ServerUnreachable, ApiError) as exc:
+                pause_s = max(random.uniform(0.5, 1.0) * longest_s, exc.retry_after_s)
+                limit_s = max(busy_s, patience_s) if isinstance(exc, ApiError) else patience_s
+                if not _may_pass(exc) or time.monotonic() + pause_s - began > limit_s:
                     raise
-                error, limit_s = exc, max(busy_s, patience_s)
-                pause_s = max(pause_s, exc.retry_after_s)
-            if time.monotonic() + pause_s - began > limit_s:
-                raise error
-            if tries or pause_s > 2:
-                log.warning("%s Trying again in %.0f s.", error, max(1.0, pause_s))
+                if longest_s > 0.5 or pause_s > 2:
+                    log.warning("%s Trying again in %.0f s.", exc, max(1.0, pause_s))
             time.sleep(pause_s)
-        raise AssertionError("count() has no end")
+            longest_s = min(2 * longest_s, 10.0)
 
     @contextmanager
     def _exchange(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | _Form | None = None,
-        silence_s: float | None = None,
+        self, method: str, path: str, headers: Headers, body: Body, silence_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        """One request on its own connection. Raises ServerUnreachable."""
+        """One request on its own connection. Raises ServerUnreachable, ApiError."""
+        secure = self._address.scheme == "https"  # which checks the certificate
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         host, port = str(self._address.hostname), self._address.port
-        timeout_s = silence_s or self._silence_s
-        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-        if self._address.scheme == "https":
-            tls = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls)
+        connection = kind(host, port, timeout=silence_s)
         sent = {"Accept": "application/json", "User-Agent": "actionmesh-client", **(headers or {})}
         if self._key:
             sent["Authorization"] = f"Bearer {self._key}"
@@ -408,6 +380,8 @@ class Client:
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # refused while the body is sent: the reply, if there is one, says why
                 reply = connection.getresponse()
+            if reply.status >= 300:
+                raise _refusal(reply)
             yield reply
         finally:
             connection.close()
@@ -416,24 +390,16 @@ class Client:
 # --- parts of requests and replies
 
 
-class _ByteProgress:
+def _report_bytes(report: Report, stage: str, before: int, total: int, done: int) -> None:
     """Reports how many of all bytes are transferred, in the form of a job's progress."""
-
-    def __init__(self, report: Report, stage: str, before: int, total: int) -> None:
-        self._report, self._stage, self._before, self._total = report, stage, before, total
-
-    def __call__(self, done: int) -> None:
-        percent = round(100 * (self._before + done) / max(1, self._total), 1)
-        about = {"stage": self._stage, "percent": percent}
-        self._report({"status": self._stage, "progress": about})
+    percent = round(100 * (before + done) / max(1, total), 1)
+    report({"status": stage, "progress": {"stage": stage, "percent": percent}})
 
 
 class _Form:
     """A multipart body, read again each time it is sent: never whole in memory."""
 
-    def __init__(
-        self, fields: Mapping[str, str], files: Mapping[str, Path], report: Report
-    ) -> None:
+    def __init__(self, fields: dict[str, str], files: dict[str, Path], report: Report) -> None:
         boundary = uuid.uuid4().hex
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"'
         self._parts: list[bytes | Path] = [
@@ -448,7 +414,7 @@ class _Form:
         for path in files.values():
             open(path, "rb").close()  # a file that cannot be read is no network error
         length = sum(p.stat().st_size if isinstance(p, Path) else len(p) for p in self._parts)
-        self._report = _ByteProgress(report, "uploading", 0, length)
+        self._report = partial(_report_bytes, report, "uploading", 0, length)
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(length),
@@ -557,10 +523,8 @@ def _json(reply: http.client.HTTPResponse) -> State:
     return found
 
 
-def _raise_for(reply: http.client.HTTPResponse) -> None:
-    """ApiError for anything but success, even if a proxy wrote the body."""
-    if reply.status < 300:
-        return
+def _refusal(reply: http.client.HTTPResponse) -> ApiError:
+    """From any reply but a success, even if a proxy wrote the body."""
     problem: State = {"detail": f"The server answered {reply.status} {reply.reason}."}
     if reply.status < 400:
         problem["hint"] = f"The address has moved: {reply.headers.get('Location')}."
@@ -568,7 +532,14 @@ def _raise_for(reply: http.client.HTTPResponse) -> None:
         problem.update(_json(reply))
     except (BadReply, ServerUnreachable):
         pass  # a proxy's page has no more information than the status
-    raise ApiError(reply.status, problem, _seconds(reply.headers.get("Retry-After") or ""))
+    return ApiError(reply.status, problem, _seconds(reply.headers.get("Retry-After", "")))
+
+
+def _may_pass(exc: ServerUnreachable | ApiError) -> bool:
+    """True if the same request may succeed later."""
+    if isinstance(exc, ApiError):
+        return exc.status in BUSY or exc.code == "idempotency_in_progress"
+    return not isinstance(exc.__cause__, ssl.SSLCertVerificationError)
 
 
 def _seconds(retry_after: str) -> float:
@@ -695,23 +666,21 @@ def _transfer(client: Client, given: argparse.Namespace, terminal: Terminal) -> 
 
 
 def _request(client: Client, given: argparse.Namespace, terminal: Terminal) -> None:
-    requests: dict[str, Callable[[], Any]] = {
-        "status": lambda: client.status(given.job),
-        "cancel": lambda: client.cancel(given.job),
-        "retry": lambda: {"job_id": client.retry(given.job, **_options(given))},
-        "rm": lambda: client.delete(given.job),
-        "ls": client.list,
-        "info": client.info,
-    }
-    found = requests[given.command]()
-    for facts in found if isinstance(found, list) else [found]:
-        text = _sentence(facts)
-        if given.command == "ls":
-            words = [str(facts.get(key) or "") for key in ("job_id", "created_at", "filename")]
-            text = f"{words[0]}  {words[1][:19]}  {facts.get('status'):<9}  {words[2]}"
-        elif given.command == "info":
-            text = json.dumps(facts, indent=2, ensure_ascii=False)
-        terminal.result(facts["job_id"] if given.command == "retry" else text, facts)
+    if given.command == "retry":
+        job_id = client.retry(given.job, **_options(given))
+        terminal.result(job_id, {"job_id": job_id})
+    elif given.command == "info":
+        info = client.info()
+        terminal.result(json.dumps(info, indent=2, ensure_ascii=False), info)
+    elif given.command == "ls":
+        for job in client.list():
+            words = [str(job.get(key) or "") for key in ("job_id", "created_at", "filename")]
+            text = f"{words[0]}  {words[1][:19]}  {job.get('status'):<9}  {words[2]}"
+            terminal.result(text, job)
+    else:
+        requests = {"status": client.status, "cancel": client.cancel, "rm": client.delete}
+        state = requests[given.command](given.job)
+        terminal.result(_sentence(state), state)
 
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:

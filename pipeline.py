@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Mode = Literal["default", "fast", "fast_low_ram"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-UPSTREAM = Path(__file__).parent / "actionmesh_repo"
+CHECKOUT = Path(__file__).parent / "actionmesh_repo"
 _GPU_PACKAGES = ("torch", "diffusers", "transformers", "hydra", "trimesh")
 
 
@@ -93,10 +93,8 @@ class PipelineChoice:
 
 def find_gpu() -> Gpu | None:
     """The first GPU from NVML; None without a GPU or a driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         try:
@@ -123,18 +121,16 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         return PipelineChoice("silhouette", "no CUDA GPU was found", None)
     missing = [name for name in _GPU_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        what = f"a GPU is here ({gpu.name}), but not the packages {', '.join(missing)}"
-        return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
-    if not (UPSTREAM / "actionmesh").is_dir():
-        what = f"a GPU is here ({gpu.name}), but actionmesh_repo is empty"
-        return PipelineChoice("silhouette", f"{what}: run `make actionmesh`", gpu)
-    return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
+        lack = f"not the packages {', '.join(missing)}"
+    elif not (CHECKOUT / "actionmesh").is_dir():
+        lack = "actionmesh_repo is empty"
+    else:
+        return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
+    reason = f"a GPU is here ({gpu.name}), but {lack}: run `make actionmesh`"
+    return PipelineChoice("silhouette", reason, gpu)
 
 
 # --- what a mode means: every number, for each pipeline
-#
-# ActionMesh's numbers are those of facebookresearch/actionmesh at the pinned commit
-# (actionmesh/configs/actionmesh*.yaml and inference scripts).
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,10 @@ SILHOUETTE: dict[Mode, SilhouettePreset] = {
 
 @dataclass(frozen=True)
 class ActionMeshPreset:
-    """Upstream's numbers. `min_vram_gb` is the memory that upstream publishes for the mode."""
+    """Upstream's numbers: actionmesh/configs/actionmesh*.yaml and inference scripts, as pinned.
+
+    `min_vram_gb` is the memory that upstream publishes for the mode.
+    """
 
     stage_0_steps: int
     stage_1_steps: int

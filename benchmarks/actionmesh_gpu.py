@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actionmesh_wrapper import CHECKOUT
-from pipeline import ACTIONMESH, ActionMeshPreset, Mode
+from meshes.sequence import MeshSequence
+from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Mode
 from upstream.checkout import open_checkout
-from upstream.driver import AnimationRequest, animate, to_arrays
+from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, disable_output
 from upstream.speedups import Speedups, compile_blocks
 from upstream.weights import Folders
+from video.clip import Clip, SourceFacts
 
 STAGES = ("background", "shape", "motion", "decoding")
 _MODES: tuple[Mode, ...] = ("fast", "default")
@@ -98,6 +99,37 @@ class Measurements:
         return sum(self.seconds.values())
 
 
+class _Stopwatch:
+    """A Reporter that adds up the seconds of each stage."""
+
+    def __init__(self, on_gpu: bool) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._on_gpu = on_gpu
+        self._stage, self._began = STAGES[0], time.perf_counter()
+
+    def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+        del step, steps, message
+        if stage != self._stage:
+            self.stop()
+            self._stage = stage
+
+    def stop(self) -> None:
+        """End the current stage."""
+        import torch
+
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds[self._stage] += now - self._began
+        self._began = now
+
+    def warning(self, code: str, message: str) -> None:
+        """Not measured."""
+
+    def anchor(self, mesh: MeshSequence) -> None:
+        """Not measured."""
+
+
 def random_engine(size: Size, device: str) -> Engine:
     """ActionMesh as the wrapper loads it, with random weights."""
     import torch
@@ -138,31 +170,17 @@ def run(
     import torch
 
     on_gpu = engine.device.startswith("cuda")
-    seconds = dict.fromkeys(STAGES, 0.0)
-    stage, began = STAGES[0], time.perf_counter()
-
-    def progress(name: str, _step: int, _steps: int, _message: str) -> None:
-        nonlocal stage, began
-        if name != stage:
-            if on_gpu:
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            seconds[stage] += now - began
-            stage, began = name, now
-
     gc.collect()
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
+    stopwatch = _Stopwatch(on_gpu)
     request = AnimationRequest(moving_disc(frames, size.frame), preset, 44, use)
     with contextlib.redirect_stdout(sys.stderr):  # TripoSG prints
-        meshes = animate(engine, request, progress, lambda _shape: None)
-    if on_gpu:
-        torch.cuda.synchronize()
-    seconds[stage] += time.perf_counter() - began
+        made = animate(engine, request, stopwatch)
+    stopwatch.stop()
     peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else 0.0
-    return Measurements(seconds, peak, to_arrays(meshes).vertices)
+    return Measurements(stopwatch.seconds, peak, made.vertices)
 
 
 def variants() -> Iterator[tuple[str, Speedups]]:
@@ -173,7 +191,7 @@ def variants() -> Iterator[tuple[str, Speedups]]:
     yield "all", Speedups()
 
 
-def moving_disc(count: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def moving_disc(count: int, shape: tuple[int, int]) -> Clip:
     """RGBA frames: RMBG's weights are not available."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
@@ -182,7 +200,7 @@ def moving_disc(count: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
         inside = (y - height / 2) ** 2 + (x - width / 2 - k) ** 2 < (height / 4) ** 2
         frames[k, ..., 3] = np.where(inside, 255, 0)
         frames[k, ..., :3] = (x[..., None] * (1, 2, 3) + k) % 255
-    return frames
+    return Clip(frames, 12.0, SourceFacts(width, height, count, None, tuple(range(count))))
 
 
 def main() -> None:

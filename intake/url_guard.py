@@ -16,7 +16,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -128,6 +127,8 @@ async def fetch(
         dest.unlink(missing_ok=True)
         if isinstance(exc, asyncio.TimeoutError):
             raise UrlFetchFailed(f"The download took longer than {total_s:g} s.") from exc
+        if isinstance(exc, OSError) and is_disk_full(exc):
+            raise DiskFull("The disk filled up during the download.") from exc
         if isinstance(exc, (httpx.InvalidURL, UnicodeError)):
             raise UrlNotAllowed("The URL is malformed.") from exc
         if isinstance(exc, (httpx.HTTPError, httpx.StreamError)):
@@ -187,7 +188,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 
 def _check_host(host: str, allow_private: bool) -> None:
     bare = host[1:-1] if host.startswith("[") else host
-    if ":" in bare or _is_number(bare.rsplit(".", 1)[-1]):
+    if ":" in bare or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", bare.rsplit(".", 1)[-1]):
         # an address in its normal form only: not 127.1, 0x7f000001, 2130706433, 0177.0.0.1
         try:
             ipaddress.ip_address(bare)
@@ -200,10 +201,6 @@ def _check_host(host: str, allow_private: bool) -> None:
         raise UrlNotAllowed("The URL's host is not a valid name.")
     if not allow_private and ("." not in host or _LOCAL_NAMES.search(host)):
         raise UrlNotAllowed("The URL leads to a private network.")
-
-
-def _is_number(label: str) -> bool:
-    return label.isdigit() or re.fullmatch(r"0x[0-9a-f]*", label) is not None
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -261,19 +258,10 @@ async def _save(
             received += len(chunk)
             if received > limit:
                 raise _too_large(limit)
-            await asyncio.to_thread(_write, file, chunk)
+            await asyncio.to_thread(file.write, chunk)
             if on_progress is not None:
                 await on_progress(received, total)
     return received
-
-
-def _write(file: Any, chunk: bytes) -> None:
-    try:
-        file.write(chunk)
-    except OSError as exc:
-        if is_disk_full(exc):
-            raise DiskFull("The disk filled up during the download.") from exc
-        raise
 
 
 def _too_large(limit: int) -> UploadTooLarge:

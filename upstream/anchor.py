@@ -6,89 +6,54 @@ of the octree. For {video + 3D} jobs user_mesh.py makes the anchor. Called by dr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from errors import NoSubjectFound
+from pipeline import Reporter
 from upstream.engine import Engine
 from upstream.gpu_errors import is_out_of_memory
 from upstream.marching_cubes import recorded_failures
 from upstream.speedups import Speedups, shared_octree_kv
 
-Progress = Callable[[str, int, int, str], None]
-"""Called with stage, step, steps and a message after every step; an exception stops the job."""
-
 # one thread, so that a cancelled job's mesh is never made at the same time as the next one's
 _mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
 
 
-class Anchor(Protocol):
-    """Timestep 0: its latent (1, N, D) for stage I, and its mesh, needed by stage II."""
-
-    @property
-    def latent(self) -> Any:
-        """The latent that stage I keeps fixed."""
-
-    def mesh(self) -> Any:
-        """A trimesh.Trimesh; waits if another thread still makes it."""
-
-    def ready(self) -> bool:
-        """True if `mesh` would not wait."""
-
-
-MakeAnchor = Callable[[Engine, Any, int, Progress, Speedups], Anchor]
-"""Engine, prepared first picture, seed, progress, speed-ups -> anchor; runs in inference mode."""
-
-
 @dataclass(frozen=True)
-class FinishedAnchor:
-    """An anchor whose mesh is finished."""
+class Anchor:
+    """Timestep 0: its latent (1, N, D) for stage I, and its mesh, needed by stage II.
+
+    `mesh` gives a trimesh.Trimesh, which another thread may still simplify.
+    """
 
     latent: Any
-    finished: Any
+    mesh: Future[Any]
 
-    def mesh(self) -> Any:
-        """The mesh."""
-        return self.finished
-
-    def ready(self) -> bool:
-        """Always."""
-        return True
-
-
-@dataclass(frozen=True)
-class PendingAnchor:
-    """An anchor whose mesh is still simplified by another thread."""
-
-    latent: Any
-    future: Future[Any]
-
-    def mesh(self) -> Any:
-        """Wait for the mesh."""
-        return self.future.result()
-
-    def ready(self) -> bool:
-        """True once the thread is done."""
-        return self.future.done()
+    @classmethod
+    def finished(cls, latent: Any, mesh: Any) -> Anchor:
+        """An anchor whose mesh need not be waited for."""
+        anchor = cls(latent, Future())
+        anchor.mesh.set_result(mesh)
+        return anchor
 
 
 def anchor_from_picture(
-    engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
+    engine: Engine, picture: Any, seed: int, reporter: Reporter, use: Speedups
 ) -> Anchor:
-    """Raises NoSubjectFound if TripoSG finds no surface."""
+    """From the prepared first picture. Raises NoSubjectFound if TripoSG finds no surface."""
     with engine.on_device("shape"):
-        latent, surface = _image_to_3d(engine, picture, seed, progress, use)
+        latent, surface = _image_to_3d(engine, picture, seed, reporter, use)
     finish = engine.pipe.mesh_process.process_mesh
     if use.threaded_mesh:
-        return PendingAnchor(latent, _mesh_thread.submit(finish, surface, seed=seed))
-    return FinishedAnchor(latent, finish(surface, seed=seed))
+        return Anchor(latent, _mesh_thread.submit(finish, surface, seed=seed))
+    return Anchor.finished(latent, finish(surface, seed=seed))
 
 
 def _image_to_3d(
-    engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
+    engine: Engine, picture: Any, seed: int, reporter: Reporter, use: Speedups
 ) -> tuple[Any, Any]:
     """Latent (1, N, D) and surface (trimesh) of one picture."""
     import torch
@@ -100,11 +65,11 @@ def _image_to_3d(
 
     def denoised(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         last["latents"] = tensors["latents"].clone()
-        progress("shape", step + 1, steps + 1, "")
+        reporter.progress("shape", step + 1, steps + 1)
         return tensors
 
     def extracting(*_: Any) -> None:
-        progress("shape", steps, steps + 1, "surface")
+        reporter.progress("shape", steps, steps + 1, "surface")
 
     hook = pipe.vae.decoder.register_forward_pre_hook(extracting)
     try:
@@ -123,7 +88,7 @@ def _image_to_3d(
             )
     finally:
         hook.remove()
-    progress("shape", steps + 1, steps + 1, "")
+    reporter.progress("shape", steps + 1, steps + 1)
     return last["latents"], surface
 
 
@@ -131,17 +96,16 @@ def call_triposg(pipe: Any, **options: Any) -> Any:
     """The surface. TripoSG prints errors of its extraction, continues with None and fails later."""
     from triposg.pipelines.pipeline_triposg import TripoSGPipeline
 
-    with recorded_failures() as recorder:
+    with recorded_failures() as failures:
         try:
             # call the parent class: the subclass that upstream calls uses the callback itself
             _, surfaces = TripoSGPipeline.__call__(pipe, **options)
         except AttributeError:
-            if recorder.failure is None:
+            if not failures:
                 raise
             surfaces = ()
-    failure = recorder.failure
-    if failure is not None and is_out_of_memory(failure):
-        raise failure
+    if failures and is_out_of_memory(failures[0]):
+        raise failures[0]
     if not surfaces or len(surfaces[0].faces) == 0:
         raise NoSubjectFound("No closed shape could be made of the subject in frame 1.", frame=1)
     return surfaces[0]

@@ -26,10 +26,7 @@ def to_pictures(frames: NDArray[np.uint8]) -> list[Any]:
 
 
 def remove_background(
-    remover: Any,
-    pictures: Sequence[Any],
-    on_frame: Callable[[int, int], None],
-    batch: int = RMBG_BATCH,
+    remover: Any, pictures: Sequence[Any], on_frame: Callable[[int, int], None], batch: int
 ) -> list[Any]:
     """RGBA pictures by upstream's BackgroundRemover; `on_frame(done, frames)` after each batch.
 
@@ -41,9 +38,8 @@ def remove_background(
     on_frame(len(done) - len(waiting), len(done))
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
-        for k, picture in zip(
-            chosen, _remove_batch(remover, [done[k] for k in chosen]), strict=True
-        ):
+        cut = _remove_batch(remover, [done[k] for k in chosen])
+        for k, picture in zip(chosen, cut, strict=True):
             done[k] = picture
         on_frame(len(done) - len(waiting) + start + len(chosen), len(done))
     _refuse_empty(done)
@@ -59,10 +55,8 @@ def _remove_batch(remover: Any, pictures: list[Any]) -> list[Any]:
 
     arrays = [np.array(picture.convert("RGB")) for picture in pictures]
     with torch.no_grad():
-        stacked = torch.cat(
-            [remover._preprocess_image(array).to(remover.device) for array in arrays]
-        )
-        masks = remover.model(stacked)[0][0]  # (B, 1, 1024, 1024)
+        inputs = [remover._preprocess_image(array).to(remover.device) for array in arrays]
+        masks = remover.model(torch.cat(inputs))[0][0]  # (B, 1, 1024, 1024)
         cut = []
         for array, mask in zip(arrays, masks, strict=True):
             soft = remover._postprocess_mask(mask[None], array.shape[:2])

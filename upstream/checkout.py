@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import WeightsUnavailable
+from upstream.marching_cubes import MarchingCubes
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,6 @@ def open_checkout(repo: Path, any_checkout: bool = False) -> None:
     provide_diso()
 
 
-def config_folder(repo: Path) -> Path:
-    """The folder of upstream's four YAML files."""
-    return repo.resolve() / "actionmesh" / "configs"
-
-
 def tree_id(folder: Path) -> str:
     """Git's id of a folder's content, without `__pycache__` and hidden names.
 
@@ -88,12 +84,11 @@ def tree_id(folder: Path) -> str:
             continue
         if path.is_dir():
             # git sorts a folder as if its name ended in a slash
-            entries.append((path.name + "/", _entry("40000", path.name, tree_id(path))))
+            key, mode, object_id = path.name + "/", "40000", tree_id(path)
         else:
             mode = "100755" if path.stat().st_mode & 0o100 else "100644"
-            entries.append(
-                (path.name, _entry(mode, path.name, _object_id("blob", path.read_bytes())))
-            )
+            key, object_id = path.name, _object_id("blob", path.read_bytes())
+        entries.append((key, f"{mode} {path.name}\0".encode() + bytes.fromhex(object_id)))
     return _object_id("tree", b"".join(entry for _, entry in sorted(entries)))
 
 
@@ -104,28 +99,19 @@ def provide_torchvision() -> None:
 
     def normalize(picture: Any, mean: list[float], std: list[float]) -> Any:
         """(C, H, W) or (N, C, H, W) minus mean, over std, per channel."""
-        import torch
-
-        shape = (-1, 1, 1)
-        centre = torch.tensor(mean, dtype=picture.dtype, device=picture.device).view(shape)
-        spread = torch.tensor(std, dtype=picture.dtype, device=picture.device).view(shape)
+        centre, spread = (picture.new_tensor(values).view(-1, 1, 1) for values in (mean, std))
         return (picture - centre) / spread
 
-    for name in ("torchvision", "torchvision.transforms"):
-        _register(name, package=True)
-    module = _register("torchvision.transforms.functional")
-    module.normalize = normalize  # type: ignore[attr-defined]
+    _register("torchvision")
+    _register("torchvision.transforms")
+    _register("torchvision.transforms.functional", normalize=normalize)
 
 
 def provide_diso() -> None:
     """Provide diso.DiffDMC by marching cubes where diso (nvcc, non-commercial) is not installed."""
-    from upstream.marching_cubes import MarchingCubes
-
-    if _importable("diso"):
-        return
-    log.info("diso is not installed: surfaces come from marching cubes")
-    module = _register("diso")
-    module.DiffDMC = MarchingCubes  # type: ignore[attr-defined]
+    if not _importable("diso"):
+        log.info("diso is not installed: surfaces come from marching cubes")
+        _register("diso", DiffDMC=MarchingCubes)
 
 
 def _check(repo: Path, pinned: Pinned, any_checkout: bool) -> None:
@@ -158,20 +144,16 @@ def _importable(name: str) -> bool:
     return True
 
 
-def _register(name: str, package: bool = False) -> types.ModuleType:
+def _register(name: str, **members: Any) -> None:
+    """Make `import name` give a package with these members."""
     module = types.ModuleType(name)
-    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=package)
-    if package:
-        module.__path__ = []
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    module.__path__ = []
+    vars(module).update(members)
     sys.modules[name] = module
     parent, _, child = name.rpartition(".")
     if parent:
         setattr(sys.modules[parent], child, module)
-    return module
-
-
-def _entry(mode: str, name: str, object_id: str) -> bytes:
-    return f"{mode} {name}\0".encode() + bytes.fromhex(object_id)
 
 
 def _object_id(kind: str, content: bytes) -> str:

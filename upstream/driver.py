@@ -7,55 +7,43 @@ any step, and an early anchor. Keeps nothing between jobs. Called by actionmesh_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline import ActionMeshPreset
+from meshes.sequence import MeshSequence
+from pipeline import ActionMeshPreset, Reporter
 from upstream import speedups
-from upstream.anchor import Anchor, MakeAnchor, Progress, anchor_from_picture
+from upstream.anchor import Anchor, anchor_from_picture
 from upstream.background import RMBG_BATCH, remove_background, to_pictures
 from upstream.engine import Engine
 from upstream.speedups import Speedups
-
-
-@dataclass(frozen=True)
-class MeshArrays:
-    """Vertices float32 (T, V, 3) over faces int32 (F, 3), in upstream's axes and units.
-
-    +Y is up and +Z the front, as in glTF. Upstream clamps moved vertices to [-1, 1]; the anchor,
-    timestep 0, may reach 1.005 and is not scaled: it would no longer match its motion.
-    """
-
-    vertices: NDArray[np.float32]
-    faces: NDArray[np.int32]
+from upstream.user_mesh import UserMesh
+from video.clip import Clip
 
 
 @dataclass(frozen=True)
 class AnimationRequest:
-    """The input of one attempt: frames uint8 (T, H, W, 3|4) with T 16 or 31, and parameters."""
+    """The input of one attempt: 16 or 31 frames, parameters, and the mesh to move, if given."""
 
-    frames: NDArray[np.uint8]
+    clip: Clip
     preset: ActionMeshPreset
     seed: int
     use: Speedups = Speedups()
-    make_anchor: MakeAnchor = anchor_from_picture
+    mesh: UserMesh | None = None
 
 
-def animate(
-    engine: Engine,
-    request: AnimationRequest,
-    progress: Progress,
-    on_anchor: Callable[[MeshArrays], None],
-) -> list[Any]:
-    """Meshes (trimesh) in order of time, all with the anchor's faces.
+def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> MeshSequence:
+    """The anchor's mesh, moved: one timestep for each frame.
 
-    `on_anchor` is called in this thread as soon as the anchor is finished. Raises NoSubjectFound,
-    what torch raises, and what `progress` raises.
+    Axes and units are those of the given mesh, else upstream's: +Y up and +Z the front, as in glTF.
+    Upstream clamps moved vertices to [-1, 1]; the anchor, timestep 0, may reach 1.005 and is not
+    scaled: it would no longer match its motion. Reports the anchor, from this thread, as soon as it
+    is finished. Raises NoSubjectFound, what torch raises, and what `reporter` raises.
     """
     import torch
     from actionmesh.io.video_input import ActionMeshInput
@@ -64,114 +52,112 @@ def animate(
     engine.configure(request.preset)
     # upstream's stages change their input: make a new one for every attempt
     clip = ActionMeshInput(
-        frames=_prepared(engine, request, progress),
-        timesteps=torch.arange(len(request.frames), dtype=torch.float32),
+        frames=_prepared(engine, request, reporter),
+        timesteps=torch.arange(len(request.clip), dtype=torch.float32),
     )
     with torch.inference_mode():
-        anchor = request.make_anchor(engine, clip.frames[0], request.seed, progress, request.use)
-        announce = _once_ready(anchor, on_anchor)
+        if request.mesh is None:
+            picture = clip.frames[0]
+            anchor = anchor_from_picture(engine, picture, request.seed, reporter, request.use)
+        else:
+            anchor = request.mesh.make_anchor(engine, request.seed, reporter)
+        stages = _Stages(engine, request, reporter, anchor)
+        stages.report_anchor()
         with engine.on_device("context"):
             context = engine.pipe.encode_all_frames(clip)
         latents = LatentBank(verbose=False, empty_dims=engine.pipe._denoiser_latent_shape)
         latents.update(timesteps=clip.timesteps[[0]], latents=anchor.latent)
-        _move(engine, request, clip, context, latents, progress, announce)
+        stages.move(clip, context, latents)
         meshes = MeshBank(verbose=False)
-        meshes.update(timesteps=clip.timesteps[[0]], meshes=[anchor.mesh()])
-        announce()
-        _decode(engine, request, latents, meshes, progress)
-    return list(meshes.get_ordered(device="cpu")[0])
+        meshes.update(timesteps=clip.timesteps[[0]], meshes=[anchor.mesh.result()])
+        stages.report_anchor()
+        stages.decode(latents, meshes)
+    return _sequence(list(meshes.get_ordered(device="cpu")[0]), request)
 
 
-def to_arrays(meshes: list[Any]) -> MeshArrays:
-    """Arrays of trimesh objects with the same faces."""
-    return MeshArrays(
-        np.stack([mesh.vertices for mesh in meshes]).astype(np.float32),
-        np.ascontiguousarray(meshes[0].faces, dtype=np.int32),
-    )
-
-
-def _prepared(engine: Engine, request: AnimationRequest, progress: Progress) -> list[Any]:
+def _prepared(engine: Engine, request: AnimationRequest, reporter: Reporter) -> list[Any]:
     """RGB pictures of the subject on white, all with the same crop."""
-
-    def removed(frame: int, frames: int) -> None:
-        progress("background", frame, frames, "")
-
+    removed = partial(reporter.progress, "background")
     batch = RMBG_BATCH if request.use.batched_background else 1
     with engine.on_device("background"):
-        pictures = to_pictures(request.frames)
+        pictures = to_pictures(request.clip.frames)
         pictures = remove_background(engine.pipe.background_removal, pictures, removed, batch)
     if request.use.crop_first:
         return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio)
     return list(engine.pipe.image_process.process_images(pictures))
 
 
-def _move(
-    engine: Engine,
-    request: AnimationRequest,
-    clip: Any,
-    context: Any,
-    latents: Any,
-    progress: Progress,
-    announce: Callable[[], None],
-) -> None:
-    """Stage I: fill the bank with a latent for every frame."""
+@dataclass
+class _Stages:
+    """Stages I and II of one attempt, and the report of its anchor."""
 
-    def moved(step: int, steps: int, window: int, windows: int) -> None:
-        announce()
-        progress("motion", window * steps + step, windows * steps, _window_name(window, windows))
+    engine: Engine
+    request: AnimationRequest
+    reporter: Reporter
+    anchor: Anchor
+    anchor_reported: bool = False
 
-    denoiser = engine.pipe.temporal_3D_denoiser
-    skip = request.use.bias_cross_attention
-    with engine.on_device("motion"), _mixed_precision(engine, request.use):
-        with speedups.bias_cross_attention(denoiser) if skip else nullcontext():
-            engine.pipe.generate_3d_latents(
-                clip, context=context, latent_bank=latents, seed=request.seed, step_callback=moved
+    def report_anchor(self) -> None:
+        """Once, if its mesh is finished."""
+        if not self.anchor_reported and self.anchor.mesh.done():
+            self.anchor_reported = True
+            self.reporter.anchor(_sequence([self.anchor.mesh.result()], self.request))
+
+    def move(self, clip: Any, context: Any, latents: Any) -> None:
+        """Stage I: fill the bank with a latent for every frame."""
+
+        def moved(step: int, steps: int, window: int, windows: int) -> None:
+            self.report_anchor()
+            self._progress("motion", step, steps, window, windows)
+
+        pipe, use = self.engine.pipe, self.request.use
+        skip = speedups.bias_cross_attention(pipe.temporal_3D_denoiser)
+        with self.engine.on_device("motion"), self._mixed_precision():
+            with skip if use.bias_cross_attention else nullcontext():
+                pipe.generate_3d_latents(
+                    clip,
+                    context=context,
+                    latent_bank=latents,
+                    seed=self.request.seed,
+                    step_callback=moved,
+                )
+
+    def decode(self, latents: Any, meshes: Any) -> None:
+        """Stage II: fill the bank with a mesh for every frame."""
+        total = 1
+
+        def decoding(step: int, steps: int, window: int, windows: int) -> None:
+            nonlocal total
+            total = windows * steps
+            # upstream calls this before a timestep is decoded, not after
+            self._progress("decoding", step - 1, steps, window, windows)
+
+        with self.engine.on_device("decoding"), self._mixed_precision():
+            self.engine.pipe.generate_mesh_animation(
+                latent_bank=latents, mesh_bank=meshes, step_callback=decoding
             )
+        self.reporter.progress("decoding", total, total)
+
+    def _progress(self, stage: str, step: int, steps: int, window: int, windows: int) -> None:
+        """Each of the windows has as many steps."""
+        name = f"window {window + 1} of {windows}" if windows > 1 else ""
+        self.reporter.progress(stage, window * steps + step, windows * steps, name)
+
+    @contextmanager
+    def _mixed_precision(self) -> Iterator[None]:
+        """Autocast like upstream's, with our order of attention kernels."""
+        import torch
+
+        order = speedups.attention_priority(self.engine.device)
+        with torch.autocast(device_type="cuda", dtype=self.engine.pipe._dtype):
+            with order if self.request.use.attention_priority else nullcontext():
+                yield
 
 
-def _decode(
-    engine: Engine, request: AnimationRequest, latents: Any, meshes: Any, progress: Progress
-) -> None:
-    """Stage II: fill the bank with a mesh for every frame."""
-    total = [1]
-
-    def decoding(step: int, steps: int, window: int, windows: int) -> None:
-        # upstream calls this before a timestep is decoded, not after
-        total[0] = windows * steps
-        progress("decoding", window * steps + step - 1, total[0], _window_name(window, windows))
-
-    with engine.on_device("decoding"), _mixed_precision(engine, request.use):
-        engine.pipe.generate_mesh_animation(
-            latent_bank=latents, mesh_bank=meshes, step_callback=decoding
-        )
-    progress("decoding", total[0], total[0], "")
-
-
-def _once_ready(anchor: Anchor, on_anchor: Callable[[MeshArrays], None]) -> Callable[[], None]:
-    """A function that calls `on_anchor` once, as soon as the mesh is finished."""
-    announced = False
-
-    def announce() -> None:
-        nonlocal announced
-        if not announced and anchor.ready():
-            announced = True
-            on_anchor(to_arrays([anchor.mesh()]))
-
-    announce()
-    return announce
-
-
-@contextmanager
-def _mixed_precision(engine: Engine, use: Speedups) -> Iterator[None]:
-    """Autocast like upstream's, with our order of attention kernels."""
-    import torch
-
-    with torch.autocast(device_type="cuda", dtype=engine.pipe._dtype):
-        with (
-            speedups.attention_priority(engine.device) if use.attention_priority else nullcontext()
-        ):
-            yield
-
-
-def _window_name(window: int, windows: int) -> str:
-    return f"window {window + 1} of {windows}" if windows > 1 else ""
+def _sequence(meshes: list[Any], request: AnimationRequest) -> MeshSequence:
+    """Of trimesh objects in order of time, all with the same faces."""
+    vertices = np.stack([mesh.vertices for mesh in meshes]).astype(np.float32)
+    if request.mesh is not None:
+        return request.mesh.sequence(vertices, request.clip.fps)
+    faces = np.ascontiguousarray(meshes[0].faces, dtype=np.int32)
+    return MeshSequence(vertices, faces, request.clip.fps)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Any, Literal
 
 from errors import WeightsUnavailable
 from pipeline import ActionMeshPreset
-from upstream.checkout import config_folder
 from upstream.weights import Folders, tensor_names
 
 log = logging.getLogger(__name__)
@@ -33,8 +31,6 @@ _PARTS: Mapping[Part, tuple[str, str]] = {
     "motion": ("temporal_3D_denoiser", "_load_temporal_denoiser"),
     "decoding": ("temporal_3D_vae", "_load_temporal_vae"),
 }
-
-_build_lock = threading.Lock()
 
 
 @dataclass
@@ -104,7 +100,8 @@ class Engine:
         if not self.hosted:
             yield
             return
-        self._swap_in(part)
+        for tensor, master in self._host_copies[part]:
+            tensor.data = master.to(self.device, non_blocking=True, copy=True)
         try:
             yield
         finally:
@@ -115,16 +112,9 @@ class Engine:
         """Parameters and buffers of a part, each once."""
         owner = getattr(self.pipe, _PARTS[part][0])
         modules = owner.components.values() if hasattr(owner, "components") else (owner,)
-        found: dict[int, Any] = {}
-        for module in modules:
-            if hasattr(module, "parameters"):
-                for tensor in (*module.parameters(), *module.buffers()):
-                    found[id(tensor)] = tensor
-        return list(found.values())
-
-    def _swap_in(self, part: Part) -> None:
-        for tensor, master in self._host_copies[part]:
-            tensor.data = master.to(self.device, non_blocking=True, copy=True)
+        models = [module for module in modules if hasattr(module, "parameters")]
+        held = [tensor for m in models for tensor in (*m.parameters(), *m.buffers())]
+        return list({id(tensor): tensor for tensor in held}.values())
 
     def _swap_out(self, part: Part) -> None:
         for tensor, master in self._host_copies[part]:
@@ -134,23 +124,23 @@ class Engine:
 def build(repo: Path, folders: Folders) -> Any:
     """Upstream's pipeline, without models.
 
-    Its constructor would download into the working directory, so the download is replaced; hydra
-    allows one composition per process at a time, so there is a lock.
+    Its constructor would download into the working directory, so the download is replaced. Not for
+    two threads at once: hydra allows one composition per process at a time.
     """
     import actionmesh.pipeline as module
     import torch
 
-    with _build_lock:
-        download, module.download_if_missing = module.download_if_missing, _download_nothing
-        try:
-            pipe = module.ActionMeshPipeline(
-                config_name="actionmesh.yaml",
-                config_dir=str(config_folder(repo)),
-                dtype=torch.bfloat16,
-                lazy_loading=False,
-            )
-        finally:
-            module.download_if_missing = download
+    download = module.download_if_missing
+    module.download_if_missing = lambda repo_id, local_dir: local_dir  # noqa: ARG005
+    try:
+        pipe = module.ActionMeshPipeline(
+            config_name="actionmesh.yaml",
+            config_dir=str(repo.resolve() / "actionmesh" / "configs"),
+            dtype=torch.bfloat16,
+            lazy_loading=False,
+        )
+    finally:
+        module.download_if_missing = download
     pipe._triposg_weights_dir = str(folders.triposg)
     pipe._dinov2_weights_dir = str(folders.dinov2)
     pipe._rmbg_weights_dir = str(folders.rmbg)
@@ -194,7 +184,7 @@ def disable_output(pipe: Any) -> None:
     pipe.temporal_3D_vae.verbose = False
     pipe.mesh_process.verbose = False
     # stage I creates its bar by name: no setting of tqdm disables it
-    scheduler.tqdm = _no_bar
+    scheduler.tqdm = lambda steps, **_: steps
 
 
 def free_memory() -> None:
@@ -224,16 +214,7 @@ def _check_names(model: Any, folder: Path) -> None:
         log.warning("weights in %s lack %d tensors: %s ...", folder.name, len(lacking), lacking[0])
 
 
-def _no_bar(steps: Any, **_options: Any) -> Any:
-    return steps
-
-
 def _host_copy(data: Any, device: str) -> Any:
     """Page-locked if there is CUDA, for the full transfer rate."""
     host = data.detach().to("cpu", copy=True)
     return host.pin_memory() if device.startswith("cuda") else host
-
-
-def _download_nothing(repo_id: str, local_dir: str) -> str:
-    del repo_id
-    return local_dir

@@ -8,7 +8,6 @@ Format: glTF 2.0, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import struct
 from dataclasses import dataclass
@@ -109,10 +108,8 @@ class _Document:
 
 
 def _upload_of(document: _Document) -> Upload:
-    if required := set(document.json.get("extensionsRequired", ())) & {
-        "KHR_draco_mesh_compression",
-        "EXT_meshopt_compression",
-    }:
+    compressed = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"}
+    if required := compressed.intersection(document.json.get("extensionsRequired", ())):
         raise _refused(f"is compressed ({', '.join(sorted(required))})")
     vertices, faces, uvs, pictures = [], [], [], []
     total = triangles = 0
@@ -137,8 +134,7 @@ def _upload_of(document: _Document) -> Upload:
     shared = set(pictures)
     texture = None
     if len(shared) == 1 and (one := pictures[0]) is not None:
-        image, media_type = _picture(document, one)
-        texture = Texture(image, media_type, np.concatenate(uvs).astype(np.float32))
+        texture = Texture(*_picture(document, one), np.concatenate(uvs).astype(np.float32))
     lost = texture is None and shared != {None}
     return Upload(placed, np.concatenate(faces).astype(np.int32), texture, lost)
 
@@ -205,9 +201,7 @@ def _texture_of(
     document: _Document, primitive: dict[str, Any]
 ) -> tuple[NDArray[Any] | None, int | None]:
     """Texture coordinates and the number of the picture of the base colour; None where missing."""
-    if "material" not in primitive:
-        return None, None
-    material = document.json["materials"][primitive["material"]]
+    material = document.json["materials"][primitive["material"]] if "material" in primitive else {}
     colour = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if colour is None:
         return None, None
@@ -229,7 +223,7 @@ def _picture(document: _Document, index: int) -> tuple[bytes, str]:
             raise _refused("keeps its texture in another file")
         try:
             content = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise _refused("has a broken texture") from None
     for media_type, magic in MEDIA_TYPES.items():
         if content.startswith(magic):

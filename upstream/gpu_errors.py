@@ -25,8 +25,7 @@ def is_cuda_failure(exc: BaseException) -> bool:
 
     if is_out_of_memory(exc):
         return False
-    kind = getattr(torch, "AcceleratorError", None)  # since torch 2.8
-    if kind is not None and isinstance(exc, kind):
+    if isinstance(exc, getattr(torch, "AcceleratorError", ())):  # since torch 2.8
         return True
     text = str(exc)
     return isinstance(exc, RuntimeError) and any(

@@ -30,7 +30,6 @@ class Speedups:
 
     @classmethod
     def none(cls) -> Speedups:
-        """Upstream's arithmetic."""
         return cls(False, False, False, False, False, False)
 
     def beside_compiled_blocks(self) -> Speedups:
@@ -44,10 +43,12 @@ def crop_first(pictures: Sequence[Any], padding_ratio: float = 0.1) -> list[Any]
     RGBA pictures of one size become RGB on white, cropped to the box around all alphas, padded to a
     square. Upstream composites whole frames in float: 1.02 s against 0.09 s for 8 of 1920 x 1080.
     """
+    import cv2
     from PIL import Image
 
     arrays = [np.asarray(picture.convert("RGBA")) for picture in pictures]
-    x, y, width, height = _common_box([array[..., 3] for array in arrays])
+    # around everything that is not fully transparent in any frame
+    x, y, width, height = cv2.boundingRect(np.max([array[..., 3] for array in arrays], axis=0))
     side = max(width, height)
     margin = int(side * padding_ratio)
     pad_x, pad_y = margin + (side - width) // 2, margin + (side - height) // 2
@@ -179,16 +180,6 @@ def _skipping(processor: Any, zero_rows: list[int]) -> Callable[..., Any]:
         return torch.cat([constant, live])
 
     return attend
-
-
-def _common_box(alphas: list[NDArray[np.uint8]]) -> tuple[int, int, int, int]:
-    """x, y, width and height around everything that is not fully transparent in any frame."""
-    seen = np.zeros(alphas[0].shape, bool)
-    for alpha in alphas:
-        seen |= alpha > 0
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    y, x = int(rows[0]), int(columns[0])
-    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from errors import InvalidParameter
 from meshes.sequence import MeshSequence
-from upstream.anchor import Anchor, FinishedAnchor, Progress
+from pipeline import Reporter
+from upstream.anchor import Anchor
 from upstream.engine import Engine
 from upstream.glb_reader import Upload
-from upstream.point_sampling import farthest_points, gather
-from upstream.speedups import Speedups
 
 SURFACE_POINTS = 16_384
 """Number of points, with normals, for the encoder; upstream's value."""
@@ -46,15 +45,12 @@ class UserMesh:
     centre: NDArray[np.float64]
     scale: float
 
-    def make_anchor(
-        self, engine: Engine, picture: Any, seed: int, progress: Progress, use: Speedups
-    ) -> Anchor:
+    def make_anchor(self, engine: Engine, seed: int, reporter: Reporter) -> Anchor:
         """The latent of the mesh by TripoSG's encoder, the same for the same seed."""
-        del picture, use
         import torch
         from actionmesh.preprocessing.mesh_processor import sample_surface
 
-        progress("shape", 0, 1, "your mesh")
+        reporter.progress("shape", 0, 1, "your mesh")
         vae = engine.pipe.image_to_3d_pipe.vae
         with engine.on_device("shape"), _seeded_sampling(vae):
             surface = sample_surface(
@@ -68,8 +64,8 @@ class UserMesh:
             tokens = engine.pipe._denoiser_latent_shape[0]
             posterior = vae.encode(surface, num_tokens=tokens, seed=seed).latent_dist
             latent = posterior.sample(torch.Generator(device=vae.device).manual_seed(seed))
-        progress("shape", 1, 1, "your mesh")
-        return FinishedAnchor(latent, self.mesh)
+        reporter.progress("shape", 1, 1, "your mesh")
+        return Anchor.finished(latent, self.mesh)
 
     def sequence(self, vertices: NDArray[np.float32], fps: float) -> MeshSequence:
         """(T, merged, 3) in the cube -> the uploaded vertices in their order, axes and units.
@@ -106,6 +102,27 @@ def normalize_upload(upload: Upload) -> UserMesh:
     return UserMesh(upload, mesh, index, offset, centre, scale)
 
 
+def farthest_points(points: Any, count: int, start: int = 0) -> Any:
+    """Indices (count,) of points (N, D): each the farthest from all before it, `start` first.
+
+    Eldar et al., "The farthest point strategy for progressive image sampling", 1997. O(N * count),
+    on the points' own device. Raises ValueError for more points than there are.
+    """
+    import torch
+
+    if not 0 < count <= len(points):
+        raise ValueError(f"{count} of {len(points)} points cannot be chosen")
+    points = points.float()  # squared distances overflow in float16
+    nearest = torch.full((len(points),), float("inf"), device=points.device)
+    chosen = torch.empty(count, dtype=torch.long, device=points.device)
+    last = torch.tensor(start, device=points.device)
+    for k in range(count):  # stays on the device: no value is read back
+        chosen[k] = last
+        nearest = torch.minimum(nearest, (points - points[last]).square().sum(dim=1))
+        last = nearest.argmax()
+    return chosen
+
+
 @contextmanager
 def _seeded_sampling(vae: Any) -> Iterator[None]:
     """Replace TripoSG's sampling, which needs torch_cluster, by ours."""
@@ -120,7 +137,7 @@ def _seeded_sampling(vae: Any) -> Iterator[None]:
         few = points[:, torch.from_numpy(rough).to(points.device)]
         start = int(rng.integers(wanted))
         chosen = torch.stack([farthest_points(cloud[:, :3], num_tokens, start) for cloud in few])
-        return gather(few, chosen)
+        return torch.take_along_dim(few, chosen[..., None], dim=1)
 
     vae._sample_features = sample_features
     try:

@@ -9,54 +9,33 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from errors import WeightsUnavailable
-from upstream.huggingface import Download, download_all, find_on_disk
+from settings import Settings, SettingsError
+from upstream.huggingface import Source, download_all, find_on_disk, remove_cached
 
 log = logging.getLogger(__name__)
 
 OnBytes = Callable[[int, int], None]
 """Called with bytes done and bytes in total during a download; an exception stops waiting."""
 
-
-@dataclass(frozen=True)
-class Source:
-    """One repository on huggingface.co.
-
-    `setting` is the environment variable with its revision; each of `folders` must contain a
-    weights file. `runs_code`: transformers executes Python files of it.
-    """
-
-    name: str
-    repo_id: str
-    setting: str
-    patterns: tuple[str, ...]
-    folders: tuple[str, ...]
-    runs_code: bool = False
-
-    @property
-    def commits_page(self) -> str:
-        """The page with the commit ids for `setting`."""
-        return f"https://huggingface.co/{self.repo_id}/commits/main"
-
-
 SOURCES = (
     Source(
         "actionmesh",
         "facebook/ActionMesh",
-        "ACTIONMESH_REVISION",
         ("denoiser/*", "autoencoder/*"),
         ("denoiser", "autoencoder"),
     ),
     Source(
         "triposg",
         "VAST-AI/TripoSG",
-        "TRIPOSG_REVISION",
         (
             "model_index.json",
             "transformer/*",
@@ -70,18 +49,9 @@ SOURCES = (
     Source(
         "dinov2",
         "facebook/dinov2-large",
-        "DINOV2_REVISION",
         ("config.json", "preprocessor_config.json", "model.safetensors"),
-        (".",),
     ),
-    Source(
-        "rmbg",
-        "briaai/RMBG-1.4",
-        "RMBG_REVISION",
-        ("config.json", "*.py", "model.safetensors"),
-        (".",),
-        runs_code=True,
-    ),
+    Source("rmbg", "briaai/RMBG-1.4", ("config.json", "*.py", "model.safetensors"), runs_code=True),
 )
 
 
@@ -101,30 +71,28 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
     "" means the cached revision, else the newest one, which the cache then keeps. RMBG needs a
     commit, because its code runs here. Raises WeightsUnavailable.
     """
-    wanted = {source.name: _revision_of(source, revisions) for source in SOURCES}
+    sources = [_at_revision(source, revisions.get(source.name, "")) for source in SOURCES]
     found: dict[str, Path] = {}
-    missing: list[Source] = []
-    for source in SOURCES:
-        folder = find_on_disk(_download_of(source, wanted[source.name]))
-        if folder is not None and not (incomplete := incomplete_files(folder, source)):
-            found[source.name] = folder
+    for source in sources:
+        folder = find_on_disk(source)
+        if folder is None:
             continue
-        if folder is not None:
-            log.warning(
-                "weights of %s are incomplete and downloaded again: %s", source.name, incomplete
-            )
-            remove_incomplete(folder, incomplete)
-        missing.append(source)
+        if bad := incomplete_files(folder, source):
+            log.warning("weights of %s are incomplete and downloaded again: %s", source.name, bad)
+            for name in bad:
+                remove_cached(folder / name)
+        else:
+            found[source.name] = folder
+    missing = [source for source in sources if source.name not in found]
     if missing:
-        requests = [_download_of(source, wanted[source.name]) for source in missing]
-        found.update(download_all(requests, on_bytes))
+        found.update(download_all(missing, on_bytes))
     for source in missing:
-        if incomplete := incomplete_files(found[source.name], source):
+        if bad := incomplete_files(found[source.name], source):
             raise WeightsUnavailable(
-                f"The weights {source.repo_id} are incomplete: {', '.join(incomplete)}",
+                f"The weights {source.repo_id} are incomplete: {', '.join(bad)}",
                 hint=f"Run `make actionmesh` again; is {source.setting} right?",
             )
-    for source in SOURCES:
+    for source in sources:
         if source.runs_code:
             _refuse_foreign_code(found[source.name], source)
     return Folders(**found)
@@ -137,11 +105,8 @@ def incomplete_files(folder: Path, source: Source) -> list[str]:
     """
     bad = [pattern for pattern in source.patterns if not any(folder.glob(pattern))]
     for name in source.folders:
-        weights = [
-            path
-            for pattern in ("*.safetensors", "*.bin")
-            for path in sorted((folder / name).glob(pattern))
-        ]
+        held = folder / name
+        weights = [*sorted(held.glob("*.safetensors")), *sorted(held.glob("*.bin"))]
         if not weights:
             bad.append(f"{name}/*.safetensors")
         bad += [str(path.relative_to(folder)) for path in weights if not _is_whole(path)]
@@ -154,32 +119,17 @@ def incomplete_files(folder: Path, source: Source) -> list[str]:
 
 
 def tensor_names(path: Path) -> set[str]:
-    """The names of the tensors in a complete safetensors file."""
     return set(_header(path)[1])
 
 
-def remove_incomplete(folder: Path, names: list[str]) -> None:
-    """Remove incomplete files and their cached blobs: the next download replaces them."""
-    for name in names:
-        path = folder / name
-        if path.is_symlink() or path.exists():
-            path.resolve().unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-
-
-def _download_of(source: Source, revision: str) -> Download:
-    return Download(source.name, source.repo_id, revision, source.patterns)
-
-
-def _revision_of(source: Source, revisions: Mapping[str, str]) -> str:
-    revision = revisions.get(source.name, "")
+def _at_revision(source: Source, revision: str) -> Source:
     if source.runs_code and not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise WeightsUnavailable(
             f"{source.setting} must name a commit of {source.repo_id}: Python files of that "
             "repository run on this server",
             hint=f"Set {source.setting} to a 40-digit commit id of {source.commits_page}",
         )
-    return revision
+    return replace(source, revision=revision)
 
 
 def _refuse_foreign_code(folder: Path, source: Source) -> None:
@@ -220,13 +170,9 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 
 def main() -> None:
     """Download what is missing, with a bar on the terminal."""
-    import os
-    import sys
-
-    from settings import Settings, SettingsError
 
     def bar(done: int, total: int) -> None:
-        share = min(1.0, done / total) if total else 0.0
+        share = done / total if total else 0.0
         filled = "#" * int(40 * share)
         sys.stderr.write(f"\r[{filled:<40}] {done / 1e9:6.2f} of {total / 1e9:6.2f} GB")
         sys.stderr.flush()

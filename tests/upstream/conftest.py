@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from actionmesh_wrapper import CHECKOUT, ActionMeshPipeline
+from actionmesh_wrapper import ActionMeshPipeline
+from pipeline import CHECKOUT
 from settings import Settings
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter

@@ -93,7 +93,7 @@ def test_one_changed_line_is_refused_unless_allowed(
 def test_the_reason_names_a_missing_checkout_or_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.UPSTREAM", tmp_path)
+    monkeypatch.setattr("pipeline.CHECKOUT", tmp_path)
     choice = choose_pipeline("auto", Gpu("NVIDIA H100", 80.0))
     assert choice.name == "silhouette"
     assert "make actionmesh" in choice.reason

@@ -11,7 +11,8 @@ import pytest
 
 from errors import WeightsUnavailable
 from tests.upstream.huggingface_server import Files, running_hub, safetensors
-from upstream.weights import SOURCES, ensure_weights, incomplete_files, remove_incomplete
+from upstream.huggingface import remove_cached
+from upstream.weights import SOURCES, ensure_weights, incomplete_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,5 +128,5 @@ def test_a_truncated_file_is_recognised_by_its_header(tmp_path: Path, cut: int) 
     assert incomplete_files(tmp_path, RMBG) == []
     os.truncate(tmp_path / "model.safetensors", cut)
     assert incomplete_files(tmp_path, RMBG) == ["model.safetensors"]
-    remove_incomplete(tmp_path, ["model.safetensors"])
+    remove_cached(tmp_path / "model.safetensors")
     assert incomplete_files(tmp_path, RMBG) == ["model.safetensors", "./*.safetensors"]

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from api.app_state import AppState
-from errors import (
-    Draining,
-    InsufficientStorage,
-    QueueFull,
-    from_os_error,
-    is_disk_full,
-)
+from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
 from intake.inspect import ClipFacts
 from job.folder import Staging
 from job.options import JobOptions
@@ -115,7 +109,11 @@ async def admission(
     """
     with state.upload_slot():
         if new:
-            _reserve(state)
+            try:
+                state.worker.queue.reserve()
+            except (QueueFull, Draining) as refusal:
+                refusal.facts["retry_after"] = retry_after_s(state)
+                raise
         admitted = Admission(state, holds_place=new)
         try:
             free = await asyncio.to_thread(state.folder.free_bytes)
@@ -136,11 +134,3 @@ def retry_after_s(state: AppState) -> int:
     ]
     known = [seconds for seconds in left if seconds is not None]
     return min(600, max(1, int(min(known, default=10.0)) + 1))
-
-
-def _reserve(state: AppState) -> None:
-    try:
-        state.worker.queue.reserve()
-    except (QueueFull, Draining) as refusal:
-        refusal.facts["retry_after"] = retry_after_s(state)
-        raise

@@ -42,11 +42,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.open_store()
     state.changes.open()
     state.webhooks.open()
-    state.store.listeners += [
-        state.changes.changed,
-        state.webhooks.changed,
-        state.metrics.changed,
-    ]
+    state.store.listeners += [state.changes.changed, state.webhooks.changed, state.metrics.changed]
     state.worker.after_recovery = lambda waiting: _resume(loop, state, waiting)
     state.worker.start()
     retention = loop.create_task(state.retention.run(state.sweep_soon))

@@ -48,18 +48,8 @@ _SUBMISSION_ERRORS = (
     errors.Draining,
     errors.InsufficientStorage,
 )
-UPLOAD_ERRORS = (
-    *_SUBMISSION_ERRORS,
-    errors.MissingInput,
-    errors.BothInputs,
-    errors.UrlNotAllowed,
-)
-RETRY_ERRORS = (
-    *_SUBMISSION_ERRORS,
-    errors.JobNotFound,
-    errors.JobNotFinished,
-    errors.JobExpired,
-)
+UPLOAD_ERRORS = (*_SUBMISSION_ERRORS, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed)
+RETRY_ERRORS = (*_SUBMISSION_ERRORS, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
 
 _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},

@@ -94,7 +94,12 @@ class SecurityMiddleware:
         allowed_origin = origin if origin and self._is_allowed(origin, headers) else None
         reply = _Reply(send, self._extra_headers(scope, request_id, allowed_origin))
         try:
-            if (refusal := self._refusal(scope, headers)) is not None:
+            refusal = (  # in the order of the contract
+                self._check_host(headers)
+                or self._check_origin(scope["method"], headers)
+                or self._check_key(scope, headers)
+            )
+            if refusal is not None:
                 await problem(refusal, scope)(scope, receive, reply)
             elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, reply)
@@ -108,14 +113,6 @@ class SecurityMiddleware:
                 raise  # too late for an error reply: the server closes the connection
             error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
             await problem(error, scope)(scope, receive, reply)
-
-    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
-        """The checks in the order of the contract; None if all pass."""
-        return (
-            self._check_host(headers)
-            or self._check_origin(scope["method"], headers)
-            or self._check_key(scope, headers)
-        )
 
     # --- Host: the only protection from DNS rebinding
 

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from api.job_view import JobView
 from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
-from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
 from job.folder import JobsFolder
 from job.state import Job
@@ -72,11 +71,6 @@ class AppState:
         """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
-
-    def poll_after(self, job: Job) -> str:
-        """Retry-After for a job that has not ended: seconds until the next poll is useful."""
-        left = self.worker.eta_s(job)
-        return whole_seconds(2.0 if left is None else left / 10, 1, 10)
 
     @contextmanager
     def upload_slot(self) -> Iterator[None]:

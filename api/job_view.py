@@ -7,15 +7,18 @@ Clients must ignore keys that they do not know.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import OrderedDict
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
 from api.schemas import NOT_SHOWN, Input, JobBody, ListedJob
+from job.options import JobOptions
 from job.state import Job, JobStatus
 from job.task import Progress, Result
 from settings import Settings
@@ -49,30 +52,32 @@ class JobView:
         self._settings = settings
         self._worker = worker
         self._boot = uuid4().hex[:8]
-        self._bodies: OrderedDict[str, tuple[Job, bytes, str]] = OrderedDict()
+        self._bodies: OrderedDict[str, tuple[Job, bytes, dict[str, str]]] = OrderedDict()
 
-    def body(self, job: Job) -> tuple[bytes, str]:
-        """The JSON of the whole body, and its weak ETag."""
+    def body(self, job: Job) -> tuple[bytes, dict[str, str]]:
+        """The JSON of the whole body, and the headers of a reply that sends it."""
         if not job.status.is_terminal:
-            position = self._worker.queue.position(job.job_id)
-            tag = f'W/"{self._boot}.{job.revision}.{"" if position is None else position}"'
-            return as_json(self.job_body(job)), tag
+            left_s = self._worker.eta_s(job)
+            body = self._job_body(job, left_s)
+            position = "" if body.queue_position is None else body.queue_position
+            headers = _headers(f"{self._boot}.{job.revision}.{position}")
+            return as_json(body), {**headers, "Retry-After": poll_after(left_s)}
         known = self._bodies.get(job.job_id)
         if known is None or known[0] is not job:
-            body = as_json(self.job_body(job))
-            known = job, body, f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+            content = as_json(self._job_body(job, None))
+            known = job, content, _headers(hashlib.sha256(content).hexdigest()[:24])
             self._bodies[job.job_id] = known
             while len(self._bodies) > CACHED_BODIES:
                 self._bodies.popitem(last=False)
         return known[1], known[2]
 
-    def job_body(self, job: Job) -> JobBody:
-        about = {**_head(job), "options": _options(job), "input": _input(job)}
+    def _job_body(self, job: Job, left_s: float | None) -> JobBody:
+        about = {**_head(job), "options": _options(job.options), "input": _input(job)}
         if job.started_at is not None:
             about["started_at"] = utc(job.started_at)
         if job.retry_of is not None:
             about["retry_of"] = job.retry_of
-        about.update(self._by_status(job))
+        about.update(self._by_status(job, left_s))
         if job.status.is_terminal or job.warnings:
             about["warnings"] = job.warnings
         return JobBody(**about)
@@ -88,11 +93,11 @@ class JobView:
             }
         return ListedJob(**about)
 
-    def _by_status(self, job: Job) -> dict[str, Any]:
+    def _by_status(self, job: Job, left_s: float | None) -> dict[str, Any]:
         if job.status is JobStatus.QUEUED:
-            return self._queued(job)
+            return self._queued(job, left_s)
         if job.status is JobStatus.RUNNING:
-            return self._running(job)
+            return self._running(job, left_s)
         ended: dict[str, Any] = {}
         if job.status is JobStatus.FINISHED and job.result is not None:
             ended.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
@@ -109,35 +114,21 @@ class JobView:
         ended["expires_at"] = utc(expires_at(job.finished_at, self._settings))
         return ended
 
-    def _queued(self, job: Job) -> dict[str, Any]:
+    def _queued(self, job: Job, left_s: float | None) -> dict[str, Any]:
         position = self._worker.queue.position(job.job_id)
         about: dict[str, Any] = {"queue_position": position}
         if job.progress is not None:  # its video_url is being fetched
-            about["progress"] = self._progress(job)
-        return {**about, "eta_seconds": self._eta(job)}
+            about["progress"] = _progress(job.progress, left_s)
+        return {**about, "eta_seconds": _eta(left_s)}
 
-    def _running(self, job: Job) -> dict[str, Any]:
-        about: dict[str, Any] = {"progress": self._progress(job), "attempt": job.attempts}
+    def _running(self, job: Job, left_s: float | None) -> dict[str, Any]:
+        progress = _progress(job.progress or _NOT_YET, left_s)
+        about: dict[str, Any] = {"progress": progress, "attempt": job.attempts}
         if job.cancel_requested:
             about["cancel_requested"] = True
         if job.progress is not None and job.progress.has_anchor:
             about["preview_mesh"] = self._url(job.job_id, ANCHOR)
         return about
-
-    def _progress(self, job: Job) -> dict[str, Any]:
-        progress = job.progress or _NOT_YET
-        return {
-            "percent": _percent(progress.fraction),
-            "stage": progress.stage,
-            "step": progress.step,
-            "steps": progress.steps,
-            "message": progress.message,
-            "eta_seconds": self._eta(job),
-        }
-
-    def _eta(self, job: Job) -> float | None:
-        seconds = self._worker.eta_s(job)
-        return None if seconds is None else round(seconds, 1)
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
         urls = {file.name: self._url(job_id, file.name) for file in result.files}
@@ -156,6 +147,15 @@ class JobView:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"
 
 
+def poll_after(left_s: float | None) -> str:
+    """Retry-After for a job that has not ended: seconds until the next poll is useful."""
+    return "2" if left_s is None else str(min(10, max(1, math.ceil(left_s / 10))))
+
+
+def _headers(version: str) -> dict[str, str]:
+    return {"ETag": f'W/"{version}"', "Cache-Control": "private, no-cache"}
+
+
 def _head(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
@@ -166,16 +166,32 @@ def _head(job: Job) -> dict[str, Any]:
     }
 
 
+def _progress(progress: Progress, left_s: float | None) -> dict[str, Any]:
+    return {
+        "percent": _percent(progress.fraction),
+        "stage": progress.stage,
+        "step": progress.step,
+        "steps": progress.steps,
+        "message": progress.message,
+        "eta_seconds": _eta(left_s),
+    }
+
+
+def _eta(left_s: float | None) -> float | None:
+    return None if left_s is None else round(left_s, 1)
+
+
 def _percent(fraction: float) -> float:
     return round(100.0 * min(1.0, max(0.0, fraction)), 1)
 
 
-def _options(job: Job) -> dict[str, Any]:
-    shown = job.options.model_dump(mode="json", exclude=NOT_SHOWN)
+@lru_cache(1024)  # they stay the same while a job is polled
+def _options(options: JobOptions) -> dict[str, Any]:
+    shown = options.model_dump(mode="json", exclude=NOT_SHOWN)
     url = shown.pop("video_url")
     if url is not None:
         shown["video_url"] = _without_query(url)
-    if not job.options.mesh:
+    if not options.mesh:
         del shown["mesh"]
     return shown
 

@@ -53,11 +53,8 @@ async def get_job(job_id: str, request: Request) -> Response:
     state = state_of(request)
     wait_s = _wait_s(request) if request.scope["query_string"] else 0.0
     job = await (_ended(state, job_id, wait_s) if wait_s else state.find(job_id))
-    body, tag = state.view.body(job)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if not job.status.is_terminal:
-        headers["Retry-After"] = state.poll_after(job)
-    if has_already(request, tag):
+    body, headers = state.view.body(job)
+    if has_already(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return JsonResponse(body, headers=headers)
 

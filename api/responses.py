@@ -1,4 +1,4 @@
-"""How replies are written: JSON bytes, ETags, times and seconds. Knows no route and no job."""
+"""How replies are written: JSON bytes, ETags and times. Knows no route and no job."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def as_json(body: Any) -> bytes:
 
 def has_already(request: Request, tag: str) -> bool:
     """True if If-None-Match names this ETag, weak or strong (RFC 9110, 13.1.2)."""
-    named = request.headers.get("if-none-match", "").split(",")
-    return any(name.strip().removeprefix("W/") in (tag.removeprefix("W/"), "*") for name in named)
+    given = request.headers.get("if-none-match")
+    if given is None:
+        return False
+    named = [name.strip().removeprefix("W/") for name in given.split(",")]
+    return "*" in named or tag.removeprefix("W/") in named
 
 
 @lru_cache(1024)  # a job that is polled shows the same times again and again
@@ -44,8 +47,3 @@ def utc(time: datetime | None) -> str | None:
         return None
     text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-def whole_seconds(seconds: float, low: int, high: int) -> str:
-    """A Retry-After value: rounded up and kept between `low` and `high`."""
-    return str(min(high, max(low, int(-(-seconds // 1)))))

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from api.admission import Admission, NewJob, admission
 from api.app_state import AppState, state_of
 from api.idempotency import claimed
+from api.job_view import poll_after
 from api.modes import parse_options
 from api.multipart import FileTarget, Received
 from api.openapi import (
@@ -127,7 +128,7 @@ def accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
     """202 with exactly two keys."""
     headers = {
         "Location": f"{state.settings.root_path}/jobs/{job.job_id}",
-        "Retry-After": "2" if replayed else state.poll_after(job),
+        "Retry-After": "2" if replayed else poll_after(state.worker.eta_s(job)),
     }
     if replayed:
         headers["Idempotency-Replayed"] = "true"

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -97,13 +96,11 @@ async def receive(
     if media_type == MULTIPART:
         form = MultipartForm(request.headers, targets, check_name, with_hash)
         try:
-            with _body_timeout() as reset_idle_timer:
-                async for piece in _pieces(request, reset_idle_timer):
-                    form.feed(piece)
+            await _read(request, form.feed)
             return form.finish()
         finally:
             form.close()
-    body = await small_body(request)
+    body = await _small_body(request)
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
@@ -113,20 +110,22 @@ async def receive(
     return Received(fields)
 
 
-async def small_body(request: Request) -> bytes:
+async def _small_body(request: Request) -> bytes:
     """A whole body of at most MAX_SMALL_BODY bytes."""
     body = bytearray()
-    with _body_timeout() as reset_idle_timer:
-        async for piece in _pieces(request, reset_idle_timer):
-            body += piece
-            if len(body) > MAX_SMALL_BODY:
-                raise too_large(MAX_SMALL_BODY)
+
+    def take(piece: bytes) -> None:
+        body.extend(piece)
+        if len(body) > MAX_SMALL_BODY:
+            raise too_large(MAX_SMALL_BODY)
+
+    await _read(request, take)
     return bytes(body)
 
 
 async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]:
     """The optional JSON object of requests that need no body."""
-    body = await small_body(request)
+    body = await _small_body(request)
     if not body.strip():
         return {}
     media_type = parse_options_header(request.headers.get("content-type", ""))[0]
@@ -139,36 +138,25 @@ async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]
     return fields
 
 
-async def _pieces(request: Request, reset_idle_timer: Callable[[], None]) -> AsyncIterator[bytes]:
-    """The body in pieces, as they arrive; each one calls `reset_idle_timer`."""
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        reset_idle_timer()
-        more = message.get("more_body", False)
-        if piece := message.get("body"):
-            yield piece
-
-
-@contextmanager
-def _body_timeout() -> Iterator[Callable[[], None]]:
-    """At most BODY_IDLE_S between two calls of the function yielded, and BODY_TOTAL_S in all.
+async def _read(request: Request, take: Callable[[bytes], object]) -> None:
+    """Call `take` with each piece of the body. Raises RequestTimeout and ClientDisconnect.
 
     One cancel scope for the whole body, extended from time to time: one per piece would cost 16 us,
-    a sixth of the whole upload. Raises RequestTimeout.
+    a sixth of the whole upload.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + BODY_TOTAL_S
+    more = True
     with anyio.CancelScope(deadline=min(clock() + BODY_IDLE_S, end)) as scope:
-
-        def reset_idle_timer() -> None:
-            wanted = min(clock() + BODY_IDLE_S, end)
-            if wanted - scope.deadline > BODY_IDLE_S / 10:
-                scope.deadline = wanted
-
-        yield reset_idle_timer
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            deadline = min(clock() + BODY_IDLE_S, end)
+            if deadline - scope.deadline > BODY_IDLE_S / 10:
+                scope.deadline = deadline
+            more = message.get("more_body", False)
+            take(message.get("body", b""))
     if scope.cancelled_caught:
         raise RequestTimeout(
             "The body stopped arriving, or took too long.",

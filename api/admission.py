@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 
 from api.app_state import AppState
@@ -22,16 +21,6 @@ from job.options import JobOptions
 from job.state import Job, JobStatus
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """What a job is made of, before it has an id. Without `input` its video must be downloaded."""
-
-    options: JobOptions
-    input: ClipFacts | None
-    retry_of: str | None = None
-    idempotency: dict[str, str] | None = None
 
 
 class Admission:
@@ -50,30 +39,40 @@ class Admission:
             self._staging = self._state.store.stage()
         return self._staging
 
-    async def commit(self, new: NewJob) -> Job:
-        """Store the job and put it in the queue, or begin to fetch its video."""
-        staging = self.staging
-        self._committing = True
-        job = await asyncio.to_thread(self._commit, staging, new)
-        if job.waiting_for_input:
-            self._state.fetcher.begin(job.job_id)
-        return job
-
-    def _commit(self, staging: Staging, new: NewJob) -> Job:
-        state = self._state
+    async def commit(
+        self,
+        options: JobOptions,
+        video: ClipFacts | None,
+        *,
+        retry_of: str | None = None,
+        idempotency: dict[str, str] | None,
+    ) -> Job:
+        """Store the job and put it in the queue; without `video`, begin to fetch it."""
 
         def make(job_id: str, sequence: int, now: datetime) -> Job:
             return Job(
                 job_id=job_id,
                 sequence=sequence,
                 status=JobStatus.QUEUED,
-                pipeline=state.choice.name,
+                pipeline=self._state.choice.name,
+                options=options,
                 created_at=now,
-                waiting_for_input=new.input is None,
-                disk_bytes=new.input.bytes if new.input else 0,
-                **vars(new),
+                input=video,
+                waiting_for_input=video is None,
+                retry_of=retry_of,
+                idempotency=idempotency,
+                disk_bytes=video.bytes if video else 0,
             )
 
+        staging = self.staging
+        self._committing = True
+        job = await asyncio.to_thread(self._commit, staging, make)
+        if job.waiting_for_input:
+            self._state.fetcher.begin(job.job_id)
+        return job
+
+    def _commit(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
+        state = self._state
         try:
             job = state.store.accept(staging, make)
         except BaseException:
@@ -112,7 +111,7 @@ async def admission(
             try:
                 state.worker.queue.reserve()
             except (QueueFull, Draining) as refusal:
-                refusal.facts["retry_after"] = retry_after_s(state)
+                refusal.facts["retry_after"] = _retry_after_s(state)
                 raise
         admitted = Admission(state, holds_place=new)
         try:
@@ -127,10 +126,8 @@ async def admission(
             await admitted.release()
 
 
-def retry_after_s(state: AppState) -> int:
+def _retry_after_s(state: AppState) -> int:
     """Seconds until a place in the queue is probably free."""
-    left = [
-        state.worker.eta_s(job) for job in state.store.live() if job.status is JobStatus.RUNNING
-    ]
-    known = [seconds for seconds in left if seconds is not None]
-    return min(600, max(1, int(min(known, default=10.0)) + 1))
+    running = (job for job in state.store.live() if job.status is JobStatus.RUNNING)
+    left_s = [seconds for job in running if (seconds := state.worker.eta_s(job)) is not None]
+    return min(600, max(1, int(min(left_s, default=10.0)) + 1))

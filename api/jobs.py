@@ -137,10 +137,8 @@ async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
         while True:
             changed.clear()
             job = await state.find(job_id)
-            if job.status.is_terminal or state.changes.closed:
+            if job.status.is_terminal or state.draining or not await wait_until(changed, deadline):
                 return job
-            if not await wait_until(changed, deadline):
-                return await state.find(job_id)
 
 
 def _statuses(text: str) -> frozenset[JobStatus]:

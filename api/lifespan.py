@@ -40,7 +40,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     _announce(state)
     _allow_many_connections()
     state.open_store()
-    state.changes.open()
     state.webhooks.open()
     state.store.listeners += [state.changes.changed, state.webhooks.changed, state.metrics.changed]
     state.worker.after_recovery = lambda waiting: _resume(loop, state, waiting)

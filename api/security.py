@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers
@@ -74,8 +75,10 @@ class SecurityMiddleware:
         self._open_paths = open_paths
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._any_host = not self._hosts and not settings.bound_to_loopback
+        hosts = {host.lower() for host in settings.allowed_hosts}
+        self._any_host = "*" in hosts or not (hosts or settings.bound_to_loopback)
+        self._hosts = hosts | LOCAL_NAMES | {settings.host, f"[{settings.host}]"}
+        self._domains = tuple(host[1:] for host in hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Lifespan events pass through, but a traceback in them is cut to one line."""
@@ -121,11 +124,7 @@ class SecurityMiddleware:
             return None
         found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two of them match nothing
         name = found[1].lower().rstrip(".") if found else ""
-        if name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts:
-            return None
-        if name in (self._settings.host, f"[{self._settings.host}]"):
-            return None
-        if any(host.startswith("*.") and name.endswith(host[1:]) for host in self._hosts):
+        if name in self._hosts or name.endswith(self._domains):
             return None
         return BadHost("This server does not answer for the host in the Host header.")
 
@@ -188,19 +187,19 @@ class SecurityMiddleware:
         return extra
 
 
+@dataclass
 class _Reply:
     """The server's `send`, with our headers added to the first message."""
 
-    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
-        self._send = send
-        self._extra = extra
-        self.started = False
+    send: Send
+    extra: list[tuple[bytes, bytes]]
+    started: bool = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._extra]}
-        await self._send(message)
+            message = {**message, "headers": [*message.get("headers", ()), *self.extra]}
+        await self.send(message)
 
 
 def _request_id(headers: Headers) -> str:

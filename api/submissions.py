@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.admission import Admission, NewJob, admission
+from api.admission import Admission, admission
 from api.app_state import AppState, state_of
 from api.idempotency import claimed
 from api.job_view import poll_after
@@ -86,11 +86,11 @@ async def create_job(request: Request) -> Response:
         hashes = [file.sha256 for _, file in sorted(received.files.items())]
         mark = claim.mark(received.fields, *hashes)
         if claim.job is not None:
-            return accepted(state, claim.job, replayed=True)
+            return _accepted(state, claim.job, replayed=True)
         options = _checked_options(state, received)
-        facts = await _input_facts(admitted, received, options)
-        job = await admitted.commit(NewJob(options, facts, idempotency=mark))
-    return accepted(state, job)
+        video = await _input_facts(admitted, received, options)
+        job = await admitted.commit(options, video, idempotency=mark)
+    return _accepted(state, job)
 
 
 @router.post(
@@ -117,14 +117,14 @@ async def retry_job(job_id: str, request: Request) -> Response:
     ):
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
-            return accepted(state, claim.job, replayed=True)
+            return _accepted(state, claim.job, replayed=True)
         folder = state.folder.job_dir(job_id)
-        facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
-        job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
-    return accepted(state, job)
+        video = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
+        job = await admitted.commit(options, video, retry_of=job_id, idempotency=mark)
+    return _accepted(state, job)
 
 
-def accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
+def _accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
     """202 with exactly two keys."""
     headers = {
         "Location": f"{state.settings.root_path}/jobs/{job.job_id}",
@@ -179,10 +179,10 @@ async def _input_facts(
     video = received.files.get("file")
     if video is None:
         return None
-    return await asyncio.to_thread(probe_input, admitted.staging.input, video.filename, options)
+    return await asyncio.to_thread(_probe, admitted.staging.input, video.filename, options)
 
 
-def probe_input(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
+def _probe(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
     """Blocking: find the container format and decode as much as the job needs."""
     o, name = options, filename or shown_name("")
     return inspect(path, o.start, o.fps, o.max_frames, filename=name)
@@ -203,14 +203,12 @@ def _stored_input(
     sampling = ("start", "fps", "max_frames")
     if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
         return old.input
-    return probe_input(staging.input, old.input.filename if old.input else None, options)
+    return _probe(staging.input, old.input.filename if old.input else None, options)
 
 
 def _link(stored: Path, target: Path) -> None:
     """A hard link, or a copy. Raises FileNotFoundError."""
     try:
         os.link(stored, target, follow_symlinks=False)
-    except FileNotFoundError:
-        raise
     except OSError:  # a file system without links
         shutil.copyfile(stored, target)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
@@ -77,9 +77,14 @@ class JobView:
             about["started_at"] = utc(job.started_at)
         if job.retry_of is not None:
             about["retry_of"] = job.retry_of
-        about.update(self._by_status(job, left_s))
         if job.status.is_terminal or job.warnings:
             about["warnings"] = job.warnings
+        if job.status is JobStatus.QUEUED:
+            about.update(self._queued(job, left_s))
+        elif job.status is JobStatus.RUNNING:
+            about.update(self._running(job, left_s))
+        else:
+            about.update(self._ended(job))
         return JobBody(**about)
 
     def list_entry(self, job: Job) -> ListedJob:
@@ -93,33 +98,12 @@ class JobView:
             }
         return ListedJob(**about)
 
-    def _by_status(self, job: Job, left_s: float | None) -> dict[str, Any]:
-        if job.status is JobStatus.QUEUED:
-            return self._queued(job, left_s)
-        if job.status is JobStatus.RUNNING:
-            return self._running(job, left_s)
-        ended: dict[str, Any] = {}
-        if job.status is JobStatus.FINISHED and job.result is not None:
-            ended.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
-        if job.error is not None:
-            ended.update(
-                error=str(job.error.get("message", "")),
-                error_code=str(job.error.get("code", "")),
-                error_hint=str(job.error.get("hint", "")),
-                retryable=bool(job.error.get("retryable", False)),
-            )
-        assert job.finished_at is not None
-        ended["timings"] = _timings(job, job.finished_at)
-        ended["finished_at"] = utc(job.finished_at)
-        ended["expires_at"] = utc(expires_at(job.finished_at, self._settings))
-        return ended
-
     def _queued(self, job: Job, left_s: float | None) -> dict[str, Any]:
         position = self._worker.queue.position(job.job_id)
-        about: dict[str, Any] = {"queue_position": position}
+        about: dict[str, Any] = {"queue_position": position, "eta_seconds": _eta(left_s)}
         if job.progress is not None:  # its video_url is being fetched
             about["progress"] = _progress(job.progress, left_s)
-        return {**about, "eta_seconds": _eta(left_s)}
+        return about
 
     def _running(self, job: Job, left_s: float | None) -> dict[str, Any]:
         progress = _progress(job.progress or _NOT_YET, left_s)
@@ -128,6 +112,24 @@ class JobView:
             about["cancel_requested"] = True
         if job.progress is not None and job.progress.has_anchor:
             about["preview_mesh"] = self._url(job.job_id, ANCHOR)
+        return about
+
+    def _ended(self, job: Job) -> dict[str, Any]:
+        assert job.finished_at is not None
+        about: dict[str, Any] = {
+            "timings": _timings(job, job.finished_at),
+            "finished_at": utc(job.finished_at),
+            "expires_at": utc(expires_at(job.finished_at, self._settings)),
+        }
+        if job.result is not None:
+            about.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
+        if job.error is not None:
+            about.update(
+                error=job.error["message"],
+                error_code=job.error["code"],
+                error_hint=job.error["hint"],
+                retryable=job.error["retryable"],
+            )
         return about
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def _options(options: JobOptions) -> dict[str, Any]:
 def _without_query(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 def _input(job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -79,7 +79,10 @@ async def list_jobs(
 
     def read() -> JobList:
         ids, following = state.store.page(wanted, limit, before)
-        shown = [state.view.list_entry(job) for job in _found(state, ids)]
+        shown = []
+        for job_id in ids:
+            with suppress(JobNotFound, JobExpired):  # deleted while the list is made
+                shown.append(state.view.list_entry(state.store.get(job_id)))
         return JobList(jobs=shown, next_cursor=None if following is None else str(following))
 
     return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
@@ -159,15 +162,6 @@ def _cursor(text: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 18):
         raise InvalidParameter("cursor must be the next_cursor of a page.", field="cursor")
     return int(text)
-
-
-def _found(state: AppState, ids: list[str]) -> Iterator[Job]:
-    """Jobs may be deleted while the list is made."""
-    for job_id in ids:
-        try:
-            yield state.store.get(job_id)
-        except (JobNotFound, JobExpired):
-            continue
 
 
 def _is_local(request: Request) -> bool:

@@ -5,7 +5,9 @@ Examples are complete bodies; the tests parse each with its model and send the r
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -62,22 +64,27 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
 
 def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """The error replies of a route, with one example each; those of every route are added."""
-    by_status: dict[int | str, dict[str, Any]] = {}
+    by_status: defaultdict[int, list[type[ServiceError]]] = defaultdict(list)
     all_kinds: tuple[type[ServiceError], ...] = (*kinds, *_EVERYWHERE)
     for kind in all_kinds:
-        found = by_status.setdefault(
-            kind.status,
-            {"description": "", "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}}},
-        )
-        body = problem_body(kind(f"{kind.title}.", **_FACTS.get(kind, {})), "0f3c1e9d")
-        found["content"][MEDIA_TYPE]["examples"][kind.code] = {
-            "summary": kind.title,
-            "value": body.model_dump(exclude_unset=True),
+        by_status[kind.status].append(kind)
+    return {
+        status: {
+            "description": ", ".join(kind.title for kind in same),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {kind.code: _problem_example(kind) for kind in same},
+                }
+            },
         }
-        found["description"] = ", ".join(
-            example["summary"] for example in found["content"][MEDIA_TYPE]["examples"].values()
-        )
-    return by_status
+        for status, same in by_status.items()
+    }
+
+
+def _problem_example(kind: type[ServiceError]) -> dict[str, Any]:
+    body = problem_body(kind(f"{kind.title}.", **_FACTS.get(kind, {})), "0f3c1e9d")
+    return {"summary": kind.title, "value": body.model_dump(exclude_unset=True)}
 
 
 def reply(
@@ -93,8 +100,6 @@ def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
     content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
     return {200: {"description": description, "content": content}}
 
-
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
@@ -168,21 +173,19 @@ def complete(app: FastAPI) -> None:
     """Give the app an `openapi` that knows our problem documents instead of the framework's."""
     made_by_framework = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = made_by_framework()
-            known = document["components"]["schemas"]
-            known["Problem"] = schemas.Problem.model_json_schema()
-            for name in ("HTTPValidationError", "ValidationError"):
-                known.pop(name, None)
-            document["components"]["securitySchemes"] = _KEY
-            document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
-            for operations in document["paths"].values():
-                for replies in (operation["responses"] for operation in operations.values()):
-                    # the framework adds one for every path parameter, but ours accept any text
-                    if "application/json" in replies.get("422", {}).get("content", {}):
-                        del replies["422"]
-        assert app.openapi_schema is not None
-        return app.openapi_schema
+        document = made_by_framework()
+        known = document["components"]["schemas"]
+        known["Problem"] = schemas.Problem.model_json_schema()
+        del known["HTTPValidationError"], known["ValidationError"]
+        document["components"]["securitySchemes"] = _KEY
+        document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
+        for operations in document["paths"].values():
+            for replies in (operation["responses"] for operation in operations.values()):
+                # the framework adds one for every path parameter, but ours accept any text
+                if "application/json" in replies.get("422", {}).get("content", {}):
+                    del replies["422"]
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ is deleted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import stat
@@ -199,16 +200,10 @@ def _unless_416(send: Send) -> Send:
 def _opened(output: Output) -> int:
     """A descriptor of a regular file, links not followed."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        try:
-            descriptor = os.open(output.path, flags)
-        except FileNotFoundError:
-            if output.moves_to is None:
-                raise
-            descriptor = os.open(output.moves_to, flags)
-    except OSError as exc:
-        raise OutputNotFound("This file does not exist (any more).") from exc
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OutputNotFound("This file does not exist (any more).")
-    return descriptor
+    for path in filter(None, (output.path, output.moves_to)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, flags)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+    raise OutputNotFound("This file does not exist (any more).")

@@ -94,12 +94,9 @@ def page_router(files: dict[str, Path]) -> APIRouter:
             raise NotFound("The client is not installed on this server.")
         return _reply(request, client)
 
-    def add(address: str, path: Path) -> None:
-        async def get_file(request: Request) -> Response:
-            return _reply(request, path)
+    async def get_file(request: Request) -> Response:
+        return _reply(request, files[request.scope["route"].path])
 
+    for address in files:
         router.add_api_route(address, get_file, include_in_schema=False)
-
-    for address, path in files.items():
-        add(address, path)
     return router

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import resource
 import signal
@@ -72,13 +71,15 @@ def _announce(state: AppState) -> None:
 
 def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]) -> None:
     """Continue the last server's downloads and webhooks. Called in the worker's thread."""
+
+    async def resume() -> None:
+        state.recovered.set()
+        for job in waiting:
+            state.fetcher.begin(job.job_id, reserved=False)
+        await state.webhooks.resume()
+
     state.metrics.recovered()
-    loop.call_soon_threadsafe(state.recovered.set)
-    for job in waiting:
-        loop.call_soon_threadsafe(
-            functools.partial(state.fetcher.begin, job.job_id, reserved=False)
-        )
-    asyncio.run_coroutine_threadsafe(state.webhooks.resume(), loop)
+    asyncio.run_coroutine_threadsafe(resume(), loop)
 
 
 def _allow_many_connections() -> None:

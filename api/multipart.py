@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,14 +29,6 @@ FORM_OVERHEAD = 1 << 20
 
 WRITE_BYTES = 1 << 20
 """Bytes of a file per write: half the kernel time of one write per read."""
-
-
-@dataclass(frozen=True)
-class FileTarget:
-    """Where a file part goes, and how large it may be."""
-
-    path: Path
-    max_bytes: int
 
 
 @dataclass
@@ -60,33 +52,34 @@ def too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"More than the {max_bytes} bytes that are allowed.", max_bytes=max_bytes)
 
 
-def total_limit(file_limits: Iterable[int]) -> int:
+def total_limit(limits: Mapping[str, int]) -> int:
     """The largest whole body: its files, and 1 MiB for everything else."""
-    return sum(file_limits) + FORM_OVERHEAD
+    return sum(limits.values()) + FORM_OVERHEAD
 
 
 class MultipartForm:
     """Call `feed` for each piece of the body, then `finish`; `close` in any case.
 
-    `targets` are those of files, by field name; after an error a file may be incomplete.
-    `check_name` raises for a field that it does not know.
+    By field name, `limits` are the largest sizes of its files in bytes and `paths` where they go;
+    after an error a file may be incomplete. `check_name` raises for a field that it does not know.
     """
 
     def __init__(
         self,
         headers: Headers,
-        targets: Mapping[str, FileTarget],
+        limits: Mapping[str, int],
+        paths: Mapping[str, Path],
         check_name: Callable[[str], None],
         with_hash: bool,
     ) -> None:
         self._received = Received()
-        self._targets = targets
+        self._limits = limits
+        self._paths = paths
         self._check_name = check_name
         self._with_hash = with_hash
         self._hash = hashlib.sha256()
         self._file = ReceivedFile(None)
         self._max_file_bytes = 0
-        self._max_total = total_limit(target.max_bytes for target in targets.values())
         self._output: BinaryIO | None = None
         self._parts = 0
         self._total = 0
@@ -110,8 +103,8 @@ class MultipartForm:
 
     def feed(self, piece: bytes) -> None:
         self._total += len(piece)
-        if self._total > self._max_total:
-            raise too_large(self._targets["file"].max_bytes)
+        if self._total > total_limit(self._limits):
+            raise too_large(self._limits["file"])
         try:
             self._parser.write(piece)
         except FormParserError as exc:
@@ -123,7 +116,7 @@ class MultipartForm:
         for name, file in list(self._received.files.items()):
             if file.bytes == 0 and not file.filename:  # a form whose file field was left empty
                 del self._received.files[name]
-                self._targets[name].path.unlink()
+                self._paths[name].unlink()
         return self._received
 
     def close(self) -> None:
@@ -158,7 +151,7 @@ class MultipartForm:
             raise MalformedRequest("A part of the multipart body has no name.")
         name = _decoded(parameters[b"name"])
         self._check_name(name)
-        if name in self._targets:
+        if name in self._limits:
             self._begin_file(name, parameters.get(b"filename"))
         elif name in self._received.fields:
             raise InvalidParameter(f"`{name}` is given twice.", field=name)
@@ -171,9 +164,9 @@ class MultipartForm:
         shown = shown_name(filename.decode("utf-8", "replace")) if filename else None
         self._file = self._received.files[name] = ReceivedFile(shown)
         self._hash = hashlib.sha256()
-        self._max_file_bytes = self._targets[name].max_bytes
+        self._max_file_bytes = self._limits[name]
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(self._targets[name].path, flags, 0o600)
+        descriptor = os.open(self._paths[name], flags, 0o600)
         self._output = open(descriptor, "wb", WRITE_BYTES)
 
     def _on_part_data(self, piece: bytes, start: int, end: int) -> None:

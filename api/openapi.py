@@ -138,16 +138,15 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
     return {"schema": {**schema, "required": required} if required else schema, **more}
 
 
+_BINARY = {"type": "string", "format": "binary"}
 _FILES = {
     "file": {
-        "type": "string",
-        "format": "binary",
+        **_BINARY,
         "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
         "natural order (alpha is used).",
     },
     "mesh": {
-        "type": "string",
-        "format": "binary",
+        **_BINARY,
         "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, in the pose of the subject in "
         "the first frame: it is animated instead of a new shape. ActionMesh pipeline only.",
     },

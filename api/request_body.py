@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from api.multipart import (
     MAX_FIELDS,
     MAX_SMALL_BODY,
-    FileTarget,
     MultipartForm,
     Received,
     too_large,
@@ -45,14 +45,14 @@ BODY_TOTAL_S = 1800.0
 """The request fails if the whole body takes longer."""
 
 
-def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
-    """The media type of the body, if its headers are acceptable.
+def check_head(headers: Headers, limits: Mapping[str, int]) -> tuple[str, int]:
+    """The media type of the body and its largest possible size, if its headers are acceptable.
 
     `limits` are the largest sizes of its files in bytes, by field name. Raises MissingInput,
     UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a byte is read.
     """
     media_type = parse_options_header(headers.get("content-type", ""))[0].decode("latin-1")
-    length = content_length(headers)
+    length = _content_length(headers)
     if not media_type and length == 0:
         raise MissingInput("The request has no body.")
     if media_type not in (MULTIPART, URLENCODED, JSON):
@@ -61,15 +61,13 @@ def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
             hint=f"Send {MULTIPART} with a `file`, or {JSON} with a `video_url`.",
             formats=[MULTIPART, JSON, URLENCODED],
         )
-    if media_type == MULTIPART:
-        if length is not None and length > total_limit(limits.values()):
-            raise too_large(limits["file"])
-    elif length is not None and length > MAX_SMALL_BODY:
-        raise too_large(MAX_SMALL_BODY)
-    return media_type
+    multipart = media_type == MULTIPART
+    if length is not None and length > (total_limit(limits) if multipart else MAX_SMALL_BODY):
+        raise too_large(limits["file"] if multipart else MAX_SMALL_BODY)
+    return media_type, sum(limits.values()) if length is None else length
 
 
-def content_length(headers: Headers) -> int | None:
+def _content_length(headers: Headers) -> int | None:
     """The declared length in bytes; 0 without a body, None if it is not declared."""
     text = headers.get("content-length")
     if text is None:
@@ -82,19 +80,19 @@ def content_length(headers: Headers) -> int | None:
 async def receive(
     request: Request,
     media_type: str,
-    targets: Mapping[str, FileTarget],
+    limits: Mapping[str, int],
+    paths: Mapping[str, Path],
     check_name: Callable[[str], None],
     *,
     with_hash: bool = False,
 ) -> Received:
-    """Read the body; its files are written to their `targets`.
+    """Read the body; the other parameters are those of MultipartForm.
 
-    `check_name` raises for a field that it does not know. Raises the errors of check_head,
-    InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; files may then be
-    incomplete.
+    Raises the errors of check_head, InvalidParameter, BothInputs, RequestTimeout, OSError and
+    ClientDisconnect; files may then be incomplete.
     """
     if media_type == MULTIPART:
-        form = MultipartForm(request.headers, targets, check_name, with_hash)
+        form = MultipartForm(request.headers, limits, paths, check_name, with_hash)
         try:
             await _read(request, form.feed)
             return form.finish()
@@ -104,7 +102,7 @@ async def receive(
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
-    for name in targets:
+    for name in limits:
         if name in fields:
             raise InvalidParameter(f"`{name}` needs a {MULTIPART} body.", field=name)
     return Received(fields)

@@ -19,7 +19,7 @@ from api.app_state import AppState, state_of
 from api.idempotency import claimed
 from api.job_view import poll_after
 from api.modes import parse_options
-from api.multipart import FileTarget, Received
+from api.multipart import Received
 from api.openapi import (
     ACCEPTED,
     IDEMPOTENCY_KEY,
@@ -29,7 +29,7 @@ from api.openapi import (
     UPLOAD_ERRORS,
     answers,
 )
-from api.request_body import check_head, content_length, json_options, receive
+from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
 from errors import (
@@ -67,19 +67,16 @@ async def create_job(request: Request) -> Response:
     """
     state = state_of(request)
     limits = _file_limits(state)
-    media_type = check_head(request.headers, limits)
-    length = content_length(request.headers)
-    expected = sum(limits.values()) if length is None else length
+    media_type, expected_bytes = check_head(request.headers, limits)
     async with (
         claimed(state, request.headers) as claim,
-        admission(state, expected, new=claim.job is None) as admitted,
+        admission(state, expected_bytes, new=claim.job is None) as admitted,
     ):
-        staging = admitted.staging
-        stored = {"file": staging.input, "mesh": staging.mesh}
         received = await receive(
             request,
             media_type,
-            {name: FileTarget(stored[name], limit) for name, limit in limits.items()},
+            limits,
+            {"file": admitted.staging.input, "mesh": admitted.staging.mesh},
             lambda name: _check_field(state, name),
             with_hash=claim.key is not None,
         )

@@ -26,11 +26,10 @@ log = logging.getLogger(__name__)
 class Admission:
     """One job that is being accepted: a reserved place, and a staging folder once it is used."""
 
-    def __init__(self, state: AppState, *, holds_place: bool) -> None:
+    def __init__(self, state: AppState) -> None:
         self._state = state
-        self._holds_place = holds_place
         self._staging: Staging | None = None
-        self._committing = False
+        self.committing = False
 
     @property
     def staging(self) -> Staging:
@@ -65,7 +64,7 @@ class Admission:
             )
 
         staging = self.staging
-        self._committing = True
+        self.committing = True
         job = await asyncio.to_thread(self._commit, staging, make)
         if job.waiting_for_input:
             self._state.fetcher.begin(job.job_id)
@@ -84,27 +83,19 @@ class Admission:
         log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
         return job
 
-    async def release(self) -> None:
-        """Free the place and remove the staging folder, if there was no commit."""
-        if self._committing:
-            return
-        if self._holds_place:
-            self._state.worker.queue.release()
+    async def discard(self) -> None:
+        """Remove the staging folder."""
         if self._staging is not None:
             # shielded: a request that is cancelled must still clean up
             await asyncio.shield(asyncio.to_thread(self._staging.discard))
 
 
 @asynccontextmanager
-async def admission(
-    state: AppState, expected_bytes: int, *, new: bool = True
-) -> AsyncIterator[Admission]:
+async def admission(state: AppState, expected_bytes: int, *, new: bool) -> AsyncIterator[Admission]:
     """The checks before the body is read; what they reserve is released at the end.
 
-    A request that only repeats another (`new` is False) takes no place in the queue.
-
-    Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside
-    becomes a ServiceError.
+    A request that only repeats another (`new` is False) takes no place in the queue. Raises
+    TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
     """
     with state.upload_slot():
         if new:
@@ -113,7 +104,7 @@ async def admission(
             except (QueueFull, Draining) as refusal:
                 refusal.facts["retry_after"] = _retry_after_s(state)
                 raise
-        admitted = Admission(state, holds_place=new)
+        admitted = Admission(state)
         try:
             free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):
@@ -123,7 +114,10 @@ async def admission(
                 raise InsufficientStorage("The server's disk is full.") from exc
             raise from_os_error(exc) from exc
         finally:
-            await admitted.release()
+            if not admitted.committing:
+                if new:
+                    state.worker.queue.release()
+                await admitted.discard()
 
 
 def _retry_after_s(state: AppState) -> int:

@@ -78,12 +78,10 @@ class MultipartForm:
         self._check_name = check_name
         self._with_hash = with_hash
         self._hash = hashlib.sha256()
-        self._file = ReceivedFile(None)
-        self._max_file_bytes = 0
         self._output: BinaryIO | None = None
         self._parts = 0
         self._total = 0
-        self._field: str | None = None
+        self._name = ""
         self._text = bytearray()
         self._header_name = bytearray()
         self._header_value = bytearray()
@@ -149,22 +147,19 @@ class MultipartForm:
         _, parameters = parse_options_header(self._disposition)
         if b"name" not in parameters:
             raise MalformedRequest("A part of the multipart body has no name.")
-        name = _decoded(parameters[b"name"])
+        name = self._name = _decoded(parameters[b"name"])
         self._check_name(name)
         if name in self._limits:
             self._begin_file(name, parameters.get(b"filename"))
         elif name in self._received.fields:
             raise InvalidParameter(f"`{name}` is given twice.", field=name)
-        else:
-            self._field = name
 
     def _begin_file(self, name: str, filename: bytes | None) -> None:
         if name in self._received.files:
             raise BothInputs(f"There are two `{name}` parts.")
         shown = shown_name(filename.decode("utf-8", "replace")) if filename else None
-        self._file = self._received.files[name] = ReceivedFile(shown)
+        self._received.files[name] = ReceivedFile(shown)
         self._hash = hashlib.sha256()
-        self._max_file_bytes = self._limits[name]
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(self._paths[name], flags, 0o600)
         self._output = open(descriptor, "wb", WRITE_BYTES)
@@ -173,14 +168,15 @@ class MultipartForm:
         if self._output is None:
             if len(self._text) + end - start > MAX_SMALL_BODY:
                 raise MalformedRequest(
-                    f"The field {self._field} is longer than {MAX_SMALL_BODY} bytes.",
+                    f"The field {self._name} is longer than {MAX_SMALL_BODY} bytes.",
                     max_bytes=MAX_SMALL_BODY,
                 )
             self._text += piece[start:end]
             return
-        self._file.bytes += end - start
-        if self._file.bytes > self._max_file_bytes:
-            raise too_large(self._max_file_bytes)
+        file, limit = self._received.files[self._name], self._limits[self._name]
+        file.bytes += end - start
+        if file.bytes > limit:
+            raise too_large(limit)
         view = memoryview(piece)[start:end]
         if self._with_hash:
             self._hash.update(view)
@@ -189,15 +185,14 @@ class MultipartForm:
         self._output.write(view)
 
     def _on_part_end(self) -> None:
-        if self._output is not None:
-            self._output.flush()
-            if self._with_hash:
-                self._file.sha256 = self._hash.hexdigest()
+        if self._output is None:
+            self._received.fields[self._name] = _decoded(bytes(self._text))
+            self._text.clear()
+            return
+        self._output.flush()
+        if self._with_hash:
+            self._received.files[self._name].sha256 = self._hash.hexdigest()
         self.close()
-        if self._field is not None:
-            self._received.fields[self._field] = _decoded(bytes(self._text))
-        self._field = None
-        self._text.clear()
 
 
 def _boundary(headers: Headers) -> bytes:

@@ -26,7 +26,7 @@ _EVERYWHERE = (errors.BadHost, errors.Unauthorized, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
-IDEMPOTENCY_KEY = {
+_IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "The same request with the same key makes one job, however often it is sent.",
@@ -50,8 +50,6 @@ _SUBMISSION_ERRORS = (
     errors.Draining,
     errors.InsufficientStorage,
 )
-UPLOAD_ERRORS = (*_SUBMISSION_ERRORS, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed)
-RETRY_ERRORS = (*_SUBMISSION_ERRORS, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
 
 _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},
@@ -101,7 +99,6 @@ def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
-ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
     **reply(schemas.Health, "The server is healthy.", "healthy"),
     **reply(schemas.Health, "The server must be restarted.", "unhealthy", status=503),
@@ -153,7 +150,7 @@ _FILES = {
 }
 _COMMAS = {"formats": {"style": "form", "explode": False}}
 _VIDEO_URL = {"video_url": "https://example.com/cat.mp4", "mode": "fast"}
-UPLOAD_BODY = {
+_UPLOAD_BODY = {
     "required": True,
     "description": f"A JSON body holds at most {MAX_SMALL_BODY} bytes.",
     "content": {
@@ -162,10 +159,24 @@ UPLOAD_BODY = {
         "application/x-www-form-urlencoded": _body(REQUEST_FIELDS, "video_url", encoding=_COMMAS),
     },
 }
-RETRY_BODY = {
+_RETRY_BODY = {
     "required": False,
     "content": {"application/json": _body(RETRY_FIELDS, example={"mode": "fast", "seed": 7})},
 }
+
+
+def _submission(body: dict[str, Any], *kinds: type[ServiceError]) -> dict[str, Any]:
+    accepted = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
+    return {
+        "status_code": 202,
+        "responses": {**accepted, **answers(*_SUBMISSION_ERRORS, *kinds)},
+        "openapi_extra": {"requestBody": body, "parameters": [_IDEMPOTENCY_KEY]},
+    }
+
+
+UPLOAD = _submission(_UPLOAD_BODY, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed)
+RETRY = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
+"""Arguments of the decorators of the two routes that make jobs."""
 
 
 def complete(app: FastAPI) -> None:

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from api.responses import as_json
@@ -69,9 +68,8 @@ def problem(
     return Response(as_json(body), error.status, all_headers, MEDIA_TYPE)
 
 
-def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+def install(app: FastAPI) -> None:
     """One handler per base class, so that a new error needs no new handler."""
-    routes = [route for router in routers for route in router.routes]
 
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
@@ -90,7 +88,7 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
         if error.status_code == 404:
             return problem(NotFound("There is nothing at this address."), request.scope)
         if error.status_code == 405:
-            allowed = ", ".join(_methods(routes, request.scope))
+            allowed = ", ".join(_methods(app.routes, request.scope))
             message = f"{request.method} is not allowed here; use {allowed}."
             return problem(MethodNotAllowed(message), request.scope, {"Allow": allowed})
         if error.status_code < 500:
@@ -102,6 +100,6 @@ def _methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
     """The methods of this address; the framework names only those of its first route."""
     found: set[str] = set()
     for route in routes:
-        if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
             found |= route.methods or set()
-    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+    return sorted(found)

@@ -84,7 +84,7 @@ async def receive(
     paths: Mapping[str, Path],
     check_name: Callable[[str], None],
     *,
-    with_hash: bool = False,
+    with_hash: bool,
 ) -> Received:
     """Read the body; the other parameters are those of MultipartForm.
 

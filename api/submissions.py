@@ -20,15 +20,7 @@ from api.idempotency import claimed
 from api.job_view import poll_after
 from api.modes import parse_options
 from api.multipart import Received
-from api.openapi import (
-    ACCEPTED,
-    IDEMPOTENCY_KEY,
-    RETRY_BODY,
-    RETRY_ERRORS,
-    UPLOAD_BODY,
-    UPLOAD_ERRORS,
-    answers,
-)
+from api.openapi import RETRY, UPLOAD
 from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
@@ -53,13 +45,7 @@ router = APIRouter(tags=["jobs"])
 UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 
 
-@router.post(
-    "/jobs",
-    status_code=202,
-    summary="Send a video, get a job",
-    responses={**ACCEPTED, **answers(*UPLOAD_ERRORS)},
-    openapi_extra={"requestBody": UPLOAD_BODY, "parameters": [IDEMPOTENCY_KEY]},
-)
+@router.post("/jobs", summary="Send a video, get a job", **UPLOAD)
 async def create_job(request: Request) -> Response:
     """The reply comes once the video is on disk and readable; the mesh is made later.
 
@@ -90,13 +76,7 @@ async def create_job(request: Request) -> Response:
     return _accepted(state, job)
 
 
-@router.post(
-    "/jobs/{job_id}/retry",
-    status_code=202,
-    summary="Run a job again",
-    responses={**ACCEPTED, **answers(*RETRY_ERRORS)},
-    openapi_extra={"requestBody": RETRY_BODY, "parameters": [IDEMPOTENCY_KEY]},
-)
+@router.post("/jobs/{job_id}/retry", summary="Run a job again", **RETRY)
 async def retry_job(job_id: str, request: Request) -> Response:
     """A new job from the stored video, with other options if the JSON body names some."""
     state = state_of(request)

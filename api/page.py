@@ -10,11 +10,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from api.openapi import CLIENT, LINKS, answers
-from api.responses import JsonResponse, has_already
+from api.responses import has_already
 from errors import NotFound
 from settings import NAME, VERSION
 
@@ -77,7 +77,7 @@ def page_router(files: dict[str, Path]) -> APIRouter:
             return _reply(request, files["/index.html"])
         root = request.scope.get("root_path", "")
         links = {name: f"{root}/{name}" for name in ("docs", "info", "health", "ready", "jobs")}
-        return JsonResponse({"name": NAME, "version": VERSION, **links})
+        return JSONResponse({"name": NAME, "version": VERSION, **links})
 
     replies = {**CLIENT, **answers(NotFound)}
 

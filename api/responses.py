@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
 
-from pydantic_core import SchemaSerializer, core_schema
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-
-_SERIALIZER = SchemaSerializer(core_schema.any_schema())
 
 
 class JsonResponse(Response):
@@ -19,16 +15,13 @@ class JsonResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(
-        self, body: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
-    ) -> None:
-        content = body if isinstance(body, bytes) else as_json(body)
-        super().__init__(content, status_code, dict(headers or {}))
+    def render(self, content: BaseModel | bytes) -> bytes:
+        return content if isinstance(content, bytes) else as_json(content)
 
 
-def as_json(body: Any) -> bytes:
-    """UTF-8 JSON; of a model, the fields that were set."""
-    return _SERIALIZER.to_json(body, exclude_unset=True)
+def as_json(body: BaseModel) -> bytes:
+    """UTF-8 JSON of the fields that were set: `model_dump_json` without its text in between."""
+    return body.__pydantic_serializer__.to_json(body, exclude_unset=True)
 
 
 def has_already(request: Request, tag: str) -> bool:

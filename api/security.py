@@ -160,10 +160,10 @@ class SecurityMiddleware:
     # --- key
 
     def _check_key(self, scope: Scope, headers: Headers) -> ServiceError | None:
-        method, path = scope["method"], _path(scope)
+        method = scope["method"]
         if not self._keys or method == "OPTIONS":
             return None
-        if method in ("GET", "HEAD") and path in self._open_paths:
+        if method in ("GET", "HEAD") and _path(scope) in self._open_paths:
             return None
         # all pairs are compared, so that the time taken reveals nothing about a key
         matches = [

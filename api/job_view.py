@@ -10,7 +10,6 @@ import hashlib
 import math
 import re
 from collections import OrderedDict
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,10 +91,7 @@ class JobView:
         if job.finished_at is not None:
             about["finished_at"] = utc(job.finished_at)
         if job.progress is not None:
-            about["progress"] = {
-                "percent": _percent(job.progress.fraction),
-                "stage": job.progress.stage,
-            }
+            about["progress"] = _progress(job.progress, None)  # the model takes what it shows
         return ListedJob(**about)
 
     def _queued(self, job: Job, left_s: float | None) -> dict[str, Any]:
@@ -116,8 +112,14 @@ class JobView:
 
     def _ended(self, job: Job) -> dict[str, Any]:
         assert job.finished_at is not None
+        started = job.started_at or job.finished_at
+        timings = job.result.timings if job.result else {}
         about: dict[str, Any] = {
-            "timings": _timings(job, job.finished_at),
+            "timings": {  # in seconds: waited, in each stage, and from start to end
+                "queued": round((started - job.created_at).total_seconds(), 3),
+                **{stage: round(seconds, 3) for stage, seconds in timings.items()},
+                "total": round((job.finished_at - started).total_seconds(), 3),
+            },
             "finished_at": utc(job.finished_at),
             "expires_at": utc(expires_at(job.finished_at, self._settings)),
         }
@@ -170,7 +172,7 @@ def _head(job: Job) -> dict[str, Any]:
 
 def _progress(progress: Progress, left_s: float | None) -> dict[str, Any]:
     return {
-        "percent": _percent(progress.fraction),
+        "percent": round(100.0 * min(1.0, max(0.0, progress.fraction)), 1),
         "stage": progress.stage,
         "step": progress.step,
         "steps": progress.steps,
@@ -181,10 +183,6 @@ def _progress(progress: Progress, left_s: float | None) -> dict[str, Any]:
 
 def _eta(left_s: float | None) -> float | None:
     return None if left_s is None else round(left_s, 1)
-
-
-def _percent(fraction: float) -> float:
-    return round(100.0 * min(1.0, max(0.0, fraction)), 1)
 
 
 @lru_cache(1024)  # they stay the same while a job is polled
@@ -207,13 +205,3 @@ def _without_query(url: str) -> str:
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
     return {**{name: getattr(job.input, name, None) for name in _OF_CLIP}, "seed": job.options.seed}
-
-
-def _timings(job: Job, finished_at: datetime) -> dict[str, float]:
-    """Seconds waited, in each stage, and from start to end."""
-    started = job.started_at or finished_at
-    return {
-        "queued": round((started - job.created_at).total_seconds(), 3),
-        **({k: round(v, 3) for k, v in job.result.timings.items()} if job.result else {}),
-        "total": round((finished_at - started).total_seconds(), 3),
-    }

@@ -56,9 +56,7 @@ class Metrics:
             "actionmesh_uploads", "Bodies that are being received.", registry=registry
         )
         self._free = Gauge(
-            "actionmesh_disk_free_bytes",
-            "Free space on the disk of JOBS_DIR.",
-            registry=registry,
+            "actionmesh_disk_free_bytes", "Free space on the disk of JOBS_DIR.", registry=registry
         )
 
     def recovered(self) -> None:
@@ -74,7 +72,7 @@ class Metrics:
                 return
             if job.job_id not in self._live:
                 return  # counted before: now a warning was added, or the job was deleted
-            self._live.discard(job.job_id)
+            self._live.remove(job.job_id)
         self._jobs.labels(job.status.value, job.options.mode).inc()
         if job.status is JobStatus.FINISHED and job.result and job.started_at and job.finished_at:
             took_s = (job.finished_at - job.started_at).total_seconds()

@@ -54,10 +54,9 @@ def _reply(request: Request, path: Path) -> Response:
 
 def page_files(web: Path = WEB) -> dict[str, Path]:
     """Address -> file, for every file of web/ with a type in MEDIA_TYPES, and the example."""
-    found = sorted(web.rglob("*")) if web.is_dir() else []
     files = {
         f"/{path.relative_to(web).as_posix()}": path
-        for path in found
+        for path in web.rglob("*")
         if path.suffix in MEDIA_TYPES and path.is_file() and not path.is_symlink()
     }
     if files and EXAMPLE.is_file():

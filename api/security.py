@@ -135,11 +135,9 @@ class SecurityMiddleware:
         if method in SAFE_METHODS and not is_preflight:
             return None
         origin = headers.get("origin")
-        if origin is not None:
-            if self._is_allowed(origin, headers):
-                return None
+        if origin is not None and not self._is_allowed(origin, headers):
             return OriginNotAllowed("Pages of this origin may not change anything here.")
-        if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+        if origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return OriginNotAllowed("Pages of other sites may not change anything here.")
         return None
 

@@ -138,12 +138,10 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
     if not has_file and not options.video_url:
         raise MissingInput("There is neither a `file` nor a `video_url`.")
     settings = state.settings
-    if options.video_url:
-        if not settings.allow_video_url:
-            raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
-        check_url(options.video_url, allow_private=settings.allow_private_urls)
-    if options.webhook_url:
-        check_url(options.webhook_url, allow_private=settings.allow_private_urls)
+    if options.video_url and not settings.allow_video_url:
+        raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
+    for url in filter(None, (options.video_url, options.webhook_url)):
+        check_url(url, allow_private=settings.allow_private_urls)
     return options.model_copy(update={"mesh": "mesh" in received.files})
 
 

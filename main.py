@@ -79,7 +79,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         docs_page.router,
         page.page_router(files),
     )
-    problems.install(app, routers)
+    problems.install(app)
     for router in routers:
         app.router.routes += router.routes  # include_router wraps them, at 20 us a request
         _register_head(app, router)

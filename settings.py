@@ -61,17 +61,13 @@ def _pipeline(text: str) -> str:
 
 
 # Each description completes the sentence "VARIABLE must be ...".
-Port = Annotated[
-    int,
-    BeforeValidator(_plain_number),
-    Field(ge=1, le=65535, description="a port from 1 to 65535"),
-]
-Count = Annotated[
-    int,
-    BeforeValidator(_plain_number),
-    Field(ge=1, le=10**15, description="a whole number of at least 1"),
-]
+Whole = Annotated[int, BeforeValidator(_plain_number)]
+Port = Annotated[Whole, Field(ge=1, le=65535, description="a port from 1 to 65535")]
+Count = Annotated[Whole, Field(ge=1, le=10**15, description="a whole number of at least 1")]
+Bytes = Annotated[Count, Field(description="a whole number of bytes, at least 1")]
+Workers = Annotated[int, Field(ge=0, le=10**15, description="a whole number of at least 0")]
 Amount = Annotated[float, Field(ge=0, le=1e15, description="a number of at least 0")]
+Seconds = Annotated[float, Field(ge=1, le=1e15, description="a number of seconds of at least 1")]
 Flag = Annotated[bool, Field(description="0 or 1")]
 Commit = Annotated[
     str,
@@ -79,9 +75,10 @@ Commit = Annotated[
     Field(description="a commit id of 40 hexadecimal digits"),
 ]
 AbsolutePath = Annotated[
-    Path,
-    AfterValidator(lambda path: path.expanduser().absolute()),
-    Field(description="a folder"),
+    Path, AfterValidator(lambda path: path.expanduser().absolute()), Field(description="a folder")
+]
+Program = Annotated[
+    Path, AfterValidator(_program), Field(description="the path of a Blender executable")
 ]
 UrlPath = Annotated[
     str,
@@ -100,15 +97,8 @@ class Settings:
     port: Port = 8000
     jobs_dir: AbsolutePath = Path("/tmp/actionmesh_jobs")
     hf_home: AbsolutePath | None = None
-    blender_path: (
-        Annotated[
-            Path, AfterValidator(_program), Field(description="the path of a Blender executable")
-        ]
-        | None
-    ) = None
-    max_upload_size: Annotated[Count, Field(description="a whole number of bytes, at least 1")] = (
-        104_857_600
-    )
+    blender_path: Program | None = None
+    max_upload_size: Bytes = 104_857_600
 
     host: str = "0.0.0.0"
     pipeline: Annotated[
@@ -122,9 +112,7 @@ class Settings:
     cors_origins: Annotated[CommaList, Field(description="origins with commas between")] = ()
     max_queue: Count = 32
     max_uploads: Count = 8
-    job_timeout: Annotated[
-        float, Field(ge=1, le=1e15, description="a number of seconds of at least 1")
-    ] = 1800.0
+    job_timeout: Seconds = 1800.0
     job_ttl_hours: Amount = 0.0
     jobs_max_gb: Amount = 0.0
     keep_input: Flag = True
@@ -145,9 +133,7 @@ class Settings:
         StringConstraints(pattern=r"^(ray://)?[^\s/:]+:\d{1,5}$"),
         Field(description="host:port or ray://host:port"),
     ] = ""
-    gpu_workers: Annotated[
-        int, Field(ge=0, le=10**15, description="a whole number of at least 0")
-    ] = 0
+    gpu_workers: Workers = 0
     accel_prefix: UrlPath = ""
     log_format: Annotated[
         str,
@@ -159,12 +145,8 @@ class Settings:
     @property
     def weight_revisions(self) -> dict[str, str]:
         """By the name of each source of ActionMesh's weights; "" where none is set."""
-        return {
-            "actionmesh": self.actionmesh_revision,
-            "triposg": self.triposg_revision,
-            "dinov2": self.dinov2_revision,
-            "rmbg": self.rmbg_revision,
-        }
+        names = ("actionmesh", "triposg", "dinov2", "rmbg")
+        return {name: getattr(self, f"{name}_revision") for name in names}
 
     def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
         """The variables that the child reads with `from_environment`; only those that are set.

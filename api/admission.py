@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 
 from api.app_state import AppState
-from errors import (
-    Draining,
-    InsufficientStorage,
-    QueueFull,
-    from_os_error,
-    is_disk_full,
-)
+from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
 from intake.inspect import ClipFacts
 from job.folder import Staging
 from job.options import JobOptions
@@ -30,24 +23,13 @@ from job.state import Job, JobStatus
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class NewJob:
-    """What a job is made of, before it has an id. Without `input` its video must be downloaded."""
-
-    options: JobOptions
-    input: ClipFacts | None
-    retry_of: str | None = None
-    idempotency: dict[str, str] | None = None
-
-
 class Admission:
     """One job that is being accepted: a reserved place, and a staging folder once it is used."""
 
-    def __init__(self, state: AppState, *, holds_place: bool) -> None:
+    def __init__(self, state: AppState) -> None:
         self._state = state
-        self._holds_place = holds_place
         self._staging: Staging | None = None
-        self._committing = False
+        self.committing = False
 
     @property
     def staging(self) -> Staging:
@@ -56,30 +38,40 @@ class Admission:
             self._staging = self._state.store.stage()
         return self._staging
 
-    async def commit(self, new: NewJob) -> Job:
-        """Store the job and put it in the queue, or begin to fetch its video."""
-        staging = self.staging
-        self._committing = True
-        job = await asyncio.to_thread(self._commit, staging, new)
-        if job.waiting_for_input:
-            self._state.fetcher.begin(job.job_id)
-        return job
-
-    def _commit(self, staging: Staging, new: NewJob) -> Job:
-        state = self._state
+    async def commit(
+        self,
+        options: JobOptions,
+        video: ClipFacts | None,
+        *,
+        retry_of: str | None = None,
+        idempotency: dict[str, str] | None,
+    ) -> Job:
+        """Store the job and put it in the queue; without `video`, begin to fetch it."""
 
         def make(job_id: str, sequence: int, now: datetime) -> Job:
             return Job(
                 job_id=job_id,
                 sequence=sequence,
                 status=JobStatus.QUEUED,
-                pipeline=state.choice.name,
+                pipeline=self._state.choice.name,
+                options=options,
                 created_at=now,
-                waiting_for_input=new.input is None,
-                disk_bytes=new.input.bytes if new.input else 0,
-                **vars(new),
+                input=video,
+                waiting_for_input=video is None,
+                retry_of=retry_of,
+                idempotency=idempotency,
+                disk_bytes=video.bytes if video else 0,
             )
 
+        staging = self.staging
+        self.committing = True
+        job = await asyncio.to_thread(self._commit, staging, make)
+        if job.waiting_for_input:
+            self._state.fetcher.begin(job.job_id)
+        return job
+
+    def _commit(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
+        state = self._state
         try:
             job = state.store.accept(staging, make)
         except BaseException:
@@ -91,32 +83,28 @@ class Admission:
         log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
         return job
 
-    async def release(self) -> None:
-        """Free the place and remove the staging folder, if there was no commit."""
-        if self._committing:
-            return
-        if self._holds_place:
-            self._state.worker.queue.release()
+    async def discard(self) -> None:
+        """Remove the staging folder."""
         if self._staging is not None:
             # shielded: a request that is cancelled must still clean up
             await asyncio.shield(asyncio.to_thread(self._staging.discard))
 
 
 @asynccontextmanager
-async def admission(
-    state: AppState, expected_bytes: int, *, new: bool = True
-) -> AsyncIterator[Admission]:
+async def admission(state: AppState, expected_bytes: int, *, new: bool) -> AsyncIterator[Admission]:
     """The checks before the body is read; what they reserve is released at the end.
 
-    A request that only repeats another (`new` is False) takes no place in the queue.
-
-    Raises TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside
-    becomes a ServiceError.
+    A request that only repeats another (`new` is False) takes no place in the queue. Raises
+    TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
     """
     with state.upload_slot():
         if new:
-            _reserve(state)
-        admitted = Admission(state, holds_place=new)
+            try:
+                state.worker.queue.reserve()
+            except (QueueFull, Draining) as refusal:
+                refusal.facts["retry_after"] = _retry_after_s(state)
+                raise
+        admitted = Admission(state)
         try:
             free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):
@@ -126,21 +114,14 @@ async def admission(
                 raise InsufficientStorage("The server's disk is full.") from exc
             raise from_os_error(exc) from exc
         finally:
-            await admitted.release()
+            if not admitted.committing:
+                if new:
+                    state.worker.queue.release()
+                await admitted.discard()
 
 
-def retry_after_s(state: AppState) -> int:
+def _retry_after_s(state: AppState) -> int:
     """Seconds until a place in the queue is probably free."""
-    left = [
-        state.worker.eta_s(job) for job in state.store.live() if job.status is JobStatus.RUNNING
-    ]
-    known = [seconds for seconds in left if seconds is not None]
-    return min(600, max(1, int(min(known, default=10.0)) + 1))
-
-
-def _reserve(state: AppState) -> None:
-    try:
-        state.worker.queue.reserve()
-    except (QueueFull, Draining) as refusal:
-        refusal.facts["retry_after"] = retry_after_s(state)
-        raise
+    running = (job for job in state.store.live() if job.status is JobStatus.RUNNING)
+    left_s = [seconds for job in running if (seconds := state.worker.eta_s(job)) is not None]
+    return min(600, max(1, int(min(left_s, default=10.0)) + 1))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from api.job_view import JobView
 from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
-from api.responses import whole_seconds
 from errors import InsufficientStorage, TooManyUploads
 from job.folder import JobsFolder
 from job.state import Job
@@ -27,34 +27,33 @@ from worker.retention import Retention
 from worker.webhooks import Webhooks
 
 
+@dataclass(eq=False)
 class AppState:
-    def __init__(
-        self,
-        settings: Settings,
-        choice: PipelineChoice,
-        store: JobStore,
-        folder: JobsFolder,
-        worker: Worker,
-        fetcher: Fetcher,
-    ) -> None:
-        self.settings = settings
-        self.choice = choice
-        self.store = store
-        self.folder = folder
-        self.worker = worker
-        self.fetcher = fetcher
-        self.view = JobView(settings, worker)
+    settings: Settings
+    choice: PipelineChoice
+    store: JobStore
+    folder: JobsFolder
+    worker: Worker
+    fetcher: Fetcher
+    draining: bool = False
+    #: set once the last server's jobs are in the store
+    recovered: asyncio.Event = field(default_factory=asyncio.Event)
+    sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
+    #: sha256 of each Idempotency-Key whose request has not been answered yet
+    keys_in_progress: set[str] = field(default_factory=set)
+    #: bodies that arrive now
+    receiving: int = 0
+    _expected_bytes: int = 0
+    _store_is_open: bool = False
+
+    def __post_init__(self) -> None:
+        self.view = JobView(self.settings, self.worker)
         self.changes = JobChangeNotifier()
-        self.metrics = Metrics(store, folder)
-        self.webhooks = Webhooks(store, folder, settings, lambda job: self.view.body(job)[0])
-        self.retention = Retention(store, folder, settings)
-        self.draining = False
-        self.recovered = asyncio.Event()  # set once the last server's jobs are in the store
-        self.sweep_soon = asyncio.Event()
-        self.keys_in_progress: set[str] = set()
-        self._store_is_open = False
-        self.receiving = 0  # bodies
-        self._expected_bytes = 0
+        self.metrics = Metrics(self.store, self.folder)
+        self.webhooks = Webhooks(
+            self.store, self.folder, self.settings, lambda job: self.view.body(job)[0]
+        )
+        self.retention = Retention(self.store, self.folder, self.settings)
 
     def open_store(self) -> None:
         """Open and lock JOBS_DIR, once. Raises JobsFolderError."""
@@ -66,17 +65,12 @@ class AppState:
         """The server was asked to stop: take no more jobs, end long polls and event streams."""
         self.draining = True
         self.worker.queue.close()
-        self.changes.close()
+        self.changes.wake_all()
 
     async def find(self, job_id: str) -> Job:
         """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
-
-    def poll_after(self, job: Job) -> str:
-        """Retry-After for a job that has not ended: seconds until the next poll is useful."""
-        left = self.worker.eta_s(job)
-        return whole_seconds(2.0 if left is None else left / 10, 1, 10)
 
     @contextmanager
     def upload_slot(self) -> Iterator[None]:

@@ -65,7 +65,7 @@ async def _events(state: AppState, job_id: str) -> AsyncIterator[bytes]:
             if body != sent:
                 sent, sent_at = body, clock()
                 yield _event(job, body)
-            if job.status.is_terminal or state.changes.closed:
+            if job.status.is_terminal or state.draining:
                 return
             if await wait_until(changed, clock() + HEARTBEAT_S):
                 await asyncio.sleep(max(0.0, sent_at + SHORTEST_GAP_S - clock()))

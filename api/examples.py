@@ -20,54 +20,51 @@ _JOB_HEAD = {
         "source_frames": 240, "used_frames": 31, "fps": 10.0, "seed": 44,
     },
 }  # fmt: skip
-_FINISHED = {
-    **_JOB_HEAD,
-    "status": "finished",
-    "started_at": "2026-11-22T15:00:09.100Z",
-    "outputs": {
-        "per_frame_meshes": [f"/outputs/{EXAMPLE_ID}/mesh_000.glb"],
-        "animated_mesh": f"/outputs/{EXAMPLE_ID}/animated_mesh.glb",
-        "preview_video": f"/outputs/{EXAMPLE_ID}/preview.mp4",
-        "archive": f"/outputs/{EXAMPLE_ID}/meshes.zip",
-        "poster": f"/outputs/{EXAMPLE_ID}/poster.webp",
-        "source_video": f"/outputs/{EXAMPLE_ID}/source.mp4",
-    },
-    "files": [{"name": "mesh_000.glb", "bytes": 731204, "sha256": "0" * 64}],
-    "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
-    "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
-    "warnings": [],
-    "finished_at": "2026-11-22T15:00:54.100Z",
-    "expires_at": "2026-11-29T15:00:54.100Z",
-}
-_RUNNING = {
-    **_JOB_HEAD,
-    "status": "running",
-    "started_at": "2026-11-22T15:00:09.100Z",
-    "attempt": 1,
-    "progress": {
-        "percent": 58.3, "stage": "motion", "step": 9, "steps": 15, "message": "Tracking",
-        "eta_seconds": 21.0,
-    },
-    "preview_mesh": f"/outputs/{EXAMPLE_ID}/anchor.glb",
-}  # fmt: skip
-_FAILED = {
-    **_JOB_HEAD,
-    "status": "error",
-    "error": "No subject was found in the frames.",
-    "error_code": "no_subject_found",
-    "error_hint": "Film one subject, whole in the picture, before a plain background.",
-    "retryable": False,
-    "timings": {"queued": 0.1, "total": 2.0},
-    "warnings": [],
-    "finished_at": "2026-11-22T15:00:11.100Z",
-    "expires_at": "2026-11-29T15:00:54.100Z",
-}
 JOB_EXAMPLES: dict[str, dict[str, Any]] = {
     "queued": {**_JOB_HEAD, "status": "queued", "queue_position": 0, "eta_seconds": 54.0},
-    "running": _RUNNING,
-    "finished": _FINISHED,
-    "error": _FAILED,
-}
+    "running": {
+        **_JOB_HEAD,
+        "status": "running",
+        "started_at": "2026-11-22T15:00:09.100Z",
+        "attempt": 1,
+        "progress": {
+            "percent": 58.3, "stage": "motion", "step": 9, "steps": 15, "message": "Tracking",
+            "eta_seconds": 21.0,
+        },
+        "preview_mesh": f"/outputs/{EXAMPLE_ID}/anchor.glb",
+    },
+    "finished": {
+        **_JOB_HEAD,
+        "status": "finished",
+        "started_at": "2026-11-22T15:00:09.100Z",
+        "outputs": {
+            "per_frame_meshes": [f"/outputs/{EXAMPLE_ID}/mesh_000.glb"],
+            "animated_mesh": f"/outputs/{EXAMPLE_ID}/animated_mesh.glb",
+            "preview_video": f"/outputs/{EXAMPLE_ID}/preview.mp4",
+            "archive": f"/outputs/{EXAMPLE_ID}/meshes.zip",
+            "poster": f"/outputs/{EXAMPLE_ID}/poster.webp",
+            "source_video": f"/outputs/{EXAMPLE_ID}/source.mp4",
+        },
+        "files": [{"name": "mesh_000.glb", "bytes": 731204, "sha256": "0" * 64}],
+        "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
+        "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
+        "warnings": [],
+        "finished_at": "2026-11-22T15:00:54.100Z",
+        "expires_at": "2026-11-29T15:00:54.100Z",
+    },
+    "error": {
+        **_JOB_HEAD,
+        "status": "error",
+        "error": "No subject was found in the frames.",
+        "error_code": "no_subject_found",
+        "error_hint": "Film one subject, whole in the picture, before a plain background.",
+        "retryable": False,
+        "timings": {"queued": 0.1, "total": 2.0},
+        "warnings": [],
+        "finished_at": "2026-11-22T15:00:11.100Z",
+        "expires_at": "2026-11-29T15:00:54.100Z",
+    },
+}  # fmt: skip
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     **JOB_EXAMPLES,

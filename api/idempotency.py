@@ -71,7 +71,7 @@ async def claimed(state: AppState, headers: Headers) -> AsyncIterator[Claim]:
     state.keys_in_progress.add(key)
     try:
         await _recovered(state)
-        yield Claim(key, await _found(state, key))
+        yield Claim(key, await _made_before(state, key))
     finally:
         state.keys_in_progress.discard(key)
 
@@ -83,7 +83,7 @@ async def _recovered(state: AppState) -> None:
         raise IdempotencyInProgress("The server is still starting.", retry_after=5) from None
 
 
-async def _found(state: AppState, key: str) -> Job | None:
+async def _made_before(state: AppState, key: str) -> Job | None:
     job_id = state.store.find_by_key(key)
     try:
         return await state.find(job_id) if job_id is not None else None

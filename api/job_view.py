@@ -7,15 +7,17 @@ Clients must ignore keys that they do not know.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import OrderedDict
-from datetime import datetime
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
 from api.schemas import CLIP_FACTS_SHOWN, NOT_SHOWN, JobBody, ListedJob
+from job.options import JobOptions
 from job.state import Job, JobStatus
 from job.task import Progress, Result
 from settings import Settings
@@ -48,32 +50,39 @@ class JobView:
         self._settings = settings
         self._worker = worker
         self._boot = uuid4().hex[:8]
-        self._bodies: OrderedDict[str, tuple[Job, bytes, str]] = OrderedDict()
+        self._bodies: OrderedDict[str, tuple[Job, bytes, dict[str, str]]] = OrderedDict()
 
-    def body(self, job: Job) -> tuple[bytes, str]:
-        """The JSON of the whole body, and its weak ETag."""
+    def body(self, job: Job) -> tuple[bytes, dict[str, str]]:
+        """The JSON of the whole body, and the headers of a reply that sends it."""
         if not job.status.is_terminal:
-            position = self._worker.queue.position(job.job_id)
-            tag = f'W/"{self._boot}.{job.revision}.{"" if position is None else position}"'
-            return as_json(self.job_body(job)), tag
+            left_s = self._worker.eta_s(job)
+            body = self._job_body(job, left_s)
+            position = "" if body.queue_position is None else body.queue_position
+            headers = _headers(f"{self._boot}.{job.revision}.{position}")
+            return as_json(body), {**headers, "Retry-After": poll_after(left_s)}
         known = self._bodies.get(job.job_id)
         if known is None or known[0] is not job:
-            body = as_json(self.job_body(job))
-            known = job, body, f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+            content = as_json(self._job_body(job, None))
+            known = job, content, _headers(hashlib.sha256(content).hexdigest()[:24])
             self._bodies[job.job_id] = known
             while len(self._bodies) > CACHED_BODIES:
                 self._bodies.popitem(last=False)
         return known[1], known[2]
 
-    def job_body(self, job: Job) -> JobBody:
-        about = {**_head(job), "options": _options(job), "input": _input(job)}
+    def _job_body(self, job: Job, left_s: float | None) -> JobBody:
+        about = {**_head(job), "options": _options(job.options), "input": _input(job)}
         if job.started_at is not None:
             about["started_at"] = utc(job.started_at)
         if job.retry_of is not None:
             about["retry_of"] = job.retry_of
-        about.update(self._by_status(job))
         if job.status.is_terminal or job.warnings:
             about["warnings"] = job.warnings
+        if job.status is JobStatus.QUEUED:
+            about.update(self._queued(job, left_s))
+        elif job.status is JobStatus.RUNNING:
+            about.update(self._running(job, left_s))
+        else:
+            about.update(self._ended(job))
         return JobBody(**about)
 
     def list_entry(self, job: Job) -> ListedJob:
@@ -81,62 +90,48 @@ class JobView:
         if job.finished_at is not None:
             about["finished_at"] = utc(job.finished_at)
         if job.progress is not None:
-            about["progress"] = {
-                "percent": _percent(job.progress.fraction),
-                "stage": job.progress.stage,
-            }
+            about["progress"] = _progress(job.progress, None)  # the model takes what it shows
         return ListedJob(**about)
 
-    def _by_status(self, job: Job) -> dict[str, Any]:
-        if job.status is JobStatus.QUEUED:
-            return self._queued(job)
-        if job.status is JobStatus.RUNNING:
-            return self._running(job)
-        ended: dict[str, Any] = {}
-        if job.status is JobStatus.FINISHED and job.result is not None:
-            ended.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
-        if job.error is not None:
-            ended.update(
-                error=str(job.error.get("message", "")),
-                error_code=str(job.error.get("code", "")),
-                error_hint=str(job.error.get("hint", "")),
-                retryable=bool(job.error.get("retryable", False)),
-            )
-        assert job.finished_at is not None
-        ended["timings"] = _timings(job, job.finished_at)
-        ended["finished_at"] = utc(job.finished_at)
-        ended["expires_at"] = utc(expires_at(job.finished_at, self._settings))
-        return ended
-
-    def _queued(self, job: Job) -> dict[str, Any]:
+    def _queued(self, job: Job, left_s: float | None) -> dict[str, Any]:
         position = self._worker.queue.position(job.job_id)
-        about: dict[str, Any] = {"queue_position": position}
+        about: dict[str, Any] = {"queue_position": position, "eta_seconds": _eta(left_s)}
         if job.progress is not None:  # its video_url is being fetched
-            about["progress"] = self._progress(job)
-        return {**about, "eta_seconds": self._eta(job)}
+            about["progress"] = _progress(job.progress, left_s)
+        return about
 
-    def _running(self, job: Job) -> dict[str, Any]:
-        about: dict[str, Any] = {"progress": self._progress(job), "attempt": job.attempts}
+    def _running(self, job: Job, left_s: float | None) -> dict[str, Any]:
+        progress = _progress(job.progress or _NOT_YET, left_s)
+        about: dict[str, Any] = {"progress": progress, "attempt": job.attempts}
         if job.cancel_requested:
             about["cancel_requested"] = True
         if job.progress is not None and job.progress.has_anchor:
             about["preview_mesh"] = self._url(job.job_id, ANCHOR)
         return about
 
-    def _progress(self, job: Job) -> dict[str, Any]:
-        progress = job.progress or _NOT_YET
-        return {
-            "percent": _percent(progress.fraction),
-            "stage": progress.stage,
-            "step": progress.step,
-            "steps": progress.steps,
-            "message": progress.message,
-            "eta_seconds": self._eta(job),
+    def _ended(self, job: Job) -> dict[str, Any]:
+        assert job.finished_at is not None
+        started = job.started_at or job.finished_at
+        timings = job.result.timings if job.result else {}
+        about: dict[str, Any] = {
+            "timings": {  # in seconds: waited, in each stage, and from start to end
+                "queued": round((started - job.created_at).total_seconds(), 3),
+                **{stage: round(seconds, 3) for stage, seconds in timings.items()},
+                "total": round((job.finished_at - started).total_seconds(), 3),
+            },
+            "finished_at": utc(job.finished_at),
+            "expires_at": utc(expires_at(job.finished_at, self._settings)),
         }
-
-    def _eta(self, job: Job) -> float | None:
-        seconds = self._worker.eta_s(job)
-        return None if seconds is None else round(seconds, 1)
+        if job.result is not None:
+            about.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
+        if job.error is not None:
+            about.update(
+                error=job.error["message"],
+                error_code=job.error["code"],
+                error_hint=job.error["hint"],
+                retryable=job.error["retryable"],
+            )
+        return about
 
     def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
         urls = {file.name: self._url(job_id, file.name) for file in result.files}
@@ -155,6 +150,15 @@ class JobView:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"
 
 
+def poll_after(left_s: float | None) -> str:
+    """Retry-After for a job that has not ended: seconds until the next poll is useful."""
+    return "2" if left_s is None else str(min(10, max(1, math.ceil(left_s / 10))))
+
+
+def _headers(version: str) -> dict[str, str]:
+    return {"ETag": f'W/"{version}"', "Cache-Control": "private, no-cache"}
+
+
 def _head(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
@@ -165,16 +169,28 @@ def _head(job: Job) -> dict[str, Any]:
     }
 
 
-def _percent(fraction: float) -> float:
-    return round(100.0 * min(1.0, max(0.0, fraction)), 1)
+def _progress(progress: Progress, left_s: float | None) -> dict[str, Any]:
+    return {
+        "percent": round(100.0 * min(1.0, max(0.0, progress.fraction)), 1),
+        "stage": progress.stage,
+        "step": progress.step,
+        "steps": progress.steps,
+        "message": progress.message,
+        "eta_seconds": _eta(left_s),
+    }
 
 
-def _options(job: Job) -> dict[str, Any]:
-    shown = job.options.model_dump(mode="json", exclude=NOT_SHOWN)
+def _eta(left_s: float | None) -> float | None:
+    return None if left_s is None else round(left_s, 1)
+
+
+@lru_cache(1024)  # they stay the same while a job is polled
+def _options(options: JobOptions) -> dict[str, Any]:
+    shown = options.model_dump(mode="json", exclude=NOT_SHOWN)
     url = shown.pop("video_url")
     if url is not None:
         shown["video_url"] = _without_query(url)
-    if not job.options.mesh:
+    if not options.mesh:
         del shown["mesh"]
     return shown
 
@@ -182,20 +198,10 @@ def _options(job: Job) -> dict[str, Any]:
 def _without_query(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
     clip = {name: getattr(job.input, name, None) for name in CLIP_FACTS_SHOWN}
     return {**clip, "seed": job.options.seed}
-
-
-def _timings(job: Job, finished_at: datetime) -> dict[str, float]:
-    """Seconds waited, in each stage, and from start to end."""
-    started = job.started_at or finished_at
-    return {
-        "queued": round((started - job.created_at).total_seconds(), 3),
-        **({k: round(v, 3) for k, v in job.result.timings.items()} if job.result else {}),
-        "total": round((finished_at - started).total_seconds(), 3),
-    }

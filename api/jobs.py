@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -53,11 +53,8 @@ async def get_job(job_id: str, request: Request) -> Response:
     state = state_of(request)
     wait_s = _wait_s(request) if request.scope["query_string"] else 0.0
     job = await (_ended(state, job_id, wait_s) if wait_s else state.find(job_id))
-    body, tag = state.view.body(job)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if not job.status.is_terminal:
-        headers["Retry-After"] = state.poll_after(job)
-    if has_already(request, tag):
+    body, headers = state.view.body(job)
+    if has_already(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return JsonResponse(body, headers=headers)
 
@@ -82,7 +79,10 @@ async def list_jobs(
 
     def read() -> JobList:
         ids, following = state.store.page(wanted, limit, before)
-        shown = [state.view.list_entry(job) for job in _found(state, ids)]
+        shown = []
+        for job_id in ids:
+            with suppress(JobNotFound, JobExpired):  # deleted while the list is made
+                shown.append(state.view.list_entry(state.store.get(job_id)))
         return JobList(jobs=shown, next_cursor=None if following is None else str(following))
 
     return JsonResponse(await asyncio.to_thread(read), headers={"Cache-Control": "no-store"})
@@ -140,10 +140,8 @@ async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
         while True:
             changed.clear()
             job = await state.find(job_id)
-            if job.status.is_terminal or state.changes.closed:
+            if job.status.is_terminal or state.draining or not await wait_until(changed, deadline):
                 return job
-            if not await wait_until(changed, deadline):
-                return await state.find(job_id)
 
 
 def _statuses(text: str) -> frozenset[JobStatus]:
@@ -164,15 +162,6 @@ def _cursor(text: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 18):
         raise InvalidParameter("cursor must be the next_cursor of a page.", field="cursor")
     return int(text)
-
-
-def _found(state: AppState, ids: list[str]) -> Iterator[Job]:
-    """Jobs may be deleted while the list is made."""
-    for job_id in ids:
-        try:
-            yield state.store.get(job_id)
-        except (JobNotFound, JobExpired):
-            continue
 
 
 def _is_local(request: Request) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import resource
 import signal
@@ -40,13 +39,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     _announce(state)
     _allow_many_connections()
     state.open_store()
-    state.changes.open()
     state.webhooks.open()
-    state.store.listeners += [
-        state.changes.changed,
-        state.webhooks.changed,
-        state.metrics.changed,
-    ]
+    state.store.listeners += [state.changes.changed, state.webhooks.changed, state.metrics.changed]
     state.worker.after_recovery = lambda waiting: _resume(loop, state, waiting)
     state.worker.start()
     retention = loop.create_task(state.retention.run(state.sweep_soon))
@@ -77,13 +71,15 @@ def _announce(state: AppState) -> None:
 
 def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]) -> None:
     """Continue the last server's downloads and webhooks. Called in the worker's thread."""
+
+    async def resume() -> None:
+        state.recovered.set()
+        for job in waiting:
+            state.fetcher.begin(job.job_id, reserved=False)
+        await state.webhooks.resume()
+
     state.metrics.recovered()
-    loop.call_soon_threadsafe(state.recovered.set)
-    for job in waiting:
-        loop.call_soon_threadsafe(
-            functools.partial(state.fetcher.begin, job.job_id, reserved=False)
-        )
-    asyncio.run_coroutine_threadsafe(state.webhooks.resume(), loop)
+    asyncio.run_coroutine_threadsafe(resume(), loop)
 
 
 def _allow_many_connections() -> None:

@@ -24,41 +24,39 @@ class Metrics:
     def __init__(self, store: JobStore, folder: JobsFolder) -> None:
         self._store = store
         self._folder = folder
-        self._registry = CollectorRegistry()
+        registry = self._registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._live: set[str] = set()
         self._jobs = Counter(
-            "actionmesh_jobs", "Jobs that ended.", ("status", "mode"), registry=self._registry
+            "actionmesh_jobs", "Jobs that ended.", ("status", "mode"), registry=registry
         )
         self._job_seconds = Histogram(
             "actionmesh_job_seconds",
             "From start to end of finished jobs.",
             ("mode",),
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
         self._stage_seconds = Histogram(
             "actionmesh_stage_seconds",
             "Time that finished jobs spent in each stage.",
             ("stage",),
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
         self._peak_mb = Gauge(
             "actionmesh_child_peak_rss_megabytes",
             "Peak memory of the last finished job's process.",
-            registry=self._registry,
+            registry=registry,
         )
         self._by_status = Gauge(
-            "actionmesh_jobs_under_way", "Jobs by status.", ("status",), registry=self._registry
+            "actionmesh_jobs_under_way", "Jobs by status.", ("status",), registry=registry
         )
         self._uploads = Gauge(
-            "actionmesh_uploads", "Bodies that are being received.", registry=self._registry
+            "actionmesh_uploads", "Bodies that are being received.", registry=registry
         )
         self._free = Gauge(
-            "actionmesh_disk_free_bytes",
-            "Free space on the disk of JOBS_DIR.",
-            registry=self._registry,
+            "actionmesh_disk_free_bytes", "Free space on the disk of JOBS_DIR.", registry=registry
         )
 
     def recovered(self) -> None:
@@ -74,7 +72,7 @@ class Metrics:
                 return
             if job.job_id not in self._live:
                 return  # counted before: now a warning was added, or the job was deleted
-            self._live.discard(job.job_id)
+            self._live.remove(job.job_id)
         self._jobs.labels(job.status.value, job.options.mode).inc()
         if job.status is JobStatus.FINISHED and job.result and job.started_at and job.finished_at:
             took_s = (job.finished_at - job.started_at).total_seconds()

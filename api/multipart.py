@@ -6,15 +6,16 @@ upload needs little memory and no second copy. request_body.py reads the request
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.datastructures import Headers
 
 from errors import BothInputs, InvalidParameter, MalformedRequest, UploadTooLarge
@@ -26,18 +27,8 @@ MAX_FIELDS = 32
 FORM_OVERHEAD = 1 << 20
 """For everything in a multipart body that is not a file, in bytes."""
 
-GATHER_BYTES = 1 << 20
+WRITE_BYTES = 1 << 20
 """Bytes of a file per write: half the kernel time of one write per read."""
-GATHER_PIECES = 64
-"""Pieces per write, at most: a body may come byte by byte, and each piece needs memory."""
-
-
-@dataclass(frozen=True)
-class FileTarget:
-    """Where a file part goes, and how large it may be."""
-
-    path: Path
-    max_bytes: int
 
 
 @dataclass
@@ -61,44 +52,40 @@ def too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"More than the {max_bytes} bytes that are allowed.", max_bytes=max_bytes)
 
 
-def total_limit(file_limits: Iterable[int]) -> int:
+def total_limit(limits: Mapping[str, int]) -> int:
     """The largest whole body: its files, and 1 MiB for everything else."""
-    return sum(file_limits) + FORM_OVERHEAD
+    return sum(limits.values()) + FORM_OVERHEAD
 
 
 class MultipartForm:
     """Call `feed` for each piece of the body, then `finish`; `close` in any case.
 
-    `targets` are those of files, by field name; after an error a file may be incomplete.
-    `check_name` raises for a field that it does not know.
+    By field name, `limits` are the largest sizes of its files in bytes and `paths` where they go;
+    after an error a file may be incomplete. `check_name` raises for a field that it does not know.
     """
 
     def __init__(
         self,
         headers: Headers,
-        targets: Mapping[str, FileTarget],
+        limits: Mapping[str, int],
+        paths: Mapping[str, Path],
         check_name: Callable[[str], None],
         with_hash: bool,
     ) -> None:
         self._received = Received()
-        self._targets = targets
+        self._limits = limits
+        self._paths = paths
         self._check_name = check_name
         self._with_hash = with_hash
         self._hash = hashlib.sha256()
-        self._file = ReceivedFile(None)
-        self._max_file_bytes = 0
-        self._max_total = total_limit(target.max_bytes for target in targets.values())
-        self._descriptor: int | None = None
-        self._gathered: list[memoryview] = []
-        self._gathered_bytes = 0
+        self._output: BinaryIO | None = None
         self._parts = 0
         self._total = 0
-        self._field: str | None = None
+        self._name = ""
         self._text = bytearray()
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
-        self._ended = False
         self._parser = MultipartParser(
             _boundary(headers),
             {
@@ -109,33 +96,32 @@ class MultipartForm:
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
                 "on_part_end": self._on_part_end,
-                "on_end": self._on_end,
             },
         )
 
     def feed(self, piece: bytes) -> None:
         self._total += len(piece)
-        if self._total > self._max_total:
-            raise too_large(self._targets["file"].max_bytes)
+        if self._total > total_limit(self._limits):
+            raise too_large(self._limits["file"])
         try:
             self._parser.write(piece)
         except FormParserError as exc:
             raise MalformedRequest("The multipart body cannot be parsed.") from exc
 
     def finish(self) -> Received:
-        if not self._ended:
+        if self._parser.state is not MultipartState.END:
             raise MalformedRequest("The multipart body ends before its last boundary.")
-        received = self._received
-        for name, file in list(received.files.items()):
-            if file.bytes == 0 and not file.filename:
-                del received.files[name]  # a form whose file field was left empty
-                self._targets[name].path.unlink()
-        return received
+        for name, file in list(self._received.files.items()):
+            if file.bytes == 0 and not file.filename:  # a form whose file field was left empty
+                del self._received.files[name]
+                self._paths[name].unlink()
+        return self._received
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._output is not None:
+            with contextlib.suppress(OSError):  # of what an incomplete file lacks
+                self._output.close()
+            self._output = None
 
     # --- the parser's callbacks
 
@@ -161,71 +147,52 @@ class MultipartForm:
         _, parameters = parse_options_header(self._disposition)
         if b"name" not in parameters:
             raise MalformedRequest("A part of the multipart body has no name.")
-        name = _decoded(parameters[b"name"])
+        name = self._name = _decoded(parameters[b"name"])
         self._check_name(name)
-        if name in self._targets:
+        if name in self._limits:
             self._begin_file(name, parameters.get(b"filename"))
         elif name in self._received.fields:
             raise InvalidParameter(f"`{name}` is given twice.", field=name)
-        else:
-            self._field = name
 
     def _begin_file(self, name: str, filename: bytes | None) -> None:
         if name in self._received.files:
             raise BothInputs(f"There are two `{name}` parts.")
         shown = shown_name(filename.decode("utf-8", "replace")) if filename else None
-        self._file = self._received.files[name] = ReceivedFile(shown)
+        self._received.files[name] = ReceivedFile(shown)
         self._hash = hashlib.sha256()
-        self._max_file_bytes = self._targets[name].max_bytes
-        self._descriptor = os.open(
-            self._targets[name].path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(self._paths[name], flags, 0o600)
+        self._output = open(descriptor, "wb", WRITE_BYTES)
 
     def _on_part_data(self, piece: bytes, start: int, end: int) -> None:
-        if self._descriptor is None:
+        if self._output is None:
             if len(self._text) + end - start > MAX_SMALL_BODY:
                 raise MalformedRequest(
-                    f"The field {self._field} is longer than {MAX_SMALL_BODY} bytes.",
+                    f"The field {self._name} is longer than {MAX_SMALL_BODY} bytes.",
                     max_bytes=MAX_SMALL_BODY,
                 )
             self._text += piece[start:end]
             return
-        self._file.bytes += end - start
-        if self._file.bytes > self._max_file_bytes:
-            raise too_large(self._max_file_bytes)
+        file, limit = self._received.files[self._name], self._limits[self._name]
+        file.bytes += end - start
+        if file.bytes > limit:
+            raise too_large(limit)
         view = memoryview(piece)[start:end]
         if self._with_hash:
             self._hash.update(view)
-        self._gathered.append(view)
-        self._gathered_bytes += len(view)
-        if self._gathered_bytes >= GATHER_BYTES or len(self._gathered) >= GATHER_PIECES:
-            self._write_gathered()
-
-    def _write_gathered(self) -> None:
         # Written in the event loop on purpose: a write to the page cache costs less than a
         # thread (1.7 against 2.2 s of CPU per GB with eight uploads at once).
-        assert self._descriptor is not None
-        views, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        while views:
-            written = os.writev(self._descriptor, views)
-            while views and written >= len(views[0]):
-                written -= len(views.pop(0))
-            if views:
-                views[0] = views[0][written:]
+        self._output.write(view)
 
     def _on_part_end(self) -> None:
-        if self._descriptor is not None:
-            self._write_gathered()
-            if self._with_hash:
-                self._file.sha256 = self._hash.hexdigest()
+        if self._output is None:
+            self._received.fields[self._name] = _decoded(bytes(self._text))
+            self._text.clear()
+            return
+        self._output.flush()
+        if self._with_hash:
+            self._received.files[self._name].sha256 = self._hash.hexdigest()
         self.close()
-        if self._field is not None:
-            self._received.fields[self._field] = _decoded(bytes(self._text))
-        self._field = None
-        self._text.clear()
-
-    def _on_end(self) -> None:
-        self._ended = True
 
 
 def _boundary(headers: Headers) -> bytes:

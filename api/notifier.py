@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import anyio
 
@@ -24,19 +24,13 @@ class JobChangeNotifier:
     """
 
     def __init__(self) -> None:
-        self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.watchers: dict[str, set[asyncio.Event]] = {}
 
-    def open(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def close(self) -> None:
-        """The server is stopping: wake all waiting requests, and let no new one wait."""
-        self.closed = True
-        for events in list(self.watchers.values()):
-            for event in events:
-                event.set()
+    def wake_all(self) -> None:
+        """The server is stopping: no request may wait any longer."""
+        for name in self.watchers:
+            self._wake(name)
 
     def changed(self, job: Job) -> None:
         """One of the store's listeners: called after the change can be read."""
@@ -47,10 +41,8 @@ class JobChangeNotifier:
     def _notify(self, name: str) -> None:
         if self._loop is None or name not in self.watchers:
             return
-        try:
+        with suppress(RuntimeError):  # the loop has been closed, so nothing waits any more
             self._loop.call_soon_threadsafe(self._wake, name)
-        except RuntimeError:
-            pass  # the loop has been closed, so nothing waits any more
 
     def _wake(self, name: str) -> None:
         for event in self.watchers.get(name, ()):
@@ -62,6 +54,7 @@ class JobChangeNotifier:
 
         Clear it, then read the job, then wait: a change between reading and waiting is not missed.
         """
+        self._loop = asyncio.get_running_loop()
         event = asyncio.Event()
         names = (job_id, _QUEUE) if with_queue else (job_id,)
         for name in names:

@@ -5,7 +5,9 @@ Examples are complete bodies; the tests parse each with its model and send the r
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,7 +26,7 @@ _EVERYWHERE = (errors.BadHost, errors.Unauthorized, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
-IDEMPOTENCY_KEY = {
+_IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "The same request with the same key makes one job, however often it is sent.",
@@ -48,18 +50,6 @@ _SUBMISSION_ERRORS = (
     errors.Draining,
     errors.InsufficientStorage,
 )
-UPLOAD_ERRORS = (
-    *_SUBMISSION_ERRORS,
-    errors.MissingInput,
-    errors.BothInputs,
-    errors.UrlNotAllowed,
-)
-RETRY_ERRORS = (
-    *_SUBMISSION_ERRORS,
-    errors.JobNotFound,
-    errors.JobNotFinished,
-    errors.JobExpired,
-)
 
 _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},
@@ -72,22 +62,27 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
 
 def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """The error replies of a route, with one example each; those of every route are added."""
-    by_status: dict[int | str, dict[str, Any]] = {}
+    by_status: defaultdict[int, list[type[ServiceError]]] = defaultdict(list)
     all_kinds: tuple[type[ServiceError], ...] = (*kinds, *_EVERYWHERE)
     for kind in all_kinds:
-        found = by_status.setdefault(
-            kind.status,
-            {"description": "", "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}}},
-        )
-        body = problem_body(kind(f"{kind.title}.", **_FACTS.get(kind, {})), "0f3c1e9d")
-        found["content"][MEDIA_TYPE]["examples"][kind.code] = {
-            "summary": kind.title,
-            "value": body.model_dump(exclude_unset=True),
+        by_status[kind.status].append(kind)
+    return {
+        status: {
+            "description": ", ".join(kind.title for kind in same),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {kind.code: _problem_example(kind) for kind in same},
+                }
+            },
         }
-        found["description"] = ", ".join(
-            example["summary"] for example in found["content"][MEDIA_TYPE]["examples"].values()
-        )
-    return by_status
+        for status, same in by_status.items()
+    }
+
+
+def _problem_example(kind: type[ServiceError]) -> dict[str, Any]:
+    body = problem_body(kind(f"{kind.title}.", **_FACTS.get(kind, {})), "0f3c1e9d")
+    return {"summary": kind.title, "value": body.model_dump(exclude_unset=True)}
 
 
 def reply(
@@ -104,9 +99,6 @@ def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
-
-ACCEPTED = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
 HEALTH = {
     **reply(schemas.Health, "The server is healthy.", "healthy"),
     **reply(schemas.Health, "The server must be restarted.", "unhealthy", status=503),
@@ -143,23 +135,22 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
     return {"schema": {**schema, "required": required} if required else schema, **more}
 
 
+_BINARY = {"type": "string", "format": "binary"}
 _FILES = {
     "file": {
-        "type": "string",
-        "format": "binary",
+        **_BINARY,
         "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
         "natural order (alpha is used).",
     },
     "mesh": {
-        "type": "string",
-        "format": "binary",
+        **_BINARY,
         "description": f"A .glb of at most {MAX_MESH_BYTES} bytes, in the pose of the subject in "
         "the first frame: it is animated instead of a new shape. ActionMesh pipeline only.",
     },
 }
 _COMMAS = {"formats": {"style": "form", "explode": False}}
 _VIDEO_URL = {"video_url": "https://example.com/cat.mp4", "mode": "fast"}
-UPLOAD_BODY = {
+_UPLOAD_BODY = {
     "required": True,
     "description": f"A JSON body holds at most {MAX_SMALL_BODY} bytes.",
     "content": {
@@ -168,31 +159,43 @@ UPLOAD_BODY = {
         "application/x-www-form-urlencoded": _body(REQUEST_FIELDS, "video_url", encoding=_COMMAS),
     },
 }
-RETRY_BODY = {
+_RETRY_BODY = {
     "required": False,
     "content": {"application/json": _body(RETRY_FIELDS, example={"mode": "fast", "seed": 7})},
 }
+
+
+def _submission(body: dict[str, Any], *kinds: type[ServiceError]) -> dict[str, Any]:
+    accepted = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
+    return {
+        "status_code": 202,
+        "responses": {**accepted, **answers(*_SUBMISSION_ERRORS, *kinds)},
+        "openapi_extra": {"requestBody": body, "parameters": [_IDEMPOTENCY_KEY]},
+    }
+
+
+UPLOAD = _submission(_UPLOAD_BODY, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed)
+RETRY = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
+"""Arguments of the decorators of the two routes that make jobs."""
 
 
 def complete(app: FastAPI) -> None:
     """Give the app an `openapi` that knows our problem documents instead of the framework's."""
     made_by_framework = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = made_by_framework()
-            known = document["components"]["schemas"]
-            known["Problem"] = schemas.Problem.model_json_schema()
-            for name in ("HTTPValidationError", "ValidationError"):
-                known.pop(name, None)
-            document["components"]["securitySchemes"] = _KEY
-            document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
-            for operations in document["paths"].values():
-                for replies in (operation["responses"] for operation in operations.values()):
-                    # the framework adds one for every path parameter, but ours accept any text
-                    if "application/json" in replies.get("422", {}).get("content", {}):
-                        del replies["422"]
-        assert app.openapi_schema is not None
-        return app.openapi_schema
+        document = made_by_framework()
+        known = document["components"]["schemas"]
+        known["Problem"] = schemas.Problem.model_json_schema()
+        del known["HTTPValidationError"], known["ValidationError"]
+        document["components"]["securitySchemes"] = _KEY
+        document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
+        for operations in document["paths"].values():
+            for replies in (operation["responses"] for operation in operations.values()):
+                # the framework adds one for every path parameter, but ours accept any text
+                if "application/json" in replies.get("422", {}).get("content", {}):
+                    del replies["422"]
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ is deleted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import stat
@@ -63,7 +64,6 @@ class Output:
     """
 
     path: Path
-    name: str
     etag: str | None
     saved_as: str | None = None
     moves_to: Path | None = None
@@ -98,14 +98,14 @@ def _find(state: AppState, job: Job, name: str) -> Output:
     if job.status is JobStatus.RUNNING and name == ANCHOR:
         if job.progress is not None and job.progress.has_anchor:
             path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
-            return Output(path, name, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
+            return Output(path, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise _no_files(job)
     for file in job.result.files:
         if file.name == name:
             saved_as = f"meshes_{job.job_id[:8]}.zip" if name == ARCHIVE else None
             path = folder.outputs(job.job_id) / file.name
-            return Output(path, name, f'"{file.sha256}"', saved_as)
+            return Output(path, f'"{file.sha256}"', saved_as)
     raise OutputNotFound("This job has no file of that name.", hint="See `files` of the job.")
 
 
@@ -137,16 +137,16 @@ def _headers(output: Output) -> dict[str, str]:
     return headers
 
 
-def _media_type(name: str) -> str:
-    return MEDIA_TYPES.get(os.path.splitext(name)[1], "application/octet-stream")
+def _media_type(output: Output) -> str:
+    return MEDIA_TYPES.get(output.path.suffix, "application/octet-stream")
 
 
 def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
     """nginx sends the file, with a ninth of the CPU."""
-    address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.name}"
+    address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.path.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
     del headers["Accept-Ranges"]  # nginx sets its own
-    return Response(headers=headers, media_type=_media_type(output.name))
+    return Response(headers=headers, media_type=_media_type(output))
 
 
 class OutputResponse(FileResponse):
@@ -159,7 +159,7 @@ class OutputResponse(FileResponse):
     chunk_size = READ_BYTES
 
     def __init__(self, output: Output) -> None:
-        super().__init__(output.path, headers=_headers(output), media_type=_media_type(output.name))
+        super().__init__(output.path, headers=_headers(output), media_type=_media_type(output))
         self._output = output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -199,16 +199,10 @@ def _unless_416(send: Send) -> Send:
 def _opened(output: Output) -> int:
     """A descriptor of a regular file, links not followed."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        try:
-            descriptor = os.open(output.path, flags)
-        except FileNotFoundError:
-            if output.moves_to is None:
-                raise
-            descriptor = os.open(output.moves_to, flags)
-    except OSError as exc:
-        raise OutputNotFound("This file does not exist (any more).") from exc
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OutputNotFound("This file does not exist (any more).")
-    return descriptor
+    for path in filter(None, (output.path, output.moves_to)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, flags)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+    raise OutputNotFound("This file does not exist (any more).")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from api.openapi import CLIENT, LINKS, answers
-from api.responses import JsonResponse, has_already
+from api.responses import has_already
 from errors import NotFound
 from settings import NAME, VERSION
 
@@ -29,13 +29,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".py": "text/x-python; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-    ".wasm": "application/wasm",
     ".mp4": "video/mp4",
 }
 
@@ -60,10 +54,9 @@ def _reply(request: Request, path: Path) -> Response:
 
 def page_files(web: Path = WEB) -> dict[str, Path]:
     """Address -> file, for every file of web/ with a type in MEDIA_TYPES, and the example."""
-    found = sorted(web.rglob("*")) if web.is_dir() else []
     files = {
         f"/{path.relative_to(web).as_posix()}": path
-        for path in found
+        for path in web.rglob("*")
         if path.suffix in MEDIA_TYPES and path.is_file() and not path.is_symlink()
     }
     if files and EXAMPLE.is_file():
@@ -83,7 +76,7 @@ def page_router(files: dict[str, Path]) -> APIRouter:
             return _reply(request, files["/index.html"])
         root = request.scope.get("root_path", "")
         links = {name: f"{root}/{name}" for name in ("docs", "info", "health", "ready", "jobs")}
-        return JsonResponse({"name": NAME, "version": VERSION, **links})
+        return JSONResponse({"name": NAME, "version": VERSION, **links})
 
     replies = {**CLIENT, **answers(NotFound)}
 
@@ -94,12 +87,9 @@ def page_router(files: dict[str, Path]) -> APIRouter:
             raise NotFound("The client is not installed on this server.")
         return _reply(request, client)
 
-    def add(address: str, path: Path) -> None:
-        async def get_file(request: Request) -> Response:
-            return _reply(request, path)
+    async def get_file(request: Request) -> Response:
+        return _reply(request, files[request.scope["route"].path])
 
+    for address in files:
         router.add_api_route(address, get_file, include_in_schema=False)
-
-    for address, path in files.items():
-        add(address, path)
     return router

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from api.responses import as_json
@@ -58,58 +57,49 @@ def problem(
     request_id = str(scope.get("state", {}).get("request_id", ""))
     level = logging.ERROR if isinstance(error, InternalError) else logging.INFO
     log.log(level, "%s: %s (request %s)", error.code, error.message, request_id)
-    all_headers = dict(headers or {})
+    all_headers = {**(headers or {}), "Cache-Control": "no-store"}
     if error.status == 401:
         all_headers["WWW-Authenticate"] = "Bearer"
     if "retry_after" in error.facts:
         all_headers["Retry-After"] = str(error.facts["retry_after"])
     elif isinstance(error, ServerFault) and error.status == 503:
         all_headers["Retry-After"] = "10"
-    all_headers["Cache-Control"] = "no-store"
     body = problem_body(error, request_id, str(scope.get("root_path", "")))
     return Response(as_json(body), error.status, all_headers, MEDIA_TYPE)
 
 
-def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+def install(app: FastAPI) -> None:
     """One handler per base class, so that a new error needs no new handler."""
-    routes = [route for router in routers for route in router.routes]
 
-    async def on_http_exception(request: Request, error: Exception) -> Response:
+    @app.exception_handler(ServiceError)
+    async def on_service_error(request: Request, error: ServiceError) -> Response:
+        return problem(error, request.scope)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name, reason = str(first["loc"][-1]), str(first["msg"])
+        message = f"{name}: {reason[:1].lower()}{reason[1:]}."
+        return problem(InvalidParameter(message, field=name), request.scope)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
         """Errors of the framework: mostly unknown paths and methods."""
-        assert isinstance(error, HTTPException)
         if error.status_code == 404:
             return problem(NotFound("There is nothing at this address."), request.scope)
         if error.status_code == 405:
-            allowed = ", ".join(_methods(routes, request.scope))
+            allowed = ", ".join(_methods(app.routes, request.scope))
             message = f"{request.method} is not allowed here; use {allowed}."
             return problem(MethodNotAllowed(message), request.scope, {"Allow": allowed})
         if error.status_code < 500:
             return problem(MalformedRequest("The request cannot be understood."), request.scope)
         return problem(InternalError(), request.scope)
 
-    app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-
 
 def _methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
     """The methods of this address; the framework names only those of its first route."""
     found: set[str] = set()
     for route in routes:
-        if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
             found |= route.methods or set()
-    return sorted(found | ({"HEAD"} if "GET" in found else set()))
-
-
-async def _on_service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return problem(error, request.scope)
-
-
-async def _on_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1]) if first.get("loc") else "a parameter"
-    reason = str(first.get("msg", "is not valid"))
-    reason = reason[:1].lower() + reason[1:]
-    return problem(InvalidParameter(f"{name}: {reason}.", field=name), request.scope)
+    return sorted(found)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from api.multipart import (
     MAX_FIELDS,
     MAX_SMALL_BODY,
-    FileTarget,
     MultipartForm,
     Received,
     too_large,
@@ -46,14 +45,14 @@ BODY_TOTAL_S = 1800.0
 """The request fails if the whole body takes longer."""
 
 
-def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
-    """The media type of the body, if its headers are acceptable.
+def check_head(headers: Headers, limits: Mapping[str, int]) -> tuple[str, int]:
+    """The media type of the body and its largest possible size, if its headers are acceptable.
 
     `limits` are the largest sizes of its files in bytes, by field name. Raises MissingInput,
     UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a byte is read.
     """
     media_type = parse_options_header(headers.get("content-type", ""))[0].decode("latin-1")
-    length = content_length(headers)
+    length = _content_length(headers)
     if not media_type and length == 0:
         raise MissingInput("The request has no body.")
     if media_type not in (MULTIPART, URLENCODED, JSON):
@@ -62,15 +61,13 @@ def check_head(headers: Headers, limits: Mapping[str, int]) -> str:
             hint=f"Send {MULTIPART} with a `file`, or {JSON} with a `video_url`.",
             formats=[MULTIPART, JSON, URLENCODED],
         )
-    if media_type == MULTIPART:
-        if length is not None and length > total_limit(limits.values()):
-            raise too_large(limits["file"])
-    elif length is not None and length > MAX_SMALL_BODY:
-        raise too_large(MAX_SMALL_BODY)
-    return media_type
+    multipart = media_type == MULTIPART
+    if length is not None and length > (total_limit(limits) if multipart else MAX_SMALL_BODY):
+        raise too_large(limits["file"] if multipart else MAX_SMALL_BODY)
+    return media_type, sum(limits.values()) if length is None else length
 
 
-def content_length(headers: Headers) -> int | None:
+def _content_length(headers: Headers) -> int | None:
     """The declared length in bytes; 0 without a body, None if it is not declared."""
     text = headers.get("content-length")
     if text is None:
@@ -83,50 +80,50 @@ def content_length(headers: Headers) -> int | None:
 async def receive(
     request: Request,
     media_type: str,
-    targets: Mapping[str, FileTarget],
+    limits: Mapping[str, int],
+    paths: Mapping[str, Path],
     check_name: Callable[[str], None],
     *,
-    with_hash: bool = False,
+    with_hash: bool,
 ) -> Received:
-    """Read the body; its files are written to their `targets`.
+    """Read the body; the other parameters are those of MultipartForm.
 
-    `check_name` raises for a field that it does not know. Raises the errors of check_head,
-    InvalidParameter, BothInputs, RequestTimeout, OSError and ClientDisconnect; files may then be
-    incomplete.
+    Raises the errors of check_head, InvalidParameter, BothInputs, RequestTimeout, OSError and
+    ClientDisconnect; files may then be incomplete.
     """
     if media_type == MULTIPART:
-        form = MultipartForm(request.headers, targets, check_name, with_hash)
+        form = MultipartForm(request.headers, limits, paths, check_name, with_hash)
         try:
-            with _body_timeout() as reset_idle_timer:
-                async for piece in _pieces(request, reset_idle_timer):
-                    form.feed(piece)
+            await _read(request, form.feed)
             return form.finish()
         finally:
             form.close()
-    body = await small_body(request)
+    body = await _small_body(request)
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
-    for name in targets:
+    for name in limits:
         if name in fields:
             raise InvalidParameter(f"`{name}` needs a {MULTIPART} body.", field=name)
     return Received(fields)
 
 
-async def small_body(request: Request) -> bytes:
+async def _small_body(request: Request) -> bytes:
     """A whole body of at most MAX_SMALL_BODY bytes."""
     body = bytearray()
-    with _body_timeout() as reset_idle_timer:
-        async for piece in _pieces(request, reset_idle_timer):
-            body += piece
-            if len(body) > MAX_SMALL_BODY:
-                raise too_large(MAX_SMALL_BODY)
+
+    def take(piece: bytes) -> None:
+        body.extend(piece)
+        if len(body) > MAX_SMALL_BODY:
+            raise too_large(MAX_SMALL_BODY)
+
+    await _read(request, take)
     return bytes(body)
 
 
 async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]:
     """The optional JSON object of requests that need no body."""
-    body = await small_body(request)
+    body = await _small_body(request)
     if not body.strip():
         return {}
     media_type = parse_options_header(request.headers.get("content-type", ""))[0]
@@ -139,36 +136,25 @@ async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]
     return fields
 
 
-async def _pieces(request: Request, reset_idle_timer: Callable[[], None]) -> AsyncIterator[bytes]:
-    """The body in pieces, as they arrive; each one calls `reset_idle_timer`."""
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        reset_idle_timer()
-        more = message.get("more_body", False)
-        if piece := message.get("body"):
-            yield piece
-
-
-@contextmanager
-def _body_timeout() -> Iterator[Callable[[], None]]:
-    """At most BODY_IDLE_S between two calls of the function yielded, and BODY_TOTAL_S in all.
+async def _read(request: Request, take: Callable[[bytes], object]) -> None:
+    """Call `take` with each piece of the body. Raises RequestTimeout and ClientDisconnect.
 
     One cancel scope for the whole body, extended from time to time: one per piece would cost 16 us,
-    a sixth of the whole upload. Raises RequestTimeout.
+    a sixth of the whole upload.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + BODY_TOTAL_S
+    more = True
     with anyio.CancelScope(deadline=min(clock() + BODY_IDLE_S, end)) as scope:
-
-        def reset_idle_timer() -> None:
-            wanted = min(clock() + BODY_IDLE_S, end)
-            if wanted - scope.deadline > BODY_IDLE_S / 10:
-                scope.deadline = wanted
-
-        yield reset_idle_timer
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            deadline = min(clock() + BODY_IDLE_S, end)
+            if deadline - scope.deadline > BODY_IDLE_S / 10:
+                scope.deadline = deadline
+            more = message.get("more_body", False)
+            take(message.get("body", b""))
     if scope.cancelled_caught:
         raise RequestTimeout(
             "The body stopped arriving, or took too long.",

@@ -1,17 +1,13 @@
-"""How replies are written: JSON bytes, ETags, times and seconds. Knows no route and no job."""
+"""How replies are written: JSON bytes, ETags and times. Knows no route and no job."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
 
-from pydantic_core import SchemaSerializer, core_schema
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-
-_SERIALIZER = SchemaSerializer(core_schema.any_schema())
 
 
 class JsonResponse(Response):
@@ -19,22 +15,22 @@ class JsonResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(
-        self, body: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
-    ) -> None:
-        content = body if isinstance(body, bytes) else as_json(body)
-        super().__init__(content, status_code, dict(headers or {}))
+    def render(self, content: BaseModel | bytes) -> bytes:
+        return content if isinstance(content, bytes) else as_json(content)
 
 
-def as_json(body: Any) -> bytes:
-    """UTF-8 JSON; of a model, the fields that were set."""
-    return _SERIALIZER.to_json(body, exclude_unset=True)
+def as_json(body: BaseModel) -> bytes:
+    """UTF-8 JSON of the fields that were set: `model_dump_json` without its text in between."""
+    return body.__pydantic_serializer__.to_json(body, exclude_unset=True)
 
 
 def has_already(request: Request, tag: str) -> bool:
     """True if If-None-Match names this ETag, weak or strong (RFC 9110, 13.1.2)."""
-    named = request.headers.get("if-none-match", "").split(",")
-    return any(name.strip().removeprefix("W/") in (tag.removeprefix("W/"), "*") for name in named)
+    given = request.headers.get("if-none-match")
+    if given is None:
+        return False
+    named = [name.strip().removeprefix("W/") for name in given.split(",")]
+    return "*" in named or tag.removeprefix("W/") in named
 
 
 @lru_cache(1024)  # a job that is polled shows the same times again and again
@@ -44,8 +40,3 @@ def utc(time: datetime | None) -> str | None:
         return None
     text = time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-def whole_seconds(seconds: float, low: int, high: int) -> str:
-    """A Retry-After value: rounded up and kept between `low` and `high`."""
-    return str(min(high, max(low, int(-(-seconds // 1)))))

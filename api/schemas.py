@@ -34,17 +34,15 @@ class DownloadProgress(BaseModel):
     total_bytes: int
 
 
+Reason = Literal["starting", "downloading_weights", "loading_model", "draining", "disk_full",
+                 "gpu_unavailable"]  # fmt: skip
+
+
 class Ready(BaseModel):
     """Readiness: whether a job sent now would run at once."""
 
     ready: bool
-    reason: (
-        Literal[
-            "starting", "downloading_weights", "loading_model", "draining", "disk_full",
-            "gpu_unavailable",
-        ]
-        | None
-    ) = None  # fmt: skip
+    reason: Reason | None = None
     progress: DownloadProgress | None = None
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers
@@ -74,8 +75,10 @@ class SecurityMiddleware:
         self._open_paths = open_paths
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._any_host = not self._hosts and not settings.bound_to_loopback
+        hosts = {host.lower() for host in settings.allowed_hosts}
+        self._any_host = "*" in hosts or not (hosts or settings.bound_to_loopback)
+        self._hosts = hosts | LOCAL_NAMES | {settings.host, f"[{settings.host}]"}
+        self._domains = tuple(host[1:] for host in hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Lifespan events pass through, but a traceback in them is cut to one line."""
@@ -94,7 +97,12 @@ class SecurityMiddleware:
         allowed_origin = origin if origin and self._is_allowed(origin, headers) else None
         reply = _Reply(send, self._extra_headers(scope, request_id, allowed_origin))
         try:
-            if (refusal := self._refusal(scope, headers)) is not None:
+            refusal = (  # in the order of the contract
+                self._check_host(headers)
+                or self._check_origin(scope["method"], headers)
+                or self._check_key(scope, headers)
+            )
+            if refusal is not None:
                 await problem(refusal, scope)(scope, receive, reply)
             elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, reply)
@@ -109,14 +117,6 @@ class SecurityMiddleware:
             error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
             await problem(error, scope)(scope, receive, reply)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
-        """The checks in the order of the contract; None if all pass."""
-        return (
-            self._check_host(headers)
-            or self._check_origin(scope["method"], headers)
-            or self._check_key(scope, headers)
-        )
-
     # --- Host: the only protection from DNS rebinding
 
     def _check_host(self, headers: Headers) -> ServiceError | None:
@@ -124,11 +124,7 @@ class SecurityMiddleware:
             return None
         found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two of them match nothing
         name = found[1].lower().rstrip(".") if found else ""
-        if name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts:
-            return None
-        if name in (self._settings.host, f"[{self._settings.host}]"):
-            return None
-        if any(host.startswith("*.") and name.endswith(host[1:]) for host in self._hosts):
+        if name in self._hosts or name.endswith(self._domains):
             return None
         return BadHost("This server does not answer for the host in the Host header.")
 
@@ -139,11 +135,9 @@ class SecurityMiddleware:
         if method in SAFE_METHODS and not is_preflight:
             return None
         origin = headers.get("origin")
-        if origin is not None:
-            if self._is_allowed(origin, headers):
-                return None
+        if origin is not None and not self._is_allowed(origin, headers):
             return OriginNotAllowed("Pages of this origin may not change anything here.")
-        if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+        if origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return OriginNotAllowed("Pages of other sites may not change anything here.")
         return None
 
@@ -164,10 +158,10 @@ class SecurityMiddleware:
     # --- key
 
     def _check_key(self, scope: Scope, headers: Headers) -> ServiceError | None:
-        method, path = scope["method"], _path(scope)
+        method = scope["method"]
         if not self._keys or method == "OPTIONS":
             return None
-        if method in ("GET", "HEAD") and path in self._open_paths:
+        if method in ("GET", "HEAD") and _path(scope) in self._open_paths:
             return None
         # all pairs are compared, so that the time taken reveals nothing about a key
         matches = [
@@ -191,19 +185,19 @@ class SecurityMiddleware:
         return extra
 
 
+@dataclass
 class _Reply:
     """The server's `send`, with our headers added to the first message."""
 
-    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
-        self._send = send
-        self._extra = extra
-        self.started = False
+    send: Send
+    extra: list[tuple[bytes, bytes]]
+    started: bool = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._extra]}
-        await self._send(message)
+            message = {**message, "headers": [*message.get("headers", ()), *self.extra]}
+        await self.send(message)
 
 
 def _request_id(headers: Headers) -> str:

@@ -14,21 +14,14 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.admission import Admission, NewJob, admission
+from api.admission import Admission, admission
 from api.app_state import AppState, state_of
 from api.idempotency import claimed
+from api.job_view import poll_after
 from api.modes import parse_options
-from api.multipart import FileTarget, Received
-from api.openapi import (
-    ACCEPTED,
-    IDEMPOTENCY_KEY,
-    RETRY_BODY,
-    RETRY_ERRORS,
-    UPLOAD_BODY,
-    UPLOAD_ERRORS,
-    answers,
-)
-from api.request_body import check_head, content_length, json_options, receive
+from api.multipart import Received
+from api.openapi import RETRY, UPLOAD
+from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
 from errors import (
@@ -52,13 +45,7 @@ router = APIRouter(tags=["jobs"])
 UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 
 
-@router.post(
-    "/jobs",
-    status_code=202,
-    summary="Send a video, get a job",
-    responses={**ACCEPTED, **answers(*UPLOAD_ERRORS)},
-    openapi_extra={"requestBody": UPLOAD_BODY, "parameters": [IDEMPOTENCY_KEY]},
-)
+@router.post("/jobs", summary="Send a video, get a job", **UPLOAD)
 async def create_job(request: Request) -> Response:
     """The reply comes once the video is on disk and readable; the mesh is made later.
 
@@ -66,39 +53,30 @@ async def create_job(request: Request) -> Response:
     """
     state = state_of(request)
     limits = _file_limits(state)
-    media_type = check_head(request.headers, limits)
-    length = content_length(request.headers)
-    expected = sum(limits.values()) if length is None else length
+    media_type, expected_bytes = check_head(request.headers, limits)
     async with (
         claimed(state, request.headers) as claim,
-        admission(state, expected, new=claim.job is None) as admitted,
+        admission(state, expected_bytes, new=claim.job is None) as admitted,
     ):
-        staging = admitted.staging
-        stored = {"file": staging.input, "mesh": staging.mesh}
         received = await receive(
             request,
             media_type,
-            {name: FileTarget(stored[name], limit) for name, limit in limits.items()},
+            limits,
+            {"file": admitted.staging.input, "mesh": admitted.staging.mesh},
             lambda name: _check_field(state, name),
             with_hash=claim.key is not None,
         )
         hashes = [file.sha256 for _, file in sorted(received.files.items())]
         mark = claim.mark(received.fields, *hashes)
         if claim.job is not None:
-            return accepted(state, claim.job, replayed=True)
+            return _accepted(state, claim.job, replayed=True)
         options = _checked_options(state, received)
-        facts = await _input_facts(admitted, received, options)
-        job = await admitted.commit(NewJob(options, facts, idempotency=mark))
-    return accepted(state, job)
+        video = await _input_facts(admitted, received, options)
+        job = await admitted.commit(options, video, idempotency=mark)
+    return _accepted(state, job)
 
 
-@router.post(
-    "/jobs/{job_id}/retry",
-    status_code=202,
-    summary="Run a job again",
-    responses={**ACCEPTED, **answers(*RETRY_ERRORS)},
-    openapi_extra={"requestBody": RETRY_BODY, "parameters": [IDEMPOTENCY_KEY]},
-)
+@router.post("/jobs/{job_id}/retry", summary="Run a job again", **RETRY)
 async def retry_job(job_id: str, request: Request) -> Response:
     """A new job from the stored video, with other options if the JSON body names some."""
     state = state_of(request)
@@ -116,18 +94,18 @@ async def retry_job(job_id: str, request: Request) -> Response:
     ):
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
-            return accepted(state, claim.job, replayed=True)
+            return _accepted(state, claim.job, replayed=True)
         folder = state.folder.job_dir(job_id)
-        facts = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
-        job = await admitted.commit(NewJob(options, facts, retry_of=job_id, idempotency=mark))
-    return accepted(state, job)
+        video = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
+        job = await admitted.commit(options, video, retry_of=job_id, idempotency=mark)
+    return _accepted(state, job)
 
 
-def accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
+def _accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:
     """202 with exactly two keys."""
     headers = {
         "Location": f"{state.settings.root_path}/jobs/{job.job_id}",
-        "Retry-After": "2" if replayed else state.poll_after(job),
+        "Retry-After": "2" if replayed else poll_after(state.worker.eta_s(job)),
     }
     if replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -160,12 +138,10 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
     if not has_file and not options.video_url:
         raise MissingInput("There is neither a `file` nor a `video_url`.")
     settings = state.settings
-    if options.video_url:
-        if not settings.allow_video_url:
-            raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
-        check_url(options.video_url, allow_private=settings.allow_private_urls)
-    if options.webhook_url:
-        check_url(options.webhook_url, allow_private=settings.allow_private_urls)
+    if options.video_url and not settings.allow_video_url:
+        raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
+    for url in filter(None, (options.video_url, options.webhook_url)):
+        check_url(url, allow_private=settings.allow_private_urls)
     return options.model_copy(update={"mesh": "mesh" in received.files})
 
 
@@ -178,10 +154,10 @@ async def _input_facts(
     video = received.files.get("file")
     if video is None:
         return None
-    return await asyncio.to_thread(probe_input, admitted.staging.input, video.filename, options)
+    return await asyncio.to_thread(_probe, admitted.staging.input, video.filename, options)
 
 
-def probe_input(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
+def _probe(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
     """Blocking: find the container format and decode as much as the job needs."""
     o, name = options, filename or shown_name("")
     return inspect(path, o.start, o.fps, o.max_frames, filename=name)
@@ -202,14 +178,12 @@ def _stored_input(
     sampling = ("start", "fps", "max_frames")
     if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
         return old.input
-    return probe_input(staging.input, old.input.filename if old.input else None, options)
+    return _probe(staging.input, old.input.filename if old.input else None, options)
 
 
 def _link(stored: Path, target: Path) -> None:
     """A hard link, or a copy. Raises FileNotFoundError."""
     try:
         os.link(stored, target, follow_symlinks=False)
-    except FileNotFoundError:
-        raise
     except OSError:  # a file system without links
         shutil.copyfile(stored, target)

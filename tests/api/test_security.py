@@ -52,6 +52,8 @@ def test_405_names_the_allowed_methods(client: httpx.Client) -> None:
     assert response.headers["allow"] == "GET, HEAD, POST"
     assert client.put("/health").headers["allow"] == "GET, HEAD"
     assert client.get("/jobs/x/cancel").headers["allow"] == "POST"
+    assert client.head("/jobs/x/events").headers["allow"] == "GET"
+    assert client.post("/openapi.json").headers["allow"] == "GET, HEAD"
 
 
 # --- Host

@@ -47,9 +47,9 @@ def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _program(path: Path) -> Path:
+def _program(text: str) -> Path:
     """A bare name is found in PATH when the program is started."""
-    return path.expanduser().absolute() if "/" in str(path) else path
+    return Path(text).expanduser().absolute() if "/" in text else Path(text)
 
 
 def _pipeline(text: str) -> str:
@@ -78,7 +78,7 @@ AbsolutePath = Annotated[
     Path, AfterValidator(lambda path: path.expanduser().absolute()), Field(description="a folder")
 ]
 Program = Annotated[
-    Path, AfterValidator(_program), Field(description="the path of a Blender executable")
+    Path, BeforeValidator(_program), Field(description="the path of a Blender executable")
 ]
 UrlPath = Annotated[
     str,

@@ -142,7 +142,7 @@ def _media_type(output: Output) -> str:
 
 
 def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
-    """nginx sends the file, with a ninth of the CPU."""
+    """nginx sends the file, for a third of the CPU."""
     address = f"{state.settings.accel_prefix}/{job_id}/outputs/{output.path.name}"
     headers = {**_headers(output), "X-Accel-Redirect": address}
     del headers["Accept-Ranges"]  # nginx sets its own

@@ -50,6 +50,14 @@ def test_values_are_read() -> None:
     assert settings.pipeline == "silhouette"
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("blender", "blender"), ("./b", str(Path.cwd() / "b")), ("~/b", str(Path.home() / "b"))],
+)
+def test_a_program_is_a_name_in_path_or_an_absolute_path(value: str, read: str) -> None:
+    assert str(Settings.from_environment({"BLENDER_PATH": value}).blender_path) == read
+
+
 def test_required_keys_must_be_there() -> None:
     with pytest.raises(SettingsError, match="API_KEY"):
         Settings.from_environment({"REQUIRE_AUTH": "1"})

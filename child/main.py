@@ -125,8 +125,8 @@ def main() -> int:
 
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
     """Run the task and report how it ended; False if this process must end."""
-    from child.recipe import CheckpointLost, is_unusable
-    from errors import Cancelled, InternalError, ServerFault, ServiceError
+    import errors
+    from child.recipe import NoCheckpoint, is_unusable
 
     try:
         if do == "compute":
@@ -135,27 +135,27 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
         else:
             result = recipe.export(task) if do == "export" else recipe.run(task)
             parent.send("finished", result=result.to_dict())
-    except Cancelled:
+    except errors.Cancelled:
         parent.send("cancelled")
-    except ServiceError as error:
+    except (MemoryError, NoCheckpoint):
+        log.exception("this process ends, which frees its memory; the attempt is lost")
+        return False
+    except errors.ServiceError as error:
         if is_unusable(error):
             log.exception("this process can run no more tasks")
             return False
-        log.info("the job failed: %s", error.code, exc_info=isinstance(error, ServerFault))
+        log.info("the job failed: %s", error.code, exc_info=isinstance(error, errors.ServerFault))
         parent.send("failed", error=error.to_dict())
-    except MemoryError:
-        log.exception("out of memory: this process ends, which frees its memory")
-        return False
-    except CheckpointLost:
-        log.exception("the next attempt computes the meshes again")
-        return False
-    except Exception:
+    except Exception as exc:
         if not task.folder.exists():
             log.info("the job was deleted while it ran")
             parent.send("cancelled")
-            return True
-        log.exception("a bug in the server ended the job")
-        parent.send("failed", error=InternalError().to_dict())
+        elif isinstance(exc, OSError) and errors.is_disk_full(exc):
+            log.info("the job failed: the disk is full", exc_info=True)
+            parent.send("failed", error=errors.from_os_error(exc).to_dict())
+        else:
+            log.exception("a bug in the server ended the job")
+            parent.send("failed", error=errors.InternalError().to_dict())
     return True
 
 
@@ -177,12 +177,6 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, hard))
 
 
-def _prefer_for_oom_kill() -> None:
-    """If memory runs out, the kernel should kill this process and not the server (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
-
-
 def _end_with_parent(parent_pid: int) -> None:
     """SIGKILL when the thread that started this process ends (Linux); elsewhere stdin closes."""
     if sys.platform == "linux":
@@ -194,7 +188,8 @@ def _end_with_parent(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     _end_with_parent(int(sys.argv[1]))
-    _prefer_for_oom_kill()
+    with contextlib.suppress(OSError):  # if memory runs out, Linux should not kill the server
+        Path("/proc/self/oom_score_adj").write_text("500")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()

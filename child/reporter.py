@@ -7,14 +7,13 @@ finished job. Used by child/recipe.py.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 
 from errors import Cancelled
 from job.task import Progress, Task
-from meshes.gltf import animated_glb
+from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 
@@ -29,22 +28,32 @@ _SHARES = {
     "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
 }
 
-
 Send = Callable[..., None]
-Spans = Mapping[str, tuple[float, float]]
 
 
 class JobReporter:
-    """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed."""
+    """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
-    def __init__(self, task: Task, spans: Spans, send: Send, cancelled: threading.Event) -> None:
+    `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
+    stages after them are left.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pipeline: str,
+        shares: Mapping[str, float],
+        send: Send,
+        cancelled: threading.Event,
+    ) -> None:
         self.warnings: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
         self.task = task
+        self.pipeline = pipeline
         self._send = send
         self._cancelled = cancelled
-        self._spans = spans
-        self._fraction = min(low for low, _ in spans.values())
+        self._spans = _spans(pipeline, shares)
+        self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
@@ -76,10 +85,7 @@ class JobReporter:
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
-        normals = vertex_normals(mesh)
-        part = self.task.workspace / "anchor.glb.part"
-        part.write_bytes(animated_glb(mesh, normals))
-        os.replace(part, part.with_name("anchor.glb"))
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / "anchor.glb")
         self._has_anchor = True
 
     def update_timings(self, now: float) -> None:
@@ -112,11 +118,8 @@ class LoadReporter:
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
 
 
-def spans_of(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of each stage as fractions of the job, in order; `shares` as `Pipeline.shares`.
-
-    Without shares the meshes exist already, and only the stages after them are left.
-    """
+def _spans(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Start and end of each stage as fractions of the job, in order."""
     around = _SHARES.get(pipeline, _SHARES["silhouette"])
     after = ("exporting", "rendering")
     parts = {"extracting": around["extracting"]} if shares else {}

@@ -16,8 +16,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from errors import ServiceError, from_os_error
-from executors.base import ExecutorOptions, ProcessLost
+from errors import from_os_error
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.ray_actor import ActorAnswer, ActorStatus
 from executors.ray_connection import RayConnection
 from executors.ray_slot import TICK_S, ActorSlot
@@ -50,31 +50,23 @@ class RayExecutor:
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
-    # --- for GET /ready
-
     @property
     def has_room(self) -> bool:
         """True if an actor is free and answers."""
         return sum(slot.is_free for slot in self.slots) > len(self._waiting)
 
     @property
-    def is_ready(self) -> bool:
-        return any(slot.answers and slot.status.is_ready for slot in self.slots)
-
-    @property
-    def is_unloaded(self) -> bool:
-        slots = self.slots
-        return bool(slots) and all(slot.answers and slot.status.is_unloaded for slot in slots)
-
-    @property
-    def loading(self) -> dict[str, int] | None:
-        downloads = (slot.status.loading for slot in self.slots)
-        return next((loading for loading in downloads if loading), None)
-
-    @property
-    def broken(self) -> ServiceError | None:
-        errors = [slot.status.broken for slot in self.slots]
-        return errors[0] if errors and all(errors) else None
+    def status(self) -> PipelineStatus:
+        """Ready if one actor is; unloaded or broken if all are."""
+        found = [slot.status for slot in self.slots]
+        answering = [slot.status for slot in self.slots if slot.answers]
+        return PipelineStatus(
+            is_ready=any(status.is_ready for status in answering),
+            is_unloaded=bool(found)
+            and sum(status.is_unloaded for status in answering) == len(found),
+            loading=next((status.loading for status in found if status.loading), None),
+            broken=found[0].broken if found and all(status.broken for status in found) else None,
+        )
 
     # --- start and close
 
@@ -166,16 +158,12 @@ class RayExecutor:
                 progress, anchor = slot.take_progress()
             return [] if progress is None else [_with_anchor(task, progress, anchor)]
         except (ProcessLost, OSError) as exc:
-            return [self._end_attempt(slot, exc)]
-
-    def _end_attempt(self, slot: ActorSlot, reason: ProcessLost | OSError) -> Event:
-        """End the attempt here; the actor must answer before it gets the next one."""
-        with self._slots_lock:
-            slot.release(lost=True)
-        if isinstance(reason, ProcessLost):
-            return Lost(str(reason))
-        log.error("the job's files could not be written", exc_info=reason)
-        return Failed(from_os_error(reason))
+            with self._slots_lock:  # the actor must answer before it gets the next task
+                slot.release(lost=True)
+            if isinstance(exc, ProcessLost):
+                return [Lost(str(exc))]
+            log.exception("the job's files could not be written")
+            return [Failed(from_os_error(exc))]
 
     def _answer_of(self, slot: ActorSlot, call: Future[ActorAnswer]) -> ActorAnswer:
         """What RayActor.run returned. Raises ProcessLost if the call failed."""

@@ -32,7 +32,7 @@ class ActorSlot:
         self.cancel_deadline: float | None = None
         self.answers = False
         self.orphaned_attempt: AttemptKey | None = None
-        self.status = ActorStatus(pid=0)
+        self.status = ActorStatus()
         self.alive_at = 0.0
         self.asked_at: float | None = None
         self._is_suspect = False

@@ -81,12 +81,10 @@ class JobStore:
             for job_id in job_ids:
                 try:
                     job = self._recover_one(job_id)
-                except OSError as exc:
-                    log.error("job %s cannot be recovered now: %s", job_id, exc.strerror)
+                    to_run += [] if job is None else [job]
+                except (OSError, JobNotFound) as exc:
+                    log.error("job %s cannot be recovered now: %s", job_id, exc)
                     unread.append(job_id)
-                    continue
-                if job is not None:
-                    to_run.append(job)
             if not unread:
                 break
             time.sleep(1.0 if left else 0.0)
@@ -277,7 +275,11 @@ class JobStore:
         with self._lock:
             job = change(self._live.get(job_id) or self.get(job_id))
             failpoint.reach(f"change:{job.status.value}")
-            durable.write(self.folder.record_path(job_id), _serialised(job))
+            try:
+                durable.write(self.folder.record_path(job_id), _serialised(job))
+            except FileNotFoundError:
+                self.forget(job_id)
+                raise JobNotFound("The job's folder is missing.") from None
             failpoint.reach(f"changed:{job.status.value}")
             self._written_at[job_id] = time.monotonic()
             if job.status.is_terminal:
@@ -296,15 +298,11 @@ class JobStore:
             self._written_at.pop(job_id, None)
             self._ended.remove(job_id)
 
-    def delete(self, job_id: str) -> None:
-        """Delete the job: one rename into .trash, which retention empties. Raises JobNotFound."""
-        self._remove(job_id, expired=False)
+    def delete(self, job_id: str, *, expired: bool = False) -> None:
+        """One rename into .trash, which retention empties; an `expired` id stays known as such.
 
-    def expire(self, job_id: str) -> None:
-        """As `delete`, but the id stays known as expired."""
-        self._remove(job_id, expired=True)
-
-    def _remove(self, job_id: str, *, expired: bool) -> None:
+        Raises JobNotFound, JobExpired.
+        """
         with self._lock:
             try:
                 job = self.get(job_id)

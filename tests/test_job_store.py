@@ -242,7 +242,7 @@ def test_staging_left_by_a_crash_is_removed(store: JobStore) -> None:
 def test_a_deleted_job_is_not_found_and_an_expired_one_is_expired(store: JobStore) -> None:
     one, two = finish(store, accept(store)), finish(store, accept(store))
     store.delete(one.job_id)
-    store.expire(two.job_id)
+    store.delete(two.job_id, expired=True)
     with pytest.raises(JobNotFound):
         store.get(one.job_id)
     with pytest.raises(JobExpired):

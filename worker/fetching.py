@@ -42,6 +42,8 @@ TOTAL_S = 300.0
 """A download that takes longer fails."""
 REPORT_EVERY_S = 0.5
 
+_AS_JOB_ERROR = {UploadTooLarge.code: UrlFetchFailed, UnsupportedMediaType.code: VideoUnreadable}
+
 
 class Fetcher:
     """Downloads the input of accepted jobs, then puts them in the worker's queue."""
@@ -157,8 +159,5 @@ class Fetcher:
 
 def _as_job_error(error: ServiceError) -> ServiceError:
     """The errors of an upload, as errors of a job that was accepted before."""
-    if isinstance(error, UploadTooLarge):
-        return UrlFetchFailed(error.message, hint=error.hint, **error.facts)
-    if isinstance(error, UnsupportedMediaType):
-        return VideoUnreadable(error.message, hint=error.hint, **error.facts)
-    return error
+    kind = _AS_JOB_ERROR.get(error.code)
+    return kind(error.message, hint=error.hint, **error.facts) if kind else error

@@ -61,7 +61,7 @@ class Retention:
         expired = []
         for job in self._due(now):
             try:
-                self._store.expire(job.job_id)
+                self._store.delete(job.job_id, expired=True)
             except (ServiceError, OSError) as exc:
                 log.warning("job %s could not be removed: %s", job.job_id, type(exc).__name__)
                 continue

@@ -71,8 +71,8 @@ class Webhooks:
                 job = await asyncio.to_thread(self._store.get, job_id)
             except (JobNotFound, JobExpired):
                 await asyncio.to_thread(self._folder.unmark_webhook, job_id)
-                continue
-            self._begin(job)
+            else:
+                self.changed(job)
 
     async def close(self) -> None:
         """Stop; undelivered webhooks stay marked."""
@@ -91,7 +91,7 @@ class Webhooks:
             pass  # the loop has been closed: the next server finds the mark
 
     def _begin(self, job: Job) -> None:
-        if not (job.options.webhook_url and job.status.is_terminal) or job.job_id in self._tasks:
+        if job.job_id in self._tasks:
             return
         task = asyncio.get_running_loop().create_task(self._deliver(job))
         self._tasks[job.job_id] = task

@@ -14,14 +14,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from errors import InvalidParameter
@@ -68,15 +61,13 @@ WholeNumber = BeforeValidator(partial(_number_like, pattern=_WHOLE))
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Format = Literal["usdz", "npz"]
 Formats = Annotated[tuple[Format, ...], BeforeValidator(_split_list)]
-Address = Annotated[
-    str, Field(json_schema_extra={"format": "uri"}), StringConstraints(strip_whitespace=True)
-]
+Address = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
 class JobOptions(BaseModel):
     """What the client asked for, with defaults. If `mesh`, the client's own mesh is animated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     mode: Mode = Field(
         description="Default: the best that this machine's GPU memory allows.",

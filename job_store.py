@@ -179,12 +179,10 @@ class JobStore:
         job = self.peek(job_id)
         if job is not None:
             return job
-        if not is_job_id(job_id):
-            raise JobNotFound("There is no job with this id.")
-        content = self.folder.read_record(job_id)
+        content = self.folder.read_record(job_id) if is_job_id(job_id) else None
         job = self._parse(job_id, content) if content is not None else None
         if job is None:
-            if self.folder.is_expired(job_id):
+            if is_job_id(job_id) and self.folder.is_expired(job_id):
                 raise JobExpired("This job expired, and its files were removed.")
             raise JobNotFound("There is no job with this id.")
         if job.status.is_terminal:
@@ -209,16 +207,14 @@ class JobStore:
         """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
         # one dictionary, because a job that ends now is in both
         known: dict[str, Job | JobSummary] = {**self._live, **self._ended.summaries}
-        found = sorted(
-            (
-                (job.sequence, job.job_id)
-                for job in known.values()
-                if job.status in statuses and (before is None or job.sequence < before)
-            ),
-            reverse=True,
-        )
-        rest = found[limit - 1][0] if len(found) > limit else None
-        return [job_id for _, job_id in found[:limit]], rest
+        found = [
+            job
+            for job in known.values()
+            if job.status in statuses and (before is None or job.sequence < before)
+        ]
+        found.sort(key=lambda job: job.sequence, reverse=True)
+        rest = found[limit - 1].sequence if len(found) > limit else None
+        return [job.job_id for job in found[:limit]], rest
 
     # --- changing
 
@@ -238,8 +234,7 @@ class JobStore:
                 return
             job = self._live[job_id] = job.changed(progress=progress)
             failpoint.reach(f"report:{progress.stage}")
-            due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S
-            if due:
+            if time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S:
                 self._written_at[job_id] = time.monotonic()
                 try:
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)

@@ -27,8 +27,9 @@ import queue
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +48,18 @@ EXIT_UNUSABLE = 70
 class ParentConnection:
     """The two pipes. `send` may be called from any thread."""
 
-    def __init__(self, prefetch: Callable[[Task], None]) -> None:
-        """Keep stdout for the messages; from now on, printed text goes to stderr."""
+    def __init__(self) -> None:
+        """Keep both pipes for the messages: stdin is empty from now on, and printed text goes to
+        stderr.
+        """
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
-        self._prefetch = prefetch
+        self.incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
         self._outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
         self._sending = threading.Lock()
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)
 
     def send(self, kind: str, **content: Any) -> None:
         """One line to the parent."""
@@ -63,16 +68,16 @@ class ParentConnection:
             self._outgoing.write(line + "\n")
             self._outgoing.flush()
 
-    def listen(self, incoming: IO[str]) -> None:
+    def listen(self, prefetch: Callable[[Task], None]) -> None:
         """Read the parent's messages until it closes the pipe."""
         from job.task import Task
 
-        for line in incoming:
+        for line in self.incoming:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self.cancelled.set()
             elif message["do"] == "prefetch":
-                self._prefetch(Task.from_dict(message["task"]))
+                prefetch(Task.from_dict(message["task"]))
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
@@ -82,8 +87,8 @@ class ParentConnection:
 
 def main() -> int:
     """Read the configuration, load the pipeline (if any), run tasks until stdin closes."""
-    incoming = _take_stdin()
-    first = incoming.readline()
+    parent = ParentConnection()
+    first = parent.incoming.readline()
     if not first:
         return 0  # the parent has already ended
     from job.task import ChildConfig
@@ -102,8 +107,8 @@ def main() -> int:
     if config.memory_mb:
         _limit_memory(config.memory_mb)
     prefetcher = FramePrefetcher()
-    parent = ParentConnection(prefetcher.prefetch)
-    threading.Thread(target=parent.listen, args=(incoming,), name="stdin", daemon=True).start()
+    listen = partial(parent.listen, prefetcher.prefetch)
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
     try:
         pipeline = build_pipeline(config.pipeline) if config.pipeline else None
         recipe = Recipe(
@@ -157,15 +162,6 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
             log.exception("a bug in the server ended the job")
             parent.send("failed", error=errors.InternalError().to_dict())
     return True
-
-
-def _take_stdin() -> IO[str]:
-    """Keep stdin for the messages: nothing else may read it."""
-    incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return incoming
 
 
 def _limit_memory(megabytes: int) -> None:

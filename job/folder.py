@@ -114,11 +114,9 @@ class JobsFolder:
     def _highest_sequence(self) -> int:
         highest = 0
         for job_id in self.job_ids():
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(self.read_record(job_id) or b"{}")
                 highest = max(highest, int(record["sequence"]))
-            except (ValueError, KeyError, TypeError):
-                continue
         return highest
 
     def next_sequence(self) -> int:

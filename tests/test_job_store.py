@@ -315,7 +315,8 @@ def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
     queued = accept(store)
     ended = finish(store, accept(store, idempotency=key))
     contents = [store.folder.read_record(job.job_id) or b"" for job in (queued, ended)]
-    assert [read_summary(content) for content in contents] == [None, JobSummary.of(ended)]
+    expected = JobSummary.from_record(ended.to_dict())
+    assert [read_summary(content) for content in contents] == [None, expected]
     assert read_summary(contents[1][:-9]) is None  # incomplete
 
 

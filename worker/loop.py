@@ -165,7 +165,7 @@ class Worker:
 
     def _prefetch(self) -> None:
         """Name the first job of the queue to the executor, once."""
-        job_id = self.queue.first()
+        job_id = next(iter(self.queue.ids()), None)
         if job_id != self._prefetched:
             self._prefetched = job_id
             job = self.store.peek(job_id) if job_id else None

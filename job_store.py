@@ -223,7 +223,6 @@ class JobStore:
         return self._change(job_id, lambda job: job.started(self._clock()))
 
     def requeue(self, job_id: str, *, counted: bool) -> Job:
-        """The attempt ended without a result; the job returns to its place in the queue."""
         return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:

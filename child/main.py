@@ -62,7 +62,6 @@ class ParentConnection:
         os.dup2(2, 1)
 
     def send(self, kind: str, **content: Any) -> None:
-        """One line to the parent."""
         line = json.dumps({"is": kind, **content}, separators=(",", ":"))
         with self._sending:
             self._outgoing.write(line + "\n")

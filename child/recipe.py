@@ -216,7 +216,6 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
 
 
 def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
-    """Add the warnings and timings of the checkpoint to the finished job."""
     for warning in made["warnings"]:
         reporter.warning(warning["code"], warning["message"])
     reporter.timings.update(made["timings"])

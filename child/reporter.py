@@ -110,11 +110,9 @@ class LoadReporter:
             log.info("%s", message)
 
     def warning(self, code: str, message: str) -> None:
-        """Write the warning to the log."""
         log.warning("%s: %s", code, message)
 
     def anchor(self, mesh: MeshSequence) -> None:
-        """Never called while loading."""
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
 
 

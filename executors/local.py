@@ -129,7 +129,7 @@ class LocalExecutor:
 
 
 class WakeupPipe:
-    """Ends a `select` of another thread: readable from `notify` until `clear`."""
+    """Ends a `select` of another thread: readable from `notify`, in any thread, until `clear`."""
 
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
@@ -140,12 +140,10 @@ class WakeupPipe:
         return self._read_end
 
     def notify(self) -> None:
-        """From any thread, any number of times."""
         with contextlib.suppress(BlockingIOError):  # full, so it is already readable
             os.write(self._write_end, b"!")
 
     def clear(self) -> None:
-        """From the waiting thread, after `select` returned."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_end, 1 << 16)
 

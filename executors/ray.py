@@ -13,14 +13,14 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from errors import from_os_error
 from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.ray_actor import ActorAnswer, ActorStatus
 from executors.ray_connection import RayConnection
-from executors.ray_slot import TICK_S, ActorSlot
+from executors.ray_slot import ActorSlot
 from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,10 @@ class RayExecutor:
         self._workers, self._options = workers, options
         self._connection = RayConnection(address, options)
         self.slots: list[ActorSlot] = []
-        self._slots_lock = threading.Lock()
         self._waiting: list[Task] = []  # for an actor
         self._cancelled: set[str] = set()  # waiting and running jobs
         self._woken = threading.Event()
         self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     @property
     def has_room(self) -> bool:
@@ -80,7 +78,6 @@ class RayExecutor:
             return  # closed meanwhile
         self.capacity = len(actors)
         self.slots = [ActorSlot(number, actor) for number, actor in enumerate(actors)]
-        self._watcher.start()
 
     def prefetch(self, task: Task) -> None:
         """Does nothing: it is not known which actor will run the task."""
@@ -114,8 +111,8 @@ class RayExecutor:
         self._woken.clear()
         events = self._assign_waiting()
         for slot in self.slots:
-            if (task := slot.task) is not None:
-                events += [(task, event) for event in self._poll_slot(slot, task)]
+            task = slot.task
+            events += [(task, event) for event in self._poll_slot(slot, task) if task is not None]
         return [(task, self._lost_as_stopped(task, event)) for task, event in events]
 
     def _assign_waiting(self) -> list[tuple[Task, Event]]:
@@ -127,8 +124,7 @@ class RayExecutor:
             elif slot is None:
                 continue
             else:
-                with self._slots_lock:
-                    slot.take(task)
+                slot.take(task)
             self._waiting.remove(task)
         return ended
 
@@ -140,30 +136,46 @@ class RayExecutor:
         self._cancelled.discard(task.job_id)
         return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
-    def _poll_slot(self, slot: ActorSlot, task: Task) -> list[Event]:
+    def _poll_slot(self, slot: ActorSlot, task: Task | None) -> list[Event]:
         try:
             if self._closed.is_set():
                 raise ProcessLost("the server is stopping")
+            status = self._ask(slot)
+            if task is None:
+                return []
             if slot.call is None:
                 task.workspace.mkdir(mode=0o700)
                 slot.call = self._connection.call(slot.actor, "run", task, _inputs(task))
                 slot.call.add_done_callback(lambda _: self.wake())
             if slot.call.done():
                 answer = self._answer_of(slot, slot.call)
-                with self._slots_lock:
-                    slot.release(lost=isinstance(answer.outcome, Lost))
+                slot.release(lost=isinstance(answer.outcome, Lost))
                 return _received(task, answer)
             self._check_time(slot, task)
-            with self._slots_lock:
-                progress, anchor = slot.take_progress()
-            return [] if progress is None else [_with_anchor(task, progress, anchor)]
+            progress = status.progress if status is not None else None
+            return [] if progress is None else [_with_anchor(task, progress, slot.status.anchor)]
         except (ProcessLost, OSError) as exc:
-            with self._slots_lock:  # the actor must answer before it gets the next task
-                slot.release(lost=True)
+            slot.release(lost=True)  # the actor must answer before it gets the next task
             if isinstance(exc, ProcessLost):
                 return [Lost(str(exc))]
             log.exception("the job's files could not be written")
             return [Failed(from_os_error(exc))]
+
+    def _ask(self, slot: ActorSlot) -> ActorStatus | None:
+        """Ask the actor for its status, when it is time; what it says of its task, once."""
+        status = None
+        if slot.question is not None and slot.question.done():
+            failed = slot.question.exception() is not None
+            status = slot.on_heartbeat(slot.asked_at, None if failed else slot.question.result())
+        now = time.monotonic()
+        if slot.is_due(now):
+            if slot.orphaned_attempt is not None:  # counted as lost, but it still runs
+                key = slot.orphaned_attempt
+                self._connection.call(slot.actor, "cancel", key)
+            slot.asked_at = now
+            slot.question = self._connection.call(slot.actor, "status")
+            slot.question.add_done_callback(lambda _: self.wake())
+        return status
 
     def _answer_of(self, slot: ActorSlot, call: Future[ActorAnswer]) -> ActorAnswer:
         """What RayActor.run returned. Raises ProcessLost if the call failed."""
@@ -172,9 +184,8 @@ class RayExecutor:
             return call.result()
         name = type(error).__name__
         log.warning("actor %d is lost: %s: %s", slot.number, name, error)
-        with self._slots_lock:
-            for other in self.slots:  # else the next attempt may be lost on the same node
-                other.mark_suspect()
+        for other in self.slots:  # else the next attempt may be lost on the same node
+            other.mark_suspect()
         raise ProcessLost(f"actor {slot.number} is lost: {name}")
 
     def _check_time(self, slot: ActorSlot, task: Task) -> None:
@@ -182,42 +193,16 @@ class RayExecutor:
         now = time.monotonic()
         if task.job_id in self._cancelled and slot.cancel_deadline is None:
             slot.cancel_deadline = now + self._options.cancel_grace_s + ANSWER_S
-            self._connection.call(slot.actor, "cancel", slot.key, group="control")
+            self._connection.call(slot.actor, "cancel", slot.key)
         if slot.cancel_deadline is not None and now > slot.cancel_deadline:
             self._kill(slot, "no answer to a cancel")
-        if now - slot.alive_at > SILENT_S:
+        if slot.question is not None and now - slot.asked_at > SILENT_S:
             self._kill(slot, f"no answer for {SILENT_S:.0f} s")
 
-    def _kill(self, slot: ActorSlot, reason: str) -> None:
-        """Always raises ProcessLost."""
+    def _kill(self, slot: ActorSlot, reason: str) -> NoReturn:
         log.error("actor %d is killed: %s", slot.number, reason)
         self._connection.kill(slot.actor)
         raise ProcessLost(f"actor {slot.number} was killed: {reason}")
-
-    # --- one thread asks all actors for their status
-
-    def _watch(self) -> None:
-        try:
-            while not self._closed.is_set():
-                now = time.monotonic()
-                for slot in self.slots:
-                    # an attempt that was counted as lost, but still runs
-                    if (key := slot.orphaned_attempt) is not None:
-                        self._connection.call(slot.actor, "cancel", key, group="control")
-                    if slot.is_due(now):
-                        slot.asked_at = now
-                        future = self._connection.call(slot.actor, "status", group="control")
-                        future.add_done_callback(partial(self._on_heartbeat, slot, now))
-                self._closed.wait(TICK_S)
-        except ProcessLost:
-            pass  # the connection was closed meanwhile
-
-    def _on_heartbeat(self, slot: ActorSlot, asked_at: float, future: Future[ActorStatus]) -> None:
-        """Called in a thread of Ray."""
-        status = None if future.exception() else future.result()
-        with self._slots_lock:
-            slot.on_heartbeat(asked_at, status)
-        self.wake()
 
 
 def _inputs(task: Task) -> dict[str, bytes]:

@@ -59,13 +59,13 @@ class RayConnection:
             log.info("Ray at %s: %d actors, one per %s", self._address, count, self._resource)
             return [kind.remote(self._options) for _ in range(count)]
 
-    def call(self, actor: Any, method: str, *arguments: Any, group: str = "") -> Future[Any]:
+    def call(self, actor: Any, method: str, *arguments: Any) -> Future[Any]:
         """Call the actor without waiting. Raises ProcessLost after `close`."""
         with self._lock:
             self._connected()
             remote = getattr(actor, method)
-            if group:
-                remote = remote.options(concurrency_group=group)
+            if method != "run":  # answered while a task runs
+                remote = remote.options(concurrency_group="control")
             future: Future[Any] = remote.remote(*arguments).future()
             return future
 

@@ -239,7 +239,6 @@ class JobsFolder:
         return (self._webhooks / job_id).exists()
 
     def unmark_webhook(self, job_id: str) -> None:
-        """The webhook is delivered or no longer tried, or the job was deleted."""
         (self._webhooks / job_id).unlink(missing_ok=True)
 
     def webhook_marks(self) -> list[str]:
@@ -247,7 +246,6 @@ class JobsFolder:
         return [item.name for item in self._webhooks.iterdir() if is_job_id(item.name)]
 
     def mark_expired(self, job_id: str) -> None:
-        """Remember that a job of this id existed."""
         (self._expired / job_id).touch(mode=0o600)
 
     def is_expired(self, job_id: str) -> bool:

@@ -129,7 +129,6 @@ class AttemptRecorder:
             log.exception("the failure could not be recorded")
 
     def cancel(self, job_id: str) -> None:
-        """The job was cancelled while it ran, or was about to be tried again."""
         self.commit(job_id, lambda: self._store.cancel(job_id))
         log.info("cancelled")
 

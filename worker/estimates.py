@@ -29,7 +29,6 @@ class Estimates:
         self._took_s[mode].append(took_s)
 
     def typical_s(self, mode: str) -> float | None:
-        """The median of the last jobs in this mode, in seconds."""
         took = self._took_s.get(mode)
         return median(list(took)) if took else None
 

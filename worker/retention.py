@@ -64,8 +64,8 @@ class Retention:
                 self._store.delete(job.job_id, expired=True)
             except (ServiceError, OSError) as exc:
                 log.warning("job %s could not be removed: %s", job.job_id, type(exc).__name__)
-                continue
-            expired.append(job.job_id)
+            else:
+                expired.append(job.job_id)
         if expired:
             log.info("%d jobs expired", len(expired))
             self._folder.empty_trash()

@@ -80,7 +80,8 @@ class JobStore:
             job_ids, unread = unread, []
             for job_id in job_ids:
                 try:
-                    job = self._recover_one(job_id)
+                    with self._lock:
+                        job = self._recover_one(job_id)
                     to_run += [] if job is None else [job]
                 except (OSError, JobNotFound) as exc:
                     log.error("job %s cannot be recovered now: %s", job_id, exc)
@@ -93,14 +94,11 @@ class JobStore:
         return sorted(to_run, key=lambda job: job.sequence)
 
     def _recover_one(self, job_id: str) -> Job | None:
-        with self._lock:  # a DELETE may come at the same time
-            if job_id in self._live or job_id in self._ended.summaries:
-                return None  # accepted, and perhaps ended, since the scan
-            if not self.folder.job_dir(job_id).is_dir():
-                return None  # deleted since the scan
-            return self._read_recovered(job_id)
-
-    def _read_recovered(self, job_id: str) -> Job | None:
+        """The caller holds the lock: a DELETE may come at the same time."""
+        if job_id in self._live or job_id in self._ended.summaries:
+            return None  # accepted, and perhaps ended, since the scan
+        if not self.folder.job_dir(job_id).is_dir():
+            return None  # deleted since the scan
         content = self.folder.read_record(job_id)
         if content is None:
             self.folder.quarantine(job_id, "no job.json")

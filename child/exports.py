@@ -10,17 +10,16 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from child.reporter import JobReporter
 from errors import InternalError
-from job.task import Task
 from meshes.archive import write_archive
 from meshes.blender import BlenderFailed, export_with_blender
 from meshes.gltf import write_animated, write_frames
@@ -30,7 +29,7 @@ from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from meshes.usd import UsdFailed, write_usdz
-from pipeline import Reporter, find_gpu
+from pipeline import find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
 
@@ -45,19 +44,13 @@ DRAWS_IN_GB = 2.0
 Normals = NDArray[np.float32]
 
 
-def write_files(
-    task: Task,
-    clip: Clip,
-    meshes: MeshSequence,
-    reporter: Reporter,
-    facts: Mapping[str, Any],
-    blender_path: str,
-) -> None:
-    """Write all files of the task into its workspace; `facts` are stored in the GLBs.
+def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender_path: str) -> None:
+    """Write all files of the reporter's task into its workspace.
 
     Raises Cancelled, and OSError if the disk is full.
     """
-    out, steps = task.workspace, len(meshes) + 2
+    o, out, steps = reporter.task.options, reporter.task.workspace, len(meshes) + 2
+    facts = {"pipeline": reporter.pipeline, "mode": o.mode, "seed": o.seed}
     normals = vertex_normals(meshes)
     reporter.progress("exporting", 0, steps, "Writing the meshes")
 
@@ -68,21 +61,21 @@ def write_files(
     write_animated(meshes, normals, out / "animated_mesh.glb", facts)
     reporter.progress("exporting", len(meshes) + 1, steps)
     write_archive(frames, out / "meshes.zip")
-    if "npz" in task.options.formats:
+    if "npz" in o.formats:
         write_npz(meshes, out / "animated_mesh.npz")
-    if "usdz" in task.options.formats:
+    if "usdz" in o.formats:
         reporter.progress("exporting", 1, 1, "Writing USD")
         sorry = "The USDZ could not be written; the meshes are fine."
         with _optional(reporter, "usdz_failed", sorry, UsdFailed):
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
-    if task.options.blender_export:
+    if o.blender_export:
         _write_with_blender(out, meshes, reporter, blender_path)
     _write_videos(out, clip, meshes, normals, reporter)
 
 
 @contextmanager
 def _optional(
-    reporter: Reporter, code: str, message: str, *expected: type[Exception]
+    reporter: JobReporter, code: str, message: str, *expected: type[Exception]
 ) -> Iterator[None]:
     """One of the expected errors inside is a warning of the finished job."""
     try:
@@ -93,7 +86,7 @@ def _optional(
 
 
 def _write_with_blender(
-    out: Path, meshes: MeshSequence, reporter: Reporter, blender_path: str
+    out: Path, meshes: MeshSequence, reporter: JobReporter, blender_path: str
 ) -> None:
     """FBX and Alembic by the Blender that BLENDER_PATH names, if there is one."""
     blender = shutil.which(os.path.expanduser(blender_path)) if blender_path else None
@@ -123,31 +116,24 @@ def _write_with_blender(
 
 
 def _write_videos(
-    out: Path, clip: Clip, meshes: MeshSequence, normals: Normals, reporter: Reporter
+    out: Path, clip: Clip, meshes: MeshSequence, normals: Normals, reporter: JobReporter
 ) -> None:
     reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
     encode = partial(launch, limits=ENCODE)
-    draw = partial(
-        write_preview,
-        meshes,
-        normals,
-        clip.frames,
-        out / "preview.mp4",
-        out / "poster.webp",
-        launch=encode,
-        on_progress=partial(reporter.progress, "rendering"),
-    )
+    report = partial(reporter.progress, "rendering")
+    files = out / "preview.mp4", out / "poster.webp"
+    draw = partial(write_preview, meshes, normals, clip.frames, *files, launch=encode)
     sorry = "The preview failed; the meshes are fine."
     with _optional(reporter, "preview_unavailable", sorry, PreviewFailed, InternalError):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         make_renderer = renderer_on_gpu()
         try:
-            draw(make_renderer=make_renderer)
+            draw(make_renderer=make_renderer, on_progress=report)
         except PreviewFailed:
             if make_renderer is None:
                 raise
             log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)
-            draw()
+            draw(on_progress=report)
 
 
 def renderer_on_gpu() -> MakeRenderer | None:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,102 +47,6 @@ Read = tuple[Clip, tuple[ClipWarning, ...]]
 
 class NoCheckpoint(Exception):
     """There is no checkpoint that can be read; a damaged one was deleted."""
-
-
-class Recipe:
-    """Runs tasks with one loaded pipeline.
-
-    Without a pipeline only `export` works. These methods raise ServiceError for expected failures,
-    OSError if the disk is full, Cancelled, or any other exception for a bug.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline | None,
-        send: Send,
-        cancelled: threading.Event,
-        prefetcher: FramePrefetcher | None = None,
-        blender_path: str = "",
-    ) -> None:
-        self._pipeline = pipeline
-        self._send = send
-        self._cancelled = cancelled
-        self._prefetcher = prefetcher or FramePrefetcher()
-        self._blender_path = blender_path
-
-    def load(self) -> None:
-        """Load the pipeline; raises what `Pipeline.load` raises."""
-        if self._pipeline is not None:
-            self._pipeline.load(LoadReporter(self._send))
-
-    def run(self, task: Task) -> Result:
-        """One attempt, from the input to the output files."""
-        return self._export(task, *self.compute(task))
-
-    def compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
-        """The first part: returns once the meshes are in the checkpoint.
-
-        An earlier attempt's checkpoint is used if there is one.
-        """
-        pipeline = self._pipeline
-        assert pipeline is not None, "this process only exports"
-        reporter = JobReporter(task, pipeline.name, pipeline.shares, self._send, self._cancelled)
-        task.workspace.mkdir(mode=0o700)
-        clip = self._read_frames(task, reporter)
-        try:
-            meshes, made = _load_checkpoint(task)
-        except NoCheckpoint:
-            meshes = _animate(pipeline, task, clip, reporter)
-            _save_checkpoint(task, meshes, reporter)
-        else:
-            _restore_reports(made, reporter)
-            log.info("the meshes of an earlier attempt are used")
-        return clip, meshes, reporter
-
-    def export(self, task: Task) -> Result:
-        """The second part, from the checkpoint. Raises NoCheckpoint."""
-        meshes, made = _load_checkpoint(task)
-        reporter = JobReporter(task, made["pipeline"], {}, self._send, self._cancelled)
-        _restore_reports(made, reporter)
-        task.workspace.mkdir(mode=0o700, exist_ok=True)
-        result = self._export(task, self._read_frames(task, reporter), meshes, reporter)
-        return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
-
-    def _export(
-        self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter
-    ) -> Result:
-        o = task.options
-        facts = {"pipeline": reporter.pipeline, "mode": o.mode, "seed": o.seed}
-        write_files(task, clip, meshes, reporter, facts, self._blender_path)
-        return _result(task, clip, meshes, reporter)
-
-    def _read_frames(self, task: Task, reporter: JobReporter) -> Clip:
-        def report(step: int, steps: int) -> None:
-            reporter.progress("extracting", step, steps, "Reading the frames")
-
-        read = self._prefetcher.take(task.job_id, lambda: report(0, 1))
-        if read is None:
-            report(0, 1)
-            read = _read_clip(task, report)
-        clip, warnings = read
-        for code, message in warnings:
-            reporter.warning(code, message)
-        return clip
-
-
-def _animate(pipeline: Pipeline, task: Task, clip: Clip, reporter: JobReporter) -> MeshSequence:
-    o = task.options
-    if o.faces is None:
-        more = {}
-    elif "faces" in inspect.signature(pipeline.animate).parameters:
-        more = {"faces": o.faces}
-    else:
-        raise ModeUnavailable(
-            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
-            hint="Leave `faces` out.",
-        )
-    mesh = task.folder / "mesh.glb" if o.mesh else None
-    return pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
 
 
 class FramePrefetcher:
@@ -170,6 +74,91 @@ class FramePrefetcher:
         return future.result() if future.exception() is None else None
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Runs tasks with one loaded pipeline.
+
+    Without a pipeline only `export` works. These methods raise ServiceError for expected failures,
+    OSError if the disk is full, Cancelled, or any other exception for a bug.
+    """
+
+    pipeline: Pipeline | None
+    send: Send
+    cancelled: threading.Event
+    prefetcher: FramePrefetcher = field(default_factory=FramePrefetcher)
+    blender_path: str = ""
+
+    def load(self) -> None:
+        """Load the pipeline; raises what `Pipeline.load` raises."""
+        if self.pipeline is not None:
+            self.pipeline.load(LoadReporter(self.send))
+
+    def run(self, task: Task) -> Result:
+        """One attempt, from the input to the output files."""
+        return self._export(*self.compute(task))
+
+    def compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
+        """The first part: returns once the meshes are in the checkpoint.
+
+        An earlier attempt's checkpoint is used if there is one.
+        """
+        pipeline = self.pipeline
+        assert pipeline is not None, "this process only exports"
+        reporter = JobReporter(task, pipeline.name, pipeline.shares, self.send, self.cancelled)
+        task.workspace.mkdir(mode=0o700)
+        clip = self._read_frames(reporter)
+        try:
+            meshes, made = _load_checkpoint(task)
+        except NoCheckpoint:
+            meshes = _animate(pipeline, clip, reporter)
+            _save_checkpoint(meshes, reporter)
+        else:
+            _restore_reports(made, reporter)
+            log.info("the meshes of an earlier attempt are used")
+        return clip, meshes, reporter
+
+    def export(self, task: Task) -> Result:
+        """The second part, from the checkpoint. Raises NoCheckpoint."""
+        meshes, made = _load_checkpoint(task)
+        reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
+        _restore_reports(made, reporter)
+        task.workspace.mkdir(mode=0o700, exist_ok=True)
+        result = self._export(self._read_frames(reporter), meshes, reporter)
+        return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
+
+    def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+        write_files(clip, meshes, reporter, self.blender_path)
+        return _result(clip, meshes, reporter)
+
+    def _read_frames(self, reporter: JobReporter) -> Clip:
+        def report(step: int, steps: int) -> None:
+            reporter.progress("extracting", step, steps, "Reading the frames")
+
+        read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
+        if read is None:
+            report(0, 1)
+            read = _read_clip(reporter.task, report)
+        clip, warnings = read
+        for code, message in warnings:
+            reporter.warning(code, message)
+        return clip
+
+
+def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:
+    o = reporter.task.options
+    if o.faces is None:
+        more = {}
+    elif "faces" in inspect.signature(pipeline.animate).parameters:
+        more = {"faces": o.faces}
+    else:
+        raise ModeUnavailable(
+            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
+            hint="Leave `faces` out.",
+        )
+    mesh = reporter.task.folder / "mesh.glb" if o.mesh else None
+    return pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
+
+
 def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
     o = task.options
     return read_clip(
@@ -188,9 +177,9 @@ def is_unusable(error: ServiceError) -> bool:
     return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _save_checkpoint(task: Task, meshes: MeshSequence, reporter: JobReporter) -> None:
+def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
     """Write the checkpoint's folder; one rename makes it visible, complete."""
-    part = task.workspace / "checkpoint"
+    part = reporter.task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
     reporter.update_timings(time.monotonic())
@@ -201,7 +190,7 @@ def _save_checkpoint(task: Task, meshes: MeshSequence, reporter: JobReporter) ->
         "peak_rss_mb": round(_peak_rss_mb(), 1),
     }
     (part / "made.json").write_text(json.dumps(made))
-    os.rename(part, task.checkpoint)
+    os.rename(part, reporter.task.checkpoint)
 
 
 def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
@@ -221,16 +210,12 @@ def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
     reporter.timings.update(made["timings"])
 
 
-def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
     reporter.update_timings(time.monotonic())
+    t, v, _ = meshes.vertices.shape
     return Result(
-        files=tuple(_output_file(path) for path in sorted(task.workspace.iterdir())),
-        mesh={
-            "timesteps": len(meshes),
-            "vertices": int(meshes.vertices.shape[1]),
-            "faces": int(meshes.faces.shape[0]),
-            "fps": meshes.fps,
-        },
+        files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
+        mesh={"timesteps": t, "vertices": v, "faces": len(meshes.faces), "fps": meshes.fps},
         source=clip.source.to_dict(),
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),

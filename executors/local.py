@@ -85,9 +85,8 @@ class LocalExecutor:
         events: list[tuple[Task, Event]] = []
         for child in self._children:
             task = child.task
-            if task is not None and self._is_cancelled[task.job_id]:
-                child.cancel()
-            for event in child.poll():
+            is_cancelled = task is not None and self._is_cancelled[task.job_id]
+            for event in child.poll(is_cancelled=is_cancelled):
                 assert task is not None, "an idle child has no events"
                 if isinstance(event, Computed):
                     self._computed = task, event.time_left_s

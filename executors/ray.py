@@ -44,7 +44,7 @@ class RayExecutor:
         self._connection = RayConnection(address, options)
         self.slots: list[ActorSlot] = []
         self._waiting: list[Task] = []  # for an actor
-        self._cancelled: set[str] = set()  # waiting and running jobs
+        self._is_cancelled: dict[str, bool] = {}  # waiting and running jobs
         self._woken = threading.Event()
         self._closed = threading.Event()
 
@@ -95,14 +95,13 @@ class RayExecutor:
 
     def submit(self, task: Task) -> None:
         """See executors.base.Executor. Without a running actor the task waits, uncounted."""
-        self._cancelled.discard(task.job_id)  # of an earlier attempt
+        self._is_cancelled[task.job_id] = False
         self._waiting.append(task)
         self.wake()
 
     def cancel(self, job_id: str) -> None:
-        running = (slot.task for slot in self.slots)
-        if any(task and task.job_id == job_id for task in (*self._waiting, *running)):
-            self._cancelled.add(job_id)
+        if job_id in self._is_cancelled:
+            self._is_cancelled[job_id] = True
             self.wake()
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
@@ -119,7 +118,7 @@ class RayExecutor:
         ended: list[tuple[Task, Event]] = []
         for task in list(self._waiting):
             slot = next((slot for slot in self.slots if slot.is_free), None)
-            if self._closed.is_set() or task.job_id in self._cancelled:
+            if self._closed.is_set() or self._is_cancelled[task.job_id]:
                 ended.append((task, Lost("the server is stopping")))
             elif slot is None:
                 continue
@@ -132,8 +131,7 @@ class RayExecutor:
         """An attempt that is lost after a cancel counts as cancelled."""
         if isinstance(event, Progress):
             return event
-        was_cancelled = task.job_id in self._cancelled
-        self._cancelled.discard(task.job_id)
+        was_cancelled = self._is_cancelled.pop(task.job_id)
         return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
     def _poll_slot(self, slot: ActorSlot, task: Task | None) -> list[Event]:
@@ -152,8 +150,9 @@ class RayExecutor:
                 slot.release(lost=isinstance(answer.outcome, Lost))
                 return _received(task, answer)
             self._check_time(slot, task)
-            progress = status.progress if status is not None else None
-            return [] if progress is None else [_with_anchor(task, progress, slot.status.anchor)]
+            if status is None or status.progress is None:
+                return []
+            return [_with_anchor(task, status.progress, status.anchor)]
         except (ProcessLost, OSError) as exc:
             slot.release(lost=True)  # the actor must answer before it gets the next task
             if isinstance(exc, ProcessLost):
@@ -170,8 +169,7 @@ class RayExecutor:
         now = time.monotonic()
         if slot.is_due(now):
             if slot.orphaned_attempt is not None:  # counted as lost, but it still runs
-                key = slot.orphaned_attempt
-                self._connection.call(slot.actor, "cancel", key)
+                self._connection.call(slot.actor, "cancel", slot.orphaned_attempt)
             slot.asked_at = now
             slot.question = self._connection.call(slot.actor, "status")
             slot.question.add_done_callback(lambda _: self.wake())
@@ -191,7 +189,7 @@ class RayExecutor:
     def _check_time(self, slot: ActorSlot, task: Task) -> None:
         """Send a cancel to the actor. Raises ProcessLost if the actor had to be killed."""
         now = time.monotonic()
-        if task.job_id in self._cancelled and slot.cancel_deadline is None:
+        if self._is_cancelled[task.job_id] and slot.cancel_deadline is None:
             slot.cancel_deadline = now + self._options.cancel_grace_s + ANSWER_S
             self._connection.call(slot.actor, "cancel", slot.key)
         if slot.cancel_deadline is not None and now > slot.cancel_deadline:

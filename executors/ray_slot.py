@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from executors.ray_actor import ActorAnswer, ActorStatus, AttemptKey
@@ -18,26 +19,27 @@ ASK_AGAIN_S = 0.5
 """How often an actor that does not answer is asked."""
 
 
+@dataclass
 class ActorSlot:
     """`actor` is Ray's handle; `task` what it was given, and `call` the answer to come.
 
     `question` is the status to come, None if none was asked for since the last one; `asked_at` is
-    when it was, on the monotonic clock.
+    when it was. All times are on the monotonic clock.
     """
 
-    def __init__(self, number: int, actor: Any) -> None:
-        self.number, self.actor = number, actor
-        self.task: Task | None = None
-        self.call: Future[ActorAnswer] | None = None
-        self.cancel_deadline: float | None = None
-        self.answers = False
-        self.orphaned_attempt: AttemptKey | None = None
-        self.status = ActorStatus()
-        self.question: Future[ActorStatus] | None = None
-        self.asked_at = 0.0
-        self._is_suspect = False
-        self._answered_at = 0.0  # when the last question was answered or failed
-        self._valid_since = 0.0  # answers to earlier questions are ignored
+    number: int
+    actor: Any
+    task: Task | None = None
+    call: Future[ActorAnswer] | None = None
+    cancel_deadline: float | None = None
+    question: Future[ActorStatus] | None = None
+    asked_at: float = 0.0
+    status: ActorStatus = ActorStatus()
+    answers: bool = False
+    orphaned_attempt: AttemptKey | None = None
+    _is_suspect: bool = False
+    _answered_at: float = 0.0  # when the last question was answered or failed
+    _valid_since: float = 0.0  # answers to earlier questions are ignored
 
     @property
     def key(self) -> AttemptKey | None:

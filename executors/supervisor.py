@@ -40,7 +40,6 @@ class ChildSupervisor:
         self._broken: ServiceError | None = None
         self._loading: dict[str, int] | None = None
         self._unreachable = ""  # why the child did not get the task
-        self._cancelled = False
         self._deadline = 0.0
         self._cancel_deadline: float | None = None
         self._idle_since = time.monotonic()
@@ -52,13 +51,10 @@ class ChildSupervisor:
     @property
     def status(self) -> PipelineStatus:
         """Unloaded if no child runs because none is needed."""
-        child, is_needed = self.child, self._broken is not None or self._closed
-        return PipelineStatus(
-            child is not None and child.is_ready,
-            child is None and not is_needed,
-            self._loading,
-            self._broken,
-        )
+        child = self.child
+        is_ready = child is not None and child.is_ready
+        is_unloaded = child is None and self._broken is None and not self._closed
+        return PipelineStatus(is_ready, is_unloaded, self._loading, self._broken)
 
     # --- start and end of the child
 
@@ -107,16 +103,11 @@ class ChildSupervisor:
     def run_task(self, do: str, task: Task, time_left_s: float) -> None:
         """Tell the child to `do` this (see child/main.py); `poll` reports how it ends."""
         self._broken, self._unreachable, self.task = None, "", task
-        self._cancelled, self._cancel_deadline = False, None
-        self._deadline = time.monotonic() + time_left_s
+        self._deadline, self._cancel_deadline = time.monotonic() + time_left_s, None
         try:
             self.start().send({"do": do, "task": task.to_dict()})
         except ProcessLost as lost:
             self._unreachable = str(lost)
-
-    def cancel(self) -> None:
-        """Stop the task: `poll` sends the cancel, and kills a child that does not answer."""
-        self._cancelled = True
 
     def prefetch(self, task: Task) -> None:
         """Let a busy child read this task's frames at the same time."""
@@ -124,8 +115,11 @@ class ChildSupervisor:
             with contextlib.suppress(ProcessLost):  # `poll` will report it
                 self.child.send({"do": "prefetch", "task": task.to_dict()})
 
-    def poll(self) -> list[Event | Computed]:
-        """The new events of the task; any event but a Progress ends it."""
+    def poll(self, *, is_cancelled: bool) -> list[Event | Computed]:
+        """The new events of the task; any event but a Progress ends it.
+
+        If it is cancelled, the child is told so, and killed if it does not answer.
+        """
         child = self.child
         if child is None and self.task is None:
             return []
@@ -134,24 +128,22 @@ class ChildSupervisor:
             if child is None or self._unreachable:
                 raise ProcessLost(self._unreachable or "the child has ended")
             for message in child.messages():
-                event = self._handle_event(child, message)
+                event = self._read(child, message)
                 events += [] if event is None else [event]
                 if self.child is None:  # the pipeline could not be loaded
                     return events
-            timed_out = self._check_time(child)
+            timed_out = self._check_time(child, is_cancelled)
             return [*events, timed_out] if timed_out else events
         except ProcessLost as lost:
             reason = "; ".join(filter(None, (str(lost), self.terminate())))
         if self.task is not None:
-            events.append(Stopped() if self._cancelled else Lost(reason))
+            events.append(Stopped() if is_cancelled else Lost(reason))
             self._end_task()
         elif not self._closed:
             log.error("the idle child is lost: %s", reason)
         return events
 
-    def _handle_event(
-        self, child: ChildProcess, message: dict[str, Any]
-    ) -> Event | Computed | None:
+    def _read(self, child: ChildProcess, message: dict[str, Any]) -> Event | Computed | None:
         """Raises ProcessLost if a part of the message is missing or wrong."""
         kind = message.pop("is")
         try:
@@ -187,7 +179,7 @@ class ChildSupervisor:
             return Failed(ServiceError.from_dict(message["error"]))
         return None
 
-    def _check_time(self, child: ChildProcess) -> Failed | None:
+    def _check_time(self, child: ChildProcess, is_cancelled: bool) -> Failed | None:
         """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
         now, limit_s = time.monotonic(), self.options.job_timeout_s
         if self.task is None:
@@ -196,7 +188,7 @@ class ChildSupervisor:
                 log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
                 self.terminate()
             return None
-        if self._cancelled and self._cancel_deadline is None:
+        if is_cancelled and self._cancel_deadline is None:
             child.send({"do": "cancel"})
             self._cancel_deadline = now + self.options.cancel_grace_s
         if self._cancel_deadline is not None and now > self._cancel_deadline:

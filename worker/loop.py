@@ -54,9 +54,8 @@ class Worker:
         self.queue = JobQueue(max_queue, executor.wake)
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
-        self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._recorder = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
+        self._recorder = AttemptRecorder(store, folder, self._stopping, keep_input)
         self.estimates = self._recorder.estimates
         self._prefetched: str | None = None
         self._running: dict[str, _Running] = {}
@@ -104,7 +103,7 @@ class Worker:
                 self._recorder.fail_after_losses(job.job_id, job.attempts)
             else:
                 self.queue.submit(job.job_id, reserved=False)
-        if not self._keep_input:  # the last server may have ended before it removed them
+        if not self._recorder.keep_input:  # the last server may have ended before it removed them
             for ended in self.store.ended():
                 self._folder.remove_input(ended.job_id)
         self.recovered.set()

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ RECOVERY_TRIES = 5
 """How often, at the start, a job that cannot be read or written is tried, once a second."""
 
 
+@dataclass
 class JobStore:
     """Creates, changes, finds and removes jobs. Safe to call from any thread.
 
@@ -41,17 +43,12 @@ class JobStore:
     `listeners` are called after each change, in the thread that made it.
     """
 
-    def __init__(
-        self,
-        folder: JobsFolder,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-        new_id: Callable[[], str] = lambda: str(uuid4()),
-    ) -> None:
-        self.folder = folder
+    folder: JobsFolder
+    clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = lambda: str(uuid4())
+
+    def __post_init__(self) -> None:
         self.listeners: list[Callable[[Job], None]] = []
-        self._clock = clock
-        self._new_id = new_id
         self._lock = threading.RLock()
         self._live: dict[str, Job] = {}  # the queued and running ones
         self._ended = EndedJobs()
@@ -135,7 +132,7 @@ class JobStore:
 
     def stage(self) -> Staging:
         """A new job id with its own empty folder in .staging."""
-        return self.folder.stage(self._new_id())
+        return self.folder.stage(self.new_id())
 
     def accept(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
         """The one commit point of a 202: after this call returns, the job survives kill -9.
@@ -144,7 +141,7 @@ class JobStore:
         left, which the caller discards.
         """
         with self._lock:
-            job = make(staging.job_id, self.folder.next_sequence(), self._clock())
+            job = make(staging.job_id, self.folder.next_sequence(), self.clock())
         if job.options.webhook_url:
             self.folder.mark_webhook(job.job_id)
         for file in (staging.input, staging.mesh):
@@ -218,7 +215,7 @@ class JobStore:
 
     def start(self, job_id: str) -> Job:
         """An attempt begins; the count is on disk before any work is done."""
-        return self._change(job_id, lambda job: job.started(self._clock()))
+        return self._change(job_id, lambda job: job.started(self.clock()))
 
     def requeue(self, job_id: str, *, counted: bool) -> Job:
         return self._change(job_id, lambda job: job.requeued(counted=counted))
@@ -240,24 +237,24 @@ class JobStore:
         self._notify_listeners(job)
 
     def finish(self, job_id: str, result: Result) -> Job:
-        return self._change(job_id, lambda job: job.finished(self._clock(), result))
+        return self._change(job_id, lambda job: job.finished(self.clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        return self._change(job_id, lambda job: job.failed(self._clock(), error))
+        return self._change(job_id, lambda job: job.failed(self.clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:
         """Store that a running job is to stop. Raises AlreadyFinished."""
 
         def change(job: Job) -> Job:
             if job.status.is_terminal:
-                return job.cancelled(self._clock())  # raises
+                return job.cancelled(self.clock())  # raises
             return job.changed(cancel_requested=True)
 
         return self._change(job_id, change)
 
     def cancel(self, job_id: str) -> Job:
         """Stopped on request. Raises AlreadyFinished."""
-        return self._change(job_id, lambda job: job.cancelled(self._clock()))
+        return self._change(job_id, lambda job: job.cancelled(self.clock()))
 
     def amend(self, job_id: str, **changes: Any) -> Job:
         """Change fields that are not the status (input facts, warnings)."""

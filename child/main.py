@@ -49,9 +49,7 @@ class ParentConnection:
     """The two pipes. `send` may be called from any thread."""
 
     def __init__(self) -> None:
-        """Keep both pipes for the messages: stdin is empty from now on, and printed text goes to
-        stderr.
-        """
+        """Keep both for the messages: stdin is empty from now on, printed text goes to stderr."""
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
         self.incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")

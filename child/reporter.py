@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from errors import Cancelled
 from job.task import Progress, Task
@@ -31,6 +32,7 @@ _SHARES = {
 Send = Callable[..., None]
 
 
+@dataclass
 class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
@@ -38,30 +40,25 @@ class JobReporter:
     stages after them are left.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        pipeline: str,
-        shares: Mapping[str, float],
-        send: Send,
-        cancelled: threading.Event,
-    ) -> None:
+    task: Task
+    pipeline: str
+    shares: Mapping[str, float]
+    send: Send
+    cancelled: threading.Event
+
+    def __post_init__(self) -> None:
         self.warnings: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
-        self.task = task
-        self.pipeline = pipeline
-        self._send = send
-        self._cancelled = cancelled
-        self._spans = _spans(pipeline, shares)
+        self._spans = _spans(self.pipeline, self.shares)
         self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
-        self._has_anchor = (task.workspace / "anchor.glb").exists()
+        self._has_anchor = (self.task.workspace / "anchor.glb").exists()
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        if self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise Cancelled
         now = time.monotonic()
         is_new = stage != self._stage
@@ -76,7 +73,7 @@ class JobReporter:
             progress = Progress(
                 stage, step, steps, self._fraction, message or self._message, self._has_anchor
             )
-            self._send("progress", **vars(progress))
+            self.send("progress", **vars(progress))
 
     def warning(self, code: str, message: str) -> None:
         """Keep a warning for the finished job; each code once."""
@@ -96,16 +93,16 @@ class JobReporter:
         self._stage_began = now
 
 
+@dataclass
 class LoadReporter:
     """pipeline.Reporter while the pipeline loads: reports only the bytes of a download."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    send: Send
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """In stage `downloading`, `step` and `steps` are bytes."""
         if stage == "downloading":
-            self._send("loading", done_bytes=step, total_bytes=steps)
+            self.send("loading", done_bytes=step, total_bytes=steps)
         elif message:
             log.info("%s", message)
 

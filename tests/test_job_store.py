@@ -253,6 +253,14 @@ def test_a_deleted_job_is_not_found_and_an_expired_one_is_expired(store: JobStor
     assert list((store.folder.root / ".trash").iterdir()) == []
 
 
+def test_a_job_whose_folder_is_missing_is_not_found_by_a_change(store: JobStore) -> None:
+    job = accept(store)
+    shutil.rmtree(store.folder.job_dir(job.job_id))
+    with pytest.raises(JobNotFound):
+        store.start(job.job_id)
+    assert store.peek(job.job_id) is None
+
+
 @pytest.mark.parametrize("job_id", ["", "..", "../x", "A" * 36, "x" * 4000, "\0", "0" * 36])
 def test_an_invalid_job_id_is_never_used_as_a_path(store: JobStore, job_id: str) -> None:
     with pytest.raises(JobNotFound):

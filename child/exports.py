@@ -65,8 +65,8 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
         write_npz(meshes, out / "animated_mesh.npz")
     if "usdz" in o.formats:
         reporter.progress("exporting", 1, 1, "Writing USD")
-        sorry = "The USDZ could not be written; the meshes are fine."
-        with _optional(reporter, "usdz_failed", sorry, UsdFailed):
+        warning = "The USDZ could not be written; the meshes are fine."
+        with _optional(reporter, "usdz_failed", warning, UsdFailed):
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
     if o.blender_export:
         _write_with_blender(out, meshes, reporter, blender_path)
@@ -102,8 +102,8 @@ def _write_with_blender(
         reporter.progress("exporting", 1, 1, "Blender writes FBX and Alembic")
 
     report_waiting()
-    sorry = "Blender failed, so there is no FBX and no Alembic; the meshes are fine."
-    with _optional(reporter, "blender_failed", sorry, BlenderFailed, InternalError):
+    warning = "Blender failed, so there is no FBX and no Alembic; the meshes are fine."
+    with _optional(reporter, "blender_failed", warning, BlenderFailed, InternalError):
         in_sandbox = partial(launch, limits=BLENDER)
         made = export_with_blender(
             meshes, out, blender, launch=in_sandbox, while_waiting=report_waiting
@@ -123,8 +123,8 @@ def _write_videos(
     report = partial(reporter.progress, "rendering")
     files = out / "preview.mp4", out / "poster.webp"
     draw = partial(write_preview, meshes, normals, clip.frames, *files, launch=encode)
-    sorry = "The preview failed; the meshes are fine."
-    with _optional(reporter, "preview_unavailable", sorry, PreviewFailed, InternalError):
+    warning = "The preview failed; the meshes are fine."
+    with _optional(reporter, "preview_unavailable", warning, PreviewFailed, InternalError):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         make_renderer = renderer_on_gpu()
         try:

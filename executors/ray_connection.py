@@ -37,7 +37,13 @@ class RayConnection:
 
     def connect(self) -> bool:
         """One try. True once the cluster is connected and has a resource for an actor."""
-        return self._accepts_connections() and self._join()
+        host, _, port = self._address.rpartition("://")[2].rpartition(":")
+        try:  # `ray.init` may hang for minutes if nothing listens at the address
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except (OSError, ValueError) as exc:
+            log.error("nothing answers at RAY_ADDRESS %s: %s", self._address, exc)
+            return False
+        return self._join()
 
     def make_actors(self, limit: int) -> list[Any]:
         """Ray's handles of new actors, one per resource, at most `limit` (0: no limit).
@@ -80,16 +86,6 @@ class RayConnection:
         with self._lock:
             self._closed = True
             self._disconnect()
-
-    def _accepts_connections(self) -> bool:
-        """Checked first: `ray.init` may hang for minutes if nothing listens at the address."""
-        host, _, port = self._address.rpartition("://")[2].rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), CONNECT_S).close()
-            return True
-        except (OSError, ValueError) as exc:
-            log.error("nothing answers at RAY_ADDRESS %s: %s", self._address, exc)
-            return False
 
     def _join(self) -> bool:
         import ray

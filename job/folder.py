@@ -122,10 +122,9 @@ class JobsFolder:
     def next_sequence(self) -> int:
         """A number above all earlier ones, even after a restart. The caller holds a lock."""
         if self._sequence >= self._reserved:
-            durable.write(
-                self.root / ".sequence", str(self._sequence + SEQUENCE_BLOCK).encode() + b"\n"
-            )
-            self._reserved = self._sequence + SEQUENCE_BLOCK
+            reserved = self._sequence + SEQUENCE_BLOCK
+            durable.write(self.root / ".sequence", f"{reserved}\n".encode())
+            self._reserved = reserved
         self._sequence += 1
         return self._sequence
 

@@ -80,10 +80,8 @@ class Webhooks:
         """For the store's listeners, in whichever thread made the change."""
         if self._loop is None or not (job.options.webhook_url and job.status.is_terminal):
             return
-        try:
+        with contextlib.suppress(RuntimeError):  # if it is closed, the next server finds the mark
             self._loop.call_soon_threadsafe(self._begin, job)
-        except RuntimeError:
-            pass  # the loop has been closed: the next server finds the mark
 
     def _begin(self, job: Job) -> None:
         if job.job_id in self._tasks:

@@ -38,7 +38,7 @@ class ExecutorOptions:
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """Whether jobs can run at once. `is_unloaded`: it ended because it was idle, and loads again.
+    """A pipeline is loaded, or it was unloaded because it was idle; the next job loads it again.
 
     `loading` holds `done_bytes` and `total_bytes` while weights are downloaded; `broken` is why no
     pipeline can be loaded.

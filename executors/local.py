@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.supervisor import ChildSupervisor, Computed
-from job.task import Event, Lost, Outcome, Progress, Stopped, Task
+from job.task import Event, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ class LocalExecutor:
             self._children.append(self.export)
         self._computed: tuple[Task, float] | None = None  # waits for the export child
         self._is_cancelled: dict[str, bool] = {}  # running jobs
-        self._closed = False
 
     @property
     def has_room(self) -> bool:
@@ -103,28 +102,24 @@ class LocalExecutor:
 
     def close(self) -> None:
         """From any thread; children of another thread are reaped there."""
-        self._closed = True
         for child in self._children:
             child.close()
         self.wake()
 
     def _next_export(self) -> list[tuple[Task, Event]]:
-        """Give the waiting meshes to the export child once it is free, or end their attempt."""
+        """Give the waiting meshes to the export child once it is free; a cancelled job ends."""
         if self._computed is None or self.export is None:
             return []
         task, time_left_s = self._computed
-        end: Outcome | None = None
-        if self._closed:
-            end = Lost("the server is stopping")
-        elif self._is_cancelled[task.job_id]:
-            end = Stopped()
-        elif self.export.task is None:
-            self.export.run_task("export", task, time_left_s)
-            self.wake()
-        else:
+        is_cancelled = self._is_cancelled[task.job_id]
+        if self.export.task is not None and not is_cancelled:
             return []
         self._computed = None
-        return [] if end is None else [(task, end)]
+        if is_cancelled:
+            return [(task, Stopped())]
+        self.export.run_task("export", task, time_left_s)
+        self.wake()
+        return []
 
 
 class WakeupPipe:

@@ -123,7 +123,9 @@ class Fetcher:
         except (ServiceError, OSError) as exc:
             error = _as_job_error(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
             log.info("the video could not be fetched: %s", error.code)
-            await asyncio.to_thread(self._fail, job.job_id, error)
+            now = self.store.peek(job.job_id)
+            if now is not None and now.status is JobStatus.QUEUED:
+                await asyncio.to_thread(self.store.fail, job.job_id, error)
             return False
         self.worker.queue.submit(job.job_id, reserved=reserved)
         log.info("fetched %d bytes", facts.bytes)
@@ -136,11 +138,6 @@ class Fetcher:
         facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
         os.replace(part, part.with_name("input"))
         return facts
-
-    def _fail(self, job_id: str, error: ServiceError) -> None:
-        job = self.store.peek(job_id)
-        if job is not None and job.status is JobStatus.QUEUED:
-            self.store.fail(job_id, error)
 
     def _reporter(self, job_id: str) -> Callable[[int, int | None], Awaitable[None]]:
         last = -REPORT_EVERY_S

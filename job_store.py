@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ RECOVERY_TRIES = 5
 """How often, at the start, a job that cannot be read or written is tried, once a second."""
 
 
+@dataclass
 class JobStore:
     """Creates, changes, finds and removes jobs. Safe to call from any thread.
 
@@ -41,17 +43,12 @@ class JobStore:
     `listeners` are called after each change, in the thread that made it.
     """
 
-    def __init__(
-        self,
-        folder: JobsFolder,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-        new_id: Callable[[], str] = lambda: str(uuid4()),
-    ) -> None:
-        self.folder = folder
+    folder: JobsFolder
+    clock: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = lambda: str(uuid4())
+
+    def __post_init__(self) -> None:
         self.listeners: list[Callable[[Job], None]] = []
-        self._clock = clock
-        self._new_id = new_id
         self._lock = threading.RLock()
         self._live: dict[str, Job] = {}  # the queued and running ones
         self._ended = EndedJobs()
@@ -80,13 +77,12 @@ class JobStore:
             job_ids, unread = unread, []
             for job_id in job_ids:
                 try:
-                    job = self._recover_one(job_id)
-                except OSError as exc:
-                    log.error("job %s cannot be recovered now: %s", job_id, exc.strerror)
+                    with self._lock:
+                        job = self._recover_one(job_id)
+                    to_run += [] if job is None else [job]
+                except (OSError, JobNotFound) as exc:
+                    log.error("job %s cannot be recovered now: %s", job_id, exc)
                     unread.append(job_id)
-                    continue
-                if job is not None:
-                    to_run.append(job)
             if not unread:
                 break
             time.sleep(1.0 if left else 0.0)
@@ -95,14 +91,11 @@ class JobStore:
         return sorted(to_run, key=lambda job: job.sequence)
 
     def _recover_one(self, job_id: str) -> Job | None:
-        with self._lock:  # a DELETE may come at the same time
-            if job_id in self._live or job_id in self._ended.summaries:
-                return None  # accepted, and perhaps ended, since the scan
-            if not self.folder.job_dir(job_id).is_dir():
-                return None  # deleted since the scan
-            return self._read_recovered(job_id)
-
-    def _read_recovered(self, job_id: str) -> Job | None:
+        """The caller holds the lock: a DELETE may come at the same time."""
+        if job_id in self._live or job_id in self._ended.summaries:
+            return None  # accepted, and perhaps ended, since the scan
+        if not self.folder.job_dir(job_id).is_dir():
+            return None  # deleted since the scan
         content = self.folder.read_record(job_id)
         if content is None:
             self.folder.quarantine(job_id, "no job.json")
@@ -139,7 +132,7 @@ class JobStore:
 
     def stage(self) -> Staging:
         """A new job id with its own empty folder in .staging."""
-        return self.folder.stage(self._new_id())
+        return self.folder.stage(self.new_id())
 
     def accept(self, staging: Staging, make: Callable[[str, int, datetime], Job]) -> Job:
         """The one commit point of a 202: after this call returns, the job survives kill -9.
@@ -148,7 +141,7 @@ class JobStore:
         left, which the caller discards.
         """
         with self._lock:
-            job = make(staging.job_id, self.folder.next_sequence(), self._clock())
+            job = make(staging.job_id, self.folder.next_sequence(), self.clock())
         if job.options.webhook_url:
             self.folder.mark_webhook(job.job_id)
         for file in (staging.input, staging.mesh):
@@ -181,12 +174,10 @@ class JobStore:
         job = self.peek(job_id)
         if job is not None:
             return job
-        if not is_job_id(job_id):
-            raise JobNotFound("There is no job with this id.")
-        content = self.folder.read_record(job_id)
+        content = self.folder.read_record(job_id) if is_job_id(job_id) else None
         job = self._parse(job_id, content) if content is not None else None
         if job is None:
-            if self.folder.is_expired(job_id):
+            if is_job_id(job_id) and self.folder.is_expired(job_id):
                 raise JobExpired("This job expired, and its files were removed.")
             raise JobNotFound("There is no job with this id.")
         if job.status.is_terminal:
@@ -211,25 +202,22 @@ class JobStore:
         """Ids of the newest jobs below sequence number `before`, and where the next page starts."""
         # one dictionary, because a job that ends now is in both
         known: dict[str, Job | JobSummary] = {**self._live, **self._ended.summaries}
-        found = sorted(
-            (
-                (job.sequence, job.job_id)
-                for job in known.values()
-                if job.status in statuses and (before is None or job.sequence < before)
-            ),
-            reverse=True,
-        )
-        rest = found[limit - 1][0] if len(found) > limit else None
-        return [job_id for _, job_id in found[:limit]], rest
+        found = [
+            job
+            for job in known.values()
+            if job.status in statuses and (before is None or job.sequence < before)
+        ]
+        found.sort(key=lambda job: job.sequence, reverse=True)
+        rest = found[limit - 1].sequence if len(found) > limit else None
+        return [job.job_id for job in found[:limit]], rest
 
     # --- changing
 
     def start(self, job_id: str) -> Job:
         """An attempt begins; the count is on disk before any work is done."""
-        return self._change(job_id, lambda job: job.started(self._clock()))
+        return self._change(job_id, lambda job: job.started(self.clock()))
 
     def requeue(self, job_id: str, *, counted: bool) -> Job:
-        """The attempt ended without a result; the job returns to its place in the queue."""
         return self._change(job_id, lambda job: job.requeued(counted=counted))
 
     def report(self, job_id: str, progress: Progress) -> None:
@@ -240,8 +228,7 @@ class JobStore:
                 return
             job = self._live[job_id] = job.changed(progress=progress)
             failpoint.reach(f"report:{progress.stage}")
-            due = time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S
-            if due:
+            if time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S:
                 self._written_at[job_id] = time.monotonic()
                 try:
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
@@ -250,24 +237,24 @@ class JobStore:
         self._notify_listeners(job)
 
     def finish(self, job_id: str, result: Result) -> Job:
-        return self._change(job_id, lambda job: job.finished(self._clock(), result))
+        return self._change(job_id, lambda job: job.finished(self.clock(), result))
 
     def fail(self, job_id: str, error: ServiceError) -> Job:
-        return self._change(job_id, lambda job: job.failed(self._clock(), error))
+        return self._change(job_id, lambda job: job.failed(self.clock(), error))
 
     def request_cancel(self, job_id: str) -> Job:
         """Store that a running job is to stop. Raises AlreadyFinished."""
 
         def change(job: Job) -> Job:
             if job.status.is_terminal:
-                return job.cancelled(self._clock())  # raises
+                return job.cancelled(self.clock())  # raises
             return job.changed(cancel_requested=True)
 
         return self._change(job_id, change)
 
     def cancel(self, job_id: str) -> Job:
         """Stopped on request. Raises AlreadyFinished."""
-        return self._change(job_id, lambda job: job.cancelled(self._clock()))
+        return self._change(job_id, lambda job: job.cancelled(self.clock()))
 
     def amend(self, job_id: str, **changes: Any) -> Job:
         """Change fields that are not the status (input facts, warnings)."""
@@ -277,7 +264,11 @@ class JobStore:
         with self._lock:
             job = change(self._live.get(job_id) or self.get(job_id))
             failpoint.reach(f"change:{job.status.value}")
-            durable.write(self.folder.record_path(job_id), _serialised(job))
+            try:
+                durable.write(self.folder.record_path(job_id), _serialised(job))
+            except FileNotFoundError:
+                self.forget(job_id)
+                raise JobNotFound("The job's folder is missing.") from None
             failpoint.reach(f"changed:{job.status.value}")
             self._written_at[job_id] = time.monotonic()
             if job.status.is_terminal:
@@ -296,15 +287,11 @@ class JobStore:
             self._written_at.pop(job_id, None)
             self._ended.remove(job_id)
 
-    def delete(self, job_id: str) -> None:
-        """Delete the job: one rename into .trash, which retention empties. Raises JobNotFound."""
-        self._remove(job_id, expired=False)
+    def delete(self, job_id: str, *, expired: bool = False) -> None:
+        """One rename into .trash, which retention empties; an `expired` id stays known as such.
 
-    def expire(self, job_id: str) -> None:
-        """As `delete`, but the id stays known as expired."""
-        self._remove(job_id, expired=True)
-
-    def _remove(self, job_id: str, *, expired: bool) -> None:
+        Raises JobNotFound, JobExpired.
+        """
         with self._lock:
             try:
                 job = self.get(job_id)

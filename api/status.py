@@ -70,12 +70,12 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "starting"}
     if state.folder.free_bytes() < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
-    executor = state.worker.executor
-    if executor.broken is not None:
+    status = state.worker.executor.status
+    if status.broken is not None:
         return {"reason": "gpu_unavailable"}
-    if executor.loading is not None:
-        return {"reason": "downloading_weights", "progress": executor.loading}
-    if not executor.is_ready and not executor.is_unloaded:
+    if status.loading is not None:
+        return {"reason": "downloading_weights", "progress": status.loading}
+    if not status.is_ready and not status.is_unloaded:
         return {"reason": "loading_model"}
     return None
 

@@ -79,7 +79,9 @@ def _jobs_a_second(cluster: LocalCluster, clip: Path, workers: int, jobs: int) -
     executor = _on_ray(cluster, "SleepsAndFindsNothing", workers)
     worker = Worker(store, store.folder, executor)
     worker.start()
-    wait_until(lambda: len(cluster.actor_pids()) == workers and executor.is_ready, timeout_s=100)
+    wait_until(
+        lambda: len(cluster.actor_pids()) == workers and executor.status.is_ready, timeout_s=100
+    )
     ids = [accept(store, clip.read_bytes()).job_id for _ in range(jobs)]
     began = time.monotonic()
     for job_id in ids:

@@ -10,16 +10,16 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from child.reporter import JobReporter
 from errors import InternalError
-from job.task import Task
 from meshes.archive import write_archive
 from meshes.blender import BlenderFailed, export_with_blender
 from meshes.gltf import write_animated, write_frames
@@ -29,7 +29,7 @@ from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from meshes.usd import UsdFailed, write_usdz
-from pipeline import Reporter, find_gpu
+from pipeline import find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
 
@@ -44,33 +44,14 @@ DRAWS_IN_GB = 2.0
 Normals = NDArray[np.float32]
 
 
-def write_files(
-    task: Task,
-    clip: Clip,
-    meshes: MeshSequence,
-    reporter: Reporter,
-    facts: Mapping[str, Any],
-    blender_path: str,
-) -> None:
-    """Write all files of the task into its workspace; `facts` are stored in the GLBs.
+def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender_path: str) -> None:
+    """Write all files of the reporter's task into its workspace.
 
     Raises Cancelled, and OSError if the disk is full.
     """
+    options, out, steps = reporter.task.options, reporter.task.workspace, len(meshes) + 2
+    facts = {"pipeline": reporter.pipeline, "mode": options.mode, "seed": options.seed}
     normals = vertex_normals(meshes)
-    _write_glbs(task, meshes, normals, reporter, facts)
-    if "npz" in task.options.formats:
-        write_npz(meshes, task.workspace / "animated_mesh.npz")
-    if "usdz" in task.options.formats:
-        _write_usdz(task, meshes, normals, reporter)
-    if task.options.blender_export:
-        _write_with_blender(task, meshes, reporter, blender_path)
-    _write_videos(task, clip, meshes, normals, reporter)
-
-
-def _write_glbs(
-    task: Task, meshes: MeshSequence, normals: Normals, reporter: Reporter, facts: Mapping[str, Any]
-) -> None:
-    out, steps = task.workspace, len(meshes) + 2
     reporter.progress("exporting", 0, steps, "Writing the meshes")
 
     def frame_written(step: int, _: int) -> None:
@@ -80,19 +61,32 @@ def _write_glbs(
     write_animated(meshes, normals, out / "animated_mesh.glb", facts)
     reporter.progress("exporting", len(meshes) + 1, steps)
     write_archive(frames, out / "meshes.zip")
+    if "npz" in options.formats:
+        write_npz(meshes, out / "animated_mesh.npz")
+    if "usdz" in options.formats:
+        reporter.progress("exporting", 1, 1, "Writing USD")
+        warning = "The USDZ could not be written; the meshes are fine."
+        with _optional(reporter, "usdz_failed", warning, UsdFailed):
+            write_usdz(meshes, normals, out / "animated_mesh.usdz")
+    if options.blender_export:
+        _write_with_blender(out, meshes, reporter, blender_path)
+    _write_videos(out, clip, meshes, normals, reporter)
 
 
-def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Reporter) -> None:
-    reporter.progress("exporting", 1, 1, "Writing USD")
+@contextmanager
+def _optional(
+    reporter: JobReporter, code: str, message: str, *expected: type[Exception]
+) -> Iterator[None]:
+    """One of the expected errors inside is a warning of the finished job."""
     try:
-        write_usdz(meshes, normals, task.workspace / "animated_mesh.usdz")
-    except UsdFailed:
-        log.exception("no usdz")
-        reporter.warning("usdz_failed", "The USDZ could not be written; the meshes are fine.")
+        yield
+    except expected as failure:
+        log.exception("%s: %s", code, getattr(failure, "log", ""))
+        reporter.warning(code, message)
 
 
 def _write_with_blender(
-    task: Task, meshes: MeshSequence, reporter: Reporter, blender_path: str
+    out: Path, meshes: MeshSequence, reporter: JobReporter, blender_path: str
 ) -> None:
     """FBX and Alembic by the Blender that BLENDER_PATH names, if there is one."""
     blender = shutil.which(os.path.expanduser(blender_path)) if blender_path else None
@@ -108,57 +102,38 @@ def _write_with_blender(
         reporter.progress("exporting", 1, 1, "Blender writes FBX and Alembic")
 
     report_waiting()
-    try:
+    warning = "Blender failed, so there is no FBX and no Alembic; the meshes are fine."
+    with _optional(reporter, "blender_failed", warning, BlenderFailed, InternalError):
+        in_sandbox = partial(launch, limits=BLENDER)
         made = export_with_blender(
-            meshes,
-            task.workspace,
-            blender,
-            launch=partial(launch, limits=BLENDER),
-            while_waiting=report_waiting,
+            meshes, out, blender, launch=in_sandbox, while_waiting=report_waiting
         )
-    except (BlenderFailed, InternalError) as failure:
-        log.exception("Blender failed: %s", getattr(failure, "log", ""))
-        reporter.warning(
-            "blender_failed",
-            "Blender failed, so there is no FBX and no Alembic; the meshes are fine.",
-        )
-        return
-    if not any(path.suffix == ".abc" for path in made):
-        reporter.warning(
-            "alembic_unavailable",
-            "This server's Blender was built without Alembic; the FBX is there.",
-        )
+        if not any(path.suffix == ".abc" for path in made):
+            reporter.warning(
+                "alembic_unavailable",
+                "This server's Blender was built without Alembic; the FBX is there.",
+            )
 
 
 def _write_videos(
-    task: Task, clip: Clip, meshes: MeshSequence, normals: Normals, reporter: Reporter
+    out: Path, clip: Clip, meshes: MeshSequence, normals: Normals, reporter: JobReporter
 ) -> None:
-    out: Path = task.workspace
     reporter.progress("rendering", 0, len(meshes) + 1, "Rendering the preview")
     encode = partial(launch, limits=ENCODE)
-    draw = partial(
-        write_preview,
-        meshes,
-        normals,
-        clip.frames,
-        out / "preview.mp4",
-        out / "poster.webp",
-        launch=encode,
-        on_progress=lambda step, steps: reporter.progress("rendering", step, steps),
-    )
-    try:
+    report = partial(reporter.progress, "rendering")
+    files = out / "preview.mp4", out / "poster.webp"
+    draw = partial(write_preview, meshes, normals, clip.frames, *files, launch=encode)
+    warning = "The preview failed; the meshes are fine."
+    with _optional(reporter, "preview_unavailable", warning, PreviewFailed, InternalError):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         make_renderer = renderer_on_gpu()
         try:
-            draw(make_renderer=make_renderer)
+            draw(make_renderer=make_renderer, on_progress=report)
         except PreviewFailed:
             if make_renderer is None:
                 raise
             log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)
-            draw()
-    except (PreviewFailed, InternalError) as failure:
-        log.exception("no preview: %s", getattr(failure, "log", ""))
-        reporter.warning("preview_unavailable", "The preview failed; the meshes are fine.")
+            draw(on_progress=report)
 
 
 def renderer_on_gpu() -> MakeRenderer | None:
@@ -166,9 +141,7 @@ def renderer_on_gpu() -> MakeRenderer | None:
     if importlib.util.find_spec("pytorch3d") is None:
         return None
     gpu = find_gpu()
-    if gpu is None or gpu.free_gb < DRAWS_IN_GB:
-        return None
-    return _rasterizer()
+    return _rasterizer() if gpu is not None and gpu.free_gb >= DRAWS_IN_GB else None
 
 
 @cache

@@ -27,8 +27,9 @@ import queue
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,32 +48,33 @@ EXIT_UNUSABLE = 70
 class ParentConnection:
     """The two pipes. `send` may be called from any thread."""
 
-    def __init__(self, prefetch: Callable[[Task], None]) -> None:
-        """Keep stdout for the messages; from now on, printed text goes to stderr."""
+    def __init__(self) -> None:
+        """Keep both for the messages: stdin is empty from now on, printed text goes to stderr."""
         self.tasks: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = threading.Event()
-        self._prefetch = prefetch
+        self.incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
         self._outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
         self._sending = threading.Lock()
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)
 
     def send(self, kind: str, **content: Any) -> None:
-        """One line to the parent."""
         line = json.dumps({"is": kind, **content}, separators=(",", ":"))
         with self._sending:
             self._outgoing.write(line + "\n")
             self._outgoing.flush()
 
-    def listen(self, incoming: IO[str]) -> None:
+    def listen(self, prefetch: Callable[[Task], None]) -> None:
         """Read the parent's messages until it closes the pipe."""
         from job.task import Task
 
-        for line in incoming:
+        for line in self.incoming:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self.cancelled.set()
             elif message["do"] == "prefetch":
-                self._prefetch(Task.from_dict(message["task"]))
+                prefetch(Task.from_dict(message["task"]))
             else:
                 self.cancelled.clear()
                 self.tasks.put(message)
@@ -82,8 +84,8 @@ class ParentConnection:
 
 def main() -> int:
     """Read the configuration, load the pipeline (if any), run tasks until stdin closes."""
-    incoming = _take_stdin()
-    first = incoming.readline()
+    parent = ParentConnection()
+    first = parent.incoming.readline()
     if not first:
         return 0  # the parent has already ended
     from job.task import ChildConfig
@@ -102,8 +104,8 @@ def main() -> int:
     if config.memory_mb:
         _limit_memory(config.memory_mb)
     prefetcher = FramePrefetcher()
-    parent = ParentConnection(prefetcher.prefetch)
-    threading.Thread(target=parent.listen, args=(incoming,), name="stdin", daemon=True).start()
+    listen = partial(parent.listen, prefetcher.prefetch)
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
     try:
         pipeline = build_pipeline(config.pipeline) if config.pipeline else None
         recipe = Recipe(
@@ -125,8 +127,8 @@ def main() -> int:
 
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
     """Run the task and report how it ended; False if this process must end."""
-    from child.recipe import CheckpointLost, is_unusable
-    from errors import Cancelled, InternalError, ServerFault, ServiceError
+    import errors
+    from child.recipe import NoCheckpoint, is_unusable
 
     try:
         if do == "compute":
@@ -135,37 +137,28 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
         else:
             result = recipe.export(task) if do == "export" else recipe.run(task)
             parent.send("finished", result=result.to_dict())
-    except Cancelled:
+    except errors.Cancelled:
         parent.send("cancelled")
-    except ServiceError as error:
+    except (MemoryError, NoCheckpoint):
+        log.exception("this process ends, which frees its memory; the attempt is lost")
+        return False
+    except errors.ServiceError as error:
         if is_unusable(error):
             log.exception("this process can run no more tasks")
             return False
-        log.info("the job failed: %s", error.code, exc_info=isinstance(error, ServerFault))
+        log.info("the job failed: %s", error.code, exc_info=isinstance(error, errors.ServerFault))
         parent.send("failed", error=error.to_dict())
-    except MemoryError:
-        log.exception("out of memory: this process ends, which frees its memory")
-        return False
-    except CheckpointLost:
-        log.exception("the next attempt computes the meshes again")
-        return False
-    except Exception:
+    except Exception as exc:
         if not task.folder.exists():
             log.info("the job was deleted while it ran")
             parent.send("cancelled")
-            return True
-        log.exception("a bug in the server ended the job")
-        parent.send("failed", error=InternalError().to_dict())
+        elif isinstance(exc, OSError) and errors.is_disk_full(exc):
+            log.info("the job failed: the disk is full", exc_info=True)
+            parent.send("failed", error=errors.from_os_error(exc).to_dict())
+        else:
+            log.exception("a bug in the server ended the job")
+            parent.send("failed", error=errors.InternalError().to_dict())
     return True
-
-
-def _take_stdin() -> IO[str]:
-    """Keep stdin for the messages: nothing else may read it."""
-    incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return incoming
 
 
 def _limit_memory(megabytes: int) -> None:
@@ -175,12 +168,6 @@ def _limit_memory(megabytes: int) -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, hard))
-
-
-def _prefer_for_oom_kill() -> None:
-    """If memory runs out, the kernel should kill this process and not the server (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _end_with_parent(parent_pid: int) -> None:
@@ -194,7 +181,8 @@ def _end_with_parent(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     _end_with_parent(int(sys.argv[1]))
-    _prefer_for_oom_kill()
+    with contextlib.suppress(OSError):  # if memory runs out, Linux should not kill the server
+        Path("/proc/self/oom_score_adj").write_text("500")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()

@@ -20,16 +20,15 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from child.exports import write_files
-from child.reporter import JobReporter, LoadReporter, Send, spans_of
-from errors import DiskFull, GpuError, ModeUnavailable, ServiceError, is_disk_full
+from child.reporter import JobReporter, LoadReporter, Send
+from errors import GpuError, ModeUnavailable, ServiceError
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline
@@ -46,104 +45,8 @@ CANCEL_CHECK_S = 0.1
 Read = tuple[Clip, tuple[ClipWarning, ...]]
 
 
-class CheckpointLost(Exception):
-    """The checkpoint cannot be read, and was deleted."""
-
-
-class Recipe:
-    """Runs tasks with one loaded pipeline.
-
-    Without a pipeline only `export` works. These methods raise ServiceError for expected failures,
-    Cancelled, or any other exception for a bug.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline | None,
-        send: Send,
-        cancelled: threading.Event,
-        prefetcher: FramePrefetcher | None = None,
-        blender_path: str = "",
-    ) -> None:
-        self._pipeline = pipeline
-        self._send = send
-        self._cancelled = cancelled
-        self._prefetcher = prefetcher or FramePrefetcher()
-        self._blender_path = blender_path
-
-    def load(self) -> None:
-        """Load the pipeline; raises what `Pipeline.load` raises."""
-        if self._pipeline is not None:
-            self._pipeline.load(LoadReporter(self._send))
-
-    def run(self, task: Task) -> Result:
-        """One attempt, from the input to the output files."""
-        clip, meshes, reporter = self._compute(task)
-        assert self._pipeline is not None
-        return self._export(task, clip, meshes, reporter, self._pipeline.name)
-
-    def compute(self, task: Task) -> None:
-        """The first part: returns once the meshes are in the checkpoint."""
-        self._compute(task)
-
-    def export(self, task: Task) -> Result:
-        """The second part, from the checkpoint. Raises CheckpointLost."""
-        try:
-            meshes, made = _load_checkpoint(task)
-        except ValueError as exc:
-            raise CheckpointLost from exc
-        spans = spans_of(made["pipeline"], {})
-        reporter = JobReporter(task, spans, self._send, self._cancelled)
-        _restore_reports(made, reporter)
-        with _disk_full_as_our_error():
-            task.workspace.mkdir(mode=0o700, exist_ok=True)
-            clip = _read_frames(task, reporter)
-        result = self._export(task, clip, meshes, reporter, made["pipeline"])
-        return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
-
-    def _compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
-        assert self._pipeline is not None, "this process only exports"
-        spans = spans_of(self._pipeline.name, self._pipeline.shares)
-        reporter = JobReporter(task, spans, self._send, self._cancelled)
-        with _disk_full_as_our_error():
-            task.workspace.mkdir(mode=0o700)
-            clip = self._prefetcher.take(task, reporter) or _read_frames(task, reporter)
-            return clip, compute_meshes(task, clip, self._pipeline, reporter), reporter
-
-    def _export(
-        self, task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter, pipeline: str
-    ) -> Result:
-        with _disk_full_as_our_error():
-            facts = {"pipeline": pipeline, "mode": task.options.mode, "seed": task.options.seed}
-            write_files(task, clip, meshes, reporter, facts, self._blender_path)
-            return _result(task, clip, meshes, reporter)
-
-
-def compute_meshes(
-    task: Task, clip: Clip, pipeline: Pipeline, reporter: JobReporter
-) -> MeshSequence:
-    """The animated mesh of these frames, from an earlier attempt's checkpoint if there is one."""
-    try:
-        meshes, made = _load_checkpoint(task)
-    except ValueError:
-        o = task.options
-        mesh = task.folder / "mesh.glb" if o.mesh else None
-        more = {} if o.faces is None else _faces(pipeline, o.faces)
-        meshes = pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
-        _save_checkpoint(task, meshes, reporter, pipeline.name)
-    else:
-        _restore_reports(made, reporter)
-        log.info("the meshes of an earlier attempt are used")
-    return meshes
-
-
-def _faces(pipeline: Pipeline, faces: int) -> dict[str, int]:
-    if "faces" not in inspect.signature(pipeline.animate).parameters:
-        raise ModeUnavailable(
-            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
-            hint="Leave `faces` out.",
-        )
-    return {"faces": faces}
+class NoCheckpoint(Exception):
+    """There is no checkpoint that can be read; a damaged one was deleted."""
 
 
 class FramePrefetcher:
@@ -160,104 +63,159 @@ class FramePrefetcher:
         reading = self._thread.submit(_read_clip, task, lambda *_: None)
         self._reading = dict([*last, (task.job_id, reading)])
 
-    def take(self, task: Task, reporter: JobReporter) -> Clip | None:
-        """This task's frames, if they were prefetched without an error; only once."""
-        future = self._reading.pop(task.job_id, None)
+    def take(self, job_id: str, while_waiting: Callable[[], None]) -> Read | None:
+        """This job's frames, if they were prefetched without an error; only once."""
+        future = self._reading.pop(job_id, None)
         if future is None:
             return None
         while not future.done():
-            reporter.progress("extracting", 0, 1, "Reading the frames")
+            while_waiting()
             wait([future], CANCEL_CHECK_S)
-        return _with_warnings(future.result(), reporter) if future.exception() is None else None
+        return future.result() if future.exception() is None else None
 
 
-def _read_frames(task: Task, reporter: JobReporter) -> Clip:
-    reporter.progress("extracting", 0, 1, "Reading the frames")
-    read = _read_clip(task, lambda step, steps: reporter.progress("extracting", step, steps))
-    return _with_warnings(read, reporter)
+@dataclass(frozen=True)
+class Recipe:
+    """Runs tasks with one loaded pipeline.
+
+    Without a pipeline only `export` works. These methods raise ServiceError for expected failures,
+    OSError if the disk is full, Cancelled, or any other exception for a bug.
+    """
+
+    pipeline: Pipeline | None
+    send: Send
+    cancelled: threading.Event
+    prefetcher: FramePrefetcher = field(default_factory=FramePrefetcher)
+    blender_path: str = ""
+
+    def load(self) -> None:
+        """Load the pipeline; raises what `Pipeline.load` raises."""
+        if self.pipeline is not None:
+            self.pipeline.load(LoadReporter(self.send))
+
+    def run(self, task: Task) -> Result:
+        """One attempt, from the input to the output files."""
+        return self._export(*self.compute(task))
+
+    def compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
+        """The first part: returns once the meshes are in the checkpoint.
+
+        An earlier attempt's checkpoint is used if there is one.
+        """
+        pipeline = self.pipeline
+        assert pipeline is not None, "this process only exports"
+        reporter = JobReporter(task, pipeline.name, pipeline.shares, self.send, self.cancelled)
+        task.workspace.mkdir(mode=0o700)
+        clip = self._read_frames(reporter)
+        try:
+            meshes, made = _load_checkpoint(task)
+        except NoCheckpoint:
+            meshes = _animate(pipeline, clip, reporter)
+            _save_checkpoint(meshes, reporter)
+        else:
+            _restore_reports(made, reporter)
+            log.info("the meshes of an earlier attempt are used")
+        return clip, meshes, reporter
+
+    def export(self, task: Task) -> Result:
+        """The second part, from the checkpoint. Raises NoCheckpoint."""
+        meshes, made = _load_checkpoint(task)
+        reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
+        _restore_reports(made, reporter)
+        task.workspace.mkdir(mode=0o700, exist_ok=True)
+        result = self._export(self._read_frames(reporter), meshes, reporter)
+        return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
+
+    def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+        write_files(clip, meshes, reporter, self.blender_path)
+        return _result(clip, meshes, reporter)
+
+    def _read_frames(self, reporter: JobReporter) -> Clip:
+        def report(step: int, steps: int) -> None:
+            reporter.progress("extracting", step, steps, "Reading the frames")
+
+        read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
+        if read is None:
+            report(0, 1)
+            read = _read_clip(reporter.task, report)
+        clip, warnings = read
+        for code, message in warnings:
+            reporter.warning(code, message)
+        return clip
+
+
+def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:
+    o = reporter.task.options
+    if o.faces is None:
+        more = {}
+    elif "faces" in inspect.signature(pipeline.animate).parameters:
+        more = {"faces": o.faces}
+    else:
+        raise ModeUnavailable(
+            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
+            hint="Leave `faces` out.",
+        )
+    mesh = reporter.task.folder / "mesh.glb" if o.mesh else None
+    return pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
 
 
 def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
+    o = task.options
     return read_clip(
         task.folder / "input",
         task.container,
-        start=task.options.start,
-        fps=task.options.fps,
-        max_frames=task.options.max_frames,
+        start=o.start,
+        fps=o.fps,
+        max_frames=o.max_frames,
         on_progress=on_progress,
     )
 
 
-def _with_warnings(read: Read, reporter: JobReporter) -> Clip:
-    clip, warnings = read
-    for code, message in warnings:
-        reporter.warning(code, message)
-    return clip
-
-
-@contextmanager
-def _disk_full_as_our_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        if is_disk_full(exc):
-            raise DiskFull("The disk of the server is full.") from exc
-        raise
-
-
 def is_unusable(error: ServiceError) -> bool:
     """True if the process that saw this error must end, as after a lost CUDA context."""
-    if isinstance(error, ProgramKilled):  # too little memory: free this process's
-        return True
-    return isinstance(error, GpuError) and bool(error.facts.get("sticky"))
+    is_gpu_lost = isinstance(error, GpuError) and bool(error.facts.get("sticky"))
+    return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _save_checkpoint(
-    task: Task, meshes: MeshSequence, reporter: JobReporter, pipeline: str
-) -> None:
+def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
     """Write the checkpoint's folder; one rename makes it visible, complete."""
-    part = task.workspace / "checkpoint"
+    part = reporter.task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
     reporter.update_timings(time.monotonic())
     made = {
-        "pipeline": pipeline,
+        "pipeline": reporter.pipeline,
         "warnings": reporter.warnings,
         "timings": reporter.timings,
         "peak_rss_mb": round(_peak_rss_mb(), 1),
     }
     (part / "made.json").write_text(json.dumps(made))
-    os.rename(part, task.checkpoint)
+    os.rename(part, reporter.task.checkpoint)
 
 
 def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
-    """The meshes and the facts stored with them. On ValueError the checkpoint is deleted."""
+    """The meshes and the facts stored with them. Raises NoCheckpoint."""
     try:
         meshes = MeshSequence.load(task.checkpoint / "meshes.npz")
         made: dict[str, Any] = json.loads((task.checkpoint / "made.json").read_text())
         return meshes, made
     except (OSError, ValueError) as exc:
         shutil.rmtree(task.checkpoint, ignore_errors=True)
-        raise ValueError("there is no checkpoint that can be read") from exc
+        raise NoCheckpoint from exc
 
 
 def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
-    """Add the warnings and timings of the checkpoint to the finished job."""
     for warning in made["warnings"]:
         reporter.warning(warning["code"], warning["message"])
     reporter.timings.update(made["timings"])
 
 
-def _result(task: Task, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
     reporter.update_timings(time.monotonic())
+    t, v, _ = meshes.vertices.shape
     return Result(
-        files=tuple(_output_file(path) for path in sorted(task.workspace.iterdir())),
-        mesh={
-            "timesteps": len(meshes),
-            "vertices": int(meshes.vertices.shape[1]),
-            "faces": int(meshes.faces.shape[0]),
-            "fps": meshes.fps,
-        },
+        files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
+        mesh={"timesteps": t, "vertices": v, "faces": len(meshes.faces), "fps": meshes.fps},
         source=asdict(clip.source),
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),

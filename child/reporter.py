@@ -7,14 +7,14 @@ finished job. Used by child/recipe.py.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from errors import Cancelled
 from job.task import Progress, Task
-from meshes.gltf import animated_glb
+from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 
@@ -29,30 +29,36 @@ _SHARES = {
     "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
 }
 
-
 Send = Callable[..., None]
-Spans = Mapping[str, tuple[float, float]]
 
 
+@dataclass
 class JobReporter:
-    """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed."""
+    """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
-    def __init__(self, task: Task, spans: Spans, send: Send, cancelled: threading.Event) -> None:
+    `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
+    stages after them are left.
+    """
+
+    task: Task
+    pipeline: str
+    shares: Mapping[str, float]
+    send: Send
+    cancelled: threading.Event
+
+    def __post_init__(self) -> None:
         self.warnings: list[dict[str, str]] = []
         self.timings: dict[str, float] = {}
-        self.task = task
-        self._send = send
-        self._cancelled = cancelled
-        self._spans = spans
-        self._fraction = min(low for low, _ in spans.values())
+        self._spans = _spans(self.pipeline, self.shares)
+        self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
-        self._has_anchor = (task.workspace / "anchor.glb").exists()
+        self._has_anchor = (self.task.workspace / "anchor.glb").exists()
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        if self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise Cancelled
         now = time.monotonic()
         is_new = stage != self._stage
@@ -67,7 +73,7 @@ class JobReporter:
             progress = Progress(
                 stage, step, steps, self._fraction, message or self._message, self._has_anchor
             )
-            self._send("progress", **vars(progress))
+            self.send("progress", **vars(progress))
 
     def warning(self, code: str, message: str) -> None:
         """Keep a warning for the finished job; each code once."""
@@ -76,10 +82,7 @@ class JobReporter:
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
-        normals = vertex_normals(mesh)
-        part = self.task.workspace / "anchor.glb.part"
-        part.write_bytes(animated_glb(mesh, normals))
-        os.replace(part, part.with_name("anchor.glb"))
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / "anchor.glb")
         self._has_anchor = True
 
     def update_timings(self, now: float) -> None:
@@ -90,33 +93,28 @@ class JobReporter:
         self._stage_began = now
 
 
+@dataclass
 class LoadReporter:
     """pipeline.Reporter while the pipeline loads: reports only the bytes of a download."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    send: Send
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """In stage `downloading`, `step` and `steps` are bytes."""
         if stage == "downloading":
-            self._send("loading", done_bytes=step, total_bytes=steps)
+            self.send("loading", done_bytes=step, total_bytes=steps)
         elif message:
             log.info("%s", message)
 
     def warning(self, code: str, message: str) -> None:
-        """Write the warning to the log."""
         log.warning("%s: %s", code, message)
 
     def anchor(self, mesh: MeshSequence) -> None:
-        """Never called while loading."""
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
 
 
-def spans_of(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of each stage as fractions of the job, in order; `shares` as `Pipeline.shares`.
-
-    Without shares the meshes exist already, and only the stages after them are left.
-    """
+def _spans(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Start and end of each stage as fractions of the job, in order."""
     around = _SHARES.get(pipeline, _SHARES["silhouette"])
     after = ("exporting", "rendering")
     parts = {"extracting": around["extracting"]} if shares else {}

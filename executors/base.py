@@ -36,6 +36,20 @@ class ExecutorOptions:
     cancel_grace_s: float = 10.0
 
 
+@dataclass(frozen=True)
+class PipelineStatus:
+    """A pipeline is loaded, or it was unloaded because it was idle; the next job loads it again.
+
+    `loading` holds `done_bytes` and `total_bytes` while weights are downloaded; `broken` is why no
+    pipeline can be loaded.
+    """
+
+    is_ready: bool = False
+    is_unloaded: bool = False
+    loading: Mapping[str, int] | None = None
+    broken: ServiceError | None = None
+
+
 class Executor(Protocol):
     """Runs attempts side by side. One thread starts it, submits tasks and polls.
 
@@ -50,20 +64,8 @@ class Executor(Protocol):
         """True if one more task may be submitted now."""
 
     @property
-    def is_ready(self) -> bool:
-        """True once a pipeline is loaded."""
-
-    @property
-    def is_unloaded(self) -> bool:
-        """True if the pipeline was unloaded because it was idle."""
-
-    @property
-    def loading(self) -> Mapping[str, int] | None:
-        """`done_bytes` and `total_bytes` while weights are downloaded."""
-
-    @property
-    def broken(self) -> ServiceError | None:
-        """Why no pipeline can be loaded."""
+    def status(self) -> PipelineStatus:
+        """Of the pipelines, all together."""
 
     def start(self) -> None:
         """Start the first process, so that the first job need not wait for it."""

@@ -6,6 +6,7 @@ an invalid line is ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -99,10 +100,8 @@ class ChildProcess:
     def kill(self) -> None:
         """SIGKILL to the child and to all processes that it started. From any thread."""
         if self._ended is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def end(self) -> str:
         """Kill, reap and close; returns how it ended. Only the worker thread calls this."""

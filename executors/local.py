@@ -8,15 +8,15 @@ Without a GPU both parts need the same cores, so one child does them one after t
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import selectors
 from dataclasses import replace
 
-from errors import ServiceError
-from executors.base import ExecutorOptions, ProcessLost
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.supervisor import ChildSupervisor, Computed
-from executors.wakeup import WakeupPipe
-from job.task import Event, Lost, Progress, Stopped, Task
+from job.task import Event, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,14 @@ class LocalExecutor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self.compute = ChildSupervisor(options, self._selector)
+        self._children = [self.compute]
         self.export: ChildSupervisor | None = None
         if options.separate_files:
             config = replace(options.child, pipeline="", memory_mb=0)
             self.export = ChildSupervisor(replace(options, child=config), self._selector)
+            self._children.append(self.export)
         self._computed: tuple[Task, float] | None = None  # waits for the export child
-        self._running: set[str] = set()
-        self._cancelled: set[str] = set()
-        self._events: list[tuple[Task, Event]] = []
-        self._closed = False
+        self._is_cancelled: dict[str, bool] = {}  # running jobs
 
     @property
     def has_room(self) -> bool:
@@ -48,43 +47,30 @@ class LocalExecutor:
         return self.compute.task is None and self._computed is None
 
     @property
-    def is_ready(self) -> bool:
-        return self.compute.is_ready
-
-    @property
-    def is_unloaded(self) -> bool:
-        return self.compute.is_unloaded
-
-    @property
-    def loading(self) -> dict[str, int] | None:
-        return self.compute.loading
-
-    @property
-    def broken(self) -> ServiceError | None:
-        return self.compute.broken
+    def status(self) -> PipelineStatus:
+        return self.compute.status
 
     def start(self) -> None:
-        for child in self._children():
+        for child in self._children:
             try:
                 child.start()
             except ProcessLost as lost:  # the first attempt tries again
                 log.warning("a child could not be started: %s", lost)
 
     def submit(self, task: Task) -> None:
-        self._cancelled.discard(task.job_id)  # may be from an earlier attempt
-        self._running.add(task.job_id)
+        self._is_cancelled[task.job_id] = False
         limit_s = self.options.job_timeout_s
         if self.export is None:
-            self._run(self.compute, "run", task, limit_s)
+            self.compute.run_task("run", task, limit_s)
         elif task.checkpoint.is_dir():
             self._computed = task, limit_s
         else:
-            self._run(self.compute, "compute", task, limit_s)
-        self._next_export()
+            self.compute.run_task("compute", task, limit_s)
+        self.wake()
 
     def cancel(self, job_id: str) -> None:
-        if job_id in self._running:
-            self._cancelled.add(job_id)
+        if job_id in self._is_cancelled:
+            self._is_cancelled[job_id] = True
             self.wake()
 
     def prefetch(self, task: Task) -> None:
@@ -93,20 +79,22 @@ class LocalExecutor:
             self.compute.prefetch(task)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
-        self._selector.select(0.0 if self._events else timeout_s)
+        self._selector.select(timeout_s)
         self._wakeup.clear()
-        for child in self._children():
+        events: list[tuple[Task, Event]] = []
+        for child in self._children:
             task = child.task
-            if task is not None and task.job_id in self._cancelled:
-                child.cancel()
-            for event in child.poll():
+            is_cancelled = task is not None and self._is_cancelled[task.job_id]
+            for event in child.poll(is_cancelled=is_cancelled):
                 assert task is not None, "an idle child has no events"
                 if isinstance(event, Computed):
                     self._computed = task, event.time_left_s
                 else:
-                    self._add_event(task, event)
-        self._next_export()
-        events, self._events = self._events, []
+                    events.append((task, event))
+        events += self._next_export()
+        for task, event in events:
+            if not isinstance(event, Progress):
+                del self._is_cancelled[task.job_id]
         return events
 
     def wake(self) -> None:
@@ -114,35 +102,45 @@ class LocalExecutor:
 
     def close(self) -> None:
         """From any thread; children of another thread are reaped there."""
-        self._closed = True
-        for child in self._children():
+        for child in self._children:
             child.close()
         self.wake()
 
-    def _children(self) -> list[ChildSupervisor]:
-        return [self.compute] if self.export is None else [self.compute, self.export]
-
-    def _run(self, child: ChildSupervisor, do: str, task: Task, time_left_s: float) -> None:
-        if lost := child.run_task(do, task, time_left_s):
-            self._add_event(task, lost)
-
-    def _next_export(self) -> None:
-        """Give the waiting meshes to the export child, once it is free."""
+    def _next_export(self) -> list[tuple[Task, Event]]:
+        """Give the waiting meshes to the export child once it is free; a cancelled job ends."""
         if self._computed is None or self.export is None:
-            return
+            return []
         task, time_left_s = self._computed
-        if self._closed:
-            self._add_event(task, Lost("the server is stopping"))
-        elif task.job_id in self._cancelled:
-            self._add_event(task, Stopped())
-        elif self.export.task is None:
-            self._run(self.export, "export", task, time_left_s)
-        else:
-            return
+        is_cancelled = self._is_cancelled[task.job_id]
+        if self.export.task is not None and not is_cancelled:
+            return []
         self._computed = None
+        if is_cancelled:
+            return [(task, Stopped())]
+        self.export.run_task("export", task, time_left_s)
+        self.wake()
+        return []
 
-    def _add_event(self, task: Task, event: Event) -> None:
-        self._events.append((task, event))
-        if not isinstance(event, Progress):
-            self._running.discard(task.job_id)
-            self._cancelled.discard(task.job_id)
+
+class WakeupPipe:
+    """Ends a `select` of another thread: readable from `notify`, in any thread, until `clear`."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+
+    def fileno(self) -> int:
+        return self._read_end
+
+    def notify(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full, so it is already readable
+            os.write(self._write_end, b"!")
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_end, 1 << 16)
+
+    def __del__(self) -> None:
+        os.close(self._read_end)
+        os.close(self._write_end)

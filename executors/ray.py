@@ -13,14 +13,14 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from errors import ServiceError, from_os_error
-from executors.base import ExecutorOptions, ProcessLost
+from errors import from_os_error
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.ray_actor import ActorAnswer, ActorStatus
 from executors.ray_connection import RayConnection
-from executors.ray_slot import TICK_S, ActorSlot
+from executors.ray_slot import ActorSlot
 from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,10 @@ class RayExecutor:
         self._workers, self._options = workers, options
         self._connection = RayConnection(address, options)
         self.slots: list[ActorSlot] = []
-        self._slots_lock = threading.Lock()
         self._waiting: list[Task] = []  # for an actor
-        self._cancelled: set[str] = set()  # waiting and running jobs
+        self._is_cancelled: dict[str, bool] = {}  # waiting and running jobs
         self._woken = threading.Event()
         self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
-
-    # --- for GET /ready
 
     @property
     def has_room(self) -> bool:
@@ -58,23 +54,17 @@ class RayExecutor:
         return sum(slot.is_free for slot in self.slots) > len(self._waiting)
 
     @property
-    def is_ready(self) -> bool:
-        return any(slot.answers and slot.status.is_ready for slot in self.slots)
-
-    @property
-    def is_unloaded(self) -> bool:
-        slots = self.slots
-        return bool(slots) and all(slot.answers and slot.status.is_unloaded for slot in slots)
-
-    @property
-    def loading(self) -> dict[str, int] | None:
-        downloads = (slot.status.loading for slot in self.slots)
-        return next((loading for loading in downloads if loading), None)
-
-    @property
-    def broken(self) -> ServiceError | None:
-        errors = [slot.status.broken for slot in self.slots]
-        return errors[0] if errors and all(errors) else None
+    def status(self) -> PipelineStatus:
+        """Ready if one actor is; unloaded or broken if all are."""
+        found = [slot.status for slot in self.slots]
+        answering = [slot.status for slot in self.slots if slot.answers]
+        return PipelineStatus(
+            is_ready=any(status.is_ready for status in answering),
+            is_unloaded=bool(found)
+            and sum(status.is_unloaded for status in answering) == len(found),
+            loading=next((status.loading for status in found if status.loading), None),
+            broken=found[0].broken if found and all(status.broken for status in found) else None,
+        )
 
     # --- start and close
 
@@ -88,7 +78,6 @@ class RayExecutor:
             return  # closed meanwhile
         self.capacity = len(actors)
         self.slots = [ActorSlot(number, actor) for number, actor in enumerate(actors)]
-        self._watcher.start()
 
     def prefetch(self, task: Task) -> None:
         """Does nothing: it is not known which actor will run the task."""
@@ -106,14 +95,13 @@ class RayExecutor:
 
     def submit(self, task: Task) -> None:
         """See executors.base.Executor. Without a running actor the task waits, uncounted."""
-        self._cancelled.discard(task.job_id)  # of an earlier attempt
+        self._is_cancelled[task.job_id] = False
         self._waiting.append(task)
         self.wake()
 
     def cancel(self, job_id: str) -> None:
-        running = (slot.task for slot in self.slots)
-        if any(task and task.job_id == job_id for task in (*self._waiting, *running)):
-            self._cancelled.add(job_id)
+        if job_id in self._is_cancelled:
+            self._is_cancelled[job_id] = True
             self.wake()
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
@@ -122,21 +110,20 @@ class RayExecutor:
         self._woken.clear()
         events = self._assign_waiting()
         for slot in self.slots:
-            if (task := slot.task) is not None:
-                events += [(task, event) for event in self._poll_slot(slot, task)]
+            task = slot.task
+            events += [(task, event) for event in self._poll_slot(slot, task) if task is not None]
         return [(task, self._lost_as_stopped(task, event)) for task, event in events]
 
     def _assign_waiting(self) -> list[tuple[Task, Event]]:
         ended: list[tuple[Task, Event]] = []
         for task in list(self._waiting):
             slot = next((slot for slot in self.slots if slot.is_free), None)
-            if self._closed.is_set() or task.job_id in self._cancelled:
+            if self._closed.is_set() or self._is_cancelled[task.job_id]:
                 ended.append((task, Lost("the server is stopping")))
             elif slot is None:
                 continue
             else:
-                with self._slots_lock:
-                    slot.take(task)
+                slot.take(task)
             self._waiting.remove(task)
         return ended
 
@@ -144,38 +131,49 @@ class RayExecutor:
         """An attempt that is lost after a cancel counts as cancelled."""
         if isinstance(event, Progress):
             return event
-        was_cancelled = task.job_id in self._cancelled
-        self._cancelled.discard(task.job_id)
+        was_cancelled = self._is_cancelled.pop(task.job_id)
         return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
-    def _poll_slot(self, slot: ActorSlot, task: Task) -> list[Event]:
+    def _poll_slot(self, slot: ActorSlot, task: Task | None) -> list[Event]:
         try:
             if self._closed.is_set():
                 raise ProcessLost("the server is stopping")
+            status = self._ask(slot)
+            if task is None:
+                return []
             if slot.call is None:
                 task.workspace.mkdir(mode=0o700)
                 slot.call = self._connection.call(slot.actor, "run", task, _inputs(task))
                 slot.call.add_done_callback(lambda _: self.wake())
             if slot.call.done():
                 answer = self._answer_of(slot, slot.call)
-                with self._slots_lock:
-                    slot.release(lost=isinstance(answer.outcome, Lost))
+                slot.release(lost=isinstance(answer.outcome, Lost))
                 return _received(task, answer)
             self._check_time(slot, task)
-            with self._slots_lock:
-                progress, anchor = slot.take_progress()
-            return [] if progress is None else [_with_anchor(task, progress, anchor)]
+            if status is None or status.progress is None:
+                return []
+            return [_with_anchor(task, status.progress, status.anchor)]
         except (ProcessLost, OSError) as exc:
-            return [self._end_attempt(slot, exc)]
+            slot.release(lost=True)  # the actor must answer before it gets the next task
+            if isinstance(exc, ProcessLost):
+                return [Lost(str(exc))]
+            log.exception("the job's files could not be written")
+            return [Failed(from_os_error(exc))]
 
-    def _end_attempt(self, slot: ActorSlot, reason: ProcessLost | OSError) -> Event:
-        """End the attempt here; the actor must answer before it gets the next one."""
-        with self._slots_lock:
-            slot.release(lost=True)
-        if isinstance(reason, ProcessLost):
-            return Lost(str(reason))
-        log.error("the job's files could not be written", exc_info=reason)
-        return Failed(from_os_error(reason))
+    def _ask(self, slot: ActorSlot) -> ActorStatus | None:
+        """Ask the actor for its status, when it is time; what it says of its task, once."""
+        status = None
+        if slot.question is not None and slot.question.done():
+            failed = slot.question.exception() is not None
+            status = slot.on_heartbeat(slot.asked_at, None if failed else slot.question.result())
+        now = time.monotonic()
+        if slot.is_due(now):
+            if slot.orphaned_attempt is not None:  # counted as lost, but it still runs
+                self._connection.call(slot.actor, "cancel", slot.orphaned_attempt)
+            slot.asked_at = now
+            slot.question = self._connection.call(slot.actor, "status")
+            slot.question.add_done_callback(lambda _: self.wake())
+        return status
 
     def _answer_of(self, slot: ActorSlot, call: Future[ActorAnswer]) -> ActorAnswer:
         """What RayActor.run returned. Raises ProcessLost if the call failed."""
@@ -184,52 +182,25 @@ class RayExecutor:
             return call.result()
         name = type(error).__name__
         log.warning("actor %d is lost: %s: %s", slot.number, name, error)
-        with self._slots_lock:
-            for other in self.slots:  # else the next attempt may be lost on the same node
-                other.mark_suspect()
+        for other in self.slots:  # else the next attempt may be lost on the same node
+            other.mark_suspect()
         raise ProcessLost(f"actor {slot.number} is lost: {name}")
 
     def _check_time(self, slot: ActorSlot, task: Task) -> None:
         """Send a cancel to the actor. Raises ProcessLost if the actor had to be killed."""
         now = time.monotonic()
-        if task.job_id in self._cancelled and slot.cancel_deadline is None:
+        if self._is_cancelled[task.job_id] and slot.cancel_deadline is None:
             slot.cancel_deadline = now + self._options.cancel_grace_s + ANSWER_S
-            self._connection.call(slot.actor, "cancel", slot.key, group="control")
+            self._connection.call(slot.actor, "cancel", slot.key)
         if slot.cancel_deadline is not None and now > slot.cancel_deadline:
             self._kill(slot, "no answer to a cancel")
-        if now - slot.alive_at > SILENT_S:
+        if slot.question is not None and now - slot.asked_at > SILENT_S:
             self._kill(slot, f"no answer for {SILENT_S:.0f} s")
 
-    def _kill(self, slot: ActorSlot, reason: str) -> None:
-        """Always raises ProcessLost."""
+    def _kill(self, slot: ActorSlot, reason: str) -> NoReturn:
         log.error("actor %d is killed: %s", slot.number, reason)
         self._connection.kill(slot.actor)
         raise ProcessLost(f"actor {slot.number} was killed: {reason}")
-
-    # --- one thread asks all actors for their status
-
-    def _watch(self) -> None:
-        try:
-            while not self._closed.is_set():
-                now = time.monotonic()
-                for slot in self.slots:
-                    # an attempt that was counted as lost, but still runs
-                    if (key := slot.orphaned_attempt) is not None:
-                        self._connection.call(slot.actor, "cancel", key, group="control")
-                    if slot.is_due(now):
-                        slot.asked_at = now
-                        future = self._connection.call(slot.actor, "status", group="control")
-                        future.add_done_callback(partial(self._on_heartbeat, slot, now))
-                self._closed.wait(TICK_S)
-        except ProcessLost:
-            pass  # the connection was closed meanwhile
-
-    def _on_heartbeat(self, slot: ActorSlot, asked_at: float, future: Future[ActorStatus]) -> None:
-        """Called in a thread of Ray."""
-        status = None if future.exception() else future.result()
-        with self._slots_lock:
-            slot.on_heartbeat(asked_at, status)
-        self.wake()
 
 
 def _inputs(task: Task) -> dict[str, bytes]:

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from errors import InternalError, ServiceError
-from executors.base import ExecutorOptions, run_to_end
+from errors import InternalError
+from executors.base import ExecutorOptions, PipelineStatus, run_to_end
 from executors.local import LocalExecutor
 from job import logs
 from job.task import Failed, Lost, Outcome, Progress, Result, Task
@@ -33,15 +33,11 @@ AttemptKey = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class ActorStatus:
+class ActorStatus(PipelineStatus):
     """What an actor does now; `anchor` is the anchor mesh, sent once."""
 
-    pid: int
+    pid: int = 0
     key: AttemptKey | None = None
-    is_ready: bool = False
-    is_unloaded: bool = False
-    loading: dict[str, int] | None = None
-    broken: ServiceError | None = None
     progress: Progress | None = None
     anchor: bytes | None = None
 
@@ -95,22 +91,15 @@ class RayActor:
 
     def status(self) -> ActorStatus:
         """What the actor does now. The anchor mesh is included once, as soon as it exists."""
-        local, task, progress = self._local, self._task, self._progress
+        status = ActorStatus(**vars(self._local.status), pid=os.getpid())
+        task, progress = self._task, self._progress
+        if task is None:
+            return status
         anchor = None
-        if task is not None and progress is not None and progress.has_anchor:
-            if not self._anchor_sent:
-                anchor = (task.workspace / "anchor.glb").read_bytes()
-                self._anchor_sent = True
-        return ActorStatus(
-            os.getpid(),
-            None if task is None else _key(task),
-            local.is_ready,
-            local.is_unloaded,
-            local.loading,
-            local.broken,
-            None if task is None else progress,
-            anchor,
-        )
+        if progress is not None and progress.has_anchor and not self._anchor_sent:
+            anchor = (task.workspace / "anchor.glb").read_bytes()
+            self._anchor_sent = True
+        return replace(status, key=_key(task), progress=progress, anchor=anchor)
 
     def cancel(self, key: AttemptKey) -> None:
         """Stop that attempt, even if it has not started; nothing happens if it has ended."""

@@ -32,12 +32,18 @@ class RayConnection:
         self._address, self._options = address, options
         self._resource = "GPU" if options.child.pipeline == "actionmesh" else "CPU"
         self._lock = threading.RLock()
-        self._connected = False
+        self._ray: Any = None  # the module, while connected
         self._closed = False
 
     def connect(self) -> bool:
         """One try. True once the cluster is connected and has a resource for an actor."""
-        return self._accepts_connections() and self._join()
+        host, _, port = self._address.rpartition("://")[2].rpartition(":")
+        try:  # `ray.init` may hang for minutes if nothing listens at the address
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except (OSError, ValueError) as exc:
+            log.error("nothing answers at RAY_ADDRESS %s: %s", self._address, exc)
+            return False
+        return self._join()
 
     def make_actors(self, limit: int) -> list[Any]:
         """Ray's handles of new actors, one per resource, at most `limit` (0: no limit).
@@ -46,11 +52,8 @@ class RayConnection:
         after `close`.
         """
         with self._lock:
-            self._check_connected()
-            import ray
-
             is_gpu = self._resource == "GPU"
-            kind = ray.remote(
+            kind = self._connected().remote(
                 num_gpus=1 if is_gpu else 0,
                 num_cpus=0 if is_gpu else 1,
                 max_restarts=-1,
@@ -62,40 +65,27 @@ class RayConnection:
             log.info("Ray at %s: %d actors, one per %s", self._address, count, self._resource)
             return [kind.remote(self._options) for _ in range(count)]
 
-    def call(self, actor: Any, method: str, *arguments: Any, group: str = "") -> Future[Any]:
+    def call(self, actor: Any, method: str, *arguments: Any) -> Future[Any]:
         """Call the actor without waiting. Raises ProcessLost after `close`."""
         with self._lock:
-            self._check_connected()
+            self._connected()
             remote = getattr(actor, method)
-            if group:
-                remote = remote.options(concurrency_group=group)
+            if method != "run":  # answered while a task runs
+                remote = remote.options(concurrency_group="control")
             future: Future[Any] = remote.remote(*arguments).future()
             return future
 
     def kill(self, actor: Any) -> None:
         """The only way to stop an actor that does not respond; Ray starts it again."""
         with self._lock:
-            if self._connected:
-                import ray
-
-                ray.kill(actor, no_restart=False)
+            if self._ray:
+                self._ray.kill(actor, no_restart=False)
 
     def close(self) -> None:
         """Disconnect; the actors end with the connection. Idempotent."""
         with self._lock:
             self._closed = True
-            if self._connected:
-                self._disconnect()
-
-    def _accepts_connections(self) -> bool:
-        """Checked first: `ray.init` may hang for minutes if nothing listens at the address."""
-        host, _, port = self._address.rpartition("://")[2].rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), CONNECT_S).close()
-            return True
-        except (OSError, ValueError) as exc:
-            log.error("nothing answers at RAY_ADDRESS %s: %s", self._address, exc)
-            return False
+            self._disconnect()
 
     def _join(self) -> bool:
         import ray
@@ -114,7 +104,7 @@ class RayConnection:
             except (OSError, RuntimeError, ValueError) as exc:
                 log.error("the Ray cluster at %s cannot be joined: %s", self._address, exc)
                 return False
-            self._connected = True
+            self._ray = ray
             if self._available() > 0:
                 return True
             log.error("the Ray cluster at %s has no %s yet", self._address, self._resource)
@@ -122,16 +112,15 @@ class RayConnection:
             return False
 
     def _disconnect(self) -> None:
-        import ray
-
-        self._connected = False
-        ray.shutdown()
+        if self._ray:
+            self._ray.shutdown()
+            self._ray = None
 
     def _available(self) -> int:
-        import ray
+        return int(self._ray.cluster_resources().get(self._resource, 0))
 
-        return int(ray.cluster_resources().get(self._resource, 0))
-
-    def _check_connected(self) -> None:
-        if not self._connected:
+    def _connected(self) -> Any:
+        """The module ray. Raises ProcessLost after `close`."""
+        if not self._ray:
             raise ProcessLost("the server is stopping")
+        return self._ray

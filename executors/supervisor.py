@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import ServiceError, TimedOut
-from executors.base import ExecutorOptions, ProcessLost
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
 from executors.child_process import ChildProcess
 from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
@@ -37,9 +37,9 @@ class ChildSupervisor:
         self.options = options
         self.child: ChildProcess | None = None
         self.task: Task | None = None
-        self.broken: ServiceError | None = None
-        self.loading: dict[str, int] | None = None
-        self._cancelled = False
+        self._broken: ServiceError | None = None
+        self._loading: dict[str, int] | None = None
+        self._unreachable = ""  # why the child did not get the task
         self._deadline = 0.0
         self._cancel_deadline: float | None = None
         self._idle_since = time.monotonic()
@@ -49,14 +49,12 @@ class ChildSupervisor:
         self._lock = threading.Lock()
 
     @property
-    def is_ready(self) -> bool:
+    def status(self) -> PipelineStatus:
+        """Unloaded if no child runs because none is needed."""
         child = self.child
-        return child is not None and child.is_ready
-
-    @property
-    def is_unloaded(self) -> bool:
-        """True if no child runs because none is needed."""
-        return self.child is None and self.broken is None and not self._closed
+        is_ready = child is not None and child.is_ready
+        is_unloaded = child is None and self._broken is None and not self._closed
+        return PipelineStatus(is_ready, is_unloaded, self._loading, self._broken)
 
     # --- start and end of the child
 
@@ -102,21 +100,14 @@ class ChildSupervisor:
 
     # --- one task
 
-    def run_task(self, do: str, task: Task, time_left_s: float) -> Lost | None:
-        """Tell the child to `do` this (see child/main.py); Lost if the child cannot be reached."""
-        self.broken, self.task = None, task
-        self._cancelled, self._cancel_deadline = False, None
-        self._deadline = time.monotonic() + time_left_s
+    def run_task(self, do: str, task: Task, time_left_s: float) -> None:
+        """Tell the child to `do` this (see child/main.py); `poll` reports how it ends."""
+        self._broken, self._unreachable, self.task = None, "", task
+        self._deadline, self._cancel_deadline = time.monotonic() + time_left_s, None
         try:
             self.start().send({"do": do, "task": task.to_dict()})
         except ProcessLost as lost:
-            self._end_task()
-            return Lost(self._reason(lost))
-        return None
-
-    def cancel(self) -> None:
-        """Stop the task: `poll` sends the cancel, and kills a child that does not answer."""
-        self._cancelled = True
+            self._unreachable = str(lost)
 
     def prefetch(self, task: Task) -> None:
         """Let a busy child read this task's frames at the same time."""
@@ -124,41 +115,45 @@ class ChildSupervisor:
             with contextlib.suppress(ProcessLost):  # `poll` will report it
                 self.child.send({"do": "prefetch", "task": task.to_dict()})
 
-    def poll(self) -> list[Event | Computed]:
-        """The new events of the task; any event but a Progress ends it."""
+    def poll(self, *, is_cancelled: bool) -> list[Event | Computed]:
+        """The new events of the task; any event but a Progress ends it.
+
+        If it is cancelled, the child is told so, and killed if it does not answer.
+        """
         child = self.child
         if child is None and self.task is None:
             return []
         events: list[Event | Computed] = []
         try:
-            if child is None:
-                raise ProcessLost("the child has ended")
+            if child is None or self._unreachable:
+                raise ProcessLost(self._unreachable or "the child has ended")
             for message in child.messages():
-                event = self._handle_event(message)
+                event = self._read(child, message)
                 events += [] if event is None else [event]
                 if self.child is None:  # the pipeline could not be loaded
                     return events
-            timed_out = self._check_time(child)
+            timed_out = self._check_time(child, is_cancelled)
             return [*events, timed_out] if timed_out else events
         except ProcessLost as lost:
-            reason = self._reason(lost)
+            reason = "; ".join(filter(None, (str(lost), self.terminate())))
         if self.task is not None:
-            events.append(Stopped() if self._cancelled else Lost(reason))
+            events.append(Stopped() if is_cancelled else Lost(reason))
             self._end_task()
         elif not self._closed:
             log.error("the idle child is lost: %s", reason)
         return events
 
-    def _handle_event(self, message: dict[str, Any]) -> Event | Computed | None:
+    def _read(self, child: ChildProcess, message: dict[str, Any]) -> Event | Computed | None:
         """Raises ProcessLost if a part of the message is missing or wrong."""
         kind = message.pop("is")
         try:
             if kind == "ready":
-                self._child_is_ready()
+                child.is_ready, self._broken, self._loading = True, None, None
+                log.info("child %d is ready", child.pid)
             elif kind == "loading":
-                self.loading = {k: int(message[k]) for k in ("done_bytes", "total_bytes")}
+                self._loading = {k: int(message[k]) for k in ("done_bytes", "total_bytes")}
             elif kind == "broken":
-                self.broken = ServiceError.from_dict(message["error"])
+                self._broken = ServiceError.from_dict(message["error"])
                 self.terminate()
             if self.task is None:
                 return None
@@ -184,18 +179,16 @@ class ChildSupervisor:
             return Failed(ServiceError.from_dict(message["error"]))
         return None
 
-    def _child_is_ready(self) -> None:
-        assert self.child is not None
-        self.child.is_ready, self.broken, self.loading = True, None, None
-        log.info("child %d is ready", self.child.pid)
-
-    def _check_time(self, child: ChildProcess) -> Failed | None:
+    def _check_time(self, child: ChildProcess, is_cancelled: bool) -> Failed | None:
         """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
         now, limit_s = time.monotonic(), self.options.job_timeout_s
         if self.task is None:
-            self._unload_if_idle(child, now - self._idle_since)
+            idle_s, most_s = now - self._idle_since, self.options.idle_unload_s
+            if most_s and child.is_ready and idle_s > most_s:
+                log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
+                self.terminate()
             return None
-        if self._cancelled and self._cancel_deadline is None:
+        if is_cancelled and self._cancel_deadline is None:
             child.send({"do": "cancel"})
             self._cancel_deadline = now + self.options.cancel_grace_s
         if self._cancel_deadline is not None and now > self._cancel_deadline:
@@ -205,16 +198,6 @@ class ChildSupervisor:
         self._end_task()
         self.terminate()
         return Failed(TimedOut(f"The job took longer than {limit_s:.0f} s.", timeout_s=limit_s))
-
-    def _unload_if_idle(self, child: ChildProcess, idle_s: float) -> None:
-        limit_s = self.options.idle_unload_s
-        if limit_s and child.is_ready and idle_s > limit_s:
-            log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
-            self.terminate()
-
-    def _reason(self, lost: ProcessLost) -> str:
-        ended = self.terminate()
-        return f"{lost}; {ended}" if ended else str(lost)
 
     def _end_task(self) -> None:
         self.task, self._idle_since = None, time.monotonic()

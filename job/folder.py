@@ -114,20 +114,17 @@ class JobsFolder:
     def _highest_sequence(self) -> int:
         highest = 0
         for job_id in self.job_ids():
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(self.read_record(job_id) or b"{}")
                 highest = max(highest, int(record["sequence"]))
-            except (ValueError, KeyError, TypeError):
-                continue
         return highest
 
     def next_sequence(self) -> int:
         """A number above all earlier ones, even after a restart. The caller holds a lock."""
         if self._sequence >= self._reserved:
-            durable.write(
-                self.root / ".sequence", str(self._sequence + SEQUENCE_BLOCK).encode() + b"\n"
-            )
-            self._reserved = self._sequence + SEQUENCE_BLOCK
+            reserved = self._sequence + SEQUENCE_BLOCK
+            durable.write(self.root / ".sequence", f"{reserved}\n".encode())
+            self._reserved = reserved
         self._sequence += 1
         return self._sequence
 
@@ -241,7 +238,6 @@ class JobsFolder:
         return (self._webhooks / job_id).exists()
 
     def unmark_webhook(self, job_id: str) -> None:
-        """The webhook is delivered or no longer tried, or the job was deleted."""
         (self._webhooks / job_id).unlink(missing_ok=True)
 
     def webhook_marks(self) -> list[str]:
@@ -249,7 +245,6 @@ class JobsFolder:
         return [item.name for item in self._webhooks.iterdir() if is_job_id(item.name)]
 
     def mark_expired(self, job_id: str) -> None:
-        """Remember that a job of this id existed."""
         (self._expired / job_id).touch(mode=0o600)
 
     def is_expired(self, job_id: str) -> bool:

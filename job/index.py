@@ -6,9 +6,10 @@ Filled and read by job_store.py, which holds its lock while it changes this. No 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from job.state import SCHEMA, Job, JobStatus
 
@@ -32,16 +33,17 @@ class JobSummary:
     idempotency_key: str | None
 
     @classmethod
-    def of(cls, job: Job) -> JobSummary:
-        assert job.finished_at is not None
+    def from_record(cls, record: Mapping[str, Any]) -> JobSummary:
+        """From Job.to_dict. Raises KeyError, TypeError or ValueError if the job has not ended."""
+        key = record["idempotency"]
         return cls(
-            job.job_id,
-            job.sequence,
-            job.status,
-            job.created_at,
-            job.finished_at,
-            job.disk_bytes,
-            job.idempotency["key"] if job.idempotency else None,
+            record["job_id"],
+            record["sequence"],
+            JobStatus(record["status"]),
+            datetime.fromisoformat(record["created_at"]),
+            datetime.fromisoformat(record["finished_at"]),
+            record["disk_bytes"],
+            key["key"] if key else None,
         )
 
 
@@ -55,16 +57,7 @@ def read_summary(content: bytes) -> JobSummary | None:
         return None
     try:
         record = json.loads(head + b"}")
-        key = record["idempotency"]
-        summary = JobSummary(
-            record["job_id"],
-            record["sequence"],
-            JobStatus(record["status"]),
-            datetime.fromisoformat(record["created_at"]),
-            datetime.fromisoformat(record["finished_at"]),
-            record["disk_bytes"],
-            key["key"] if key else None,
-        )
+        summary = JobSummary.from_record(record)
         is_valid = record["schema"] <= SCHEMA and summary.status.is_terminal
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -76,21 +69,21 @@ class EndedJobs:
 
     def __init__(self) -> None:
         self.summaries: dict[str, JobSummary] = {}
-        self._whole: OrderedDict[str, Job] = OrderedDict()
+        self._whole: dict[str, Job] = {}  # the oldest one first
 
     def whole(self, job_id: str) -> Job | None:
         return self._whole.get(job_id)
 
     def add(self, job: Job) -> None:
-        self.summaries[job.job_id] = JobSummary.of(job)
+        self.summaries[job.job_id] = JobSummary.from_record(job.to_dict())
         self.keep_whole(job)
 
     def keep_whole(self, job: Job) -> None:
         """Keep the whole record too; above the limit the oldest one is removed."""
+        self._whole.pop(job.job_id, None)
         self._whole[job.job_id] = job
-        self._whole.move_to_end(job.job_id)
-        while len(self._whole) > WHOLE_JOBS:
-            self._whole.popitem(last=False)
+        if len(self._whole) > WHOLE_JOBS:
+            del self._whole[next(iter(self._whole))]
 
     def remove(self, job_id: str) -> None:
         self.summaries.pop(job_id, None)

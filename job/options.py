@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from errors import InvalidParameter
@@ -31,6 +24,7 @@ from video.sampling import MAX_FRAMES, MIN_FRAMES
 RETRY: dict[str, Any] = {"x-retry": True}
 """Marks what a retry may change."""
 
+_TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 
@@ -38,37 +32,23 @@ _WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 # --- from a form's text or a JSON value to the field's type; each raises ValueError
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+def _number_like(value: Any, pattern: re.Pattern[str]) -> Any:
+    """A number, or text that pydantic reads as one; pydantic alone would take true and 1_0 too."""
+    if isinstance(value, str):
+        value = value.strip()
+        is_number = pattern.fullmatch(value) is not None
+    else:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number:
         raise ValueError(value)
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        raise ValueError(value)
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number of more than 300 digits
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(value)
-    if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
-        raise ValueError(value)
-    if isinstance(value, float) and not value.is_integer():  # also NaN and infinity
-        raise ValueError(value)
-    return int(value)
+    return value
 
 
 def _flag(value: Any) -> bool:
     text = str(value).strip().lower()
-    if text in ("true", "1", "on", "yes"):
-        return True
-    if text in ("false", "0", "off", "no"):
-        return False
-    raise ValueError(value)
+    if text not in (*_TRUE, *_FALSE):
+        raise ValueError(value)
+    return text in _TRUE
 
 
 def _split_list(value: Any) -> tuple[str, ...]:
@@ -76,42 +56,40 @@ def _split_list(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name).strip().lower() for name in names))
 
 
+Number = BeforeValidator(partial(_number_like, pattern=_NUMBER))
+WholeNumber = BeforeValidator(partial(_number_like, pattern=_WHOLE))
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Format = Literal["usdz", "npz"]
 Formats = Annotated[tuple[Format, ...], BeforeValidator(_split_list)]
-Address = Annotated[
-    str, Field(json_schema_extra={"format": "uri"}), StringConstraints(strip_whitespace=True)
-]
+Address = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
 class JobOptions(BaseModel):
     """What the client asked for, with defaults. If `mesh`, the client's own mesh is animated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     mode: Mode = Field(
         description="Default: the best that this machine's GPU memory allows.",
         json_schema_extra=RETRY,
     )
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1), BeforeValidator(_whole)] = Field(
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), WholeNumber] = Field(
         default=44, description="The same seed gives the same mesh.", json_schema_extra=RETRY
     )
-    start: Annotated[float, Field(ge=0, le=86_400), BeforeValidator(_number)] = Field(
+    start: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False), Number] = Field(
         default=0.0, description="Skip so many seconds of the video.", json_schema_extra=RETRY
     )
-    fps: Annotated[float, Field(ge=1, le=60), BeforeValidator(_number)] | None = Field(
+    fps: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False), Number] | None = Field(
         default=None,
         description="Frames per second to take from the video. Default: spread over the clip.",
         json_schema_extra=RETRY,
     )
-    max_frames: Annotated[int, Field(ge=MIN_FRAMES, le=MAX_FRAMES), BeforeValidator(_whole)] = (
-        Field(
-            default=MAX_FRAMES,
-            description=f"{MIN_FRAMES} or {MAX_FRAMES} frames are used.",
-            json_schema_extra=RETRY,
-        )
+    max_frames: Annotated[int, Field(ge=MIN_FRAMES, le=MAX_FRAMES), WholeNumber] = Field(
+        default=MAX_FRAMES,
+        description=f"{MIN_FRAMES} or {MAX_FRAMES} frames are used.",
+        json_schema_extra=RETRY,
     )
-    faces: Annotated[int, Field(ge=1_000, le=100_000), BeforeValidator(_whole)] | None = Field(
+    faces: Annotated[int, Field(ge=1_000, le=100_000), WholeNumber] | None = Field(
         default=None,
         description="About how many triangles the mesh shall have. Default: what the mode says. "
         "A `mesh` of your own keeps its triangles.",

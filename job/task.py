@@ -96,13 +96,8 @@ class Result:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Result:
         """The inverse of `to_dict`; raises KeyError or TypeError on anything else."""
-        return cls(
-            **{
-                **record,
-                "files": tuple(OutputFile(**file) for file in record["files"]),
-                "warnings": tuple(record["warnings"]),
-            }
-        )
+        files = tuple(OutputFile(**file) for file in record["files"])
+        return cls(**{**record, "files": files, "warnings": tuple(record["warnings"])})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from errors import NoSubjectFound
+from executors.base import PipelineStatus
 from job.task import Event, Failed, Lost, OutputFile, Progress, Result, Stopped, Task
 
 NAMES = ("animated_mesh.glb", "mesh_000.glb", "mesh_001.glb", "meshes.zip", "preview.mp4",
@@ -23,10 +24,7 @@ class FinishesAtOnce:
     """Writes a few small files and finishes."""
 
     capacity = 1
-    is_ready = True
-    is_unloaded = False
-    broken = None
-    loading = None
+    status = PipelineStatus(is_ready=True)
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []

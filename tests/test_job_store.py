@@ -242,7 +242,7 @@ def test_staging_left_by_a_crash_is_removed(store: JobStore) -> None:
 def test_a_deleted_job_is_not_found_and_an_expired_one_is_expired(store: JobStore) -> None:
     one, two = finish(store, accept(store)), finish(store, accept(store))
     store.delete(one.job_id)
-    store.expire(two.job_id)
+    store.delete(two.job_id, expired=True)
     with pytest.raises(JobNotFound):
         store.get(one.job_id)
     with pytest.raises(JobExpired):
@@ -251,6 +251,14 @@ def test_a_deleted_job_is_not_found_and_an_expired_one_is_expired(store: JobStor
         store.delete(one.job_id)
     store.folder.empty_trash()
     assert list((store.folder.root / ".trash").iterdir()) == []
+
+
+def test_a_job_whose_folder_is_missing_is_not_found_by_a_change(store: JobStore) -> None:
+    job = accept(store)
+    shutil.rmtree(store.folder.job_dir(job.job_id))
+    with pytest.raises(JobNotFound):
+        store.start(job.job_id)
+    assert store.peek(job.job_id) is None
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "../x", "A" * 36, "x" * 4000, "\0", "0" * 36])
@@ -315,7 +323,8 @@ def test_the_head_of_a_record_is_enough_for_the_index(store: JobStore) -> None:
     queued = accept(store)
     ended = finish(store, accept(store, idempotency=key))
     contents = [store.folder.read_record(job.job_id) or b"" for job in (queued, ended)]
-    assert [read_summary(content) for content in contents] == [None, JobSummary.of(ended)]
+    expected = JobSummary.from_record(ended.to_dict())
+    assert [read_summary(content) for content in contents] == [None, expected]
     assert read_summary(contents[1][:-9]) is None  # incomplete
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, field
 
-from errors import JobNotFound, ServerFault, ServiceError, WorkerCrashed, from_os_error
+from errors import ServerFault, ServiceError, WorkerCrashed, from_os_error
 from job import failpoint
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
@@ -27,21 +27,19 @@ DISK_PAUSE_S = 2.0
 """How long the thread waits after a failed write before it tries again."""
 
 
+@dataclass(frozen=True)
 class AttemptRecorder:
     """Stores how attempts start and end; once `stopping` is set, it waits for no disk."""
 
-    def __init__(
-        self, store: JobStore, folder: JobsFolder, stopping: threading.Event, *, keep_input: bool
-    ) -> None:
-        self.estimates = Estimates()
-        self._store = store
-        self._folder = folder
-        self._stopping = stopping
-        self._keep_input = keep_input
+    store: JobStore
+    folder: JobsFolder
+    stopping: threading.Event
+    keep_input: bool
+    estimates: Estimates = field(default_factory=Estimates)
 
     def task(self, job: Job) -> Task:
         assert job.input is not None
-        folder = self._folder.job_dir(job.job_id)
+        folder = self.folder.job_dir(job.job_id)
         return Task(job.job_id, job.attempts, folder, job.input.container, job.options)
 
     def start(self, job_id: str) -> Task | None:
@@ -49,14 +47,10 @@ class AttemptRecorder:
 
         Raises JobNotFound, and OSError if the write fails.
         """
-        job = self._store.peek(job_id)
+        job = self.store.peek(job_id)
         if job is None or job.status is not JobStatus.QUEUED:
             return None
-        try:
-            job = self._store.start(job_id)
-        except FileNotFoundError:
-            self._store.forget(job_id)
-            raise JobNotFound("The job's folder is missing.") from None
+        job = self.store.start(job_id)
         failpoint.reach("run:started")
         log.info("attempt %d starts: mode %s", job.attempts, job.options.mode)
         return self.task(job)
@@ -68,84 +62,70 @@ class AttemptRecorder:
     ) -> bool:
         """Store how the attempt ended. True if the job is to be tried again.
 
-        Raises JobNotFound if the job was deleted meanwhile.
+        A cancel has priority over a result that came after it, and over a loss. Raises JobNotFound
+        if the job was deleted meanwhile.
         """
         job_id = task.job_id
         try:
             if isinstance(outcome, Result):
                 failpoint.reach("run:done")
-                # a cancel that came before the end has priority over the result
-                outcome = Stopped() if is_cancelled else outcome
-            if isinstance(outcome, Lost):
-                return self._after_loss(task, outcome.reason, is_cancelled=is_cancelled)
-            if isinstance(outcome, Result):
-                self._finish(task, outcome, took_s)
-            elif isinstance(outcome, Stopped):
+            if isinstance(outcome, Failed):
+                self._fail(job_id, outcome.error)
+            elif is_cancelled or isinstance(outcome, Stopped):
                 self.cancel(job_id)
-                log.info("cancelled")
+            elif isinstance(outcome, Lost):
+                return self._after_loss(task, outcome.reason)
             else:
-                self._fail(job_id, outcome)
+                self._finish(task, outcome, took_s)
         except OSError as exc:
             log.exception("the job's files could not be written")
             self.fail_with(job_id, from_os_error(exc))
-        finally:
-            self.remove_input(job_id)
         return False
 
     def _finish(self, task: Task, result: Result, took_s: float) -> None:
-        mode = self._store.get(task.job_id).options.mode
-        self._folder.publish_outputs(task.job_id, task.attempt, result)
+        job_id, mode = task.job_id, task.options.mode
+        self.folder.publish_outputs(job_id, task.attempt, result)
         failpoint.reach("finish:published")
-        self.commit(task.job_id, partial(self._store.finish, task.job_id, result))
+        self.commit(job_id, lambda: self.store.finish(job_id, result))
         self.estimates.learn(mode, took_s)
-        log.info(
-            "finished in %.1f s: %d files, peak memory %.0f MB",
-            took_s,
-            len(result.files),
-            result.peak_rss_mb,
-        )
+        files, peak_mb = len(result.files), result.peak_rss_mb
+        log.info("finished in %.1f s: %d files, peak memory %.0f MB", took_s, files, peak_mb)
 
-    def _fail(self, job_id: str, failed: Failed) -> None:
-        error = failed.error
-        self.commit(job_id, partial(self._store.fail, job_id, error))
+    def _fail(self, job_id: str, error: ServiceError) -> None:
+        self.commit(job_id, lambda: self.store.fail(job_id, error))
         level = logging.ERROR if isinstance(error, ServerFault) else logging.INFO
         log.log(level, "failed: %s: %s", error.code, error.message)
 
-    def _after_loss(self, task: Task, reason: str, *, is_cancelled: bool) -> bool:
-        """Decide: cancelled, requeued uncounted, tried again (True) or failed."""
+    def _after_loss(self, task: Task, reason: str) -> bool:
+        """Requeued uncounted, tried again (True) or failed."""
         job_id, attempt = task.job_id, task.attempt
-        if is_cancelled:
-            self.cancel(job_id)
-            log.info("cancelled: %s", reason)
-        elif self._stopping.is_set():
-            self.commit(job_id, partial(self._store.requeue, job_id, counted=False), last=False)
-            log.info("requeued: the server is stopping")
-        elif attempt < MAX_ATTEMPTS:
-            log.error("attempt %d lost: %s", attempt, reason)
-            self.commit(job_id, partial(self._store.requeue, job_id, counted=True), last=False)
-            return True
-        else:
+        counted = not self.stopping.is_set()
+        if counted and attempt >= MAX_ATTEMPTS:
             log.error("attempt %d lost, the last: %s", attempt, reason)
-            self.fail_after_losses(self._store.get(job_id))
-        return False
+            self.fail_after_losses(job_id, attempt)
+            return False
+        if counted:
+            log.error("attempt %d lost: %s", attempt, reason)
+        else:
+            log.info("requeued: the server is stopping")
+        self.commit(job_id, lambda: self.store.requeue(job_id, counted=counted), last=False)
+        return counted
 
-    def fail_after_losses(self, job: Job) -> None:
-        error = WorkerCrashed(
-            f"The process that ran this job ended without a result, {job.attempts} times.",
-            attempts=job.attempts,
-        )
-        self.commit(job.job_id, partial(self._store.fail, job.job_id, error))
+    def fail_after_losses(self, job_id: str, attempts: int) -> None:
+        words = f"The process that ran this job ended without a result, {attempts} times."
+        error = WorkerCrashed(words, attempts=attempts)
+        self.commit(job_id, lambda: self.store.fail(job_id, error))
 
     def fail_with(self, job_id: str, error: ServiceError) -> None:
         """The job fails; an error that prevents this is logged, not raised."""
         try:
-            self.commit(job_id, partial(self._store.fail, job_id, error))
+            self.commit(job_id, lambda: self.store.fail(job_id, error))
         except ServiceError:
             log.exception("the failure could not be recorded")
 
     def cancel(self, job_id: str) -> None:
-        """The job was cancelled while it ran, or was about to be tried again."""
-        self.commit(job_id, partial(self._store.cancel, job_id))
+        self.commit(job_id, lambda: self.store.cancel(job_id))
+        log.info("cancelled")
 
     def commit(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
         """Remove the attempt's files, then store how it ended.
@@ -154,26 +134,25 @@ class AttemptRecorder:
         has ended. While the disk is full, the queue waits. If the server stops meanwhile, the job
         on disk is unchanged, and the next server tries it again.
         """
-        self._folder.remove_attempts(job_id)
+        self.folder.remove_attempts(job_id)
         if last:
-            self._folder.remove_checkpoint(job_id)
+            self.folder.remove_checkpoint(job_id)
         while True:
             try:
                 write()
-                return
-            except FileNotFoundError:
-                self._store.forget(job_id)
-                raise JobNotFound("The job's folder is missing.") from None
+                break
             except OSError as exc:
                 if not self.wait_for_disk(exc):
                     return
+        self.remove_input(job_id)
 
     def wait_for_disk(self, exc: OSError) -> bool:
         """False if the server stops meanwhile."""
         log.error("a job's record cannot be written (%s); trying again soon", exc.strerror)
-        return not self._stopping.wait(DISK_PAUSE_S)
+        return not self.stopping.wait(DISK_PAUSE_S)
 
     def remove_input(self, job_id: str) -> None:
-        job = self._store.peek(job_id)
-        if job is not None and job.status.is_terminal and not self._keep_input:
-            self._folder.remove_input(job_id)
+        """Of a job that has ended, unless inputs are kept."""
+        job = self.store.peek(job_id)
+        if job is not None and job.status.is_terminal and not self.keep_input:
+            self.folder.remove_input(job_id)

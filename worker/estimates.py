@@ -29,7 +29,6 @@ class Estimates:
         self._took_s[mode].append(took_s)
 
     def typical_s(self, mode: str) -> float | None:
-        """The median of the last jobs in this mode, in seconds."""
         took = self._took_s.get(mode)
         return median(list(took)) if took else None
 
@@ -39,13 +38,14 @@ class Estimates:
             return None
         fraction = job.progress.fraction if job.progress else 0.0
         typical = self.typical_s(job.options.mode)
-        elapsed = (self._clock() - job.started_at).total_seconds()
-        by_own_speed = elapsed * (1 - fraction) / fraction if fraction >= OWN_SPEED_FROM else None
         by_others = typical * (1 - fraction) if typical is not None else None
-        if by_own_speed is None or by_others is None:
-            known = by_own_speed if by_own_speed is not None else by_others
-            return max(0.0, known) if known is not None else None
-        return max(0.0, fraction * by_own_speed + (1 - fraction) * by_others)
+        if fraction < OWN_SPEED_FROM:
+            return by_others
+        elapsed = max(0.0, (self._clock() - job.started_at).total_seconds())
+        by_own_speed = elapsed * (1 - fraction) / fraction
+        if by_others is None:
+            return by_own_speed
+        return fraction * by_own_speed + (1 - fraction) * by_others
 
     def queue_s(
         self, running: Sequence[Job | None], ahead: Sequence[Job | None], slots: int

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,17 +43,19 @@ TOTAL_S = 300.0
 """A download that takes longer fails."""
 REPORT_EVERY_S = 0.5
 
+_AS_JOB_ERROR = {UploadTooLarge.code: UrlFetchFailed, UnsupportedMediaType.code: VideoUnreadable}
 
+
+@dataclass
 class Fetcher:
     """Downloads the input of accepted jobs, then puts them in the worker's queue."""
 
-    def __init__(
-        self, store: JobStore, folder: JobsFolder, worker: Worker, settings: Settings
-    ) -> None:
-        self._store = store
-        self._folder = folder
-        self._worker = worker
-        self._settings = settings
+    store: JobStore
+    folder: JobsFolder
+    worker: Worker
+    settings: Settings
+
+    def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(SLOTS)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -84,18 +87,18 @@ class Fetcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str, reserved: bool) -> None:
-        part = self._folder.job_dir(job_id) / "input.part"
+        part = self.folder.job_dir(job_id) / "input.part"
         submitted = False
         try:
             with bound_to_job(job_id):
                 async with self._slots:
-                    job = self._store.peek(job_id)
+                    job = self.store.peek(job_id)
                     if job is not None and job.waiting_for_input:
                         submitted = await self._fetch(job, part, reserved)
         finally:
             part.unlink(missing_ok=True)
             if reserved and not submitted:
-                self._worker.queue.release()
+                self.worker.queue.release()
 
     async def _fetch(self, job: Job, part: Path, reserved: bool) -> bool:
         """True once the job is in the queue."""
@@ -106,23 +109,25 @@ class Fetcher:
             await fetch(
                 job.options.video_url,
                 part,
-                limit=self._settings.max_upload_size,
+                limit=self.settings.max_upload_size,
                 total_s=TOTAL_S,
-                allow_private=self._settings.allow_private_urls,
+                allow_private=self.settings.allow_private_urls,
                 on_progress=report,
             )
             facts = await asyncio.to_thread(self._store_input, job, part)
             await asyncio.to_thread(
-                self._store.amend, job.job_id, input=facts, waiting_for_input=False, progress=None
+                self.store.amend, job.job_id, input=facts, waiting_for_input=False, progress=None
             )
         except JobNotFound:
             return False  # deleted meanwhile
         except (ServiceError, OSError) as exc:
             error = _as_job_error(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
             log.info("the video could not be fetched: %s", error.code)
-            await asyncio.to_thread(self._fail, job.job_id, error)
+            now = self.store.peek(job.job_id)
+            if now is not None and now.status is JobStatus.QUEUED:
+                await asyncio.to_thread(self.store.fail, job.job_id, error)
             return False
-        self._worker.queue.submit(job.job_id, reserved=reserved)
+        self.worker.queue.submit(job.job_id, reserved=reserved)
         log.info("fetched %d bytes", facts.bytes)
         return True
 
@@ -133,11 +138,6 @@ class Fetcher:
         facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
         os.replace(part, part.with_name("input"))
         return facts
-
-    def _fail(self, job_id: str, error: ServiceError) -> None:
-        job = self._store.peek(job_id)
-        if job is not None and job.status is JobStatus.QUEUED:
-            self._store.fail(job_id, error)
 
     def _reporter(self, job_id: str) -> Callable[[int, int | None], Awaitable[None]]:
         last = -REPORT_EVERY_S
@@ -150,15 +150,12 @@ class Fetcher:
                 fraction = done_bytes / total_bytes if total_bytes else 0.0
                 message = f"Fetching the video ({done_bytes / 1e6:.1f} MB)"
                 progress = Progress("fetching", done_bytes, total_bytes or 0, fraction, message)
-                await asyncio.to_thread(self._store.report, job_id, progress)
+                await asyncio.to_thread(self.store.report, job_id, progress)
 
         return report
 
 
 def _as_job_error(error: ServiceError) -> ServiceError:
     """The errors of an upload, as errors of a job that was accepted before."""
-    if isinstance(error, UploadTooLarge):
-        return UrlFetchFailed(error.message, hint=error.hint, **error.facts)
-    if isinstance(error, UnsupportedMediaType):
-        return VideoUnreadable(error.message, hint=error.hint, **error.facts)
-    return error
+    kind = _AS_JOB_ERROR.get(error.code)
+    return kind(error.message, hint=error.hint, **error.facts) if kind else error

@@ -11,19 +11,29 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from errors import AlreadyFinished, InternalError, JobNotFound
 from executors.base import POLL_S, Executor
 from job.folder import JobsFolder
 from job.logs import bound_to_job
 from job.state import Job, JobStatus
-from job.task import Event, Failed, Progress, Task
+from job.task import Event, Progress, Task
 from job_store import JobStore
 from worker.attempt import MAX_ATTEMPTS, AttemptRecorder
 from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Running:
+    """`began` is on the monotonic clock."""
+
+    task: Task
+    began: float = field(default_factory=time.monotonic)
+    is_cancelled: bool = False
 
 
 class Worker:
@@ -44,15 +54,12 @@ class Worker:
         self.queue = JobQueue(max_queue, executor.wake)
         self.recovered = threading.Event()
         self.after_recovery: Callable[[list[Job]], None] = lambda _jobs: None
-        self._keep_input = keep_input
         self._stopping = threading.Event()
-        self._recorder = AttemptRecorder(store, folder, self._stopping, keep_input=keep_input)
+        self._recorder = AttemptRecorder(store, folder, self._stopping, keep_input)
         self.estimates = self._recorder.estimates
         self._prefetched: str | None = None
-        self._running: dict[str, Task] = {}
-        self._began: dict[str, float] = {}
-        self._cancelled: set[str] = set()  # running jobs
-        self._lock = threading.Lock()  # guards `_running` and `_cancelled`
+        self._running: dict[str, _Running] = {}
+        self._lock = threading.Lock()  # guards `_running`
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     # --- start and stop
@@ -93,10 +100,10 @@ class Worker:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
-                self._recorder.fail_after_losses(job)
+                self._recorder.fail_after_losses(job.job_id, job.attempts)
             else:
                 self.queue.submit(job.job_id, reserved=False)
-        if not self._keep_input:  # the last server may have ended before it removed them
+        if not self._recorder.keep_input:  # the last server may have ended before it removed them
             for ended in self.store.ended():
                 self._folder.remove_input(ended.job_id)
         self.recovered.set()
@@ -108,116 +115,103 @@ class Worker:
         """Begin the next job if there is room, wait for events, handle them. True if one began."""
         began = self.executor.has_room and self._begin()
         self._prefetch()
-        for task, event in self._poll(0.0 if began else timeout_s):
-            if self._running.get(task.job_id) == task:  # else an old attempt
-                with bound_to_job(task.job_id):
-                    self._handle(task, event)
+        events: list[tuple[Task, Event]] = []
+        with self._a_bug_ends(*self._running):
+            events = self.executor.poll(0.0 if began else timeout_s)
+        for task, event in events:
+            running = self._running.get(task.job_id)
+            if running is not None and running.task == task:  # else an old attempt
+                with bound_to_job(task.job_id), self._a_bug_ends(task.job_id):
+                    self._handle(running, event)
         return began
+
+    @contextlib.contextmanager
+    def _a_bug_ends(self, *job_ids: str) -> Iterator[None]:
+        """An unexpected error inside fails these jobs; with no job it is raised."""
+        try:
+            yield
+        except Exception:
+            if not job_ids:
+                raise
+            log.exception("a bug in the server ended the job")
+            for job_id in job_ids:
+                self.executor.cancel(job_id)
+                self._recorder.fail_with(job_id, InternalError())
+                with self._lock:
+                    self._running.pop(job_id, None)
 
     def _begin(self) -> bool:
         job_id = self.queue.take()
         if job_id is None:
             return False
-        task: Task | None = None
-        with bound_to_job(job_id):
+        with bound_to_job(job_id), self._a_bug_ends(job_id):
             try:
                 with self._lock:  # so that a cancel finds the job either queued or running
                     task = self._recorder.start(job_id)
-                    if task is not None:
-                        self._running[job_id] = task
+                    if task is None:
+                        return True
+                    running = self._running[job_id] = _Running(task)
             except JobNotFound:
                 log.info("deleted before it ran")
             except OSError as exc:
                 self.queue.submit(job_id, reserved=False, first=True)
                 self._recorder.wait_for_disk(exc)
-            except Exception:
-                log.exception("a bug in the server ended the job")
-                self._recorder.fail_with(job_id, InternalError())
-            if task is not None:
-                self._submit(task)
+            else:
+                self.executor.submit(task)
+                if running.is_cancelled:  # before the executor knew the job
+                    self.executor.cancel(job_id)
         return True
-
-    def _submit(self, task: Task) -> None:
-        self._began[task.job_id] = time.monotonic()
-        try:
-            self.executor.submit(task)
-        except Exception:
-            log.exception("a bug in the server ended the job")
-            self._handle(task, Failed(InternalError()))
-        if task.job_id in self._cancelled:  # cancelled before the executor knew the job
-            self.executor.cancel(task.job_id)
 
     def _prefetch(self) -> None:
         """Name the first job of the queue to the executor, once."""
-        job_id = self.queue.first()
+        job_id = next(iter(self.queue.ids()), None)
         if job_id != self._prefetched:
             self._prefetched = job_id
             job = self.store.peek(job_id) if job_id else None
             if job is not None and not self.executor.has_room:
                 self.executor.prefetch(self._recorder.task(job))
 
-    def _poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
+    def _handle(self, running: _Running, event: Event) -> None:
+        task, again = running.task, False
+        if isinstance(event, Progress):
+            self.store.report(task.job_id, event)
+            return
         try:
-            return self.executor.poll(timeout_s)
-        except Exception:
-            if not self._running:
-                raise
-            log.exception("a bug in the executor ends the jobs that it runs")
-            for job_id in self._running:
-                self.executor.cancel(job_id)
-            return [(task, Failed(InternalError())) for task in self._running.values()]
-
-    def _handle(self, task: Task, event: Event) -> None:
-        job_id, again = task.job_id, False
-        try:
-            if isinstance(event, Progress):
-                self.store.report(job_id, event)
-                return
+            took_s = time.monotonic() - running.began
             again = self._recorder.commit_outcome(
-                task,
-                event,
-                time.monotonic() - self._began[job_id],
-                is_cancelled=job_id in self._cancelled,
+                task, event, took_s, is_cancelled=running.is_cancelled
             )
         except JobNotFound:
             log.info("deleted while it ran")
-        except Exception:
-            log.exception("a bug in the server ended the job")
-            self.executor.cancel(job_id)
-            self._recorder.fail_with(job_id, InternalError())
         with self._lock:
-            del self._running[job_id], self._began[job_id]
-            cancelled = job_id in self._cancelled
-            self._cancelled.discard(job_id)
-        if again and cancelled:  # the cancel came after the attempt was lost
+            del self._running[task.job_id]
+        if again and running.is_cancelled:  # the cancel came after the attempt was lost
             with contextlib.suppress(AlreadyFinished, JobNotFound):
-                self._recorder.cancel(job_id)
+                self._recorder.cancel(task.job_id)
         elif again:
-            self.queue.submit(job_id, reserved=False, first=True)
+            self.queue.submit(task.job_id, reserved=False, first=True)
 
     # --- cancel, delete, estimates
 
     def cancel(self, job_id: str) -> Job:
         """Queued: cancelled on return. Running: asked to stop. Raises AlreadyFinished."""
-        job = self.store.get(job_id)
-        if job.status is JobStatus.QUEUED and self.queue.remove(job_id):
+        self.store.get(job_id)
+        was_waiting = self.queue.remove(job_id)
+        with self._lock:
+            running = self._running.get(job_id)
+            if running is not None:
+                job = self.store.request_cancel(job_id)
+                running.is_cancelled = True
+                self.executor.cancel(job_id)
+                return job
+            # it waits, its video is still being fetched, or it has just ended
             self._folder.remove_checkpoint(job_id)
             try:
                 job = self.store.cancel(job_id)
             except OSError:
-                self.queue.submit(job_id, reserved=False, first=True)
+                if was_waiting:
+                    self.queue.submit(job_id, reserved=False, first=True)
                 raise
-            self._recorder.remove_input(job_id)
-            return job
-        with self._lock:
-            if job_id in self._running:
-                job = self.store.request_cancel(job_id)
-                self._cancelled.add(job_id)
-                self.executor.cancel(job_id)
-                return job
-            # neither waiting nor running: it has just ended, or its video is still being fetched
-            job = self.store.cancel(job_id)
-        self._folder.remove_checkpoint(job_id)
         self._recorder.remove_input(job_id)
         return job
 

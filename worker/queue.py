@@ -51,10 +51,6 @@ class JobQueue:
         with self._lock:
             return self._ids.pop(0) if self._ids and not self._closed else None
 
-    def first(self) -> str | None:
-        with self._lock:
-            return self._ids[0] if self._ids else None
-
     def remove(self, job_id: str) -> bool:
         """Take a waiting job out; False if it is not waiting (any more)."""
         with self._lock:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from errors import ServiceError
@@ -31,45 +32,39 @@ REMEMBER_EXPIRED = timedelta(days=30)
 """How long an expired id answers 410 rather than 404."""
 
 
+@dataclass
 class Retention:
     """Sweeps one store. Jumps of `clock`, the system clock, are found by `monotonic`."""
 
-    def __init__(
-        self,
-        store: JobStore,
-        folder: JobsFolder,
-        settings: Settings,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._folder = folder
-        self._settings = settings
-        self._clock = clock
-        self._monotonic = monotonic
-        self._last = (clock(), monotonic())
+    store: JobStore
+    folder: JobsFolder
+    settings: Settings
+    clock: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._trusted_at = self.monotonic()
+        self._last = (self.clock(), self._trusted_at)
         self._clock_error = timedelta()  # the sum of its jumps since it was last trusted
-        self._trusted_at = monotonic()
 
     def sweep(self) -> list[str]:
         """Delete what may be deleted; returns the ids of the jobs that expired."""
-        self._folder.empty_trash()
-        now = self._clock()
+        self.folder.empty_trash()
+        now = self.clock()
         if not self._is_trusted(now):
             return []
         expired = []
         for job in self._due(now):
             try:
-                self._store.expire(job.job_id)
+                self.store.delete(job.job_id, expired=True)
             except (ServiceError, OSError) as exc:
                 log.warning("job %s could not be removed: %s", job.job_id, type(exc).__name__)
-                continue
-            expired.append(job.job_id)
+            else:
+                expired.append(job.job_id)
         if expired:
             log.info("%d jobs expired", len(expired))
-            self._folder.empty_trash()
-        self._folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
+            self.folder.empty_trash()
+        self.folder.forget_expired((now - REMEMBER_EXPIRED).timestamp())
         return expired
 
     async def run(self, sweep_soon: asyncio.Event) -> None:
@@ -85,7 +80,7 @@ class Retention:
 
     def _is_trusted(self, now: datetime) -> bool:
         """False after a jump, until the clock jumps back or the pause is over."""
-        (last_now, last_at), at = self._last, self._monotonic()
+        (last_now, last_at), at = self._last, self.monotonic()
         self._last = (now, at)
         jump = (now - last_now) - timedelta(seconds=at - last_at)
         if abs(jump) > JUMP:
@@ -99,14 +94,14 @@ class Retention:
         return not self._clock_error
 
     def _due(self, now: datetime) -> list[JobSummary]:
-        oldest_first = sorted(self._store.ended(), key=lambda job: job.finished_at)
+        oldest_first = sorted(self.store.ended(), key=lambda job: job.finished_at)
         due = []
-        if self._settings.job_ttl_hours:
-            limit = now - timedelta(hours=self._settings.job_ttl_hours)
+        if self.settings.job_ttl_hours:
+            limit = now - timedelta(hours=self.settings.job_ttl_hours)
             due = [job for job in oldest_first if job.finished_at < limit]
-        if self._settings.jobs_max_gb:
+        if self.settings.jobs_max_gb:
             kept = oldest_first[len(due) :]
-            excess = sum(job.disk_bytes for job in kept) - self._settings.jobs_max_gb * GB
+            excess = sum(job.disk_bytes for job in kept) - self.settings.jobs_max_gb * GB
             for job in kept:
                 if excess <= 0:
                     break

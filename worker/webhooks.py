@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 
 import httpx
 
@@ -36,6 +37,7 @@ SLOTS = 4
 """Deliveries at the same time."""
 
 
+@dataclass
 class Webhooks:
     """Delivers the final state of each job that has a webhook_url.
 
@@ -43,20 +45,13 @@ class Webhooks:
     happens in the event loop.
     """
 
-    def __init__(
-        self,
-        store: JobStore,
-        folder: JobsFolder,
-        settings: Settings,
-        body: Callable[[Job], bytes],
-        *,
-        retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
-    ) -> None:
-        self._store = store
-        self._folder = folder
-        self._settings = settings
-        self._body = body
-        self._retry_after_s = retry_after_s
+    store: JobStore
+    folder: JobsFolder
+    settings: Settings
+    body: Callable[[Job], bytes]
+    retry_after_s: tuple[float, ...] = RETRY_AFTER_S
+
+    def __post_init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(SLOTS)
@@ -66,13 +61,13 @@ class Webhooks:
 
     async def resume(self) -> None:
         """After a restart: deliver for marked jobs that have ended; unmark deleted ones."""
-        for job_id in await asyncio.to_thread(self._folder.webhook_marks):
+        for job_id in await asyncio.to_thread(self.folder.webhook_marks):
             try:
-                job = await asyncio.to_thread(self._store.get, job_id)
+                job = await asyncio.to_thread(self.store.get, job_id)
             except (JobNotFound, JobExpired):
-                await asyncio.to_thread(self._folder.unmark_webhook, job_id)
-                continue
-            self._begin(job)
+                await asyncio.to_thread(self.folder.unmark_webhook, job_id)
+            else:
+                self.changed(job)
 
     async def close(self) -> None:
         """Stop; undelivered webhooks stay marked."""
@@ -85,13 +80,11 @@ class Webhooks:
         """For the store's listeners, in whichever thread made the change."""
         if self._loop is None or not (job.options.webhook_url and job.status.is_terminal):
             return
-        try:
+        with contextlib.suppress(RuntimeError):  # if it is closed, the next server finds the mark
             self._loop.call_soon_threadsafe(self._begin, job)
-        except RuntimeError:
-            pass  # the loop has been closed: the next server finds the mark
 
     def _begin(self, job: Job) -> None:
-        if not (job.options.webhook_url and job.status.is_terminal) or job.job_id in self._tasks:
+        if job.job_id in self._tasks:
             return
         task = asyncio.get_running_loop().create_task(self._deliver(job))
         self._tasks[job.job_id] = task
@@ -101,11 +94,11 @@ class Webhooks:
 
     async def _deliver(self, job: Job) -> None:
         assert job.options.webhook_url
-        if not await asyncio.to_thread(self._folder.has_webhook_mark, job.job_id):
+        if not await asyncio.to_thread(self.folder.has_webhook_mark, job.job_id):
             return  # delivered already
         with bound_to_job(job.job_id):
-            body = self._body(job)
-            for wait_s in (0.0, *self._retry_after_s):
+            body = self.body(job)
+            for wait_s in (0.0, *self.retry_after_s):
                 await asyncio.sleep(wait_s)
                 async with self._slots:
                     status = await self._try(job, job.options.webhook_url, body)
@@ -113,18 +106,18 @@ class Webhooks:
                     log.info("webhook delivered: %d", status)
                     break
             else:
-                log.warning("webhook not delivered after %d tries", len(self._retry_after_s) + 1)
-            await asyncio.to_thread(self._folder.unmark_webhook, job.job_id)
+                log.warning("webhook not delivered after %d tries", len(self.retry_after_s) + 1)
+            await asyncio.to_thread(self.folder.unmark_webhook, job.job_id)
 
     async def _try(self, job: Job, url: str, body: bytes) -> int | None:
         """The receiver's HTTP status; None if there was no reply."""
         webhook_id = f"{job.job_id}.{job.status.value}"
-        private = self._settings.allow_private_urls
+        private = self.settings.allow_private_urls
         try:
             checked = check_url(url, private)
             # reading the trusted certificates takes tens of milliseconds: not on the event loop
             tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
-            headers = signed_headers(self._settings.webhook_secret, webhook_id, time.time(), body)
+            headers = signed_headers(self.settings.webhook_secret, webhook_id, time.time(), body)
             async with httpx.AsyncClient(
                 transport=GuardedTransport(allow_private=private, tls=tls),
                 trust_env=False,

@@ -102,7 +102,7 @@ def test_an_unknown_job_is_404(client: httpx.Client, job_id: str) -> None:
 def test_an_expired_job_is_410(client: httpx.Client, quick: ThreadServer) -> None:
     job_id = submit(client)
     ended(client, job_id)
-    quick.state.store.expire(job_id)
+    quick.state.store.delete(job_id, expired=True)
     refused(client.get(f"/jobs/{job_id}"), 410, "job_expired")
     refused(client.get(f"/outputs/{job_id}/mesh_000.glb"), 410, "job_expired")
 

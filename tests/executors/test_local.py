@@ -34,7 +34,7 @@ def load(executor: LocalExecutor) -> None:
     def are_ready() -> bool:
         executor.poll(0.05)
         export = executor.export
-        return executor.is_ready and (export is None or export.is_ready)
+        return executor.status.is_ready and (export is None or export.status.is_ready)
 
     wait_until(are_ready, 60.0)
 
@@ -119,7 +119,7 @@ def test_an_idle_child_is_ended(task: Task) -> None:
 
         def is_unloaded() -> bool:
             executor.poll(0.05)
-            return executor.is_unloaded
+            return executor.status.is_unloaded
 
         wait_until(is_unloaded)
         assert not _alive(pid)

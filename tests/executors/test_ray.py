@@ -20,7 +20,6 @@ from client import Client
 from examples.ray_cluster import LocalCluster, local_cluster
 from executors.base import Executor, ExecutorOptions, run_to_end
 from executors.ray import RayExecutor
-from executors.ray_slot import ActorSlot
 from job.folder import JobsFolder
 from job.task import Lost, Outcome, Progress, Result, Task
 from job_store import JobStore
@@ -87,10 +86,6 @@ def again(task: Task) -> Task:
     return replace(task, attempt=task.attempt + 1)
 
 
-def _ready(executor: RayExecutor) -> list[ActorSlot]:
-    return [slot for slot in executor.slots if slot.is_free and slot.status.is_ready]
-
-
 def _busy_pid(executor: RayExecutor) -> int:
     return next(slot.status.pid for slot in executor.slots if slot.task is not None)
 
@@ -126,7 +121,12 @@ def test_there_are_never_more_actors_than_resources(cluster: LocalCluster) -> No
     executor = started(cluster, options("Bends"), workers=9)
     try:
         assert executor.capacity == 4
-        wait_until(lambda: all(slot.is_free for slot in executor.slots), timeout_s=100)
+
+        def are_free() -> bool:
+            executor.poll(0.05)
+            return all(slot.is_free for slot in executor.slots)
+
+        wait_until(are_free, timeout_s=100)
         assert len(cluster.actor_pids()) == 4
     finally:
         executor.close()

@@ -40,8 +40,8 @@ def test_a_suspect_actor_is_asked_soon_and_its_attempt_goes_on() -> None:
     slot.mark_suspect()
     assert slot.is_due(time.monotonic() + 0.6)
     third_step = Progress("motion", 3, 16, 0.3)
-    slot.on_heartbeat(time.monotonic(), replace(BUSY, progress=third_step))
-    assert slot.take_progress() == (third_step, None)
+    status = replace(BUSY, progress=third_step)
+    assert slot.on_heartbeat(time.monotonic(), status) == status
     assert slot.answers and not slot.is_free
 
 

@@ -126,7 +126,7 @@ def test_the_deadline_holds_for_the_export_too(
         load(executor)
         outcome = run_to_end(executor, task)
         assert isinstance(outcome, Failed) and outcome.error.code == "timed_out"
-        assert blocking_blender.count() == 1 and executor.is_ready
+        assert blocking_blender.count() == 1 and executor.status.is_ready
 
 
 def test_idle_children_are_ended(task: Task) -> None:
@@ -136,11 +136,11 @@ def test_idle_children_are_ended(task: Task) -> None:
         def both_are_gone() -> bool:
             executor.poll(0.05)
             export = executor.export
-            return executor.is_unloaded and export is not None and export.is_unloaded
+            return executor.status.is_unloaded and export is not None and export.status.is_unloaded
 
         wait_until(both_are_gone)
         assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
-        assert executor.is_unloaded  # its meshes were there
+        assert executor.status.is_unloaded  # its meshes were there
 
 
 def test_the_export_child_loads_no_pipeline_and_no_torch(task: Task) -> None:

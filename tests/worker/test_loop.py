@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -308,6 +309,25 @@ def test_a_cancel_ends_only_its_own_job(
     wait_until(lambda: status(store, first) is JobStatus.FINISHED)
     with pytest.raises(JobNotFound):
         store.get(third)
+
+
+def test_a_bug_at_the_end_of_one_job_does_not_end_the_job_beside_it(store: JobStore) -> None:
+    class EndsWrongly(TwoAtOnce):
+        def attempt(self, task: Task) -> Events:
+            if task.job_id == first:
+                yield cast(Event, "no event at all")
+            yield from super().attempt(task)
+
+    executor = EndsWrongly()
+    worker = Worker(store, store.folder, executor)
+    first, second = submitted(store, worker), submitted(store, worker)
+    assert worker.run_once(0) and worker.run_once(0)
+    error = store.get(first).error
+    assert error is not None and error["code"] == "internal_error"
+    assert first in executor.cancelled and status(store, second) is JobStatus.RUNNING
+    executor.permission.set()
+    worker.run_once(0)
+    assert status(store, second) is JobStatus.FINISHED
 
 
 def test_a_stop_requeues_the_attempts_of_both_slots(

@@ -145,28 +145,28 @@ class Recipe:
 
 
 def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:
-    o = reporter.task.options
-    if o.faces is None:
+    options = reporter.task.options
+    if options.faces is None:
         more = {}
     elif "faces" in inspect.signature(pipeline.animate).parameters:
-        more = {"faces": o.faces}
+        more = {"faces": options.faces}
     else:
         raise ModeUnavailable(
             f"The {pipeline.name} pipeline here does not choose its number of triangles.",
             hint="Leave `faces` out.",
         )
-    mesh = reporter.task.folder / "mesh.glb" if o.mesh else None
-    return pipeline.animate(clip, o.mode, o.seed, reporter, mesh, **more)
+    mesh = reporter.task.folder / "mesh.glb" if options.mesh else None
+    return pipeline.animate(clip, options.mode, options.seed, reporter, mesh, **more)
 
 
 def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
-    o = task.options
+    options = task.options
     return read_clip(
         task.folder / "input",
         task.container,
-        start=o.start,
-        fps=o.fps,
-        max_frames=o.max_frames,
+        start=options.start,
+        fps=options.fps,
+        max_frames=options.max_frames,
         on_progress=on_progress,
     )
 

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
+from meshes.normals import face_normals, sum_of_faces
 from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
 from silhouette.triangulation import (
     FlatMesh,
@@ -140,26 +141,18 @@ def _poisson(inside: NDArray[np.bool_]) -> Field:
 
     3 suits the geometric mean with the medial balls better (measured on a real body).
     """
-    number = np.full(np.add(inside.shape, 1), -1)
-    count = int(np.count_nonzero(inside))
-    number[:-1, :-1][inside] = np.arange(count)
     out = np.zeros(inside.shape, np.float32)
-    if not count:
+    pixels = np.flatnonzero(inside)
+    if not len(pixels):
         return out
-    here = number[:-1, :-1]
-    pairs = np.concatenate(
-        [np.stack([here, beyond], -1)[inside] for beyond in (number[:-1, 1:], number[1:, :-1])]
+    columns, rows = (
+        sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
+        for side in inside.shape[::-1]
     )
-    low, high = pairs[pairs[:, 1] >= 0].T
-    off = sp.coo_array((np.full(len(low), -1.0), (low, high)), shape=(count, count))
-    laplacian = (off + off.T + sp.diags_array(np.full(count, 4.0))).tocsc()
-    factor = spla.splu(
-        laplacian,
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    out[inside] = np.maximum(factor.solve(np.full(count, 3.0)), 0)
+    laplacian = sp.kronsum(columns, rows, format="csr")[pixels][:, pixels].tocsc()
+    symmetric = {"SymmetricMode": True}
+    factor = spla.splu(laplacian, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=symmetric)
+    out[inside] = np.maximum(factor.solve(np.full(len(pixels), 3.0)), 0)
     return out
 
 
@@ -187,12 +180,10 @@ def _split_chords(mesh: FlatMesh) -> FlatMesh:
     Front and back share the rim, so such an edge would belong to both and to four triangles.
     """
     points, triangles = mesh.points, mesh.triangles
-    rim = np.zeros(len(points), bool)
     outer = np.sort(rim_edges(triangles), axis=1)
-    rim[outer.ravel()] = True
     every = edges(triangles)
     inner = ~np.isin(every @ [len(points), 1], outer @ [len(points), 1])
-    for low, high in every[inner & rim[every].all(axis=1)]:
+    for low, high in every[inner & np.isin(every, outer).all(axis=1)]:
         rows = np.flatnonzero(((triangles == low) | (triangles == high)).sum(axis=1) == 2)
         kept, new = triangles[rows], triangles[rows]
         triangles = triangles.copy()
@@ -204,12 +195,10 @@ def _split_chords(mesh: FlatMesh) -> FlatMesh:
 
 def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, NDArray[np.bool_]]:
     """Front and back with a common rim. Returns the mesh, and which vertices lie on the rim."""
-    count = len(flat.points)
-    rim = np.zeros(count, bool)
-    rim[rim_edges(flat.triangles).ravel()] = True
+    twin = np.arange(len(flat.points))
+    rim = np.isin(twin, rim_edges(flat.triangles))
     inner = np.flatnonzero(~rim)
-    twin = np.arange(count)
-    twin[inner] = count + np.arange(len(inner))
+    twin[inner] = len(twin) + np.arange(len(inner))
     height = np.sqrt(np.maximum(sample_field(body.squared_height, flat.points), 0.05))
     height[rim] = 0
     front = np.column_stack([flat.points, -height])
@@ -228,23 +217,13 @@ def _relax(mesh: InflatedMesh, rim: NDArray[np.bool_], body: _Solid) -> Inflated
     The rim stays where it is.
     """
     mean = averaging(mesh.triangles, len(mesh.vertices))
-    around = _vertex_faces(mesh.triangles, len(mesh.vertices))
+    around = sum_of_faces(mesh.triangles, len(mesh.vertices))
     vertices = mesh.vertices
     for _ in range(_RELAX_ROUNDS):
-        a, b, c = (vertices[mesh.triangles[:, k]] for k in range(3))
-        normal = around @ np.cross(b - a, c - a)
+        normal = around @ face_normals(vertices, mesh.triangles)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         move = mean @ vertices - vertices
         move -= (move * normal).sum(axis=1, keepdims=True) * normal
         moved = body.project(vertices + 0.5 * move, 1)
         vertices = np.where(rim[:, None], vertices, moved)
     return InflatedMesh(vertices, mesh.triangles)
-
-
-def _vertex_faces(triangles: Triangles, vertices: int) -> sp.csr_array:
-    """The operator `(V, F)` that sums values over the triangles around each vertex."""
-    faces = np.tile(np.arange(len(triangles)), 3)
-    corner = triangles.T.ravel()
-    return sp.coo_array(
-        (np.ones(len(corner)), (corner, faces)), shape=(vertices, len(triangles))
-    ).tocsr()

@@ -24,7 +24,7 @@ from silhouette.segmentation import segment_subject
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
 from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
-from silhouette.tracking_frames import OpticalFlow, TrackingFrames
+from silhouette.tracking_frames import TrackingFrames
 from video.clip import Clip
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ class SilhouettePipeline:
 
         tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
         frames = TrackingFrames.from_clip(cropped, tick)
-        tracker = Tracker(frames, reference, preset.control_nodes, OpticalFlow())
+        tracker = Tracker(frames, reference, preset.control_nodes, frames.flow, preset.reanchor)
         if not len(tracker.control_mesh.triangles):
             raise _too_small()
-        track = tracker.run(tick, reanchor=preset.reanchor)
+        track = tracker.run(tick)
 
         tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
         motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)

@@ -8,6 +8,7 @@ its colours best. Called by pipeline.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from silhouette.crop import CroppedClip
 from silhouette.outline import sample_field
 from silhouette.tracking import Track, Tracker
-from silhouette.tracking_frames import OpticalFlow, TrackingFrames
+from silhouette.tracking_frames import TrackingFrames
 
 _SIDE_PX = 256
 _NODES = 350
@@ -31,22 +32,18 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
     """The index of the best of `candidates` frames; `tick` is called after every coarse step."""
     complete = _complete_frames(cropped)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
-    if candidates == 1:
-        return int(picks[0])
     stride = -(-len(cropped.images) // _MOST_FRAMES)
     small = cropped.shrunk(_SIDE_PX, stride)
     frames = TrackingFrames.from_clip(small, tick)
-    flow = OpticalFlow(cache=True)
+    flow = cache(frames.flow)
     scores = {}
     for reference in np.unique(picks // stride):
         tracker = Tracker(frames, int(reference), _NODES, flow)
         if len(tracker.control_mesh.triangles):
-            scores[int(reference)] = _score(
-                tracker, tracker.run(tick, refine=False, reanchor=False)
-            )
+            scores[int(reference)] = _score(tracker, tracker.run(tick, refine=False))
     if not scores:
         return int(picks[0])
-    return stride * max(scores, key=lambda t: scores[t])
+    return stride * max(scores, key=scores.__getitem__)
 
 
 def _score(tracker: Tracker, track: Track) -> float:

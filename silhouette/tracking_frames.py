@@ -58,6 +58,10 @@ class TrackingFrames:
         """Pixels of these frames per pixel of a crop of 512."""
         return float(self.greys[0].shape[0] / _NOMINAL_PX)
 
+    def flow(self, source: int, target: int) -> Field:
+        """Optical flow from frame `source` to frame `target`."""
+        return optical_flow(self.greys[source], self.greys[target])
+
     def overlap(self, points: Points, triangles: Triangles, t: int) -> float:
         """Intersection over union of drawn triangles and the mask of frame `t`; both empty: 1."""
         drawn = np.zeros(self.greys[t].shape, np.uint8)
@@ -68,27 +72,12 @@ class TrackingFrames:
         return float(np.count_nonzero(mesh & mask) / union) if union else 1.0
 
 
-class OpticalFlow:
-    def __init__(self, cache: bool = False) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
-        self._dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
-        self._cache: dict[tuple[int, int], Field] | None = {} if cache else None
-
-    def between(self, frames: TrackingFrames, source: int, target: int) -> tuple[Field, Field]:
-        """Flow from frame `source` to `target` and back."""
-        return self._one(frames, source, target), self._one(frames, target, source)
-
-    def between_images(self, one: Grey, two: Grey) -> tuple[Field, Field]:
-        return self._dis.calc(one, two, None), self._dis.calc(two, one, None)
-
-    def _one(self, frames: TrackingFrames, source: int, target: int) -> Field:
-        if self._cache is not None and (source, target) in self._cache:
-            return self._cache[source, target]
-        flow: Field = self._dis.calc(frames.greys[source], frames.greys[target], None)
-        if self._cache is not None:
-            self._cache[source, target] = flow
-        return flow
+def optical_flow(source: Grey, target: Grey) -> Field:
+    """Where each pixel of `source` moves to in `target`: displacements `(H, W, 2)`."""
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
+    dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
+    return np.asarray(dis.calc(source, target, None))
 
 
 def follow(points: Points, forward: Field, backward: Field) -> tuple[Points, NDArray[np.float64]]:

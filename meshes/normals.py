@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from meshes.sequence import MeshSequence
 
@@ -49,8 +49,8 @@ def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
 
 def sum_of_faces(faces: NDArray[np.integer], vertices: int) -> csr_array:
     """The operator `(V, F)` that sums values over the faces `(F, 3)` around each vertex."""
-    corners, face = faces.T.ravel(), np.tile(np.arange(len(faces)), 3)
-    return csr_array((np.ones(corners.size), (corners, face)), shape=(vertices, len(faces)))
+    place = faces.T.ravel(), np.tile(np.arange(len(faces)), 3)
+    return coo_array((np.ones(faces.size), place), shape=(vertices, len(faces))).tocsr()
 
 
 def face_normals(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -36,8 +36,8 @@ class SilhouettePipeline:
 
     name: str = "silhouette"
     shares: Mapping[str, float] = {
-        "background": 0.20,
-        "shape": 0.30,
+        "background": 0.2,
+        "shape": 0.3,
         "motion": 0.47,
         "decoding": 0.03,
     }

@@ -23,12 +23,11 @@ from job.task import Task
 from meshes.archive import write_archive
 from meshes.blender import BlenderFailed, export_with_blender
 from meshes.gltf import write_animated, write_frames
-from meshes.h264 import PreviewFailed
+from meshes.h264 import PreviewFailed, ToolFailed
 from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
-from meshes.usd import UsdFailed, write_usdz
 from pipeline import Reporter, find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
@@ -85,8 +84,10 @@ def _write_glbs(
 def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Reporter) -> None:
     reporter.progress("exporting", 1, 1, "Writing USD")
     try:
+        from meshes.usd import write_usdz  # the rest works without usd-core
+
         write_usdz(meshes, normals, task.workspace / "animated_mesh.usdz")
-    except UsdFailed:
+    except (ImportError, ToolFailed):
         log.exception("no usdz")
         reporter.warning("usdz_failed", "The USDZ could not be written; the meshes are fine.")
 

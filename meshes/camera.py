@@ -74,13 +74,8 @@ def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: i
 
 def _axes(view: View) -> NDArray[np.float32]:
     azimuth, elevation = np.radians((view.azimuth_deg, view.elevation_deg))
-    back = np.array(
-        [
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-            np.cos(azimuth) * np.cos(elevation),
-        ]
-    )
+    level = np.cos(elevation)
+    back = np.array([np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level])
     right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
     return np.stack([right, np.cross(back, right), back]).astype(np.float32)
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshes.atomic_file import atomic_file
+
 Vertices = NDArray[np.float32]
 Faces = NDArray[np.int32]
 
@@ -77,7 +79,7 @@ class MeshSequence:
         arrays: dict[str, Any] = {
             "vertices": self.vertices,
             "faces": self.faces,
-            "fps": np.float64(self.fps).reshape(()),
+            "fps": np.float64(self.fps),
         }
         if self.colors is not None:
             arrays["colors"] = self.colors
@@ -85,12 +87,10 @@ class MeshSequence:
             arrays["uv"] = self.texture.uv
             arrays["image"] = np.frombuffer(self.texture.image, np.uint8)
             arrays["media_type"] = np.frombuffer(self.texture.media_type.encode(), np.uint8)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
+        with atomic_file(path) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
 
     @classmethod
     def load(cls, path: Path) -> MeshSequence:

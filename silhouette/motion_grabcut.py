@@ -247,8 +247,8 @@ def _propagate(
     stands = [(field < _STANDS_STILL) & whole for field in signs]
     masks[first] = _clean(masks[first] & ~stands[first])
     for t in [*range(first + 1, count), *range(first - 1, -1, -1)]:
-        before, flow = (t - 1, scene.backward[t - 1]) if t > first else (t + 1, scene.forward[t])
-        masks[t] = _track_mask(masks[before], scene, flow, scores[t], stands[t], t)
+        neighbour, flow = (t - 1, scene.backward[t - 1]) if t > first else (t + 1, scene.forward[t])
+        masks[t] = _track_mask(masks[neighbour], scene, flow, scores[t], stands[t], t)
         tick(len(masks))
     return [masks[t] for t in range(count)]
 

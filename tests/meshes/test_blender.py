@@ -18,7 +18,6 @@ import pytest
 from meshes.blender import BlenderFailed, export_with_blender
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
-from meshes.usd import write_usdz
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
@@ -224,6 +223,8 @@ def test_blenders_files_hold_the_same_mesh(
 @pytest.mark.timeout(400)
 def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
+    from meshes.usd import write_usdz
+
     sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
     _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)

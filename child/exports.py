@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from errors import InternalError
 from job.task import Task
 from meshes.archive import write_archive
-from meshes.blender import BlenderFailed, export_with_blender
+from meshes.blender import export_with_blender
 from meshes.gltf import write_animated, write_frames
-from meshes.h264 import PreviewFailed, ToolFailed
+from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
@@ -117,7 +117,7 @@ def _write_with_blender(
             launch=partial(launch, limits=BLENDER),
             while_waiting=report_waiting,
         )
-    except (BlenderFailed, InternalError) as failure:
+    except (ToolFailed, InternalError) as failure:
         log.exception("Blender failed: %s", getattr(failure, "log", ""))
         reporter.warning(
             "blender_failed",
@@ -152,12 +152,12 @@ def _write_videos(
         make_renderer = renderer_on_gpu()
         try:
             draw(make_renderer=make_renderer)
-        except PreviewFailed:
+        except ToolFailed:
             if make_renderer is None:
                 raise
             log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)
             draw()
-    except (PreviewFailed, InternalError) as failure:
+    except (ToolFailed, InternalError) as failure:
         log.exception("no preview: %s", getattr(failure, "log", ""))
         reporter.warning("preview_unavailable", "The preview failed; the meshes are fine.")
 

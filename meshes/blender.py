@@ -35,13 +35,8 @@ _SCRIPT = Path(__file__).with_name("blender_script.py")
 _NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
 _VERSION_TIMEOUT_S = 60.0
 _LARGEST_LOG_BYTES = 16 << 20
-_KEPT_LOG_BYTES = 4096
 
 WhileWaiting = Callable[[], None]
-
-
-class BlenderFailed(ToolFailed):
-    """Blender is missing, too old, failed, hung or made no files."""
 
 
 def export_with_blender(
@@ -57,7 +52,7 @@ def export_with_blender(
 
     A Blender that was built without Alembic (Debian's is) makes only the FBX.
     `blender` is the executable's path. `while_waiting` is called about ten times a second; what it
-    raises ends Blender and reaches the caller. Raises BlenderFailed, and ValueError for a wrong
+    raises ends Blender and reaches the caller. Raises ToolFailed, and ValueError for a wrong
     texture; then neither file exists. No process is left in any case.
     """
     if sequence.texture:
@@ -83,9 +78,9 @@ def export_with_blender(
 def _check_version(output: str) -> None:
     found = re.search(r"^Blender (\d+)\.(\d+)", output, re.MULTILINE)
     if found is None:
-        raise BlenderFailed("the executable does not say that it is Blender", _end(output))
+        raise ToolFailed("the executable does not say that it is Blender", output)
     if (int(found[1]), int(found[2])) < OLDEST:
-        raise BlenderFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
+        raise ToolFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
 
 
 def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
@@ -101,10 +96,10 @@ def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
 def _check_output(path: Path, output: str) -> None:
     beginning = OUTPUTS[path.name]
     if path.is_symlink() or not path.is_file():
-        raise BlenderFailed(f"Blender did not write {path.name}", _end(output))
+        raise ToolFailed(f"Blender did not write {path.name}", output)
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
-            raise BlenderFailed(f"Blender's {path.name} has another format", _end(output))
+            raise ToolFailed(f"Blender's {path.name} has another format", output)
 
 
 def _run(
@@ -133,7 +128,7 @@ def _run(
                 start_new_session=True,
             )
         except (OSError, subprocess.SubprocessError) as exc:
-            raise BlenderFailed("Blender could not be started") from exc
+            raise ToolFailed("Blender could not be started") from exc
         try:
             code = _wait(process, log, timeout_s, while_waiting)
         finally:
@@ -142,7 +137,7 @@ def _run(
             process.wait()
         output = _read(log)
     if code != 0:
-        raise BlenderFailed(f"Blender failed ({code})", _end(output))
+        raise ToolFailed(f"Blender failed ({code})", output)
     return output
 
 
@@ -162,15 +157,11 @@ def _wait(
         if while_waiting:
             while_waiting()
         if time.monotonic() > deadline:
-            raise BlenderFailed(f"Blender did not finish in {timeout_s:g} s", _end(_read(log)))
+            raise ToolFailed(f"Blender did not finish in {timeout_s:g} s", _read(log))
         if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
-            raise BlenderFailed("Blender wrote too much output", _end(_read(log)))
+            raise ToolFailed("Blender wrote too much output", _read(log))
 
 
 def _read(log: IO[Any]) -> str:
     """The log's text. By pread: the process shares our position in the file."""
     return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")
-
-
-def _end(output: str) -> str:
-    return output[-_KEPT_LOG_BYTES:].strip()

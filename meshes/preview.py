@@ -1,7 +1,7 @@
 """Writes preview.mp4 (input | front | three-quarter view), its poster, and source.mp4.
 
 The 3-D views come from a renderer that the caller passes; the default traces rays on the CPU. A
-failure raises PreviewFailed; the meshes are not affected. Called by child/exports.py.
+failure raises ToolFailed; the meshes are not affected. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, View, fit_cameras
-from meshes.h264 import Launch, PreviewFailed, encode_h264
+from meshes.h264 import Launch, ToolFailed, encode_h264
 from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
 
@@ -62,9 +62,8 @@ def write_preview(
 
     `frames` `(T, H, W, 3|4)` are those of the timesteps, `normals` `(T, V, 3)` those of
     meshes.normals. The default renderer is Embree. Raises ValueError if the arrays do not match,
-    PreviewFailed if drawing or encoding fails; then neither file is left.
+    ToolFailed if drawing or encoding fails; then neither file is left.
     """
-    _check_frames(frames)
     if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
         raise ValueError(
             f"{len(sequence)} timesteps need as many frames and normals, "
@@ -89,7 +88,7 @@ def write_preview(
                 timeout_s=timeout_s,
             )
     except (cv2.error, ValueError, MemoryError) as exc:
-        raise PreviewFailed("the preview could not be drawn") from exc
+        raise ToolFailed("the preview could not be drawn") from exc
 
 
 def write_source_video(
@@ -103,10 +102,8 @@ def write_source_video(
     """Write the frames that were used, `(T, H, W, 3|4)`, frame for frame at the mesh's rate.
 
     RGBA frames get a light grey background; large ones are reduced to LARGEST_SOURCE_PX; an odd
-    side gets its last row or column twice. Raises ValueError for wrong frames, PreviewFailed if
-    encoding fails.
+    side gets its last row or column twice. Raises ToolFailed if encoding fails.
     """
-    _check_frames(frames)
     height, width = frames.shape[1:3]
     scale = min(1.0, LARGEST_SOURCE_PX / max(height, width))
     if scale < 1:
@@ -116,18 +113,11 @@ def write_source_video(
     encode_h264(pictures, even, fps, path, options=_SCRUBBING, launch=launch, timeout_s=timeout_s)
 
 
-def _check_frames(frames: NDArray[np.uint8]) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (3, 4):
-        raise ValueError(f"frames must be uint8 (T, H, W, 3|4), not {frames.dtype} {frames.shape}")
-    if 0 in frames.shape:
-        raise ValueError(f"there are no frames: {frames.shape}")
-
-
 def _raytracer() -> MakeRenderer:
     try:
         from meshes.raytracer import make_raytracer  # the rest works without embreex
     except ImportError as exc:
-        raise PreviewFailed("the renderer embreex is not installed") from exc
+        raise ToolFailed("the renderer embreex is not installed") from exc
     return make_raytracer
 
 

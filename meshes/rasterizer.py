@@ -17,7 +17,7 @@ from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 
 from meshes.camera import Camera
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
 from meshes.renderer import FirstHits, Hits, MeshRenderer
 from meshes.sequence import MeshSequence
 
@@ -35,7 +35,7 @@ def make_rasterizer(
 ) -> MeshRenderer:
     """The renderer for these cameras. Raises ValueError for a texture that cannot be decoded.
 
-    Its `render` raises PreviewFailed when the GPU fails.
+    Its `render` raises ToolFailed when the GPU fails.
     """
     trace = partial(_RasterizedMesh, sequence.faces, torch.device(device))
     return MeshRenderer(sequence, cameras, trace, _SUBPIXELS)
@@ -46,7 +46,7 @@ def _torch_errors_as_ours() -> Iterator[None]:
     try:
         yield
     except RuntimeError as exc:  # what CUDA and torch raise, also out of memory
-        raise PreviewFailed("the GPU could not draw the preview") from exc
+        raise ToolFailed("the GPU could not draw the preview") from exc
 
 
 class _RasterizedMesh:

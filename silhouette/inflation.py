@@ -50,7 +50,7 @@ class InflatedMesh:
 def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
     """A watertight surface of about `vertices` vertices over the inside of `alpha`.
 
-    None if `alpha` has no part large enough for a few triangles.
+    None if `alpha` has no part large enough for a few triangles, or the surface is not watertight.
     """
     body = _Solid.from_alpha(alpha)
     if not (body.distance > 0).any():
@@ -59,7 +59,9 @@ def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
     if not len(flat_mesh.triangles):
         return None
     mesh, rim = _join_front_and_back(_split_chords(flat_mesh), body)
-    return _relax(mesh, rim, body)
+    relaxed = _relax(mesh, rim, body)
+    is_valid = is_closed(relaxed.triangles) and volume(relaxed.vertices, relaxed.triangles) > 0
+    return relaxed if is_valid else None
 
 
 def volume(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> float:

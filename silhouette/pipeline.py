@@ -18,7 +18,7 @@ from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from pipeline import SILHOUETTE, Mode
 from silhouette.crop import CroppedClip, crop_to_subject
-from silhouette.inflation import InflatedMesh, inflate, is_closed, volume
+from silhouette.inflation import InflatedMesh, inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.segmentation import segment_subject
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
@@ -72,7 +72,10 @@ class SilhouettePipeline:
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
         reference = choose_reference(cropped, preset.reference_candidates, tick)
         # a closed surface of V vertices has about 2 V triangles (Euler)
-        inflated = _inflate(cropped, reference, faces // 2 if faces else preset.vertices)
+        vertices = faces // 2 if faces else preset.vertices
+        inflated = inflate(cropped.alphas[reference], vertices)
+        if inflated is None:
+            raise _too_small()
         texture = make_texture(
             cropped.images[reference], cropped.alphas[reference], inflated.vertices[:, :2]
         )
@@ -102,17 +105,6 @@ def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callabl
         reporter.progress(stage, done, steps, message)
 
     return tick
-
-
-def _inflate(cropped: CroppedClip, reference: int, vertices: int) -> InflatedMesh:
-    inflated = inflate(cropped.alphas[reference], vertices)
-    if (
-        inflated is None
-        or not is_closed(inflated.triangles)
-        or volume(inflated.vertices, inflated.triangles) <= 0
-    ):
-        raise _too_small()
-    return inflated
 
 
 def _too_small() -> NoSubjectFound:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from silhouette.crop import CroppedClip
 from silhouette.outline import sample_field
@@ -29,8 +28,13 @@ _GREY_LEVEL = 0.002
 
 
 def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
-    """The index of the best of `candidates` frames; `tick` is called after every coarse step."""
-    complete = _complete_frames(cropped)
+    """The index of the best of `candidates` frames; `tick` is called after every coarse step.
+
+    Candidates show at least half of the median area of the subject.
+    """
+    areas = np.array([np.count_nonzero(alpha > 0.5) for alpha in cropped.alphas])
+    usual = np.median(areas[areas > 0]) if areas.any() else 0.0
+    complete = np.flatnonzero(areas >= 0.5 * usual)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
     stride = -(-len(cropped.images) // _MOST_FRAMES)
     small = cropped.shrunk(_SIDE_PX, stride)
@@ -60,10 +64,3 @@ def _score(tracker: Tracker, track: Track) -> float:
     score = 0.7 * float(np.mean(overlaps)) + 0.3 * min(overlaps)
     bonus = _FIRST_FRAME_BONUS if reference == 0 else 0.0
     return score + bonus - _GREY_LEVEL * float(np.mean(errors))
-
-
-def _complete_frames(cropped: CroppedClip) -> NDArray[np.int64]:
-    """Frames that show at least half of the median area of the subject."""
-    areas = np.array([float(np.count_nonzero(alpha > 0.5)) for alpha in cropped.alphas])
-    usual = float(np.median(areas[areas > 0])) if areas.any() else 0.0
-    return np.flatnonzero(areas >= 0.5 * usual)

@@ -105,15 +105,22 @@ class Tracker:
         Flow cannot follow a limb behind another one; its momentum can. Where the result of flow
         does not fit the outline, momentum is tried too and the better one is taken.
         """
-        points = self._fit(before, target, *self._carry_by_flow(before, source, target))
+        frames = self.frames
+        forward, backward = self._flow(source, target), self._flow(target, source)
+        carried, flow_error = follow(before, forward, backward)
+        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
+            sample_field(frames.alphas[source], before) > 0.4
+        )
+        flow_weight = _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
+        points = self._fit(before, target, carried, flow_weight)
         if momentum is None:
             return points
-        overlap = self.frames.overlap(points, self.control_mesh.triangles, target)
+        overlap = frames.overlap(points, self.control_mesh.triangles, target)
         if overlap > self._best_overlap - _MISFIT:
             return points
         flow_weight = np.full(len(before), _MOMENTUM_WEIGHT)
         other = self._fit(before, target, before + momentum, flow_weight)
-        better = self.frames.overlap(other, self.control_mesh.triangles, target) > overlap
+        better = frames.overlap(other, self.control_mesh.triangles, target) > overlap
         return other if better else points
 
     def _fit(
@@ -154,18 +161,6 @@ class Tracker:
             pulls = steady_pulls + self._contour_pulls(points, t, reach)
             points = self._arap.solve(points, pulls, rests, stiffness, 2)
         return points, pulls
-
-    def _carry_by_flow(
-        self, points: Points, source: int, target: int
-    ) -> tuple[Points, NDArray[np.float64]]:
-        """The nodes moved by flow, and a weight for each: inside both masks, flow consistent."""
-        frames = self.frames
-        forward, backward = self._flow(source, target), self._flow(target, source)
-        carried, flow_error = follow(points, forward, backward)
-        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
-            sample_field(frames.alphas[source], points) > 0.4
-        )
-        return carried, _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
 
     def _contour_pulls(self, points: Points, t: int, reach: float) -> list[Pull]:
         """Iterated closest points (Besl and McKay 1992) in both directions, by distance and normal.

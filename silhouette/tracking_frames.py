@@ -39,12 +39,11 @@ class TrackingFrames:
     def from_clip(cls, cropped: CroppedClip, tick: Callable[[], None]) -> TrackingFrames:
         """Put the subject on dark or light grey, whichever its median is farther from."""
         plain = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in cropped.images]
-        inside = [
-            grey[alpha > 0.5][::16] for grey, alpha in zip(plain, cropped.alphas, strict=True)
-        ]
+        pairs = list(zip(plain, cropped.alphas, strict=True))
+        inside = [grey[alpha > 0.5][::16] for grey, alpha in pairs]
         background_level = 235 if np.median(np.concatenate(inside)) < 128 else 20
         greys, outlines = [], []
-        for grey, alpha in zip(plain, cropped.alphas, strict=True):
+        for grey, alpha in pairs:
             greys.append((grey * alpha + background_level * (1 - alpha)).astype(np.uint8))
             outlines.append(Outline.of(alpha))
             tick()

@@ -45,10 +45,9 @@ def encode_h264(
     size: tuple[int, int],
     fps: float,
     path: Path,
-    *,
-    options: Sequence[str] = (),
-    launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    options: Sequence[str],
+    launch: Launch,
+    timeout_s: float,
 ) -> None:
     """Write RGB pictures uint8 `(H, W, 3)` as an mp4 that can play before it is fully loaded.
 

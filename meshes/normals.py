@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from meshes.sequence import MeshSequence
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
@@ -53,11 +57,11 @@ def sum_of_faces(faces: NDArray[np.integer], vertices: int) -> csr_array:
     return coo_array((np.ones(faces.size), place), shape=(vertices, len(faces))).tocsr()
 
 
-def face_normals(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> NDArray[np.float64]:
+def face_normals(vertices: NDArray[Real], faces: NDArray[np.integer]) -> NDArray[Real]:
     """Normals `(F, 3)` of vertices `(V, 3)`; the length of each is twice the face's area."""
     a, b, c = (vertices[corner] for corner in faces.T)
     p, q = b - a, c - a
-    out: NDArray[np.float64] = np.empty_like(p)  # np.cross takes three times as long
+    out: NDArray[Real] = np.empty_like(p)  # np.cross takes three times as long
     for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
         out[:, axis] = p[:, i] * q[:, j] - p[:, j] * q[:, i]
     return out

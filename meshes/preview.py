@@ -31,6 +31,7 @@ _SOURCE_GREY = 236.0
 _SCRUBBING = ("-crf", "20", "-preset", "veryfast", "-g", "4", "-bf", "0", "-flags", "+cgop")
 _PREVIEW = ("-crf", "17", "-preset", "veryfast", "-g", "16", "-flags", "+cgop")
 _POSTER_QUALITY = 88
+_TIMEOUT_S = 120.0
 
 OnProgress = Callable[[int, int], None]
 
@@ -55,7 +56,7 @@ def write_preview(
     make_renderer: MakeRenderer | None = None,
     panel_px: int = PANEL_PX,
     launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    timeout_s: float = _TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Write an mp4 of three square panels, at the sequence's own rate, and a WebP of one frame.
@@ -78,26 +79,14 @@ def write_preview(
         best = _poster_timestep(sequence, cameras[0])
         size = (panel_px * (1 + len(cameras)), panel_px)
         with atomic_file(poster) as part:
-            encode_h264(
-                _write_poster(best, strips, part),
-                size,
-                sequence.fps,
-                video,
-                options=_PREVIEW,
-                launch=launch,
-                timeout_s=timeout_s,
-            )
+            pictures = _write_poster(best, strips, part)
+            encode_h264(pictures, size, sequence.fps, video, _PREVIEW, launch, timeout_s)
     except (cv2.error, ValueError, MemoryError) as exc:
         raise ToolFailed("the preview could not be drawn") from exc
 
 
 def write_source_video(
-    frames: NDArray[np.uint8],
-    fps: float,
-    path: Path,
-    *,
-    launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    frames: NDArray[np.uint8], fps: float, path: Path, *, launch: Launch = subprocess.Popen
 ) -> None:
     """Write the frames that were used, `(T, H, W, 3|4)`, frame for frame at the mesh's rate.
 
@@ -110,7 +99,7 @@ def write_source_video(
         width, height = max(2, round(width * scale)), max(2, round(height * scale))
     even = width + width % 2, height + height % 2
     pictures = (_source_picture(frame, (width, height), even) for frame in frames)
-    encode_h264(pictures, even, fps, path, options=_SCRUBBING, launch=launch, timeout_s=timeout_s)
+    encode_h264(pictures, even, fps, path, _SCRUBBING, launch, _TIMEOUT_S)
 
 
 def _raytracer() -> MakeRenderer:

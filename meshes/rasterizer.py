@@ -18,6 +18,7 @@ from pytorch3d.structures import Meshes
 
 from meshes.camera import Camera
 from meshes.h264 import ToolFailed
+from meshes.normals import face_normals
 from meshes.renderer import FirstHits, Hits, MeshRenderer
 from meshes.sequence import MeshSequence
 
@@ -115,8 +116,8 @@ class _RasterizedMesh:
             column, row = (points * _SAMPLES).astype(np.intp).clip(0, size - 1).T
             cover = faces[row, column] >= 0
             sample = row[cover], column[cover]
-            a, b, c = (self._host_vertices[k] for k in self._host_faces[faces[sample]].T)
-            return Hits(cover, faces[sample], u[sample], v[sample], np.cross(b - a, c - a))
+            normals = face_normals(self._host_vertices, self._host_faces[faces[sample]])
+            return Hits(cover, faces[sample], u[sample], v[sample], normals)
 
         return first_hits
 

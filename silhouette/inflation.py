@@ -129,9 +129,8 @@ def _squared_height(alpha: Field) -> Field:
     balls = np.maximum(_medial_balls(distance), 0)
     width = max(1.0, 0.06 * float(distance.max()))  # smooths the creases between balls
     weight = inside.astype(np.float32)
-    balls = cv2.GaussianBlur(balls * weight, (0, 0), width) / np.maximum(
-        cv2.GaussianBlur(weight, (0, 0), width), 1e-3
-    )
+    weights = np.maximum(cv2.GaussianBlur(weight, (0, 0), width), 1e-3)
+    balls = cv2.GaussianBlur(balls * weight, (0, 0), width) / weights
     mean = np.sqrt(soft * np.minimum(balls, 4 * soft)) * weight
     height, width_px = alpha.shape
     out: Field = 4 * cv2.resize(mean, (width_px, height), interpolation=cv2.INTER_LINEAR)

@@ -71,11 +71,8 @@ def segment_by_motion(
     raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
     scores = _smooth_along_flow(raw, scene)
     masks = _propagate(scene, scores, motion, signs, lambda t: tick((2 * count + t) // 3))
-    height, width = images[0].shape[:2]
-    full = [
-        cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
-        for mask in masks
-    ]
+    size, how = images[0].shape[1::-1], cv2.INTER_CUBIC
+    full = [cv2.resize(np.float32(mask), size, interpolation=how) > 0.5 for mask in masks]
     contrasts = _inside_minus_outside(scores, masks, np.mean, np.mean)
     speeds = _inside_minus_outside(motion, masks, partial(np.percentile, q=90), np.median)
     return MotionSegmentation(full, float(np.mean(contrasts)), float(np.median(speeds)))
@@ -147,9 +144,8 @@ def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) 
 
 
 def _warp(image: Field, where: Field) -> Field:
-    return np.asarray(
-        cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
+    border = cv2.BORDER_REPLICATE
+    return np.asarray(cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=border))
 
 
 # --- how much each pixel looks like the subject

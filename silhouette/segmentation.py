@@ -7,6 +7,7 @@ doubtful. Called by pipeline.py; makes no mesh.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -47,15 +48,17 @@ def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
     count, height, width, _ = frames.shape
     whole = (0, 0, width, height)
     reporter.progress("background", 0, count, "looking for the subject")
+
+    def tick(step: int) -> None:
+        reporter.progress("background", step, count)
+
     cutout = _from_alpha(frames, whole)
     motion: MotionSegmentation | None = None
     if cutout is None:
         images = _resized(frames, whole)
-        cutout = _from_plain_background(frames, images, whole, reporter)
+        cutout = _from_plain_background(frames, images, whole, tick)
         if cutout is None:
-            motion = segment_by_motion(
-                images, lambda step: reporter.progress("background", step, count)
-            )
+            motion = segment_by_motion(images, tick)
             cutout = Cutout(_soft(motion.masks, 1.0), whole, "motion_grabcut")
     coverage = _coverage(cutout, whole)
     _check_coverage(coverage, cutout.method)
@@ -68,7 +71,7 @@ def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
             "found by its motion and colour, and may contain background or lack parts.",
         )
     _warn(cutout, coverage, whole, pieces, reporter)
-    reporter.progress("background", count, count)
+    tick(count)
     return cutout
 
 
@@ -94,34 +97,34 @@ def _resized(frames: NDArray[np.uint8], box: Box) -> Images:
 
 
 def _from_plain_background(
-    frames: NDArray[np.uint8], images: Images, whole: Box, reporter: Reporter
+    frames: NDArray[np.uint8], images: Images, whole: Box, tick: Callable[[int], None]
 ) -> Cutout | None:
     """Masks against each frame's own background; None where most frames have none.
 
     A subject that is small in a large frame is segmented again in a crop around it.
     """
-    cutout = _segment_box(images, whole, reporter)
+    cutout = _segment_box(images, whole, tick)
     longer = max(whole)
     if cutout is None or longer <= _WORK_PX[1]:
         return cutout
     box = _surroundings(cutout, whole)
     if box is None or max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
         return cutout
-    return _segment_box(_resized(frames, box), box, reporter) or cutout
+    return _segment_box(_resized(frames, box), box, tick) or cutout
 
 
-def _segment_box(images: Images, box: Box, reporter: Reporter) -> Cutout | None:
+def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutout | None:
     count = len(images)
     backgrounds = []
     for t, image in enumerate(images):
         backgrounds.append(fit_background(image))
-        reporter.progress("background", t // 2, count)
+        tick(t // 2)
     if sum(background.is_plain for background in backgrounds) <= 0.5 * count:
         return None
     masks = []
     for t, (image, background) in enumerate(zip(images, backgrounds, strict=True)):
         masks.append(subject_mask(image, background))
-        reporter.progress("background", (count + t) // 2, count)
+        tick((count + t) // 2)
     return Cutout(_soft(masks, 0.8), box, "plain_background")
 
 

@@ -253,8 +253,8 @@ class _ReferenceMatcher:
         self._pixels = np.nonzero(is_near)
         places = np.stack(self._pixels[::-1], 1).astype(np.float64)
         self._corners, self._weights = embed(control_mesh, places)
-        background_level = np.uint8(frames.background_level)
-        self._image = np.where(is_near, frames.greys[reference], background_level)
+        level = np.uint8(frames.background_level)
+        self._image = np.where(is_near, frames.greys[reference], level)
 
     def match(self, points: Points, t: int) -> tuple[Points, NDArray[np.float64]]:
         """Where in frame `t` the nodes' reference neighbourhood is found, and a weight each."""
@@ -262,14 +262,8 @@ class _ReferenceMatcher:
         came_from[self._pixels] = np.einsum(
             "nk,nkd->nd", self._weights, points[self._corners], optimize=True
         )
-        warped_back = cv2.remap(
-            self._frames.greys[t],
-            came_from,
-            None,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=self._frames.background_level,
-        )
+        grey, level = self._frames.greys[t], self._frames.background_level
+        warped_back = cv2.remap(grey, came_from, None, cv2.INTER_LINEAR, borderValue=level)
         nodes = self._control_mesh.points
         forward = optical_flow(self._image, warped_back)
         found, flow_error = follow(nodes, forward, optical_flow(warped_back, self._image))

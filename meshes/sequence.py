@@ -74,17 +74,19 @@ class MeshSequence:
     def __len__(self) -> int:
         return int(self.vertices.shape[0])
 
-    def save(self, path: Path) -> None:
-        """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
-        arrays: dict[str, Any] = {
-            "vertices": self.vertices,
-            "faces": self.faces,
-            "fps": np.float64(self.fps),
-        }
+    def arrays(self) -> dict[str, Any]:
+        """All but the texture's picture, by the names that the files of sequences use."""
+        arrays = {"vertices": self.vertices, "faces": self.faces, "fps": np.float64(self.fps)}
         if self.colors is not None:
             arrays["colors"] = self.colors
         if self.texture is not None:
             arrays["uv"] = self.texture.uv
+        return arrays
+
+    def save(self, path: Path) -> None:
+        """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
+        arrays = self.arrays()
+        if self.texture is not None:
             arrays["image"] = np.frombuffer(self.texture.image, np.uint8)
             arrays["media_type"] = np.frombuffer(self.texture.media_type.encode(), np.uint8)
         with atomic_file(path) as part, open(part, "wb") as file:
@@ -99,17 +101,9 @@ class MeshSequence:
             with np.load(path, allow_pickle=False) as saved:
                 texture = None
                 if "image" in saved:
-                    texture = Texture(
-                        image=saved["image"].tobytes(),
-                        media_type=saved["media_type"].tobytes().decode(),
-                        uv=saved["uv"],
-                    )
-                return cls(
-                    vertices=saved["vertices"],
-                    faces=saved["faces"],
-                    fps=float(saved["fps"]),
-                    colors=saved["colors"] if "colors" in saved else None,
-                    texture=texture,
-                )
+                    media_type = saved["media_type"].tobytes().decode()
+                    texture = Texture(saved["image"].tobytes(), media_type, saved["uv"])
+                fps, colors = float(saved["fps"]), saved.get("colors")
+                return cls(saved["vertices"], saved["faces"], fps, colors, texture)
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as exc:
             raise ValueError(f"not a mesh sequence: {path.name}") from exc

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from meshes.normals import face_normals, sum_of_faces
 from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
 from silhouette.triangulation import (
-    FlatMesh,
-    Triangles,
+    Mesh,
     averaging,
     edges,
     half_edges,
@@ -35,19 +34,7 @@ _LEAST_SLOPE = 2.0
 """Slope of squared height over distance at the rim: a cylinder of radius r has 2 r."""
 
 
-@dataclass(frozen=True)
-class InflatedMesh:
-    """A closed surface over an outline, in crop pixels.
-
-    `vertices` `(V, 3)`: x, y, and z away from the viewer; `triangles` `(F, 3)` face outwards (in
-    these left-handed axes their signed `volume` is positive).
-    """
-
-    vertices: Points
-    triangles: Triangles
-
-
-def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
+def inflate(alpha: Field, vertices: int) -> Mesh | None:
     """A watertight surface of about `vertices` vertices over the inside of `alpha`.
 
     None if `alpha` has no part large enough for a few triangles, or the surface is not watertight.
@@ -60,7 +47,7 @@ def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
         return None
     mesh, rim = _join_front_and_back(_split_chords(flat_mesh), body)
     relaxed = _relax(mesh, rim, body)
-    is_valid = is_closed(relaxed.triangles) and volume(relaxed.vertices, relaxed.triangles) > 0
+    is_valid = is_closed(relaxed.triangles) and volume(relaxed.points, relaxed.triangles) > 0
     return relaxed if is_valid else None
 
 
@@ -175,7 +162,7 @@ def _medial_balls(distance: Field) -> Field:
     return field
 
 
-def _split_chords(mesh: FlatMesh) -> FlatMesh:
+def _split_chords(mesh: Mesh) -> Mesh:
     """Halve every inner edge that joins two rim vertices.
 
     Front and back share the rim, so such an edge would belong to both and to four triangles.
@@ -191,10 +178,10 @@ def _split_chords(mesh: FlatMesh) -> FlatMesh:
         triangles[rows] = np.where(kept == low, len(points), kept)
         triangles = np.concatenate([triangles, np.where(new == high, len(points), new)])
         points = np.concatenate([points, (points[[low]] + points[[high]]) / 2])
-    return FlatMesh(points, triangles)
+    return Mesh(points, triangles)
 
 
-def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, NDArray[np.bool_]]:
+def _join_front_and_back(flat: Mesh, body: _Solid) -> tuple[Mesh, NDArray[np.bool_]]:
     """Front and back with a common rim. Returns the mesh, and which vertices lie on the rim."""
     twin = np.arange(len(flat.points))
     rim = np.isin(twin, rim_edges(flat.triangles))
@@ -209,17 +196,17 @@ def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, ND
     if volume(vertices, triangles) < 0:
         triangles = triangles[:, ::-1]
     rim = np.r_[rim, np.zeros(len(inner), bool)]
-    return InflatedMesh(vertices, np.ascontiguousarray(triangles)), rim
+    return Mesh(vertices, np.ascontiguousarray(triangles)), rim
 
 
-def _relax(mesh: InflatedMesh, rim: NDArray[np.bool_], body: _Solid) -> InflatedMesh:
+def _relax(mesh: Mesh, rim: NDArray[np.bool_], body: _Solid) -> Mesh:
     """Tangential Laplacian smoothing, for even triangles, with a projection onto the surface.
 
     The rim stays where it is.
     """
-    mean = averaging(mesh.triangles, len(mesh.vertices))
-    around = sum_of_faces(mesh.triangles, len(mesh.vertices))
-    vertices = mesh.vertices
+    mean = averaging(mesh.triangles, len(mesh.points))
+    around = sum_of_faces(mesh.triangles, len(mesh.points))
+    vertices = mesh.points
     for _ in range(_RELAX_ROUNDS):
         normal = around @ face_normals(vertices, mesh.triangles)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
@@ -227,4 +214,4 @@ def _relax(mesh: InflatedMesh, rim: NDArray[np.bool_], body: _Solid) -> Inflated
         move -= (move * normal).sum(axis=1, keepdims=True) * normal
         moved = body.project(vertices + 0.5 * move, 1)
         vertices = np.where(rim[:, None], vertices, moved)
-    return InflatedMesh(vertices, mesh.triangles)
+    return Mesh(vertices, mesh.triangles)

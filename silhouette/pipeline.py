@@ -18,13 +18,14 @@ from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from pipeline import SILHOUETTE, Mode
 from silhouette.crop import CroppedClip, crop_to_subject
-from silhouette.inflation import InflatedMesh, inflate, volume
+from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.segmentation import segment_subject
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
 from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
 from silhouette.tracking_frames import TrackingFrames
+from silhouette.triangulation import Mesh
 from video.clip import Clip
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ class SilhouettePipeline:
         if inflated is None:
             raise _too_small()
         texture = make_texture(
-            cropped.images[reference], cropped.alphas[reference], inflated.vertices[:, :2]
+            cropped.images[reference], cropped.alphas[reference], inflated.points[:, :2]
         )
-        still = _onto_source(cropped, inflated.vertices[None], [reference])
+        still = _onto_source(cropped, inflated.points[None], [reference])
         reporter.anchor(_sequence(still, inflated, texture, clip.fps))
 
         tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
@@ -119,7 +120,7 @@ def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]
     return out
 
 
-def _sequence(motion: Motion, inflated: InflatedMesh, texture: Texture, fps: float) -> MeshSequence:
+def _sequence(motion: Motion, inflated: Mesh, texture: Texture, fps: float) -> MeshSequence:
     """Source pixels (y down, z away) to glTF's axes: up, towards the camera, inside [-1, 1].
 
     Two axes are negated, so orientation stays. One shift and one scale for all timesteps.

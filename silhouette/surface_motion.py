@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from meshes.normals import face_normals
-from silhouette.inflation import InflatedMesh, volume
+from silhouette.inflation import volume
 from silhouette.outline import Points
 from silhouette.tracking import Track
-from silhouette.triangulation import FlatMesh, averaging, embed, signed_areas
+from silhouette.triangulation import Mesh, averaging, embed, signed_areas
 
 Motion = NDArray[np.float64]
 """Surface vertices over time, `(T, V, 3)`, crop pixels, z away from the viewer."""
@@ -34,8 +34,8 @@ _REPAIR_ROUNDS = 24
 
 
 def move_surface(
-    mesh: InflatedMesh,
-    control_mesh: FlatMesh,
+    mesh: Mesh,
+    control_mesh: Mesh,
     track: Track,
     reference: int,
     tick: Callable[[], None],
@@ -44,7 +44,7 @@ def move_surface(
 
     In the reference frame the result is exactly `mesh`.
     """
-    flat, depth = mesh.vertices[:, :2], mesh.vertices[:, 2]
+    flat, depth = mesh.points[:, :2], mesh.points[:, 2]
     corners, weights = embed(control_mesh, flat)
     thickness = _thickness(track, control_mesh)
     thickness /= thickness[reference]
@@ -56,7 +56,7 @@ def move_surface(
 
     # the part that clipping removed for points outside the control mesh
     offset = flat - carried(track[reference])
-    out = np.empty((len(track), *mesh.vertices.shape))
+    out = np.empty((len(track), *mesh.points.shape))
     fault_repair = _FaultRepair(mesh)
     for t, points in enumerate(track):
         out[t, :, :2] = carried(points) + offset
@@ -67,7 +67,7 @@ def move_surface(
     return out
 
 
-def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
+def _thickness(track: Track, control_mesh: Mesh) -> NDArray[np.float64]:
     """Growth of thickness per frame and node `(T, N)`: the square root of the growth of the area.
 
     A limb that turns towards the viewer looks shorter but is not thinner; one that comes nearer
@@ -96,11 +96,11 @@ def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
 class _FaultRepair:
     """Repairs turned-over and collapsed triangles of one frame by smoothing around them."""
 
-    def __init__(self, mesh: InflatedMesh) -> None:
-        self._rest, self._triangles = mesh.vertices, mesh.triangles
-        self._mean = averaging(mesh.triangles, len(mesh.vertices))
-        normals_z = face_normals(mesh.vertices, mesh.triangles)[:, 2]
-        areas = triangle_areas(mesh.vertices, mesh.triangles)
+    def __init__(self, mesh: Mesh) -> None:
+        self._rest, self._triangles = mesh.points, mesh.triangles
+        self._mean = averaging(mesh.triangles, len(mesh.points))
+        normals_z = face_normals(mesh.points, mesh.triangles)[:, 2]
+        areas = triangle_areas(mesh.points, mesh.triangles)
         self._facing = np.where(np.abs(normals_z) > 2 * _FACING * areas, np.sign(normals_z), 0)
         self._least = _LEAST_AREA * float(np.median(areas))
 

@@ -22,7 +22,7 @@ from silhouette.arap import Arap, Pull, Rest
 from silhouette.outline import Field, Points, sample_field
 from silhouette.tracking_frames import TrackingFrames, follow, optical_flow
 from silhouette.triangulation import (
-    FlatMesh,
+    Mesh,
     averaging,
     embed,
     rim_edges,
@@ -246,7 +246,7 @@ class Tracker:
 class _ReferenceMatcher:
     """Warps a frame back to the reference by its track, and measures the remaining motion."""
 
-    def __init__(self, frames: TrackingFrames, reference: int, control_mesh: FlatMesh) -> None:
+    def __init__(self, frames: TrackingFrames, reference: int, control_mesh: Mesh) -> None:
         self._frames, self._control_mesh = frames, control_mesh
         self._inside = frames.outlines[reference].distance
         is_near = self._inside > -3

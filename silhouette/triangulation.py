@@ -26,8 +26,12 @@ _SNAP = 0.38
 
 
 @dataclass(frozen=True)
-class FlatMesh:
-    """A flat triangle mesh: points `(N, 2)`, triangles with positive `signed_areas`."""
+class Mesh:
+    """A triangle mesh in crop pixels: points `(N, 2)`, or `(N, 3)` with z away from the viewer.
+
+    In a flat mesh the triangles have positive `signed_areas`; in a closed one they face outwards,
+    and in these left-handed axes its signed volume is positive.
+    """
 
     points: Points
     triangles: Triangles
@@ -38,7 +42,7 @@ def spacing_for(distance: Field, points: int) -> float:
     return float(np.sqrt(np.count_nonzero(distance > 0) / (_ROW * points)))
 
 
-def triangulate(distance: Field, spacing: float) -> FlatMesh:
+def triangulate(distance: Field, spacing: float) -> Mesh:
     """Triangulate the inside of `distance` with edges of about `spacing` pixels.
 
     Every edge has one or two triangles and every rim vertex lies on one rim only. Parts of fewer
@@ -52,7 +56,7 @@ def triangulate(distance: Field, spacing: float) -> FlatMesh:
     triangles = _without_small_parts(triangles)
     points, triangles = _split_bowties(points, triangles)
     used, triangles = np.unique(triangles, return_inverse=True)
-    return FlatMesh(points[used], triangles.reshape(-1, 3))
+    return Mesh(points[used], triangles.reshape(-1, 3))
 
 
 def signed_areas(points: Points, triangles: Triangles) -> NDArray[np.float64]:
@@ -95,7 +99,7 @@ def averaging(triangles: Triangles, vertices: int) -> sp.csr_array:
     return (sp.diags_array(1 / degree) @ adjacency).tocsr()
 
 
-def embed(mesh: FlatMesh, points: Points) -> tuple[Triangles, Points]:
+def embed(mesh: Mesh, points: Points) -> tuple[Triangles, Points]:
     """Barycentric coordinates of `points` in `mesh`: triangle corners `(N, 3)`, weights `(N, 3)`.
 
     A point outside takes the triangle that it is least outside of, with clipped extrapolation.
@@ -109,7 +113,7 @@ def embed(mesh: FlatMesh, points: Points) -> tuple[Triangles, Points]:
 
 
 def _among_nearest(
-    mesh: FlatMesh, tree: Any, points: Points, count: int
+    mesh: Mesh, tree: Any, points: Points, count: int
 ) -> tuple[NDArray[np.int64], Points]:
     """The best of the `count` triangles with the nearest centroids, and barycentric weights."""
     _, near = tree.query(points, k=range(1, min(count, len(mesh.triangles)) + 1))

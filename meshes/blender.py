@@ -110,12 +110,9 @@ def _run(
     while_waiting: WhileWaiting | None,
 ) -> str:
     """Run the command inside `workdir`; its output. Its process group is killed at the end."""
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "LC_ALL": "C.UTF-8",
-        "HOME": str(workdir),  # no user's settings, add-ons or caches
-        "TMPDIR": str(workdir),
-    }
+    search = os.environ.get("PATH", "/usr/bin:/bin")
+    home = str(workdir)  # no user's settings, add-ons or caches
+    environment = {"PATH": search, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
     with tempfile.TemporaryFile(dir=workdir) as log:
         try:
             process = launch(

@@ -47,10 +47,9 @@ class Glb:
         """
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             raise ValueError("a GLB cannot hold values that are not finite")
+        raw = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes()
         accessor: dict[str, Any] = {
-            "bufferView": self._add_view(
-                np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes(), target
-            ),
+            "bufferView": self._add_view(raw, target),
             "componentType": _COMPONENT_TYPES[rows.dtype.str[1:]],
             "count": len(rows),
             "type": _SHAPES[1 if rows.ndim == 1 else rows.shape[1]],

@@ -75,9 +75,8 @@ class _RasterizedMesh:
         """
         kinds, kind = np.unique(directions, axis=0, return_inverse=True)
         axes = self._tensor(_axes_along(kinds))
-        found, _, _ = _raster(
-            *self._places(self._vertices @ axes.mT, axes), self._faces, _MAP_PX, _MAP_LAYERS
-        )
+        places, depths = self._places(self._vertices @ axes.mT, axes)
+        found, _, _ = _raster(places, depths, self._faces, _MAP_PX, _MAP_LAYERS)
         start, way = self._tensor(origins), self._tensor(directions)
         which = torch.from_numpy(kind.reshape(-1)).to(self._vertices.device)
         places, _ = self._places((axes[which] @ start[..., None])[..., 0], axes[which])

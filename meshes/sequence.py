@@ -49,7 +49,8 @@ class MeshSequence:
     texture: Texture | None = None
 
     def __post_init__(self) -> None:
-        v, f = self.vertices, self.faces
+        v, f, colors = self.vertices, self.faces, self.colors
+        uv = self.texture.uv if self.texture else None
         if v.dtype != np.float32 or v.ndim != 3 or v.shape[0] < 1 or v.shape[2] != 3:
             raise ValueError(f"vertices must be float32 (T, V, 3), not {v.dtype} {v.shape}")
         if f.dtype != np.int32 or f.ndim != 2 or f.shape[0] < 1 or f.shape[1] != 3:
@@ -60,16 +61,12 @@ class MeshSequence:
             raise ValueError(f"faces point outside the {v.shape[1]} vertices")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be positive, not {self.fps}")
-        if self.colors is not None and self.texture is not None:
+        if colors is not None and uv is not None:
             raise ValueError("a mesh has colours or a texture, not both")
-        if self.colors is not None and (
-            self.colors.dtype != np.uint8 or self.colors.shape != (v.shape[1], 4)
-        ):
-            raise ValueError(f"colours must be uint8 ({v.shape[1]}, 4), not {self.colors.shape}")
-        if self.texture is not None and (
-            self.texture.uv.dtype != np.float32 or self.texture.uv.shape != (v.shape[1], 2)
-        ):
-            raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {self.texture.uv.shape}")
+        if colors is not None and (colors.dtype != np.uint8 or colors.shape != (v.shape[1], 4)):
+            raise ValueError(f"colours must be uint8 ({v.shape[1]}, 4), not {colors.shape}")
+        if uv is not None and (uv.dtype != np.float32 or uv.shape != (v.shape[1], 2)):
+            raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {uv.shape}")
 
     def __len__(self) -> int:
         return int(self.vertices.shape[0])

@@ -89,9 +89,8 @@ class _Solid:
         slope = np.maximum(steep / np.maximum(weight, 1e-6), _LEAST_SLOPE)
         slope = np.where(weight < 1e-3, 2 * _LEAST_SLOPE, slope)  # thinner than the band
         blend = np.clip(distance / 4, 0, 1)
-        inside = np.maximum(
-            blend * inner + (1 - blend) * slope * distance, np.maximum(distance, 0) / 4
-        )
+        mixed = blend * inner + (1 - blend) * slope * distance
+        inside = np.maximum(mixed, np.maximum(distance, 0) / 4)
         field = np.where(distance > 0, inside, slope * distance).astype(np.float32)
         return cls(distance, field, gradient(field))
 

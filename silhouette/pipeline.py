@@ -7,16 +7,15 @@ from it. No weights, no GPU. child/pipelines.py builds it; it implements pipelin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
-from pipeline import SILHOUETTE, Mode
+from pipeline import SILHOUETTE, Mode, Reporter
 from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
@@ -28,20 +27,12 @@ from silhouette.tracking_frames import TrackingFrames
 from silhouette.triangulation import Mesh
 from video.clip import Clip
 
-if TYPE_CHECKING:
-    from pipeline import Reporter
-
 
 class SilhouettePipeline:
     """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
 
-    name: str = "silhouette"
-    shares: Mapping[str, float] = {
-        "background": 0.2,
-        "shape": 0.3,
-        "motion": 0.47,
-        "decoding": 0.03,
-    }
+    name = "silhouette"
+    shares = {"background": 0.20, "shape": 0.30, "motion": 0.47, "decoding": 0.03}
 
     def load(self, reporter: Reporter) -> None:
         reporter.progress("loading", 1, 1, "nothing to load")
@@ -74,12 +65,11 @@ class SilhouettePipeline:
         reference = choose_reference(cropped, preset.reference_candidates, tick)
         # a closed surface of V vertices has about 2 V triangles (Euler)
         vertices = faces // 2 if faces else preset.vertices
-        inflated = inflate(cropped.alphas[reference], vertices)
+        image, alpha = cropped.images[reference], cropped.alphas[reference]
+        inflated = inflate(alpha, vertices)
         if inflated is None:
             raise _too_small()
-        texture = make_texture(
-            cropped.images[reference], cropped.alphas[reference], inflated.points[:, :2]
-        )
+        texture = make_texture(image, alpha, inflated.points[:, :2])
         still = _onto_source(cropped, inflated.points[None], [reference])
         reporter.anchor(_sequence(still, inflated, texture, clip.fps))
 

@@ -8,19 +8,17 @@ doubtful. Called by pipeline.py; makes no mesh.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
+from pipeline import Reporter
 from silhouette.crop import Box, Cutout
 from silhouette.motion_grabcut import MotionSegmentation, segment_by_motion
 from silhouette.plain_background import fit_background, subject_mask
-
-if TYPE_CHECKING:
-    from pipeline import Reporter
 
 _WORK_PX = (256, 512)
 """Colours are segmented at a longer side between these; smaller and larger frames are resized."""

@@ -135,11 +135,9 @@ class Tracker:
         points, pulls = self._onto_outline(points, target, flow, rests, _REACHES_PX[1:])
         if self._matcher is not None:
             matched, match_weight = self._matcher.match(points, target)
-            flow = [
-                Pull(self._every, carried, 0.4 * flow_weight),
-                Pull(self._every, matched, _FLOW_WEIGHT * match_weight),
-            ]
-            points, pulls = self._onto_outline(points, target, flow, rests, (20.0, 20.0, 20.0))
+            weak_flow = Pull(self._every, carried, 0.4 * flow_weight)
+            both = [weak_flow, Pull(self._every, matched, _FLOW_WEIGHT * match_weight)]
+            points, pulls = self._onto_outline(points, target, both, rests, (20.0, 20.0, 20.0))
         return self._untangle(points, pulls, rests)
 
     def _onto_outline(

@@ -23,6 +23,7 @@ _ROOT = "/Root"
 _MESH = f"{_ROOT}/AnimatedMesh"
 _SURFACE = f"{_ROOT}/Looks/Surface"
 _CLAY = (0.8, 0.8, 0.8)
+_TYPES = Sdf.ValueTypeNames
 
 
 def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
@@ -86,11 +87,11 @@ def _add_mesh(
         extent.Set(Vt.Vec3fArray.FromNumpy(bounds), k)
         shading.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(normals[k])), k)
     primvars = UsdGeom.PrimvarsAPI(mesh)
-    types, vertex = Sdf.ValueTypeNames, UsdGeom.Tokens.vertex
+    vertex = UsdGeom.Tokens.vertex
     if sequence.texture:
         # USD measures v from the picture's lower edge
         uv = (sequence.texture.uv * (1, -1) + (0, 1)).astype(np.float32)
-        st = primvars.CreatePrimvar("st", types.TexCoord2fArray, vertex)
+        st = primvars.CreatePrimvar("st", _TYPES.TexCoord2fArray, vertex)
         st.Set(Vt.Vec2fArray.FromNumpy(uv))
     elif sequence.colors is not None:
         rgb = sequence.colors[:, :3].astype(np.float32) / 255
@@ -100,45 +101,42 @@ def _add_mesh(
 
 def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdShade.Material:
     """A matt material like the GLBs'; its colour is the picture, the vertex colours or grey."""
-    types = Sdf.ValueTypeNames
     material = UsdShade.Material.Define(stage, _SURFACE)
     shader = UsdShade.Shader.Define(stage, f"{_SURFACE}/Preview")
     shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("roughness", types.Float).Set(0.8)
-    shader.CreateInput("metallic", types.Float).Set(0.0)
-    color = shader.CreateInput("diffuseColor", types.Color3f)
+    shader.CreateInput("roughness", _TYPES.Float).Set(0.8)
+    shader.CreateInput("metallic", _TYPES.Float).Set(0.0)
+    color = shader.CreateInput("diffuseColor", _TYPES.Color3f)
     if sequence.texture:
         picture = _add_picture(stage, sequence.texture, folder)
-        color.ConnectToSource(picture.CreateOutput("rgb", types.Float3))
+        color.ConnectToSource(picture.CreateOutput("rgb", _TYPES.Float3))
     elif sequence.colors is not None:
-        reader = _add_reader(stage, "Colors", "float3", "displayColor")
-        color.ConnectToSource(reader.CreateOutput("result", types.Float3))
+        color.ConnectToSource(_add_reader(stage, "Colors", _TYPES.Float3, "displayColor"))
     else:
         color.Set(Gf.Vec3f(*_CLAY))
-    output = shader.CreateOutput("surface", types.Token)
-    material.CreateSurfaceOutput().ConnectToSource(output)
+    material.CreateSurfaceOutput().ConnectToSource(shader.CreateOutput("surface", _TYPES.Token))
     return material
 
 
 def _add_picture(stage: Usd.Stage, texture: Texture, folder: Path) -> UsdShade.Shader:
-    types = Sdf.ValueTypeNames
     name = f"texture{SUFFIXES[texture.media_type]}"
     (folder / name).write_bytes(texture.image)
     picture = UsdShade.Shader.Define(stage, f"{_SURFACE}/Picture")
     picture.CreateIdAttr("UsdUVTexture")
-    picture.CreateInput("file", types.Asset).Set(Sdf.AssetPath(f"./{name}"))
-    picture.CreateInput("sourceColorSpace", types.Token).Set("sRGB")
+    picture.CreateInput("file", _TYPES.Asset).Set(Sdf.AssetPath(f"./{name}"))
+    picture.CreateInput("sourceColorSpace", _TYPES.Token).Set("sRGB")
     for axis in ("wrapS", "wrapT"):
-        picture.CreateInput(axis, types.Token).Set("clamp")
-    reader = _add_reader(stage, "Coordinates", "float2", "st")
-    coordinates = picture.CreateInput("st", types.Float2)
-    coordinates.ConnectToSource(reader.CreateOutput("result", types.Float2))
+        picture.CreateInput(axis, _TYPES.Token).Set("clamp")
+    coordinates = picture.CreateInput("st", _TYPES.Float2)
+    coordinates.ConnectToSource(_add_reader(stage, "Coordinates", _TYPES.Float2, "st"))
     return picture
 
 
-def _add_reader(stage: Usd.Stage, name: str, kind: str, primvar: str) -> UsdShade.Shader:
-    """The node that reads one of the mesh's primvars."""
+def _add_reader(
+    stage: Usd.Stage, name: str, kind: Sdf.ValueTypeName, primvar: str
+) -> UsdShade.Output:
+    """The output of a node that reads one of the mesh's primvars."""
     reader = UsdShade.Shader.Define(stage, f"{_SURFACE}/{name}")
     reader.CreateIdAttr(f"UsdPrimvarReader_{kind}")
-    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set(primvar)
-    return reader
+    reader.CreateInput("varname", _TYPES.String).Set(primvar)
+    return reader.CreateOutput("result", kind)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -185,9 +186,7 @@ def _difference(scene: _Scene, t: int) -> Field:
     """Distance in Lab to the median of the other frames, moved to where the camera is at `t`."""
     count = len(scene.images)
     height, width = scene.grid.shape[:2]
-    position = [np.eye(3)]
-    for step in scene.camera:
-        position.append(step @ position[-1])
+    position = list(accumulate(scene.camera, lambda at, step: step @ at, initial=np.eye(3)))
     others = []
     for s in range(0, count, max(1, count // _MEDIAN_OF)):
         if s != t:

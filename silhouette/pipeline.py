@@ -7,6 +7,7 @@ from it. No weights, no GPU. child/pipelines.py builds it; it implements pipelin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,14 +89,8 @@ class SilhouettePipeline:
 
 def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:
     """A callable that reports one more step each time, never more than there are."""
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done = min(done + 1, steps)
-        reporter.progress(stage, done, steps, message)
-
-    return tick
+    done = itertools.count(1)
+    return lambda: reporter.progress(stage, min(next(done), steps), steps, message)
 
 
 def _too_small() -> NoSubjectFound:

@@ -40,11 +40,11 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
     small = cropped.shrunk(_SIDE_PX, stride)
     frames = TrackingFrames.from_clip(small, tick)
     flow = cache(frames.flow)
-    scores = {}
-    for reference in np.unique(picks // stride):
-        tracker = Tracker(frames, int(reference), _NODES, flow)
+    scores: dict[int, float] = {}
+    for reference in np.unique(picks // stride).tolist():
+        tracker = Tracker(frames, reference, _NODES, flow)
         if len(tracker.control_mesh.triangles):
-            scores[int(reference)] = _score(tracker, tracker.run(tick, refine=False))
+            scores[reference] = _score(tracker, tracker.run(tick, refine=False))
     if not scores:
         return int(picks[0])
     return stride * max(scores, key=scores.__getitem__)

@@ -34,11 +34,7 @@ _REPAIR_ROUNDS = 24
 
 
 def move_surface(
-    mesh: Mesh,
-    control_mesh: Mesh,
-    track: Track,
-    reference: int,
-    tick: Callable[[], None],
+    mesh: Mesh, control_mesh: Mesh, track: Track, reference: int, tick: Callable[[], None]
 ) -> Motion:
     """Move `mesh` along `track` `(T, N, 2)`, the motion of `control_mesh`.
 

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,14 +62,12 @@ def export_with_blender(
         (folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as temporary:
         workdir = Path(temporary)
-
-        def run(arguments: Sequence[str], most_s: float) -> str:
-            return _run([blender, *arguments], workdir, launch, most_s, while_waiting)
-
-        _check_version(run(["--version"], min(timeout_s, _VERSION_TIMEOUT_S)))
+        run = partial(_run, workdir=workdir, launch=launch, while_waiting=while_waiting)
+        _check_version(run([blender, "--version"], timeout_s=min(timeout_s, _VERSION_TIMEOUT_S)))
         inputs = _write_inputs(sequence, workdir)
         arguments = [inputs[0], *OUTPUTS, *inputs[1:]]
-        output = run([*_FLAGS, "-P", str(_SCRIPT), "--", *arguments], timeout_s)
+        command = [blender, *_FLAGS, "-P", str(_SCRIPT), "--", *arguments]
+        output = run(command, timeout_s=timeout_s)
         made = [name for name in OUTPUTS if not (name.endswith(".abc") and _NO_ALEMBIC in output)]
         for name in made:
             _check_output(workdir / name, output)
@@ -104,6 +103,7 @@ def _check_output(path: Path, output: str) -> None:
 
 def _run(
     command: list[str],
+    *,
     workdir: Path,
     launch: Launch,
     timeout_s: float,

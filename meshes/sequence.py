@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 
-Vertices = NDArray[np.float32]
-Faces = NDArray[np.int32]
-
 
 @dataclass(frozen=True)
 class Texture:
@@ -42,8 +39,8 @@ class MeshSequence:
     shapes, types or index range are wrong or a coordinate is not finite.
     """
 
-    vertices: Vertices
-    faces: Faces
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
     fps: float
     colors: NDArray[np.uint8] | None = None
     texture: Texture | None = None

@@ -19,15 +19,7 @@ from numpy.typing import NDArray
 
 from meshes.normals import face_normals, sum_of_faces
 from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
-from silhouette.triangulation import (
-    Mesh,
-    averaging,
-    edges,
-    half_edges,
-    rim_edges,
-    spacing_for,
-    triangulate,
-)
+from silhouette.triangulation import Mesh, averaging, edges, half_edges, rim_edges, triangulate
 
 _RELAX_ROUNDS = 20
 _LEAST_SLOPE = 2.0
@@ -40,9 +32,7 @@ def inflate(alpha: Field, vertices: int) -> Mesh | None:
     None if `alpha` has no part large enough for a few triangles, or the surface is not watertight.
     """
     body = _Solid.from_alpha(alpha)
-    if not (body.distance > 0).any():
-        return None
-    flat_mesh = triangulate(body.distance, spacing_for(body.distance, vertices // 2))
+    flat_mesh = triangulate(body.distance, vertices // 2)
     if not len(flat_mesh.triangles):
         return None
     mesh, rim = _join_front_and_back(_split_chords(flat_mesh), body)

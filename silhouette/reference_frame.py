@@ -37,8 +37,7 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
     complete = np.flatnonzero(areas >= 0.5 * usual)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
     stride = -(-len(cropped.images) // _MOST_FRAMES)
-    small = cropped.shrunk(_SIDE_PX, stride)
-    frames = TrackingFrames.from_clip(small, tick)
+    frames = TrackingFrames.from_clip(cropped.shrunk(_SIDE_PX, stride), tick)
     flow = cache(frames.flow)
     scores: dict[int, float] = {}
     for reference in np.unique(picks // stride).tolist():

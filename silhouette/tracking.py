@@ -21,15 +21,7 @@ from scipy.spatial import cKDTree
 from silhouette.arap import Arap, Pull, Rest
 from silhouette.outline import Field, Points, sample_field
 from silhouette.tracking_frames import TrackingFrames, follow, optical_flow
-from silhouette.triangulation import (
-    Mesh,
-    averaging,
-    embed,
-    rim_edges,
-    signed_areas,
-    spacing_for,
-    triangulate,
-)
+from silhouette.triangulation import Mesh, averaging, embed, rim_edges, signed_areas, triangulate
 
 Track = NDArray[np.float64]
 """Control nodes over time, `(T, N, 2)`, crop pixels."""
@@ -65,8 +57,7 @@ class Tracker:
     def __init__(
         self, frames: TrackingFrames, reference: int, nodes: int, flow: Flow, reanchor: bool = False
     ) -> None:
-        distance = frames.outlines[reference].distance
-        mesh = triangulate(distance, spacing_for(distance, nodes))
+        mesh = triangulate(frames.outlines[reference].distance, nodes)
         self.frames = frames
         self.reference = reference
         self.control_mesh = mesh

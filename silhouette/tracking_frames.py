@@ -19,9 +19,6 @@ from silhouette.triangulation import Triangles
 
 Grey = NDArray[np.uint8]
 
-_NOMINAL_PX = 512
-"""Distances in pixels are given for a crop of this side; see `TrackingFrames.scale`."""
-
 
 @dataclass(frozen=True)
 class TrackingFrames:
@@ -54,8 +51,8 @@ class TrackingFrames:
 
     @property
     def scale(self) -> float:
-        """Pixels of these frames per pixel of a crop of 512."""
-        return float(self.greys[0].shape[0] / _NOMINAL_PX)
+        """Pixels of these frames per pixel of a crop of 512, for which distances are given."""
+        return float(self.greys[0].shape[0] / 512)
 
     def flow(self, source: int, target: int) -> Field:
         """Optical flow from frame `source` to frame `target`."""

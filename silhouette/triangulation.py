@@ -37,17 +37,16 @@ class Mesh:
     triangles: Triangles
 
 
-def spacing_for(distance: Field, points: int) -> float:
-    """The lattice spacing that puts about `points` into the inside of `distance`."""
-    return float(np.sqrt(np.count_nonzero(distance > 0) / (_ROW * points)))
-
-
-def triangulate(distance: Field, spacing: float) -> Mesh:
-    """Triangulate the inside of `distance` with edges of about `spacing` pixels.
+def triangulate(distance: Field, count: int) -> Mesh:
+    """Triangulate the inside of `distance` with about `count` points.
 
     Every edge has one or two triangles and every rim vertex lies on one rim only. Parts of fewer
     than four triangles are left out, so the mesh may be empty.
     """
+    inside_px = np.count_nonzero(distance > 0)
+    if not inside_px:
+        return Mesh(np.zeros((0, 2)), np.zeros((0, 3), np.int64))
+    spacing = float(np.sqrt(inside_px / (_ROW * count)))
     points, triangles = _lattice(distance.shape, spacing)
     points, level = _snap(points, distance, spacing)
     points, triangles = _clip(points, triangles, level, distance)

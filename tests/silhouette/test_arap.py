@@ -14,7 +14,7 @@ from silhouette.triangulation import Mesh, triangulate
 def bar() -> Mesh:
     alpha = np.zeros((64, 160), np.float32)
     alpha[24:40, 10:150] = 1
-    return triangulate(signed_distance(alpha), 6.0)
+    return triangulate(signed_distance(alpha), 72)
 
 
 def _turned(points: np.ndarray, angle: float) -> np.ndarray:

@@ -131,17 +131,7 @@ class MeshRenderer:
         edges = _edges(np.where(cover[..., None], colors, part), cover)
         inner = cover & ~edges
         part[inner] = colors[inner]
-        self._smooth(view, part, edges, window)
-        return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
-
-    def _smooth(
-        self,
-        view: _View,
-        part: NDArray[np.float32],
-        edges: NDArray[np.bool_],
-        window: tuple[slice, slice],
-    ) -> None:
-        """Replace edge pixels by the mean of their samples, over the background."""
+        # edge pixels: the mean of their samples, over the background
         y, x = np.nonzero(edges)
         corner = np.stack([x + window[1].start, y + window[0].start], -1)
         points = (corner[:, None] + self._subpixels).reshape(-1, 2).astype(np.float32)
@@ -150,6 +140,7 @@ class MeshRenderer:
         total = colors.reshape(-1, count, 3).sum(axis=1)
         missed = count - cover.reshape(-1, count).sum(axis=1, dtype=np.float32)
         part[y, x] = (total + part[y, x] * missed[:, None]) / count
+        return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
 
     def _colors(
         self, view: _View, points: NDArray[np.float32], rays: NDArray[np.float32]
@@ -158,7 +149,10 @@ class MeshRenderer:
         hits = view.first_hits(points, rays)
         seen = np.flatnonzero(hits.cover)
         rays = rays.take(seen, axis=0)
-        values = _blend(view.values, self._faces.take(hits.faces, axis=0), hits.u, hits.v)
+        corners = self._faces.take(hits.faces, axis=0).T
+        a, b, c = (view.values.take(corner, axis=0) for corner in corners)
+        u, v = hits.u[:, None], hits.v[:, None]
+        values = a * (1 - u - v) + b * u + c * v
         front = facing_normals(values[:, :3], hits.normals, rays)
         albedo, lights = self._albedo.at(values[:, 4:]), lights_of(view.camera.axes)
         linear = shade(albedo, front, rays, values[:, 3], lights)
@@ -173,20 +167,6 @@ def _panel(camera: Camera, floor: Floor) -> _Panel:
     centres = np.stack([x, y], -1)
     rays = camera.directions(centres.reshape(-1, 2)).reshape(size, size, 3)
     return _Panel(camera, background(size), centres, rays, floor.cells(camera, rays))
-
-
-def _blend(
-    values: NDArray[np.float32],
-    corners: NDArray[np.int32],
-    u: NDArray[np.float32],
-    v: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Values `(V, C)` at N points of triangles with corners `(N, 3)`: `(N, C)`; u, v as in Hits."""
-    a, b, c = (values.take(corner, axis=0) for corner in corners.T)
-    b *= u[:, None]
-    c *= v[:, None]
-    a *= (1 - u - v)[:, None]
-    return np.asarray(a + b + c)
 
 
 class _Albedo:

@@ -37,8 +37,6 @@ _NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
 _VERSION_TIMEOUT_S = 60.0
 _LARGEST_LOG_BYTES = 16 << 20
 
-WhileWaiting = Callable[[], None]
-
 
 def export_with_blender(
     sequence: MeshSequence,
@@ -47,7 +45,7 @@ def export_with_blender(
     *,
     launch: Launch = subprocess.Popen,
     timeout_s: float = 180.0,
-    while_waiting: WhileWaiting | None = None,
+    while_waiting: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Write animated_mesh.fbx and animated_mesh.abc into `folder`; gives their paths.
 
@@ -107,7 +105,7 @@ def _run(
     workdir: Path,
     launch: Launch,
     timeout_s: float,
-    while_waiting: WhileWaiting | None,
+    while_waiting: Callable[[], None] | None,
 ) -> str:
     """Run the command inside `workdir`; its output. Its process group is killed at the end."""
     search = os.environ.get("PATH", "/usr/bin:/bin")
@@ -142,15 +140,13 @@ def _wait(
     process: subprocess.Popen[bytes],
     log: IO[Any],
     timeout_s: float,
-    while_waiting: WhileWaiting | None,
+    while_waiting: Callable[[], None] | None,
 ) -> int:
     """The exit status."""
     deadline = time.monotonic() + timeout_s
     while True:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            pass
         if while_waiting:
             while_waiting()
         if time.monotonic() > deadline:

@@ -57,13 +57,13 @@ def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: i
     """
     points = vertices.reshape(-1, 3)
     slope = float(np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2))
-    frames = [_axes(view) for view in views]
-    eyes = [_nearest_eye(points @ axes.T, slope * (1 - 2 * MARGIN)) for axes in frames]
+    all_axes = [_axes(view) for view in views]
+    eyes = [_nearest_eye(points @ axes.T, slope * (1 - 2 * MARGIN)) for axes in all_axes]
     # the same distance to the middle of the subject: eye positions differ only in their third axis
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    distance = max(eye[2] - axes[2] @ middle for eye, axes in zip(eyes, frames, strict=True))
+    distance = max(eye[2] - axes[2] @ middle for eye, axes in zip(eyes, all_axes, strict=True))
     cameras = []
-    for eye, axes in zip(eyes, frames, strict=True):
+    for eye, axes in zip(eyes, all_axes, strict=True):
         eye[2] = axes[2] @ middle + distance
         cameras.append(Camera((eye @ axes).astype(np.float32), axes, slope, size_px))
     return cameras

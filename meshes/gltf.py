@@ -25,7 +25,6 @@ LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
 
 Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]
-OnProgress = Callable[[int, int], None]
 
 _LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
 _CLAY = (0.8, 0.8, 0.8, 1.0)
@@ -62,7 +61,7 @@ def write_frames(
     normals: Normals,
     folder: Path,
     facts: Facts | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write mesh_000.glb, mesh_001.glb ... and return their paths.
 

@@ -64,10 +64,9 @@ class SilhouettePipeline:
 
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
         reference = choose_reference(cropped, preset.reference_candidates, tick)
-        # a closed surface of V vertices has about 2 V triangles (Euler)
-        vertices = faces // 2 if faces else preset.vertices
         image, alpha = cropped.images[reference], cropped.alphas[reference]
-        inflated = inflate(alpha, vertices)
+        # a closed surface of V vertices has about 2 V triangles (Euler)
+        inflated = inflate(alpha, faces // 2 if faces else preset.vertices)
         if inflated is None:
             raise _too_small()
         texture = make_texture(image, alpha, inflated.points[:, :2])

@@ -88,7 +88,7 @@ def _write_usdz(task: Task, meshes: MeshSequence, normals: Normals, reporter: Re
 
         write_usdz(meshes, normals, task.workspace / "animated_mesh.usdz")
     except (ImportError, ToolFailed):
-        log.exception("no usdz")
+        log.exception("no usdz (is usd-core installed?)")
         reporter.warning("usdz_failed", "The USDZ could not be written; the meshes are fine.")
 
 

@@ -19,7 +19,6 @@ from silhouette.triangulation import Triangles, edges, neighbours
 
 Complex = NDArray[np.complex128]
 
-_TO_COMPLEX = np.array([1, 1j])
 _SCALE_FREEDOM = 0.5
 """0: limbs keep their size (rigid); 1: they may change size at no cost (similar)."""
 _SCALE_LIMITS = (0.5, 2.0)
@@ -80,16 +79,16 @@ class Arap:
         """
         weights = np.full(len(self.edges), stiffness)
         diagonal = np.full(self.nodes, _HOLD)
-        place: Complex = points @ _TO_COMPLEX
+        place = _as_complex(points)
         wanted = _HOLD * place
         for pull in pulls:
-            target = pull.targets @ _TO_COMPLEX
+            target = _as_complex(pull.targets)
             diagonal += np.bincount(pull.nodes, pull.weights, self.nodes)
             wanted = wanted + np.bincount(pull.nodes, pull.weights * target.real, self.nodes)
             wanted = wanted + 1j * np.bincount(pull.nodes, pull.weights * target.imag, self.nodes)
         factor = self._factor(weights * sum(rest.weight for rest in rests), diagonal)
         tail, head = self.edges.T
-        spans = [(rest.points[head] - rest.points[tail]) @ _TO_COMPLEX for rest in rests]
+        spans = [_as_complex(rest.points[head] - rest.points[tail]) for rest in rests]
         sizes = [self._sums_nearby(weights * np.abs(span) ** 2).real for span in spans]
         for _ in range(rounds):
             moved = weights * (place[head] - place[tail])
@@ -133,4 +132,9 @@ class Arap:
         """Solve for both coordinates at once; the result has the original numbering."""
         columns = np.ascontiguousarray(right[self._order]).view(np.float64).reshape(-1, 2)
         solved = cho_solve_banded((factor, True), columns, check_finite=False)
-        return np.ascontiguousarray(solved[self._new_index]).view(np.complex128)[:, 0]
+        return _as_complex(solved[self._new_index])
+
+
+def _as_complex(points: Points) -> Complex:
+    """x + iy of each point; a product with (1, i) would start BLAS's threads."""
+    return np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,10 +72,16 @@ class TrackingFrames:
 
 def optical_flow(source: Grey, target: Grey) -> Field:
     """Where each pixel of `source` moves to in `target`: displacements `(H, W, 2)`."""
+    return np.asarray(_dis().calc(source, target, None))
+
+
+@cache
+def _dis() -> Any:
+    """Made once: it keeps its buffers, and new ones cost as much CPU time as the flow itself."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
     dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
-    return np.asarray(dis.calc(source, target, None))
+    return dis
 
 
 def follow(points: Points, forward: Field, backward: Field) -> tuple[Points, NDArray[np.float64]]:

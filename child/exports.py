@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from child.reporter import JobReporter
 from errors import InternalError
 from meshes.archive import write_archive
-from meshes.blender import BlenderFailed, export_with_blender
+from meshes.blender import export_with_blender
 from meshes.gltf import write_animated, write_frames
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
-from meshes.usd import UsdFailed, write_usdz
 from pipeline import find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
@@ -66,7 +65,9 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
     if "usdz" in options.formats:
         reporter.progress("exporting", 1, 1, "Writing USD")
         warning = "The USDZ could not be written; the meshes are fine."
-        with _optional(reporter, "usdz_failed", warning, UsdFailed):
+        with _optional(reporter, "usdz_failed", warning):
+            from meshes.usd import write_usdz  # the other files need no usd-core
+
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
     if options.blender_export:
         _write_with_blender(out, meshes, reporter, blender_path)
@@ -74,13 +75,11 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
 
 
 @contextmanager
-def _optional(
-    reporter: JobReporter, code: str, message: str, *expected: type[Exception]
-) -> Iterator[None]:
-    """One of the expected errors inside is a warning of the finished job."""
+def _optional(reporter: JobReporter, code: str, message: str) -> Iterator[None]:
+    """A tool that fails or is missing inside is a warning of the finished job."""
     try:
         yield
-    except expected as failure:
+    except (ToolFailed, InternalError, ImportError) as failure:
         log.exception("%s: %s", code, getattr(failure, "log", ""))
         reporter.warning(code, message)
 
@@ -103,7 +102,7 @@ def _write_with_blender(
 
     report_waiting()
     warning = "Blender failed, so there is no FBX and no Alembic; the meshes are fine."
-    with _optional(reporter, "blender_failed", warning, BlenderFailed, InternalError):
+    with _optional(reporter, "blender_failed", warning):
         in_sandbox = partial(launch, limits=BLENDER)
         made = export_with_blender(
             meshes, out, blender, launch=in_sandbox, while_waiting=report_waiting
@@ -124,12 +123,12 @@ def _write_videos(
     files = out / "preview.mp4", out / "poster.webp"
     draw = partial(write_preview, meshes, normals, clip.frames, *files, launch=encode)
     warning = "The preview failed; the meshes are fine."
-    with _optional(reporter, "preview_unavailable", warning, PreviewFailed, InternalError):
+    with _optional(reporter, "preview_unavailable", warning):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         make_renderer = renderer_on_gpu()
         try:
             draw(make_renderer=make_renderer, on_progress=report)
-        except PreviewFailed:
+        except ToolFailed:
             if make_renderer is None:
                 raise
             log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)

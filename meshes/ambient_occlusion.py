@@ -1,7 +1,7 @@
 """Ambient occlusion of the mesh and its shadow on the floor, for the preview.
 
 Both use the same ray directions at every timestep, without random numbers, so that nothing
-flickers. The renderer traces the rays (Obstacles). Used through preview_scene.py.
+flickers. The tracers trace the rays (Obstacles). Called by renderer.py.
 """
 
 from __future__ import annotations
@@ -65,11 +65,8 @@ class AmbientOcclusion:
         # rays start just above the surface, so that they do not hit their own triangle
         above = vertices[self._vertices_asked] + outward * np.float32(0.004 * self._radius)
         origin, direction = np.nonzero(weight > 0.1)
-        blocked = obstacles.blocked(
-            above.take(origin, axis=0),
-            directions.take(direction, axis=0),
-            _DOME_REACH * self._radius,
-        )
+        starts, ways = above.take(origin, axis=0), directions.take(direction, axis=0)
+        blocked = obstacles.blocked(starts, ways, _DOME_REACH * self._radius)
         sent = weight[origin, direction]
         light = np.zeros((self._near.shape[0], 2), np.float32)
         for column, part in enumerate((sent * ~blocked, sent)):
@@ -109,9 +106,8 @@ class Floor:
     def cells(self, camera: Camera, rays: NDArray[np.float32]) -> NDArray[np.float32]:
         """Where rays `(S, S, 3)` hit the floor, in cells; far outside for rays that do not."""
         down = rays[..., 1]
-        steps = np.where(
-            down < -1e-6, (self._height - camera.eye[1]) / np.minimum(down, -1e-6), 1e6
-        )
+        fall = self._height - camera.eye[1]
+        steps = np.where(down < -1e-6, fall / np.minimum(down, -1e-6), 1e6)
         places = camera.eye[[0, 2]] + rays[..., ::2] * steps[..., None]
         return np.asarray((places - self._corner) / self._cell - 0.5, np.float32).clip(-1e4, 1e4)
 
@@ -123,9 +119,8 @@ class Floor:
         height = obstacles.heights(self._grid) / np.float32(self._radius)
         bright = np.ones_like(height)
         for fade, blur, depth in ((0.07, 0.035, 0.38), (0.35, 0.10, 0.30), (1.2, 0.22, 0.22)):
-            dark = cv2.GaussianBlur(
-                np.exp(-height / fade), (0, 0), max(blur * self._radius / self._cell, 0.5)
-            )
+            sigma = max(blur * self._radius / self._cell, 0.5)
+            dark = cv2.GaussianBlur(np.exp(-height / fade), (0, 0), sigma)
             bright *= 1 - depth * dark
         return np.asarray(bright, np.float32)
 

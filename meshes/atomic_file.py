@@ -1,7 +1,7 @@
 """Writes a file completely or not at all: under another name, then renamed.
 
-Used by all writers of this package. No fsync: outputs are made durable when the attempt is
-published, and an unfinished attempt is deleted.
+Used by all writers of this package. No fsync here: outputs are made durable when the attempt is
+published, and an unfinished attempt is deleted. Only the checkpoint (sequence.py) has its own.
 """
 
 from __future__ import annotations

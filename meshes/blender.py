@@ -13,7 +13,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,13 +36,6 @@ _SCRIPT = Path(__file__).with_name("blender_script.py")
 _NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
 _VERSION_TIMEOUT_S = 60.0
 _LARGEST_LOG_BYTES = 16 << 20
-_KEPT_LOG_BYTES = 4096
-
-WhileWaiting = Callable[[], None]
-
-
-class BlenderFailed(ToolFailed):
-    """Blender is missing, too old, failed, hung or made no files."""
 
 
 def export_with_blender(
@@ -51,13 +45,13 @@ def export_with_blender(
     *,
     launch: Launch = subprocess.Popen,
     timeout_s: float = 180.0,
-    while_waiting: WhileWaiting | None = None,
+    while_waiting: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Write animated_mesh.fbx and animated_mesh.abc into `folder`; gives their paths.
 
     A Blender that was built without Alembic (Debian's is) makes only the FBX.
     `blender` is the executable's path. `while_waiting` is called about ten times a second; what it
-    raises ends Blender and reaches the caller. Raises BlenderFailed, and ValueError for a wrong
+    raises ends Blender and reaches the caller. Raises ToolFailed, and ValueError for a wrong
     texture; then neither file exists. No process is left in any case.
     """
     if sequence.texture:
@@ -66,14 +60,12 @@ def export_with_blender(
         (folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as temporary:
         workdir = Path(temporary)
-
-        def run(arguments: Sequence[str], most_s: float) -> str:
-            return _run([blender, *arguments], workdir, launch, most_s, while_waiting)
-
-        _check_version(run(["--version"], min(timeout_s, _VERSION_TIMEOUT_S)))
+        run = partial(_run, workdir=workdir, launch=launch, while_waiting=while_waiting)
+        _check_version(run([blender, "--version"], timeout_s=min(timeout_s, _VERSION_TIMEOUT_S)))
         inputs = _write_inputs(sequence, workdir)
         arguments = [inputs[0], *OUTPUTS, *inputs[1:]]
-        output = run([*_FLAGS, "-P", str(_SCRIPT), "--", *arguments], timeout_s)
+        command = [blender, *_FLAGS, "-P", str(_SCRIPT), "--", *arguments]
+        output = run(command, timeout_s=timeout_s)
         made = [name for name in OUTPUTS if not (name.endswith(".abc") and _NO_ALEMBIC in output)]
         for name in made:
             _check_output(workdir / name, output)
@@ -83,9 +75,9 @@ def export_with_blender(
 def _check_version(output: str) -> None:
     found = re.search(r"^Blender (\d+)\.(\d+)", output, re.MULTILINE)
     if found is None:
-        raise BlenderFailed("the executable does not say that it is Blender", _end(output))
+        raise ToolFailed("the executable does not say that it is Blender", output)
     if (int(found[1]), int(found[2])) < OLDEST:
-        raise BlenderFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
+        raise ToolFailed(f"{found[0]} is too old: {OLDEST[0]}.{OLDEST[1]} is needed")
 
 
 def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
@@ -101,26 +93,24 @@ def _write_inputs(sequence: MeshSequence, workdir: Path) -> list[str]:
 def _check_output(path: Path, output: str) -> None:
     beginning = OUTPUTS[path.name]
     if path.is_symlink() or not path.is_file():
-        raise BlenderFailed(f"Blender did not write {path.name}", _end(output))
+        raise ToolFailed(f"Blender did not write {path.name}", output)
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
-            raise BlenderFailed(f"Blender's {path.name} has another format", _end(output))
+            raise ToolFailed(f"Blender's {path.name} has another format", output)
 
 
 def _run(
     command: list[str],
+    *,
     workdir: Path,
     launch: Launch,
     timeout_s: float,
-    while_waiting: WhileWaiting | None,
+    while_waiting: Callable[[], None] | None,
 ) -> str:
     """Run the command inside `workdir`; its output. Its process group is killed at the end."""
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "LC_ALL": "C.UTF-8",
-        "HOME": str(workdir),  # no user's settings, add-ons or caches
-        "TMPDIR": str(workdir),
-    }
+    search = os.environ.get("PATH", "/usr/bin:/bin")
+    home = str(workdir)  # no user's settings, add-ons or caches
+    environment = {"PATH": search, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
     with tempfile.TemporaryFile(dir=workdir) as log:
         try:
             process = launch(
@@ -133,7 +123,7 @@ def _run(
                 start_new_session=True,
             )
         except (OSError, subprocess.SubprocessError) as exc:
-            raise BlenderFailed("Blender could not be started") from exc
+            raise ToolFailed("Blender could not be started") from exc
         try:
             code = _wait(process, log, timeout_s, while_waiting)
         finally:
@@ -142,7 +132,7 @@ def _run(
             process.wait()
         output = _read(log)
     if code != 0:
-        raise BlenderFailed(f"Blender failed ({code})", _end(output))
+        raise ToolFailed(f"Blender failed ({code})", output)
     return output
 
 
@@ -150,27 +140,21 @@ def _wait(
     process: subprocess.Popen[bytes],
     log: IO[Any],
     timeout_s: float,
-    while_waiting: WhileWaiting | None,
+    while_waiting: Callable[[], None] | None,
 ) -> int:
     """The exit status."""
     deadline = time.monotonic() + timeout_s
     while True:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            pass
         if while_waiting:
             while_waiting()
         if time.monotonic() > deadline:
-            raise BlenderFailed(f"Blender did not finish in {timeout_s:g} s", _end(_read(log)))
+            raise ToolFailed(f"Blender did not finish in {timeout_s:g} s", _read(log))
         if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
-            raise BlenderFailed("Blender wrote too much output", _end(_read(log)))
+            raise ToolFailed("Blender wrote too much output", _read(log))
 
 
 def _read(log: IO[Any]) -> str:
     """The log's text. By pread: the process shares our position in the file."""
     return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")
-
-
-def _end(output: str) -> str:
-    return output[-_KEPT_LOG_BYTES:].strip()

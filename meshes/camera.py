@@ -53,20 +53,17 @@ class Camera:
 def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: int) -> list[Camera]:
     """One camera a view that sees all vertices `(T, V, 3)` of all timesteps.
 
-    All stand equally far from the subject, so that it has one size in all pictures. Raises
-    ValueError if a vertex is not finite.
+    All stand equally far from the subject, so that it has one size in all pictures.
     """
-    if not np.isfinite(vertices).all():
-        raise ValueError("vertices hold values that are not finite")
     points = vertices.reshape(-1, 3)
     slope = float(np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2))
-    frames = [_axes(view) for view in views]
-    eyes = [_nearest_eye(points @ axes.T, slope * (1 - 2 * MARGIN)) for axes in frames]
+    all_axes = [_axes(view) for view in views]
+    eyes = [_nearest_eye(points @ axes.T, slope * (1 - 2 * MARGIN)) for axes in all_axes]
     # the same distance to the middle of the subject: eye positions differ only in their third axis
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    distance = max(eye[2] - axes[2] @ middle for eye, axes in zip(eyes, frames, strict=True))
+    distance = max(eye[2] - axes[2] @ middle for eye, axes in zip(eyes, all_axes, strict=True))
     cameras = []
-    for eye, axes in zip(eyes, frames, strict=True):
+    for eye, axes in zip(eyes, all_axes, strict=True):
         eye[2] = axes[2] @ middle + distance
         cameras.append(Camera((eye @ axes).astype(np.float32), axes, slope, size_px))
     return cameras
@@ -74,13 +71,8 @@ def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: i
 
 def _axes(view: View) -> NDArray[np.float32]:
     azimuth, elevation = np.radians((view.azimuth_deg, view.elevation_deg))
-    back = np.array(
-        [
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-            np.cos(azimuth) * np.cos(elevation),
-        ]
-    )
+    level = np.cos(elevation)
+    back = np.array([np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level])
     right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
     return np.stack([right, np.cross(back, right), back]).astype(np.float32)
 

@@ -26,10 +26,8 @@ class Glb:
     The indices that `add_*` returns are those of the tree's lists.
     """
 
-    def __init__(self, generator: str, extras: dict[str, Any]) -> None:
-        asset: dict[str, Any] = {"version": "2.0", "generator": generator}
-        if extras:
-            asset["extras"] = extras
+    def __init__(self, extras: dict[str, Any]) -> None:
+        asset = {"version": "2.0", "generator": "ActionMesh Worker", "extras": extras}
         self.tree: dict[str, Any] = {"asset": asset, "accessors": [], "bufferViews": []}
         self._chunks: list[bytes] = []
         self._length = 0
@@ -49,10 +47,9 @@ class Glb:
         """
         if rows.dtype.kind == "f" and not np.isfinite(rows).all():
             raise ValueError("a GLB cannot hold values that are not finite")
+        raw = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes()
         accessor: dict[str, Any] = {
-            "bufferView": self._add_view(
-                np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes(), target
-            ),
+            "bufferView": self._add_view(raw, target),
             "componentType": _COMPONENT_TYPES[rows.dtype.str[1:]],
             "count": len(rows),
             "type": _SHAPES[1 if rows.ndim == 1 else rows.shape[1]],
@@ -86,7 +83,7 @@ class Glb:
 
     def _add_view(self, raw: bytes, target: int | None) -> int:
         view: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": len(raw)}
-        if target is not None:
+        if target:
             view["target"] = target
         padding = b"\0" * (-len(raw) % 4)
         self._chunks += [raw, padding]

@@ -20,13 +20,11 @@ from meshes.normals import check_normals
 from meshes.sequence import MeshSequence
 from meshes.texture import check_texture, vertex_colors
 
-GENERATOR = "ActionMesh Worker"
 LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
 """The largest texture that is stored in every one of 31 files."""
 
 Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]
-OnProgress = Callable[[int, int], None]
 
 _LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
 _CLAY = (0.8, 0.8, 0.8, 1.0)
@@ -40,11 +38,7 @@ def frame_glb(
     `normals` are those of the whole sequence `(T, V, 3)`; `facts` are plain JSON values kept in
     `asset.extras`. Raises ValueError for values that are not finite, or normals of another shape.
     """
-    _check(sequence, normals)
-    if not 0 <= k < len(sequence):
-        raise ValueError(f"timestep {k} is not one of {len(sequence)}")
-    glb = Glb(GENERATOR, {"timestep": k, "fps": sequence.fps, **(facts or {})})
-    _add_mesh(glb, sequence, k, normals)
+    glb = _mesh_of(sequence, k, normals, {"timestep": k, "fps": sequence.fps, **(facts or {})})
     return glb.to_bytes()
 
 
@@ -54,9 +48,8 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
     Timestep k is shown at k / fps seconds, with linear interpolation in between. A sequence of one
     timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
     """
-    _check(sequence, normals)
-    glb = Glb(GENERATOR, {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})})
-    _add_mesh(glb, sequence, 0, normals)
+    extras = {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})}
+    glb = _mesh_of(sequence, 0, normals, extras)
     if len(sequence) > 1:
         _add_morph_targets(glb, sequence, normals)
         _add_animation(glb, len(sequence), sequence.fps)
@@ -68,7 +61,7 @@ def write_frames(
     normals: Normals,
     folder: Path,
     facts: Facts | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write mesh_000.glb, mesh_001.glb ... and return their paths.
 
@@ -102,14 +95,12 @@ def write_animated(
         part.write_bytes(content)
 
 
-def _check(sequence: MeshSequence, normals: Normals) -> None:
+def _mesh_of(sequence: MeshSequence, k: int, normals: Normals, extras: dict[str, Any]) -> Glb:
+    """Scene, node, mesh and material of one timestep."""
     check_normals(sequence, normals)
     if sequence.texture:
         check_texture(sequence.texture)
-
-
-def _add_mesh(glb: Glb, sequence: MeshSequence, k: int, normals: Normals) -> None:
-    """Scene, node, mesh and material of one timestep."""
+    glb = Glb(extras)
     attributes = {
         "POSITION": glb.add_array(sequence.vertices[k], VERTEX_TARGET, bounds=True),
         "NORMAL": glb.add_array(normals[k], VERTEX_TARGET),
@@ -121,18 +112,15 @@ def _add_mesh(glb: Glb, sequence: MeshSequence, k: int, normals: Normals) -> Non
     # the format reserves the 16-bit index 65,535 (3.7.2.1)
     index_type = np.uint16 if sequence.vertices.shape[1] <= 65_535 else np.uint32
     indices = glb.add_array(sequence.faces.ravel().astype(index_type), INDEX_TARGET)
+    primitive = {"attributes": attributes, "indices": indices, "material": 0}
     glb.tree |= {
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "subject", "mesh": 0}],
-        "meshes": [
-            {
-                "name": "subject",
-                "primitives": [{"attributes": attributes, "indices": indices, "material": 0}],
-            }
-        ],
+        "meshes": [{"name": "subject", "primitives": [primitive]}],
         "materials": [_material(glb, sequence)],
     }
+    return glb
 
 
 def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
@@ -149,21 +137,19 @@ def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
 
 
 def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> None:
-    """Differences to timestep 0: base + difference is exact to half a unit in the difference's last
-    place (IEEE rounding).
-    """
+    """Differences to timestep 0, exact to half a unit in their last place (IEEE rounding)."""
     mesh = glb.tree["meshes"][0]
     steps = range(1, len(sequence))
     with np.errstate(over="ignore"):  # add_array refuses an overflow
-        mesh["primitives"][0]["targets"] = [
-            {
-                "POSITION": glb.add_array(
-                    sequence.vertices[k] - sequence.vertices[0], VERTEX_TARGET, bounds=True
-                ),
-                "NORMAL": glb.add_array(normals[k] - normals[0], VERTEX_TARGET),
-            }
-            for k in steps
-        ]
+        moves = sequence.vertices - sequence.vertices[0]
+    turns = normals - normals[0]
+    mesh["primitives"][0]["targets"] = [
+        {
+            "POSITION": glb.add_array(moves[k], VERTEX_TARGET, bounds=True),
+            "NORMAL": glb.add_array(turns[k], VERTEX_TARGET),
+        }
+        for k in steps
+    ]
     mesh["weights"] = [0.0] * len(steps)
     mesh["extras"] = {"targetNames": [f"frame_{k:03d}" for k in steps]}
 

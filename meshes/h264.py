@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -27,7 +26,7 @@ _TO_BT709 = (
     "format=yuv420p,"
     "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
 )
-_LOG_BYTES = 4096
+_LOG_CHARACTERS = 4096
 
 
 class ToolFailed(RuntimeError):
@@ -36,13 +35,9 @@ class ToolFailed(RuntimeError):
     `log` holds the end of the program's output, for our own log.
     """
 
-    def __init__(self, message: str, log: str = "") -> None:
+    def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
-        self.log = log
-
-
-class PreviewFailed(ToolFailed):
-    """The preview could not be drawn or encoded."""
+        self.log = output[-_LOG_CHARACTERS:].strip()
 
 
 def encode_h264(
@@ -50,37 +45,32 @@ def encode_h264(
     size: tuple[int, int],
     fps: float,
     path: Path,
-    *,
-    options: Sequence[str] = (),
-    launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    options: Sequence[str],
+    launch: Launch,
+    timeout_s: float,
 ) -> None:
     """Write RGB pictures uint8 `(H, W, 3)` as an mp4 that can play before it is fully loaded.
 
     `size` is (W, H), both even; `options` are further ffmpeg options, such as the quality. Picture
-    k is shown at k / fps seconds. Raises PreviewFailed; then `path` does not exist.
+    k is shown at k / fps seconds. Raises ToolFailed; then `path` does not exist.
     """
-    width, height = size
-    if width % 2 or height % 2:
-        raise ValueError(f"H.264 needs even sizes, not {width} x {height}")
     with (
         tempfile.TemporaryFile(dir=path.parent) as raw,
         tempfile.TemporaryFile(dir=path.parent) as log,
         atomic_file(path) as part,
     ):
         for picture in pictures:
-            if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
-                raise ValueError(f"not an RGB picture of {width} x {height}: {picture.shape}")
             raw.write(np.ascontiguousarray(picture).data)
         raw.seek(0)
         command = _command(size, fps, options, part)
         try:
             process = launch(command, stdin=raw, stdout=subprocess.DEVNULL, stderr=log)
         except (OSError, subprocess.SubprocessError) as exc:
-            raise PreviewFailed("ffmpeg could not be started") from exc
+            raise ToolFailed("ffmpeg could not be started") from exc
         code = _wait(process, timeout_s)
         if code != 0 or not part.exists():
-            raise PreviewFailed(f"ffmpeg failed ({code})", _tail(log))
+            log.seek(0)
+            raise ToolFailed(f"ffmpeg failed ({code})", log.read().decode(errors="replace"))
 
 
 def _command(size: tuple[int, int], fps: float, options: Sequence[str], part: Path) -> list[str]:
@@ -101,14 +91,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int:
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired as exc:
-        raise PreviewFailed(f"ffmpeg did not finish in {timeout_s:g} s") from exc
+        raise ToolFailed(f"ffmpeg did not finish in {timeout_s:g} s") from exc
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def _tail(log: IO[Any]) -> str:
-    end = log.seek(0, 2)
-    log.seek(max(0, end - _LOG_BYTES))
-    return str(log.read().decode(errors="replace").strip())
+        process.kill()  # does nothing to a process that has ended
+        process.wait()

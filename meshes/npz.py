@@ -7,7 +7,6 @@ file, MeshSequence.save.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,15 +22,8 @@ def write_npz(sequence: MeshSequence, path: Path) -> None:
     picture's upper left, `texture` uint8 (bytes of the picture's file) and `texture_media_type`.
     Not compressed: compression takes thirty times as long and saves an eighth.
     """
-    arrays: dict[str, Any] = {
-        "vertices": sequence.vertices,
-        "faces": sequence.faces,
-        "fps": np.float64(sequence.fps),
-    }
-    if sequence.colors is not None:
-        arrays["colors"] = sequence.colors
+    arrays = sequence.arrays()
     if sequence.texture is not None:
-        arrays["uv"] = sequence.texture.uv
         arrays["texture"] = np.frombuffer(sequence.texture.image, np.uint8)
         arrays["texture_media_type"] = np.str_(sequence.texture.media_type)
     with atomic_file(path) as part, open(part, "wb") as file:

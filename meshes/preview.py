@@ -1,7 +1,7 @@
 """Writes preview.mp4 (input | front | three-quarter view), its poster, and source.mp4.
 
 The 3-D views come from a renderer that the caller passes; the default traces rays on the CPU. A
-failure raises PreviewFailed; the meshes are not affected. Called by child/exports.py.
+failure raises ToolFailed; the meshes are not affected. Called by child/exports.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, View, fit_cameras
-from meshes.h264 import Launch, PreviewFailed, encode_h264
+from meshes.h264 import Launch, ToolFailed, encode_h264
 from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
 
@@ -31,6 +31,7 @@ _SOURCE_GREY = 236.0
 _SCRUBBING = ("-crf", "20", "-preset", "veryfast", "-g", "4", "-bf", "0", "-flags", "+cgop")
 _PREVIEW = ("-crf", "17", "-preset", "veryfast", "-g", "16", "-flags", "+cgop")
 _POSTER_QUALITY = 88
+_TIMEOUT_S = 120.0
 
 OnProgress = Callable[[int, int], None]
 
@@ -55,16 +56,15 @@ def write_preview(
     make_renderer: MakeRenderer | None = None,
     panel_px: int = PANEL_PX,
     launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    timeout_s: float = _TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Write an mp4 of three square panels, at the sequence's own rate, and a WebP of one frame.
 
     `frames` `(T, H, W, 3|4)` are those of the timesteps, `normals` `(T, V, 3)` those of
     meshes.normals. The default renderer is Embree. Raises ValueError if the arrays do not match,
-    PreviewFailed if drawing or encoding fails; then neither file is left.
+    ToolFailed if drawing or encoding fails; then neither file is left.
     """
-    _check_frames(frames)
     if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
         raise ValueError(
             f"{len(sequence)} timesteps need as many frames and normals, "
@@ -79,55 +79,34 @@ def write_preview(
         best = _poster_timestep(sequence, cameras[0])
         size = (panel_px * (1 + len(cameras)), panel_px)
         with atomic_file(poster) as part:
-            encode_h264(
-                _write_poster(best, strips, part),
-                size,
-                sequence.fps,
-                video,
-                options=_PREVIEW,
-                launch=launch,
-                timeout_s=timeout_s,
-            )
+            pictures = _write_poster(best, strips, part)
+            encode_h264(pictures, size, sequence.fps, video, _PREVIEW, launch, timeout_s)
     except (cv2.error, ValueError, MemoryError) as exc:
-        raise PreviewFailed("the preview could not be drawn") from exc
+        raise ToolFailed("the preview could not be drawn") from exc
 
 
 def write_source_video(
-    frames: NDArray[np.uint8],
-    fps: float,
-    path: Path,
-    *,
-    launch: Launch = subprocess.Popen,
-    timeout_s: float = 120.0,
+    frames: NDArray[np.uint8], fps: float, path: Path, *, launch: Launch = subprocess.Popen
 ) -> None:
     """Write the frames that were used, `(T, H, W, 3|4)`, frame for frame at the mesh's rate.
 
     RGBA frames get a light grey background; large ones are reduced to LARGEST_SOURCE_PX; an odd
-    side gets its last row or column twice. Raises ValueError for wrong frames, PreviewFailed if
-    encoding fails.
+    side gets its last row or column twice. Raises ToolFailed if encoding fails.
     """
-    _check_frames(frames)
     height, width = frames.shape[1:3]
     scale = min(1.0, LARGEST_SOURCE_PX / max(height, width))
     if scale < 1:
         width, height = max(2, round(width * scale)), max(2, round(height * scale))
     even = width + width % 2, height + height % 2
     pictures = (_source_picture(frame, (width, height), even) for frame in frames)
-    encode_h264(pictures, even, fps, path, options=_SCRUBBING, launch=launch, timeout_s=timeout_s)
-
-
-def _check_frames(frames: NDArray[np.uint8]) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (3, 4):
-        raise ValueError(f"frames must be uint8 (T, H, W, 3|4), not {frames.dtype} {frames.shape}")
-    if 0 in frames.shape:
-        raise ValueError(f"there are no frames: {frames.shape}")
+    encode_h264(pictures, even, fps, path, _SCRUBBING, launch, _TIMEOUT_S)
 
 
 def _raytracer() -> MakeRenderer:
     try:
         from meshes.raytracer import make_raytracer  # the rest works without embreex
     except ImportError as exc:
-        raise PreviewFailed("the renderer embreex is not installed") from exc
+        raise ToolFailed("the renderer embreex is not installed") from exc
     return make_raytracer
 
 

@@ -85,10 +85,8 @@ def _round_corners(shape: tuple[int, int], radius_px: float) -> NDArray[np.float
 
 def _frame_panel(frame: Picture, mask: NDArray[np.float32], behind: NDArray[np.float32]) -> Picture:
     height, width = mask.shape[:2]
-    shrinks = frame.shape[1] > width
-    laid = cv2.resize(
-        frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    how = cv2.INTER_AREA if frame.shape[1] > width else cv2.INTER_CUBIC
+    laid = cv2.resize(frame, (width, height), interpolation=how)
     panel = behind.copy()
     top, left = (len(panel) - height) // 2, (len(panel) - width) // 2
     part = panel[top : top + height, left : left + width]

@@ -17,7 +17,8 @@ from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 
 from meshes.camera import Camera
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
+from meshes.normals import face_normals
 from meshes.renderer import FirstHits, Hits, MeshRenderer
 from meshes.sequence import MeshSequence
 
@@ -35,7 +36,7 @@ def make_rasterizer(
 ) -> MeshRenderer:
     """The renderer for these cameras. Raises ValueError for a texture that cannot be decoded.
 
-    Its `render` raises PreviewFailed when the GPU fails.
+    Its `render` raises ToolFailed when the GPU fails.
     """
     trace = partial(_RasterizedMesh, sequence.faces, torch.device(device))
     return MeshRenderer(sequence, cameras, trace, _SUBPIXELS)
@@ -46,7 +47,7 @@ def _torch_errors_as_ours() -> Iterator[None]:
     try:
         yield
     except RuntimeError as exc:  # what CUDA and torch raise, also out of memory
-        raise PreviewFailed("the GPU could not draw the preview") from exc
+        raise ToolFailed("the GPU could not draw the preview") from exc
 
 
 class _RasterizedMesh:
@@ -74,9 +75,8 @@ class _RasterizedMesh:
         """
         kinds, kind = np.unique(directions, axis=0, return_inverse=True)
         axes = self._tensor(_axes_along(kinds))
-        found, _, _ = _raster(
-            *self._places(self._vertices @ axes.mT, axes), self._faces, _MAP_PX, _MAP_LAYERS
-        )
+        places, depths = self._places(self._vertices @ axes.mT, axes)
+        found, _, _ = _raster(places, depths, self._faces, _MAP_PX, _MAP_LAYERS)
         start, way = self._tensor(origins), self._tensor(directions)
         which = torch.from_numpy(kind.reshape(-1)).to(self._vertices.device)
         places, _ = self._places((axes[which] @ start[..., None])[..., 0], axes[which])
@@ -115,8 +115,8 @@ class _RasterizedMesh:
             column, row = (points * _SAMPLES).astype(np.intp).clip(0, size - 1).T
             cover = faces[row, column] >= 0
             sample = row[cover], column[cover]
-            a, b, c = (self._host_vertices[k] for k in self._host_faces[faces[sample]].T)
-            return Hits(cover, faces[sample], u[sample], v[sample], np.cross(b - a, c - a))
+            normals = face_normals(self._host_vertices, self._host_faces[faces[sample]])
+            return Hits(cover, faces[sample], u[sample], v[sample], normals)
 
         return first_hits
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.ambient_occlusion import Obstacles
+from meshes.ambient_occlusion import AmbientOcclusion, Floor, Obstacles
 from meshes.camera import Camera
-from meshes.preview_background import Picture
-from meshes.preview_scene import Panel, PreviewScene
+from meshes.preview_background import Picture, background
 from meshes.sequence import MeshSequence
 from meshes.shading import CLAY, facing_normals, lights_of, shade, to_srgb
 from meshes.texture import decode_texture, sample_texture, srgb_to_linear
@@ -54,6 +54,21 @@ class TracedMesh(Obstacles, Protocol):
 
 
 @dataclass(frozen=True)
+class _Panel:
+    """One camera's picture without the subject, the same at every timestep.
+
+    `empty` float32 `(S, S, 3)` is the background, sRGB 0..255; `rays` `(S, S, 3)` go through the
+    pixel `centres` `(S, S, 2)`; `floor_cells` `(S, S, 2)` are where they hit the floor's grid.
+    """
+
+    camera: Camera
+    empty: NDArray[np.float32]
+    centres: NDArray[np.float32]
+    rays: NDArray[np.float32]
+    floor_cells: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class _View:
     """One timestep in one camera.
 
@@ -81,7 +96,11 @@ class MeshRenderer:
         trace: Callable[[NDArray[np.float32]], TracedMesh],
         subpixels: NDArray[np.floating],
     ) -> None:
-        self._scene = PreviewScene(sequence, cameras)
+        low, high = (f(axis=(0, 1)) for f in (sequence.vertices.min, sequence.vertices.max))
+        radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+        self._floor = Floor(low, high, radius)
+        self._occlusion = AmbientOcclusion(sequence, radius)
+        self._panels = [_panel(camera, self._floor) for camera in cameras]
         self._faces = sequence.faces
         self._albedo = _Albedo(sequence)
         self._trace = trace
@@ -90,18 +109,20 @@ class MeshRenderer:
     def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
         """One picture per camera of the mesh with these vertices and normals `(V, 3)`."""
         mesh = self._trace(vertices)
-        openness = self._scene.occlusion.openness(mesh, vertices, normals)
+        openness = self._occlusion.openness(mesh, vertices, normals)
         values = np.column_stack([normals, openness, self._albedo.values])
-        shadow = self._scene.floor.shadow(mesh)
+        shadow = self._floor.shadow(mesh)
         pictures = []
-        for panel in self._scene.panels:
+        for panel in self._panels:
             view = _View(panel.camera, mesh.seen_by(panel.camera), vertices, values)
             pictures.append(self._draw(panel, view, shadow))
         return pictures
 
-    def _draw(self, panel: Panel, view: _View, shadow: NDArray[np.float32]) -> Picture:
+    def _draw(self, panel: _Panel, view: _View, shadow: NDArray[np.float32]) -> Picture:
         """Background and shadow, then the pixels that the mesh can cover, then smooth edges."""
-        picture = panel.with_shadow(shadow)
+        cells, border = panel.floor_cells, cv2.BORDER_REPLICATE
+        dark = cv2.remap(shadow, cells, None, cv2.INTER_LINEAR, borderMode=border)
+        picture = panel.empty * dark[..., None]
         window = _window(view)
         part, rays = picture[window], panel.rays[window]
         points = panel.centres[window].reshape(-1, 2)
@@ -110,17 +131,7 @@ class MeshRenderer:
         edges = _edges(np.where(cover[..., None], colors, part), cover)
         inner = cover & ~edges
         part[inner] = colors[inner]
-        self._smooth(view, part, edges, window)
-        return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
-
-    def _smooth(
-        self,
-        view: _View,
-        part: NDArray[np.float32],
-        edges: NDArray[np.bool_],
-        window: tuple[slice, slice],
-    ) -> None:
-        """Replace edge pixels by the mean of their samples, over the background."""
+        # edge pixels: the mean of their samples, over the background
         y, x = np.nonzero(edges)
         corner = np.stack([x + window[1].start, y + window[0].start], -1)
         points = (corner[:, None] + self._subpixels).reshape(-1, 2).astype(np.float32)
@@ -129,6 +140,7 @@ class MeshRenderer:
         total = colors.reshape(-1, count, 3).sum(axis=1)
         missed = count - cover.reshape(-1, count).sum(axis=1, dtype=np.float32)
         part[y, x] = (total + part[y, x] * missed[:, None]) / count
+        return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
 
     def _colors(
         self, view: _View, points: NDArray[np.float32], rays: NDArray[np.float32]
@@ -137,7 +149,10 @@ class MeshRenderer:
         hits = view.first_hits(points, rays)
         seen = np.flatnonzero(hits.cover)
         rays = rays.take(seen, axis=0)
-        values = _blend(view.values, self._faces.take(hits.faces, axis=0), hits.u, hits.v)
+        corners = self._faces.take(hits.faces, axis=0).T
+        a, b, c = (view.values.take(corner, axis=0) for corner in corners)
+        u, v = hits.u[:, None], hits.v[:, None]
+        values = a * (1 - u - v) + b * u + c * v
         front = facing_normals(values[:, :3], hits.normals, rays)
         albedo, lights = self._albedo.at(values[:, 4:]), lights_of(view.camera.axes)
         linear = shade(albedo, front, rays, values[:, 3], lights)
@@ -146,18 +161,12 @@ class MeshRenderer:
         return colors, hits.cover
 
 
-def _blend(
-    values: NDArray[np.float32],
-    corners: NDArray[np.int32],
-    u: NDArray[np.float32],
-    v: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Values `(V, C)` at N points of triangles with corners `(N, 3)`: `(N, C)`; u, v as in Hits."""
-    a, b, c = (values.take(corner, axis=0) for corner in corners.T)
-    b *= u[:, None]
-    c *= v[:, None]
-    a *= (1 - u - v)[:, None]
-    return np.asarray(a + b + c)
+def _panel(camera: Camera, floor: Floor) -> _Panel:
+    size = camera.size_px
+    y, x = np.mgrid[:size, :size].astype(np.float32) + np.float32(0.5)
+    centres = np.stack([x, y], -1)
+    rays = camera.directions(centres.reshape(-1, 2)).reshape(size, size, 3)
+    return _Panel(camera, background(size), centres, rays, floor.cells(camera, rays))
 
 
 class _Albedo:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Vertices = NDArray[np.float32]
-Faces = NDArray[np.int32]
+from meshes.atomic_file import atomic_file
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,15 @@ class MeshSequence:
     shapes, types or index range are wrong or a coordinate is not finite.
     """
 
-    vertices: Vertices
-    faces: Faces
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
     fps: float
     colors: NDArray[np.uint8] | None = None
     texture: Texture | None = None
 
     def __post_init__(self) -> None:
-        v, f = self.vertices, self.faces
+        v, f, colors = self.vertices, self.faces, self.colors
+        uv = self.texture.uv if self.texture else None
         if v.dtype != np.float32 or v.ndim != 3 or v.shape[0] < 1 or v.shape[2] != 3:
             raise ValueError(f"vertices must be float32 (T, V, 3), not {v.dtype} {v.shape}")
         if f.dtype != np.int32 or f.ndim != 2 or f.shape[0] < 1 or f.shape[1] != 3:
@@ -58,39 +58,35 @@ class MeshSequence:
             raise ValueError(f"faces point outside the {v.shape[1]} vertices")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be positive, not {self.fps}")
-        if self.colors is not None and self.texture is not None:
+        if colors is not None and uv is not None:
             raise ValueError("a mesh has colours or a texture, not both")
-        if self.colors is not None and (
-            self.colors.dtype != np.uint8 or self.colors.shape != (v.shape[1], 4)
-        ):
-            raise ValueError(f"colours must be uint8 ({v.shape[1]}, 4), not {self.colors.shape}")
-        if self.texture is not None and (
-            self.texture.uv.dtype != np.float32 or self.texture.uv.shape != (v.shape[1], 2)
-        ):
-            raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {self.texture.uv.shape}")
+        if colors is not None and (colors.dtype != np.uint8 or colors.shape != (v.shape[1], 4)):
+            raise ValueError(f"colours must be uint8 ({v.shape[1]}, 4), not {colors.shape}")
+        if uv is not None and (uv.dtype != np.float32 or uv.shape != (v.shape[1], 2)):
+            raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {uv.shape}")
 
     def __len__(self) -> int:
         return int(self.vertices.shape[0])
 
-    def save(self, path: Path) -> None:
-        """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
-        arrays: dict[str, Any] = {
-            "vertices": self.vertices,
-            "faces": self.faces,
-            "fps": np.float64(self.fps).reshape(()),
-        }
+    def arrays(self) -> dict[str, Any]:
+        """All but the texture's picture, by the names that the files of sequences use."""
+        arrays = {"vertices": self.vertices, "faces": self.faces, "fps": np.float64(self.fps)}
         if self.colors is not None:
             arrays["colors"] = self.colors
         if self.texture is not None:
             arrays["uv"] = self.texture.uv
+        return arrays
+
+    def save(self, path: Path) -> None:
+        """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
+        arrays = self.arrays()
+        if self.texture is not None:
             arrays["image"] = np.frombuffer(self.texture.image, np.uint8)
             arrays["media_type"] = np.frombuffer(self.texture.media_type.encode(), np.uint8)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
+        with atomic_file(path) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
 
     @classmethod
     def load(cls, path: Path) -> MeshSequence:
@@ -99,17 +95,9 @@ class MeshSequence:
             with np.load(path, allow_pickle=False) as saved:
                 texture = None
                 if "image" in saved:
-                    texture = Texture(
-                        image=saved["image"].tobytes(),
-                        media_type=saved["media_type"].tobytes().decode(),
-                        uv=saved["uv"],
-                    )
-                return cls(
-                    vertices=saved["vertices"],
-                    faces=saved["faces"],
-                    fps=float(saved["fps"]),
-                    colors=saved["colors"] if "colors" in saved else None,
-                    texture=texture,
-                )
+                    media_type = saved["media_type"].tobytes().decode()
+                    texture = Texture(saved["image"].tobytes(), media_type, saved["uv"])
+                fps, colors = float(saved["fps"]), saved.get("colors")
+                return cls(saved["vertices"], saved["faces"], fps, colors, texture)
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as exc:
             raise ValueError(f"not a mesh sequence: {path.name}") from exc

@@ -51,13 +51,8 @@ def sample_texture(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArr
     rows = -(-len(uv) // 4096)
     places = np.zeros((rows * 4096, 2), np.float32)
     places[: len(uv)] = np.clip(uv, 0, 1) * (width, height) - np.float32(0.5)
-    colors = cv2.remap(
-        picture,
-        places.reshape(rows, 4096, 2),
-        None,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    folded, border = places.reshape(rows, 4096, 2), cv2.BORDER_REPLICATE
+    colors = cv2.remap(picture, folded, None, cv2.INTER_LINEAR, borderMode=border)
     return np.asarray(colors.reshape(-1, 3)[: len(uv)], dtype=np.uint8)
 
 

@@ -1,34 +1,29 @@
 """Writes animated_mesh.usdz: the animated mesh as a USD package, points and normals over time.
 
-Needs usd-core (requirements/usd.txt), imported on use. For Blender and USD tools: AR viewers on
-phones do not play moving vertices. Called by child/exports.py.
+Needs usd-core (requirements/usd.txt): child/exports.py, the caller, imports this file only for a
+job that wants it. For Blender and USD tools: AR viewers on phones do not play moving vertices.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
 
 from meshes.atomic_file import atomic_file
+from meshes.h264 import ToolFailed
 from meshes.normals import check_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import SUFFIXES, check_texture
-
-if TYPE_CHECKING:
-    from pxr import Usd, UsdGeom, UsdShade
 
 _ROOT = "/Root"
 _MESH = f"{_ROOT}/AnimatedMesh"
 _SURFACE = f"{_ROOT}/Looks/Surface"
 _CLAY = (0.8, 0.8, 0.8)
-
-
-class UsdFailed(RuntimeError):
-    """The package could not be written; the other files are not affected."""
+_TYPES = Sdf.ValueTypeNames
 
 
 def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
@@ -36,16 +31,12 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
 
     `normals` `(T, V, 3)` are those of meshes.normals. Timestep k is at time code k, with fps
     time codes per second. Axes are unchanged (+Y up), a unit is a metre; a picture is stored
-    unchanged. Raises UsdFailed, also if usd-core is missing, and ValueError for normals of another
-    shape or a wrong texture; then no file is left.
+    unchanged. Raises ToolFailed, and ValueError for normals of another shape or a wrong texture;
+    then no file is left.
     """
     check_normals(sequence, normals)
     if sequence.texture:
         check_texture(sequence.texture)
-    try:
-        from pxr import Sdf, UsdUtils
-    except ImportError as exc:
-        raise UsdFailed("usd-core is not installed") from exc
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix="usd-") as folder,
         atomic_file(path) as part,
@@ -56,16 +47,14 @@ def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path)
             _write_layer(sequence, normals, layer)
             is_packed = UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(layer)), str(package))
         except RuntimeError as exc:  # Tf.ErrorException is one
-            raise UsdFailed("USD could not be written") from exc
+            raise ToolFailed("USD could not be written") from exc
         if not is_packed or not package.is_file():
-            raise UsdFailed("USD could not be packed")
+            raise ToolFailed("USD could not be packed")
         package.replace(part)
 
 
 def _write_layer(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
     """Write binary USD, with the texture's file beside it."""
-    from pxr import Usd, UsdGeom, UsdShade
-
     stage = Usd.Stage.CreateNew(str(path))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
@@ -83,8 +72,6 @@ def _write_layer(sequence: MeshSequence, normals: NDArray[np.float32], path: Pat
 def _add_mesh(
     stage: Usd.Stage, sequence: MeshSequence, normals: NDArray[np.float32]
 ) -> UsdGeom.Mesh:
-    from pxr import Sdf, UsdGeom, Vt
-
     mesh = UsdGeom.Mesh.Define(stage, _MESH)
     corners = np.full(len(sequence.faces), 3, np.int32)
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
@@ -100,11 +87,11 @@ def _add_mesh(
         extent.Set(Vt.Vec3fArray.FromNumpy(bounds), k)
         shading.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(normals[k])), k)
     primvars = UsdGeom.PrimvarsAPI(mesh)
-    types, vertex = Sdf.ValueTypeNames, UsdGeom.Tokens.vertex
+    vertex = UsdGeom.Tokens.vertex
     if sequence.texture:
         # USD measures v from the picture's lower edge
         uv = (sequence.texture.uv * (1, -1) + (0, 1)).astype(np.float32)
-        st = primvars.CreatePrimvar("st", types.TexCoord2fArray, vertex)
+        st = primvars.CreatePrimvar("st", _TYPES.TexCoord2fArray, vertex)
         st.Set(Vt.Vec2fArray.FromNumpy(uv))
     elif sequence.colors is not None:
         rgb = sequence.colors[:, :3].astype(np.float32) / 255
@@ -114,51 +101,42 @@ def _add_mesh(
 
 def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdShade.Material:
     """A matt material like the GLBs'; its colour is the picture, the vertex colours or grey."""
-    from pxr import Gf, Sdf, UsdShade
-
-    types = Sdf.ValueTypeNames
     material = UsdShade.Material.Define(stage, _SURFACE)
     shader = UsdShade.Shader.Define(stage, f"{_SURFACE}/Preview")
     shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("roughness", types.Float).Set(0.8)
-    shader.CreateInput("metallic", types.Float).Set(0.0)
-    color = shader.CreateInput("diffuseColor", types.Color3f)
+    shader.CreateInput("roughness", _TYPES.Float).Set(0.8)
+    shader.CreateInput("metallic", _TYPES.Float).Set(0.0)
+    color = shader.CreateInput("diffuseColor", _TYPES.Color3f)
     if sequence.texture:
         picture = _add_picture(stage, sequence.texture, folder)
-        color.ConnectToSource(picture.CreateOutput("rgb", types.Float3))
+        color.ConnectToSource(picture.CreateOutput("rgb", _TYPES.Float3))
     elif sequence.colors is not None:
-        reader = _add_reader(stage, "Colors", "float3", "displayColor")
-        color.ConnectToSource(reader.CreateOutput("result", types.Float3))
+        color.ConnectToSource(_add_reader(stage, "Colors", _TYPES.Float3, "displayColor"))
     else:
         color.Set(Gf.Vec3f(*_CLAY))
-    output = shader.CreateOutput("surface", types.Token)
-    material.CreateSurfaceOutput().ConnectToSource(output)
+    material.CreateSurfaceOutput().ConnectToSource(shader.CreateOutput("surface", _TYPES.Token))
     return material
 
 
 def _add_picture(stage: Usd.Stage, texture: Texture, folder: Path) -> UsdShade.Shader:
-    from pxr import Sdf, UsdShade
-
-    types = Sdf.ValueTypeNames
     name = f"texture{SUFFIXES[texture.media_type]}"
     (folder / name).write_bytes(texture.image)
     picture = UsdShade.Shader.Define(stage, f"{_SURFACE}/Picture")
     picture.CreateIdAttr("UsdUVTexture")
-    picture.CreateInput("file", types.Asset).Set(Sdf.AssetPath(f"./{name}"))
-    picture.CreateInput("sourceColorSpace", types.Token).Set("sRGB")
+    picture.CreateInput("file", _TYPES.Asset).Set(Sdf.AssetPath(f"./{name}"))
+    picture.CreateInput("sourceColorSpace", _TYPES.Token).Set("sRGB")
     for axis in ("wrapS", "wrapT"):
-        picture.CreateInput(axis, types.Token).Set("clamp")
-    reader = _add_reader(stage, "Coordinates", "float2", "st")
-    coordinates = picture.CreateInput("st", types.Float2)
-    coordinates.ConnectToSource(reader.CreateOutput("result", types.Float2))
+        picture.CreateInput(axis, _TYPES.Token).Set("clamp")
+    coordinates = picture.CreateInput("st", _TYPES.Float2)
+    coordinates.ConnectToSource(_add_reader(stage, "Coordinates", _TYPES.Float2, "st"))
     return picture
 
 
-def _add_reader(stage: Usd.Stage, name: str, kind: str, primvar: str) -> UsdShade.Shader:
-    """The node that reads one of the mesh's primvars."""
-    from pxr import Sdf, UsdShade
-
+def _add_reader(
+    stage: Usd.Stage, name: str, kind: Sdf.ValueTypeName, primvar: str
+) -> UsdShade.Output:
+    """The output of a node that reads one of the mesh's primvars."""
     reader = UsdShade.Shader.Define(stage, f"{_SURFACE}/{name}")
     reader.CreateIdAttr(f"UsdPrimvarReader_{kind}")
-    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set(primvar)
-    return reader
+    reader.CreateInput("varname", _TYPES.String).Set(primvar)
+    return reader.CreateOutput("result", kind)

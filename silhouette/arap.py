@@ -57,16 +57,12 @@ class Arap:
         self._band = (high - low, low)
         self._width = int((high - low).max(initial=0)) + 1
 
-        count, ones = len(self.edges), np.ones(len(self.edges))
-        tail, head = self.edges.T
-        columns = np.arange(count)
-        size = (nodes, count)
-        starts = sp.coo_array((ones, (tail, columns)), shape=size).tocsr()
-        ends = sp.coo_array((ones, (head, columns)), shape=size).tocsr()
-        self._touching = (starts + ends).tocsr()
         # complex from the start: scipy would convert a real matrix in every product
-        self._divergence = (ends - starts).astype(np.complex128)
-        self._around = self._touching.astype(np.complex128)
+        count = len(self.edges)
+        place = self.edges.T.ravel(), np.tile(np.arange(count), 2)
+        signs = np.repeat([-1 + 0j, 1], count)
+        self._divergence = sp.coo_array((signs, place), shape=(nodes, count)).tocsr()
+        self._around = abs(self._divergence).astype(np.complex128)
         self._beside = (0.5 * self.adjacency).astype(np.complex128)
 
     def solve(
@@ -74,30 +70,26 @@ class Arap:
         points: Points,
         pulls: list[Pull],
         rests: list[Rest],
-        stiffness: float,
+        stiffness: float | NDArray[np.float64],
         rounds: int,
-        stiffer: NDArray[np.float64] | None = None,
     ) -> Points:
         """Deform `points` `(N, 2)` to minimise the weighted squared errors of pulls and rests.
 
-        `stiffer` multiplies the stiffness of each edge. One factorisation serves all `rounds`.
+        `stiffness` is that of all edges, or one for each. One factorisation serves all `rounds`.
         """
-        weights = stiffness * (np.ones(len(self.edges)) if stiffer is None else stiffer)
+        weights = np.full(len(self.edges), stiffness)
         diagonal = np.full(self.nodes, _HOLD)
-        place = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
-        wanted: Complex = _HOLD * place
+        place = _as_complex(points)
+        wanted = _HOLD * place
         for pull in pulls:
-            target = np.ascontiguousarray(pull.targets, np.float64).view(np.complex128)[:, 0]
+            target = _as_complex(pull.targets)
             diagonal += np.bincount(pull.nodes, pull.weights, self.nodes)
             wanted = wanted + np.bincount(pull.nodes, pull.weights * target.real, self.nodes)
             wanted = wanted + 1j * np.bincount(pull.nodes, pull.weights * target.imag, self.nodes)
         factor = self._factor(weights * sum(rest.weight for rest in rests), diagonal)
         tail, head = self.edges.T
-        spans = [
-            np.ascontiguousarray(rest.points[head] - rest.points[tail]).view(np.complex128)[:, 0]
-            for rest in rests
-        ]
-        sizes = [self._near(self._touching @ (weights * np.abs(span) ** 2)) for span in spans]
+        spans = [_as_complex(rest.points[head] - rest.points[tail]) for rest in rests]
+        sizes = [self._sums_nearby(weights * np.abs(span) ** 2).real for span in spans]
         for _ in range(rounds):
             moved = weights * (place[head] - place[tail])
             ideal = np.zeros(len(self.edges), np.complex128)
@@ -112,16 +104,20 @@ class Arap:
 
         Least squares in the plane: sum of conj(rest) * new over sum of |rest|^2 (`size`).
         """
-        carried: Complex = self._around @ (np.conj(span) * moved)
-        carried = carried + self._beside @ carried
+        carried = self._sums_nearby(np.conj(span) * moved)
         length: NDArray[np.float64] = np.abs(carried)
         scale = np.clip(length / np.maximum(size, 1e-9), *_SCALE_LIMITS) ** _SCALE_FREEDOM
         turn: Complex = np.where(length > 1e-9, carried / np.maximum(length, 1e-9), 1.0 + 0j)
         return turn * scale
 
-    def _near(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Plus half the neighbours' sums: rotations vary more smoothly than in the local step."""
-        return np.asarray(sums + 0.5 * (self.adjacency @ sums))
+    def _sums_nearby(self, values: NDArray[np.inexact]) -> Complex:
+        """Per node the sum over its edges `(E,)`, and half the neighbours' sums.
+
+        So rotations vary more smoothly than in the local step of Sorkine and Alexa.
+        """
+        sums: Complex = self._around @ values
+        sums += self._beside @ sums
+        return sums
 
     def _factor(
         self, weights: NDArray[np.float64], diagonal: NDArray[np.float64]
@@ -129,13 +125,16 @@ class Arap:
         """Cholesky factor of the graph Laplacian plus `diagonal`, in LAPACK's lower band form."""
         band = np.zeros((self._width, self.nodes))
         band[self._band] = -weights
-        band[0] = (diagonal + self._touching @ weights)[self._order]
+        band[0] = (diagonal + (self._around @ weights).real)[self._order]
         return np.asarray(cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False))
 
     def _back_substitute(self, factor: NDArray[np.float64], right: Complex) -> Complex:
         """Solve for both coordinates at once; the result has the original numbering."""
         columns = np.ascontiguousarray(right[self._order]).view(np.float64).reshape(-1, 2)
         solved = cho_solve_banded((factor, True), columns, check_finite=False)
-        out = np.empty((self.nodes, 2))
-        out[self._order] = solved
-        return out.view(np.complex128)[:, 0]
+        return _as_complex(solved[self._new_index])
+
+
+def _as_complex(points: Points) -> Complex:
+    """x + iy of each point; a product with (1, i) would start BLAS's threads."""
+    return np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]

@@ -117,10 +117,8 @@ def _crop(
     height, width = image.shape[:2]
     x0, y0 = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     x1, y1 = min(max(left + length, x0 + 1), width), min(max(top + length, y0 + 1), height)
-    part = image[y0:y1, x0:x1]
-    part = cv2.copyMakeBorder(
-        part, y0 - top, top + length - y1, x0 - left, left + length - x1, border, value=0
-    )
+    missing = (y0 - top, top + length - y1, x0 - left, left + length - x1)
+    part = cv2.copyMakeBorder(image[y0:y1, x0:x1], *missing, border, value=0)
     how = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(part, (side, side), interpolation=how))
 

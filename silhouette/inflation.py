@@ -17,48 +17,28 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
+from meshes.normals import face_normals, sum_of_faces
 from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
-from silhouette.triangulation import (
-    FlatMesh,
-    Triangles,
-    averaging,
-    edges,
-    half_edges,
-    rim_edges,
-    spacing_for,
-    triangulate,
-)
+from silhouette.triangulation import Mesh, averaging, edges, half_edges, rim_edges, triangulate
 
 _RELAX_ROUNDS = 20
 _LEAST_SLOPE = 2.0
 """Slope of squared height over distance at the rim: a cylinder of radius r has 2 r."""
 
 
-@dataclass(frozen=True)
-class InflatedMesh:
-    """A closed surface over an outline, in crop pixels.
-
-    `vertices` `(V, 3)`: x, y, and z away from the viewer; `triangles` `(F, 3)` face outwards (in
-    these left-handed axes their signed `volume` is positive).
-    """
-
-    vertices: Points
-    triangles: Triangles
-
-
-def inflate(alpha: Field, vertices: int) -> InflatedMesh | None:
+def inflate(alpha: Field, vertices: int) -> Mesh | None:
     """A watertight surface of about `vertices` vertices over the inside of `alpha`.
 
-    None if `alpha` has no part large enough for a few triangles.
+    None if `alpha` has no part large enough for a few triangles, or the surface is not watertight.
     """
     body = _Solid.from_alpha(alpha)
-    if not (body.distance > 0).any():
-        return None
-    flat_mesh = triangulate(body.distance, spacing_for(body.distance, vertices // 2))
+    flat_mesh = triangulate(body.distance, vertices // 2)
     if not len(flat_mesh.triangles):
         return None
     mesh, rim = _join_front_and_back(_split_chords(flat_mesh), body)
-    return _relax(mesh, rim, body)
+    relaxed = _relax(mesh, rim, body)
+    is_valid = is_closed(relaxed.triangles) and volume(relaxed.points, relaxed.triangles) > 0
+    return relaxed if is_valid else None
 
 
 def volume(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> float:
@@ -99,9 +79,8 @@ class _Solid:
         slope = np.maximum(steep / np.maximum(weight, 1e-6), _LEAST_SLOPE)
         slope = np.where(weight < 1e-3, 2 * _LEAST_SLOPE, slope)  # thinner than the band
         blend = np.clip(distance / 4, 0, 1)
-        inside = np.maximum(
-            blend * inner + (1 - blend) * slope * distance, np.maximum(distance, 0) / 4
-        )
+        mixed = blend * inner + (1 - blend) * slope * distance
+        inside = np.maximum(mixed, np.maximum(distance, 0) / 4)
         field = np.where(distance > 0, inside, slope * distance).astype(np.float32)
         return cls(distance, field, gradient(field))
 
@@ -126,9 +105,8 @@ def _squared_height(alpha: Field) -> Field:
     balls = np.maximum(_medial_balls(distance), 0)
     width = max(1.0, 0.06 * float(distance.max()))  # smooths the creases between balls
     weight = inside.astype(np.float32)
-    balls = cv2.GaussianBlur(balls * weight, (0, 0), width) / np.maximum(
-        cv2.GaussianBlur(weight, (0, 0), width), 1e-3
-    )
+    weights = np.maximum(cv2.GaussianBlur(weight, (0, 0), width), 1e-3)
+    balls = cv2.GaussianBlur(balls * weight, (0, 0), width) / weights
     mean = np.sqrt(soft * np.minimum(balls, 4 * soft)) * weight
     height, width_px = alpha.shape
     out: Field = 4 * cv2.resize(mean, (width_px, height), interpolation=cv2.INTER_LINEAR)
@@ -140,26 +118,18 @@ def _poisson(inside: NDArray[np.bool_]) -> Field:
 
     3 suits the geometric mean with the medial balls better (measured on a real body).
     """
-    number = np.full(np.add(inside.shape, 1), -1)
-    count = int(np.count_nonzero(inside))
-    number[:-1, :-1][inside] = np.arange(count)
     out = np.zeros(inside.shape, np.float32)
-    if not count:
+    pixels = np.flatnonzero(inside)
+    if not len(pixels):
         return out
-    here = number[:-1, :-1]
-    pairs = np.concatenate(
-        [np.stack([here, beyond], -1)[inside] for beyond in (number[:-1, 1:], number[1:, :-1])]
+    columns, rows = (
+        sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
+        for side in inside.shape[::-1]
     )
-    low, high = pairs[pairs[:, 1] >= 0].T
-    off = sp.coo_array((np.full(len(low), -1.0), (low, high)), shape=(count, count))
-    laplacian = (off + off.T + sp.diags_array(np.full(count, 4.0))).tocsc()
-    factor = spla.splu(
-        laplacian,
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    out[inside] = np.maximum(factor.solve(np.full(count, 3.0)), 0)
+    laplacian = sp.kronsum(columns, rows, format="csr")[pixels][:, pixels].tocsc()
+    symmetric = {"SymmetricMode": True}
+    factor = spla.splu(laplacian, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=symmetric)
+    out[inside] = np.maximum(factor.solve(np.full(len(pixels), 3.0)), 0)
     return out
 
 
@@ -181,35 +151,31 @@ def _medial_balls(distance: Field) -> Field:
     return field
 
 
-def _split_chords(mesh: FlatMesh) -> FlatMesh:
+def _split_chords(mesh: Mesh) -> Mesh:
     """Halve every inner edge that joins two rim vertices.
 
     Front and back share the rim, so such an edge would belong to both and to four triangles.
     """
     points, triangles = mesh.points, mesh.triangles
-    rim = np.zeros(len(points), bool)
     outer = np.sort(rim_edges(triangles), axis=1)
-    rim[outer.ravel()] = True
     every = edges(triangles)
     inner = ~np.isin(every @ [len(points), 1], outer @ [len(points), 1])
-    for low, high in every[inner & rim[every].all(axis=1)]:
+    for low, high in every[inner & np.isin(every, outer).all(axis=1)]:
         rows = np.flatnonzero(((triangles == low) | (triangles == high)).sum(axis=1) == 2)
         kept, new = triangles[rows], triangles[rows]
         triangles = triangles.copy()
         triangles[rows] = np.where(kept == low, len(points), kept)
         triangles = np.concatenate([triangles, np.where(new == high, len(points), new)])
         points = np.concatenate([points, (points[[low]] + points[[high]]) / 2])
-    return FlatMesh(points, triangles)
+    return Mesh(points, triangles)
 
 
-def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, NDArray[np.bool_]]:
+def _join_front_and_back(flat: Mesh, body: _Solid) -> tuple[Mesh, NDArray[np.bool_]]:
     """Front and back with a common rim. Returns the mesh, and which vertices lie on the rim."""
-    count = len(flat.points)
-    rim = np.zeros(count, bool)
-    rim[rim_edges(flat.triangles).ravel()] = True
+    twin = np.arange(len(flat.points))
+    rim = np.isin(twin, rim_edges(flat.triangles))
     inner = np.flatnonzero(~rim)
-    twin = np.arange(count)
-    twin[inner] = count + np.arange(len(inner))
+    twin[inner] = len(twin) + np.arange(len(inner))
     height = np.sqrt(np.maximum(sample_field(body.squared_height, flat.points), 0.05))
     height[rim] = 0
     front = np.column_stack([flat.points, -height])
@@ -219,32 +185,22 @@ def _join_front_and_back(flat: FlatMesh, body: _Solid) -> tuple[InflatedMesh, ND
     if volume(vertices, triangles) < 0:
         triangles = triangles[:, ::-1]
     rim = np.r_[rim, np.zeros(len(inner), bool)]
-    return InflatedMesh(vertices, np.ascontiguousarray(triangles)), rim
+    return Mesh(vertices, np.ascontiguousarray(triangles)), rim
 
 
-def _relax(mesh: InflatedMesh, rim: NDArray[np.bool_], body: _Solid) -> InflatedMesh:
+def _relax(mesh: Mesh, rim: NDArray[np.bool_], body: _Solid) -> Mesh:
     """Tangential Laplacian smoothing, for even triangles, with a projection onto the surface.
 
     The rim stays where it is.
     """
-    mean = averaging(mesh.triangles, len(mesh.vertices))
-    around = _vertex_faces(mesh.triangles, len(mesh.vertices))
-    vertices = mesh.vertices
+    mean = averaging(mesh.triangles, len(mesh.points))
+    around = sum_of_faces(mesh.triangles, len(mesh.points))
+    vertices = mesh.points
     for _ in range(_RELAX_ROUNDS):
-        a, b, c = (vertices[mesh.triangles[:, k]] for k in range(3))
-        normal = around @ np.cross(b - a, c - a)
+        normal = around @ face_normals(vertices, mesh.triangles)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         move = mean @ vertices - vertices
         move -= (move * normal).sum(axis=1, keepdims=True) * normal
         moved = body.project(vertices + 0.5 * move, 1)
         vertices = np.where(rim[:, None], vertices, moved)
-    return InflatedMesh(vertices, mesh.triangles)
-
-
-def _vertex_faces(triangles: Triangles, vertices: int) -> sp.csr_array:
-    """The operator `(V, F)` that sums values over the triangles around each vertex."""
-    faces = np.tile(np.arange(len(triangles)), 3)
-    corner = triangles.T.ravel()
-    return sp.coo_array(
-        (np.ones(len(corner)), (corner, faces)), shape=(vertices, len(triangles))
-    ).tocsr()
+    return Mesh(vertices, mesh.triangles)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -30,7 +32,8 @@ _SHARES = (0.40, 0.25, 0.35)
 _MOVES_AS_A_WHOLE_PX = 0.8
 _STANDS_STILL = 0.25
 
-Affine = NDArray[np.float64]
+Affine = NDArray[np.floating]
+Statistic = Callable[[Field], np.floating]
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,10 @@ class MotionSegmentation:
 
 @dataclass(frozen=True)
 class _Scene:
-    """The clip at working size: pictures, greys, flows to the next and to the previous frame, and
-    the camera's motion from each frame to the next (3 x 3, affine)."""
+    """The clip at working size: pictures, flows to the next and to the previous frame, and the
+    camera's motion from each frame to the next (3 x 3, affine). `grid` holds pixel positions."""
 
     images: list[NDArray[np.uint8]]
-    greys: list[NDArray[np.uint8]]
     forward: list[Field]
     backward: list[Field]
     camera: list[Affine]
@@ -70,12 +72,11 @@ def segment_by_motion(
     raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
     scores = _smooth_along_flow(raw, scene)
     masks = _propagate(scene, scores, motion, signs, lambda t: tick((2 * count + t) // 3))
-    height, width = images[0].shape[:2]
-    full = [
-        cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) > 0.5
-        for mask in masks
-    ]
-    return MotionSegmentation(full, _contrast(scores, masks), _typical_motion(motion, masks))
+    size, how = images[0].shape[1::-1], cv2.INTER_CUBIC
+    full = [cv2.resize(np.float32(mask), size, interpolation=how) > 0.5 for mask in masks]
+    contrasts = _inside_minus_outside(scores, masks, np.mean, np.mean)
+    speeds = _inside_minus_outside(motion, masks, partial(np.percentile, q=90), np.median)
+    return MotionSegmentation(full, float(np.mean(contrasts)), float(np.median(speeds)))
 
 
 # --- flow and camera motion
@@ -95,7 +96,7 @@ def _prepare(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _S
         backward.append(flow.calc(two, one, None))
         camera.append(_camera_motion(one, forward[t], backward[t], grid))
         tick(t)
-    return _Scene(small, greys, forward, backward, camera, grid)
+    return _Scene(small, forward, backward, camera, grid)
 
 
 def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: Field) -> Affine:
@@ -104,7 +105,7 @@ def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: F
     Reweighted least squares with Cauchy weights, since part of the border may be the subject.
     Corners of the whole image do not work: a subject has more of them than a soft background.
     """
-    strip = border_strip(grey.shape[0], grey.shape[1], _BORDER_SHARE)
+    strip = border_strip(grey.shape, _BORDER_SHARE)
     missed = np.linalg.norm(flow + _warp(reverse, grid + flow), axis=2)[strip]
     edges = np.linalg.norm(gradient(grey.astype(np.float32)), axis=2)[strip]
     worth = np.minimum(edges, 20) * np.exp(-(missed**2)) + 1e-3
@@ -125,21 +126,13 @@ def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: F
 
 def _residual_motion(scene: _Scene) -> list[Field]:
     """Speed relative to the camera per frame and pixel, in pixels per frame, where flows agree."""
-    last = len(scene.greys) - 1
-    out = []
-    for t, grey in enumerate(scene.greys):
-        speeds = []
-        if t < last:
-            speeds.append(
-                _relative_speed(scene, scene.forward[t], scene.backward[t], scene.camera[t])
-            )
-        if t > 0:
-            inverse = np.linalg.inv(scene.camera[t - 1]).astype(np.float64)
-            speeds.append(
-                _relative_speed(scene, scene.backward[t - 1], scene.forward[t - 1], inverse)
-            )
-        out.append(np.mean(speeds, axis=0) if speeds else np.zeros(grey.shape, np.float32))
-    return out
+    ahead, behind = [], []
+    for flow, reverse, camera in zip(scene.forward, scene.backward, scene.camera, strict=True):
+        ahead.append(_relative_speed(scene, flow, reverse, camera))
+        behind.append(_relative_speed(scene, reverse, flow, np.linalg.inv(camera)))
+    # the first frame has only a next one, the last only a previous one
+    pairs = zip([*ahead, behind[-1]], [ahead[0], *behind], strict=True)
+    return [np.mean(pair, axis=0) for pair in pairs]
 
 
 def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) -> Field:
@@ -148,13 +141,12 @@ def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) 
     residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
     returned = _warp(reverse, scene.grid + flow)
     error = np.linalg.norm(flow + returned, axis=2)
-    return np.asarray((residual * np.exp(-((error / 1.5) ** 2))).astype(np.float32))
+    return np.asarray(residual * np.exp(-((error / 1.5) ** 2)))
 
 
 def _warp(image: Field, where: Field) -> Field:
-    return np.asarray(
-        cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
+    border = cv2.BORDER_REPLICATE
+    return np.asarray(cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=border))
 
 
 # --- how much each pixel looks like the subject
@@ -167,7 +159,7 @@ def _score(
 
     A colour without motion near it counts for less: many backgrounds hold bright objects.
     """
-    height, width = scene.greys[0].shape
+    height, width = scene.grid.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] / 0.84
     centre = (0.35 + 0.65 * np.exp(-(x**2 + y**2))).astype(np.float32)
     trust = min(1.0, float(np.mean([np.percentile(speed, 97) for speed in motion])))
@@ -193,18 +185,14 @@ def _stretch(field: Field, low: float) -> Field:
 def _difference(scene: _Scene, t: int) -> Field:
     """Distance in Lab to the median of the other frames, moved to where the camera is at `t`."""
     count = len(scene.images)
-    height, width = scene.greys[0].shape
-    position = [np.eye(3)]
-    for step in scene.camera:
-        position.append(step @ position[-1])
+    height, width = scene.grid.shape[:2]
+    position = list(accumulate(scene.camera, lambda at, step: step @ at, initial=np.eye(3)))
     others = []
     for s in range(0, count, max(1, count // _MEDIAN_OF)):
         if s != t:
             move = (position[t] @ np.linalg.inv(position[s]))[:2]
             image, border = scene.images[s], cv2.BORDER_REPLICATE
             others.append(cv2.warpAffine(image, move, (width, height), borderMode=border))
-    if not others:
-        return np.zeros((height, width), np.float32)
     median = np.median(np.stack(others), axis=0).astype(np.uint8)
     return np.asarray(np.linalg.norm(to_lab(scene.images[t]) - to_lab(median), axis=2))
 
@@ -213,7 +201,7 @@ def _missing_in_border(image: NDArray[np.uint8]) -> Field:
     """1 where a colour does not occur in the border strip, 0 where it is as common there."""
     bins = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB) // 16).astype(np.int64)
     code = (bins[..., 0] * 16 + bins[..., 1]) * 16 + bins[..., 2]
-    strip = border_strip(code.shape[0], code.shape[1], 0.05)
+    strip = border_strip(code.shape, 0.05)
 
     def histogram(codes: NDArray[np.int64]) -> Field:
         counts = np.bincount(codes.ravel(), minlength=4096).astype(np.float32).reshape(16, 16, 16)
@@ -253,11 +241,9 @@ def _propagate(
     whole = len(speeds) > 0 and float(np.median(speeds)) > _MOVES_AS_A_WHOLE_PX
     stands = [(field < _STANDS_STILL) & whole for field in signs]
     masks[first] = _clean(masks[first] & ~stands[first])
-    for t in range(first + 1, count):
-        masks[t] = _track_mask(masks[t - 1], scene, scene.backward[t - 1], scores[t], stands[t], t)
-        tick(len(masks))
-    for t in range(first - 1, -1, -1):
-        masks[t] = _track_mask(masks[t + 1], scene, scene.forward[t], scores[t], stands[t], t)
+    for t in [*range(first + 1, count), *range(first - 1, -1, -1)]:
+        neighbour, flow = (t - 1, scene.backward[t - 1]) if t > first else (t + 1, scene.forward[t])
+        masks[t] = _track_mask(masks[neighbour], scene, flow, scores[t], stands[t], t)
         tick(len(masks))
     return [masks[t] for t in range(count)]
 
@@ -270,7 +256,7 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
     trimap[score > threshold] = cv2.GC_PR_FGD
     trimap[score > np.percentile(score, 96)] = cv2.GC_FGD
     trimap[score < 0.35 * threshold] = cv2.GC_BGD
-    trimap[border_strip(score.shape[0], score.shape[1], 0.015)] = cv2.GC_BGD
+    trimap[border_strip(score.shape, 0.015)] = cv2.GC_BGD
     return _clean(_grab_cut(image, trimap, 5))
 
 
@@ -310,21 +296,11 @@ def _dilate(mask: Mask, radius: int) -> Mask:
 # --- confidence
 
 
-def _contrast(scores: list[Field], masks: list[Mask]) -> float:
-    """Mean score inside minus outside, averaged over the clip."""
-    gaps = [
-        float(score[mask].mean() - score[~mask].mean()) if mask.any() and not mask.all() else 0.0
-        for score, mask in zip(scores, masks, strict=True)
+def _inside_minus_outside(
+    fields: list[Field], masks: list[Mask], of_inside: Statistic, of_outside: Statistic
+) -> list[float]:
+    """How much each frame's values differ inside and outside its mask; 0 if one is empty."""
+    return [
+        float(of_inside(field[mask]) - of_outside(field[~mask])) if 0 < mask.mean() < 1 else 0.0
+        for field, mask in zip(fields, masks, strict=True)
     ]
-    return float(np.mean(gaps))
-
-
-def _typical_motion(motion: list[Field], masks: list[Mask]) -> float:
-    """The 90th percentile of speed inside the masks minus the median outside, over the clip."""
-    speeds = [
-        float(np.percentile(speed[mask], 90) - np.median(speed[~mask]))
-        if mask.any() and not mask.all()
-        else 0.0
-        for speed, mask in zip(motion, masks, strict=True)
-    ]
-    return float(np.median(speeds))

@@ -56,14 +56,12 @@ def gradient(field: Field) -> Field:
 def sample_field(field: NDArray[Any], points: Points) -> NDArray[Any]:
     """Bilinear values at `points`, `(N,)` or `(N, C)`; outside the image the nearest edge value."""
     where = np.ascontiguousarray(points, np.float32)
-    parts = [
-        cv2.remap(field, chunk[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-        for chunk in np.split(where, range(_REMAP_COLUMNS, len(where), _REMAP_COLUMNS))
-        if len(chunk)
-    ]
-    if not parts:
-        return np.zeros((0, *field.shape[2:]), field.dtype)
-    return np.concatenate(parts)
+    out = np.empty((len(where), *field.shape[2:]), field.dtype)
+    for start in range(0, len(where), _REMAP_COLUMNS):
+        part = np.s_[start : start + _REMAP_COLUMNS]
+        row, border = where[None, part], cv2.BORDER_REPLICATE
+        out[part] = cv2.remap(field, row, None, cv2.INTER_LINEAR, borderMode=border)[0]
+    return out
 
 
 @dataclass(frozen=True)

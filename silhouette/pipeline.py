@@ -7,40 +7,33 @@ from it. No weights, no GPU. child/pipelines.py builds it; it implements pipelin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
-from pipeline import SILHOUETTE, Mode
+from pipeline import SILHOUETTE, Mode, Reporter
 from silhouette.crop import CroppedClip, crop_to_subject
-from silhouette.inflation import InflatedMesh, inflate, is_closed, volume
+from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.segmentation import segment_subject
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
 from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
-from silhouette.tracking_frames import OpticalFlow, TrackingFrames
+from silhouette.tracking_frames import TrackingFrames
+from silhouette.triangulation import Mesh
 from video.clip import Clip
-
-if TYPE_CHECKING:
-    from pipeline import Reporter
 
 
 class SilhouettePipeline:
     """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
 
-    name: str = "silhouette"
-    shares: Mapping[str, float] = {
-        "background": 0.20,
-        "shape": 0.30,
-        "motion": 0.47,
-        "decoding": 0.03,
-    }
+    name = "silhouette"
+    shares = {"background": 0.20, "shape": 0.30, "motion": 0.47, "decoding": 0.03}
 
     def load(self, reporter: Reporter) -> None:
         reporter.progress("loading", 1, 1, "nothing to load")
@@ -54,10 +47,9 @@ class SilhouettePipeline:
         mesh: Path | None = None,
         faces: int | None = None,
     ) -> MeshSequence:
-        """A closed mesh of fixed topology for every frame of `clip`.
+        """A closed mesh of fixed topology for every frame. Raises NoSubjectFound, ModeUnavailable.
 
         `seed` starts OpenCV's generator (GrabCut's clusters): the same clip gives the same mesh.
-        Raises NoSubjectFound, and ModeUnavailable for a `mesh` of the user's own.
         """
         if mesh is not None:
             raise ModeUnavailable(
@@ -71,20 +63,21 @@ class SilhouettePipeline:
 
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
         reference = choose_reference(cropped, preset.reference_candidates, tick)
+        image, alpha = cropped.images[reference], cropped.alphas[reference]
         # a closed surface of V vertices has about 2 V triangles (Euler)
-        inflated = _inflate(cropped, reference, faces // 2 if faces else preset.vertices)
-        texture = make_texture(
-            cropped.images[reference], cropped.alphas[reference], inflated.vertices[:, :2]
-        )
-        still = _onto_source(cropped, inflated.vertices[None], [reference])
+        inflated = inflate(alpha, faces // 2 if faces else preset.vertices)
+        if inflated is None:
+            raise _too_small()
+        texture = make_texture(image, alpha, inflated.points[:, :2])
+        still = _onto_source(cropped, inflated.points[None], [reference])
         reporter.anchor(_sequence(still, inflated, texture, clip.fps))
 
         tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
         frames = TrackingFrames.from_clip(cropped, tick)
-        tracker = Tracker(frames, reference, preset.control_nodes, OpticalFlow())
+        tracker = Tracker(frames, reference, preset.control_nodes, frames.flow, preset.reanchor)
         if not len(tracker.control_mesh.triangles):
             raise _too_small()
-        track = tracker.run(tick, reanchor=preset.reanchor)
+        track = tracker.run(tick)
 
         tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
         motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)
@@ -94,25 +87,8 @@ class SilhouettePipeline:
 
 def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:
     """A callable that reports one more step each time, never more than there are."""
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done = min(done + 1, steps)
-        reporter.progress(stage, done, steps, message)
-
-    return tick
-
-
-def _inflate(cropped: CroppedClip, reference: int, vertices: int) -> InflatedMesh:
-    inflated = inflate(cropped.alphas[reference], vertices)
-    if (
-        inflated is None
-        or not is_closed(inflated.triangles)
-        or volume(inflated.vertices, inflated.triangles) <= 0
-    ):
-        raise _too_small()
-    return inflated
+    done = itertools.count(1)
+    return lambda: reporter.progress(stage, min(next(done), steps), steps, message)
 
 
 def _too_small() -> NoSubjectFound:
@@ -127,7 +103,7 @@ def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]
     return out
 
 
-def _sequence(motion: Motion, inflated: InflatedMesh, texture: Texture, fps: float) -> MeshSequence:
+def _sequence(motion: Motion, inflated: Mesh, texture: Texture, fps: float) -> MeshSequence:
     """Source pixels (y down, z away) to glTF's axes: up, towards the camera, inside [-1, 1].
 
     Two axes are negated, so orientation stays. One shift and one scale for all timesteps.

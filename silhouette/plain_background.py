@@ -44,10 +44,10 @@ def to_lab(image: NDArray[np.uint8]) -> Field:
     return np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
 
 
-def border_strip(height: int, width: int, share: float) -> Mask:
-    """The outer `share` of the frame's shorter side, at least two pixels."""
-    depth = max(2, round(share * min(height, width)))
-    strip = np.ones((height, width), bool)
+def border_strip(shape: tuple[int, ...], share: float) -> Mask:
+    """The outer `share` of the frame's shorter side, at least two pixels, as a mask `shape`."""
+    depth = max(2, round(share * min(shape)))
+    strip = np.ones(shape, bool)
     strip[depth:-depth, depth:-depth] = False
     return strip
 
@@ -59,7 +59,7 @@ def fit_background(image: NDArray[np.uint8]) -> BackgroundModel:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x / width - 0.5, y / height - 0.5
     basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-    strip = border_strip(height, width, 0.04)
+    strip = border_strip((height, width), 0.04)
     every = max(1, np.count_nonzero(strip) // 5000)
     terms, colours = basis[strip][::every], lab[strip][::every]
     inlier = np.linalg.norm(colours - np.median(colours, axis=0), axis=1) < 25
@@ -106,10 +106,8 @@ def subject_mask(image: NDArray[np.uint8], background: BackgroundModel) -> Mask:
 
 def keep_large_parts(mask: Mask, share: float) -> Mask:
     """Remove the components smaller than `share` of the largest one."""
-    count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count <= 1:
-        return mask
-    area = stats[:, cv2.CC_STAT_AREA].copy()
+    _, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    area = stats[:, cv2.CC_STAT_AREA]
     area[0] = 0
     keep = area >= max(share * area.max(), 12)
     return np.asarray(keep[label])

@@ -8,14 +8,14 @@ its colours best. Called by pipeline.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from silhouette.crop import CroppedClip
 from silhouette.outline import sample_field
 from silhouette.tracking import Track, Tracker
-from silhouette.tracking_frames import OpticalFlow, TrackingFrames
+from silhouette.tracking_frames import TrackingFrames
 
 _SIDE_PX = 256
 _NODES = 350
@@ -28,25 +28,25 @@ _GREY_LEVEL = 0.002
 
 
 def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
-    """The index of the best of `candidates` frames; `tick` is called after every coarse step."""
-    complete = _complete_frames(cropped)
+    """The index of the best of `candidates` frames; `tick` is called after every coarse step.
+
+    Candidates show at least half of the median area of the subject.
+    """
+    areas = np.array([np.count_nonzero(alpha > 0.5) for alpha in cropped.alphas])
+    usual = np.median(areas[areas > 0]) if areas.any() else 0.0
+    complete = np.flatnonzero(areas >= 0.5 * usual)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
-    if candidates == 1:
-        return int(picks[0])
     stride = -(-len(cropped.images) // _MOST_FRAMES)
-    small = cropped.shrunk(_SIDE_PX, stride)
-    frames = TrackingFrames.from_clip(small, tick)
-    flow = OpticalFlow(cache=True)
-    scores = {}
-    for reference in np.unique(picks // stride):
-        tracker = Tracker(frames, int(reference), _NODES, flow)
+    frames = TrackingFrames.from_clip(cropped.shrunk(_SIDE_PX, stride), tick)
+    flow = cache(frames.flow)
+    scores: dict[int, float] = {}
+    for reference in np.unique(picks // stride).tolist():
+        tracker = Tracker(frames, reference, _NODES, flow)
         if len(tracker.control_mesh.triangles):
-            scores[int(reference)] = _score(
-                tracker, tracker.run(tick, refine=False, reanchor=False)
-            )
+            scores[reference] = _score(tracker, tracker.run(tick, refine=False))
     if not scores:
         return int(picks[0])
-    return stride * max(scores, key=lambda t: scores[t])
+    return stride * max(scores, key=scores.__getitem__)
 
 
 def _score(tracker: Tracker, track: Track) -> float:
@@ -63,10 +63,3 @@ def _score(tracker: Tracker, track: Track) -> float:
     score = 0.7 * float(np.mean(overlaps)) + 0.3 * min(overlaps)
     bonus = _FIRST_FRAME_BONUS if reference == 0 else 0.0
     return score + bonus - _GREY_LEVEL * float(np.mean(errors))
-
-
-def _complete_frames(cropped: CroppedClip) -> NDArray[np.int64]:
-    """Frames that show at least half of the median area of the subject."""
-    areas = np.array([float(np.count_nonzero(alpha > 0.5)) for alpha in cropped.alphas])
-    usual = float(np.median(areas[areas > 0])) if areas.any() else 0.0
-    return np.flatnonzero(areas >= 0.5 * usual)

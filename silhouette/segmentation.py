@@ -7,20 +7,18 @@ doubtful. Called by pipeline.py; makes no mesh.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
+from pipeline import Reporter
 from silhouette.crop import Box, Cutout
 from silhouette.motion_grabcut import MotionSegmentation, segment_by_motion
 from silhouette.plain_background import fit_background, subject_mask
-
-if TYPE_CHECKING:
-    from pipeline import Reporter
 
 _WORK_PX = (256, 512)
 """Colours are segmented at a longer side between these; smaller and larger frames are resized."""
@@ -35,12 +33,8 @@ _LEAST_CONTRAST_IN_PIECES = 0.25
 _LEAST_MOTION_PX = 0.30
 
 
-@dataclass(frozen=True)
-class _Region:
-    """Part of the source at working size: `images` uint8 `(h, w, 3)` RGB of `box`."""
-
-    images: list[NDArray[np.uint8]]
-    box: Box
+Images = list[NDArray[np.uint8]]
+"""A part of every frame at working size, RGB `(h, w, 3)`."""
 
 
 def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
@@ -49,18 +43,23 @@ def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
     Raises NoSubjectFound. Warnings: low_confidence_segmentation, subject_touches_border,
     subject_area_changes, several_subjects.
     """
-    reporter.progress("background", 0, len(frames), "looking for the subject")
-    cutout = _from_alpha(frames)
+    count, height, width, _ = frames.shape
+    whole = (0, 0, width, height)
+    reporter.progress("background", 0, count, "looking for the subject")
+
+    def tick(step: int) -> None:
+        reporter.progress("background", step, count)
+
+    cutout = _from_alpha(frames, whole)
     motion: MotionSegmentation | None = None
     if cutout is None:
-        region = _region(frames, (0, 0, frames.shape[2], frames.shape[1]))
-        cutout = _from_plain_background(frames, region, reporter)
+        images = _resized(frames, whole)
+        cutout = _from_plain_background(frames, images, whole, tick)
         if cutout is None:
-            motion = segment_by_motion(
-                region.images, lambda step: reporter.progress("background", step, len(frames))
-            )
-            cutout = Cutout(_soft(motion.masks, 1.0), region.box, "motion_grabcut")
-    _check_coverage(cutout, frames.shape)
+            motion = segment_by_motion(images, tick)
+            cutout = Cutout(_soft(motion.masks, 1.0), whole, "motion_grabcut")
+    coverage = _coverage(cutout, whole)
+    _check_coverage(coverage, cutout.method)
     pieces = float(np.median([_pieces(alpha > 127) for alpha in cutout.alphas]))
     if motion is not None:
         _check_motion(motion, pieces)
@@ -69,22 +68,22 @@ def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
             "The background is not plain and the clip has no alpha channel: the subject was "
             "found by its motion and colour, and may contain background or lack parts.",
         )
-    _warn(cutout, frames.shape, pieces, reporter)
-    reporter.progress("background", len(frames), len(frames))
+    _warn(cutout, coverage, whole, pieces, reporter)
+    tick(count)
     return cutout
 
 
-def _from_alpha(frames: NDArray[np.uint8]) -> Cutout | None:
+def _from_alpha(frames: NDArray[np.uint8], whole: Box) -> Cutout | None:
     """The clip's own alpha, unless it is opaque (nearly) everywhere."""
     if frames.shape[3] != 4:
         return None
     clear = sum(int(np.count_nonzero(frame[..., 3] < 128)) for frame in frames)
     if clear < _TRANSPARENT_SHARE * frames[..., 3].size:
         return None
-    return Cutout(frames[..., 3], (0, 0, frames.shape[2], frames.shape[1]), "alpha")
+    return Cutout(frames[..., 3], whole, "alpha")
 
 
-def _region(frames: NDArray[np.uint8], box: Box) -> _Region:
+def _resized(frames: NDArray[np.uint8], box: Box) -> Images:
     """The box of every frame, resized one frame at a time."""
     left, top, right, bottom = box
     longer = max(right - left, bottom - top)
@@ -92,44 +91,42 @@ def _region(frames: NDArray[np.uint8], box: Box) -> _Region:
     size = tuple(max(16, round(side * scale)) for side in (right - left, bottom - top))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     parts = (frame[top:bottom, left:right, :3] for frame in frames)
-    return _Region([cv2.resize(part, size, interpolation=how) for part in parts], box)
+    return [cv2.resize(part, size, interpolation=how) for part in parts]
 
 
 def _from_plain_background(
-    frames: NDArray[np.uint8], region: _Region, reporter: Reporter
+    frames: NDArray[np.uint8], images: Images, whole: Box, tick: Callable[[int], None]
 ) -> Cutout | None:
     """Masks against each frame's own background; None where most frames have none.
 
     A subject that is small in a large frame is segmented again in a crop around it.
     """
-    cutout = _segment_region(region, reporter)
-    if cutout is None:
-        return None
-    box = _surroundings(cutout, frames.shape)
-    longer = max(frames.shape[1:3])
-    if box is None or longer <= _WORK_PX[1]:
+    cutout = _segment_box(images, whole, tick)
+    longer = max(whole)
+    if cutout is None or longer <= _WORK_PX[1]:
         return cutout
-    if max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
+    box = _surroundings(cutout, whole)
+    if box is None or max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
         return cutout
-    return _segment_region(_region(frames, box), reporter) or cutout
+    return _segment_box(_resized(frames, box), box, tick) or cutout
 
 
-def _segment_region(region: _Region, reporter: Reporter) -> Cutout | None:
-    count = len(region.images)
+def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutout | None:
+    count = len(images)
     backgrounds = []
-    for t, image in enumerate(region.images):
+    for t, image in enumerate(images):
         backgrounds.append(fit_background(image))
-        reporter.progress("background", t // 2, count)
+        tick(t // 2)
     if sum(background.is_plain for background in backgrounds) <= 0.5 * count:
         return None
     masks = []
-    for t, (image, background) in enumerate(zip(region.images, backgrounds, strict=True)):
+    for t, (image, background) in enumerate(zip(images, backgrounds, strict=True)):
         masks.append(subject_mask(image, background))
-        reporter.progress("background", (count + t) // 2, count)
-    return Cutout(_soft(masks, 0.8), region.box, "plain_background")
+        tick((count + t) // 2)
+    return Cutout(_soft(masks, 0.8), box, "plain_background")
 
 
-def _surroundings(cutout: Cutout, shape: tuple[int, ...]) -> Box | None:
+def _surroundings(cutout: Cutout, whole: Box) -> Box | None:
     """The box around the subject in all frames, a quarter larger on each side."""
     x, y, width, height = cv2.boundingRect((cutout.alphas.max(axis=0) > 127).astype(np.uint8))
     if not width:
@@ -138,7 +135,7 @@ def _surroundings(cutout: Cutout, shape: tuple[int, ...]) -> Box | None:
     low = np.floor((np.array([x, y]) - margin) / cutout.scale).astype(int)
     high = np.ceil((np.array([x + width, y + height]) + margin) / cutout.scale).astype(int)
     left, top = np.maximum(low, 0).tolist()
-    right, bottom = np.minimum(high, (shape[2], shape[1])).tolist()
+    right, bottom = np.minimum(high, whole[2:]).tolist()
     return left, top, right, bottom
 
 
@@ -147,17 +144,16 @@ def _soft(masks: list[NDArray[np.bool_]], sigma: float) -> NDArray[np.uint8]:
     return np.stack([cv2.GaussianBlur(np.uint8(255) * mask, (0, 0), sigma) for mask in masks])
 
 
-def _coverages(cutout: Cutout, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _coverage(cutout: Cutout, whole: Box) -> NDArray[np.float64]:
     """The subject's share of each whole frame, `(T,)`."""
     left, top, right, bottom = cutout.box
-    share = (right - left) * (bottom - top) / (shape[1] * shape[2])
+    share = (right - left) * (bottom - top) / (whole[2] * whole[3])
     return np.array([share * float((alpha > 127).mean()) for alpha in cutout.alphas])
 
 
-def _check_coverage(cutout: Cutout, shape: tuple[int, ...]) -> None:
-    coverage = _coverages(cutout, shape)
+def _check_coverage(coverage: NDArray[np.float64], method: str) -> None:
     missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
-    facts: dict[str, Any] = {"method": cutout.method, "frames": len(coverage)}
+    facts: dict[str, Any] = {"method": method, "frames": len(coverage)}
     if missing == len(coverage):
         raise NoSubjectFound(
             f"No subject was found in any of the {len(coverage)} frames "
@@ -208,8 +204,9 @@ def _pieces(mask: NDArray[np.bool_]) -> int:
     return int(np.count_nonzero(areas > 0.2 * areas.max())) if len(areas) else 0
 
 
-def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Reporter) -> None:
-    coverage = _coverages(cutout, shape)
+def _warn(
+    cutout: Cutout, coverage: NDArray[np.float64], whole: Box, pieces: float, reporter: Reporter
+) -> None:
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:
         reporter.warning(
@@ -217,7 +214,7 @@ def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Repor
             f"The subject covers between {coverage.min():.1%} and {coverage.max():.1%} of the "
             "picture: the mesh keeps its topology and will stretch.",
         )
-    touching = max(_touch(alpha > 127, cutout.box, shape) for alpha in cutout.alphas)
+    touching = max(_touch(alpha > 127, cutout.box, whole) for alpha in cutout.alphas)
     if touching > 0.02:
         reporter.warning(
             "subject_touches_border",
@@ -231,13 +228,11 @@ def _warn(cutout: Cutout, shape: tuple[int, ...], pieces: float, reporter: Repor
         )
 
 
-def _touch(mask: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> float:
+def _touch(mask: NDArray[np.bool_], box: Box, whole: Box) -> float:
     """The largest share of one edge of the frame that the mask lies on."""
-    reaches = (box[1] == 0, box[3] == shape[1], box[0] == 0, box[2] == shape[2])
-    lines = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    lengths = (shape[2], shape[1])
-    sizes = (box[2] - box[0], box[3] - box[1])
+    lines = (mask[:, 0], mask[0], mask[:, -1], mask[-1])  # in the order of a Box
+    sizes = (box[3] - box[1], box[2] - box[0])
     return max(
-        float(line.mean()) * sizes[k // 2] / lengths[k // 2] if reach else 0.0
-        for k, (reach, line) in enumerate(zip(reaches, lines, strict=True))
+        float(line.mean()) * sizes[k % 2] / whole[3 - k % 2] if box[k] == whole[k] else 0.0
+        for k, line in enumerate(lines)
     )

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from silhouette.inflation import InflatedMesh, volume
+from meshes.normals import face_normals
+from silhouette.inflation import volume
 from silhouette.outline import Points
 from silhouette.tracking import Track
-from silhouette.triangulation import FlatMesh, averaging, embed, signed_areas
+from silhouette.triangulation import Mesh, averaging, embed, signed_areas
 
 Motion = NDArray[np.float64]
 """Surface vertices over time, `(T, V, 3)`, crop pixels, z away from the viewer."""
@@ -33,17 +34,13 @@ _REPAIR_ROUNDS = 24
 
 
 def move_surface(
-    mesh: InflatedMesh,
-    control_mesh: FlatMesh,
-    track: Track,
-    reference: int,
-    tick: Callable[[], None],
+    mesh: Mesh, control_mesh: Mesh, track: Track, reference: int, tick: Callable[[], None]
 ) -> Motion:
     """Move `mesh` along `track` `(T, N, 2)`, the motion of `control_mesh`.
 
     In the reference frame the result is exactly `mesh`.
     """
-    flat, depth = mesh.vertices[:, :2], mesh.vertices[:, 2]
+    flat, depth = mesh.points[:, :2], mesh.points[:, 2]
     corners, weights = embed(control_mesh, flat)
     thickness = _thickness(track, control_mesh)
     thickness /= thickness[reference]
@@ -55,7 +52,7 @@ def move_surface(
 
     # the part that clipping removed for points outside the control mesh
     offset = flat - carried(track[reference])
-    out = np.empty((len(track), *mesh.vertices.shape))
+    out = np.empty((len(track), *mesh.points.shape))
     fault_repair = _FaultRepair(mesh)
     for t, points in enumerate(track):
         out[t, :, :2] = carried(points) + offset
@@ -66,7 +63,7 @@ def move_surface(
     return out
 
 
-def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
+def _thickness(track: Track, control_mesh: Mesh) -> NDArray[np.float64]:
     """Growth of thickness per frame and node `(T, N)`: the square root of the growth of the area.
 
     A limb that turns towards the viewer looks shorter but is not thinner; one that comes nearer
@@ -95,18 +92,19 @@ def _thickness(track: Track, control_mesh: FlatMesh) -> NDArray[np.float64]:
 class _FaultRepair:
     """Repairs turned-over and collapsed triangles of one frame by smoothing around them."""
 
-    def __init__(self, mesh: InflatedMesh) -> None:
-        self._rest, self._triangles = mesh.vertices, mesh.triangles
-        self._mean = averaging(mesh.triangles, len(mesh.vertices))
-        facing = _normals_z(mesh.vertices, mesh.triangles)
-        areas = triangle_areas(mesh.vertices, mesh.triangles)
-        self._facing = np.where(np.abs(facing) > 2 * _FACING * areas, np.sign(facing), 0)
+    def __init__(self, mesh: Mesh) -> None:
+        self._rest, self._triangles = mesh.points, mesh.triangles
+        self._mean = averaging(mesh.triangles, len(mesh.points))
+        normals_z = face_normals(mesh.points, mesh.triangles)[:, 2]
+        areas = triangle_areas(mesh.points, mesh.triangles)
+        self._facing = np.where(np.abs(normals_z) > 2 * _FACING * areas, np.sign(normals_z), 0)
         self._least = _LEAST_AREA * float(np.median(areas))
 
     def repair(self, vertices: Points) -> Points:
         """Vertices `(V, 3)` without faults; if smoothing fails, nearer to a rigid motion."""
         for attempt in range(_REPAIR_ROUNDS):
-            faulty = self._faulty(vertices)
+            turned, collapsed = self._faults(vertices)
+            faulty = turned | collapsed
             if not faulty.any():
                 return vertices
             near = np.zeros(len(vertices))
@@ -129,14 +127,15 @@ class _FaultRepair:
                 return blend
         return rigid
 
-    def _faulty(self, vertices: Points) -> NDArray[np.bool_]:
-        turned = self._facing * _normals_z(vertices, self._triangles) < 0
-        return turned | (triangle_areas(vertices, self._triangles) < self._least)
+    def _faults(self, vertices: Points) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which triangles are turned over, and which are collapsed."""
+        normals = face_normals(vertices, self._triangles)
+        areas = 0.5 * np.linalg.norm(normals, axis=1)
+        return self._facing * normals[:, 2] < 0, areas < self._least
 
     def _is_acceptable(self, vertices: Points) -> bool:
         """No collapsed triangle and positive volume; a few turned-over triangles are accepted."""
-        collapsed = triangle_areas(vertices, self._triangles) < self._least
-        turned = self._facing * _normals_z(vertices, self._triangles) < 0
+        turned, collapsed = self._faults(vertices)
         return bool(
             np.isfinite(vertices).all()
             and not collapsed.any()
@@ -145,17 +144,12 @@ class _FaultRepair:
         )
 
 
-def _normals_z(vertices: Points, triangles: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Twice the triangles' signed areas as the viewer sees them."""
-    return 2 * signed_areas(vertices[:, :2], triangles)
-
-
 def triangle_areas(
     vertices: NDArray[np.floating], triangles: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """Areas `(F,)` of the triangles of vertices `(V, 3)`."""
-    a, b, c = (vertices[triangles[:, k]].astype(np.float64) for k in range(3))
-    return np.asarray(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1))
+    normals = face_normals(vertices.astype(np.float64), triangles)
+    return np.asarray(0.5 * np.linalg.norm(normals, axis=1))
 
 
 def _best_similarity(rest: Points, moved: Points) -> Points:

@@ -20,17 +20,14 @@ _RIM_PX = 3
 def make_texture(image: NDArray[np.uint8], alpha: Field, points: Points) -> Texture:
     """A JPEG of RGB `image` `(H, W, 3)`; `points` `(V, 2)` are the vertices' pixels in it."""
     height, width = alpha.shape
-    bled = bleed(image, alpha)
-    _, encoded = cv2.imencode(
-        ".jpg",
-        cv2.cvtColor(bled, cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
-    )
+    extended = _extend_colours(image, alpha)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(extended, cv2.COLOR_RGB2BGR), options)
     uv = ((points + 0.5) / (width, height)).clip(0, 1).astype(np.float32)
     return Texture(encoded.tobytes(), "image/jpeg", uv)
 
 
-def bleed(image: NDArray[np.uint8], alpha: Field) -> NDArray[np.uint8]:
+def _extend_colours(image: NDArray[np.uint8], alpha: Field) -> NDArray[np.uint8]:
     """Give every pixel outside the subject's core the colour of the core's nearest pixel.
 
     Far from the rim the colours are blurred: they are never seen, and streaks would cost bytes.

@@ -10,7 +10,7 @@ The topology never changes. surface_motion.py applies the result to the surface.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,20 +19,14 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.outline import Outline, Points, sample_field
-from silhouette.tracking_frames import OpticalFlow, TrackingFrames, follow
-from silhouette.triangulation import (
-    FlatMesh,
-    averaging,
-    embed,
-    rim_edges,
-    signed_areas,
-    spacing_for,
-    triangulate,
-)
+from silhouette.outline import Field, Points, sample_field
+from silhouette.tracking_frames import TrackingFrames, follow, optical_flow
+from silhouette.triangulation import Mesh, averaging, embed, rim_edges, signed_areas, triangulate
 
 Track = NDArray[np.float64]
 """Control nodes over time, `(T, N, 2)`, crop pixels."""
+Flow = Callable[[int, int], Field]
+"""Optical flow between two frames, by their numbers."""
 
 _STIFFNESS = 0.4
 _FLOW_WEIGHT = 0.35
@@ -46,37 +40,40 @@ _MISFIT = 0.01
 _CONTOUR_WEIGHT = 1.2
 _PREVIOUS_SHAPE = 0.6
 """Weight of the neighbour's shape as a rest shape; the reference's shape has weight 1."""
-_CONTOUR_ROUNDS = 4
-_REACH_PX = 40.0
-"""Distance over which the outline attracts the rim, on a crop of 512; it shrinks every round."""
+_REACHES_PX = (40.0, 36.0, 32.0, 28.0)
+"""Distance over which the outline attracts the rim, on a crop of 512, in each round."""
 _SMOOTH_FRAMES = 0.6
 _LEAST_AREA = 0.04
 """A control triangle smaller than this share of its rest area counts as turned over."""
+_STIFFER_ATTEMPTS, _SMOOTHING_ATTEMPTS = 4, 60
 
 
 class Tracker:
-    """Tracks one control mesh of about `nodes` nodes, made from frame `reference`."""
+    """Tracks one control mesh of about `nodes` nodes, made from frame `reference`.
+
+    The mesh may be empty; then nothing can be tracked.
+    """
 
     def __init__(
-        self, frames: TrackingFrames, reference: int, nodes: int, flow: OpticalFlow
+        self, frames: TrackingFrames, reference: int, nodes: int, flow: Flow, reanchor: bool = False
     ) -> None:
-        outline = frames.outlines[reference]
+        mesh = triangulate(frames.outlines[reference].distance, nodes)
         self.frames = frames
         self.reference = reference
-        self.control_mesh: FlatMesh = triangulate(
-            outline.distance, spacing_for(outline.distance, nodes)
-        )
-        self.arap = Arap(self.control_mesh.triangles, len(self.control_mesh.points))
+        self.control_mesh = mesh
         self._flow = flow
-        self._every = np.arange(len(self.control_mesh.points))
-        self._rest_areas = signed_areas(self.control_mesh.points, self.control_mesh.triangles)
-        self._rim_edges = rim_edges(self.control_mesh.triangles)
+        self._arap = Arap(mesh.triangles, len(mesh.points))
+        self._mean = averaging(mesh.triangles, len(mesh.points))
+        self._every = np.arange(len(mesh.points))
+        self._rest_areas = signed_areas(mesh.points, mesh.triangles)
+        self._rim_edges = rim_edges(mesh.triangles)
         self._rim = np.unique(self._rim_edges)
-        self._best_overlap = frames.overlap(
-            self.control_mesh.points, self.control_mesh.triangles, reference
-        )
+        self._best_overlap = frames.overlap(mesh.points, mesh.triangles, reference)
+        self._matcher = None
+        if reanchor and len(mesh.triangles):
+            self._matcher = _ReferenceMatcher(frames, reference, mesh)
 
-    def run(self, tick: Callable[[], None], refine: bool = True, reanchor: bool = True) -> Track:
+    def run(self, tick: Callable[[], None], refine: bool = True) -> Track:
         """Track outwards from the reference to both ends of the clip; `tick` after each frame.
 
         `refine` tries momentum where flow fails and smooths over time.
@@ -84,86 +81,75 @@ class Tracker:
         count = len(self.frames)
         track = np.empty((count, *self.control_mesh.points.shape))
         track[self.reference] = self.control_mesh.points
-        matcher = (
-            _ReferenceMatcher(self.frames, self.reference, self.control_mesh, self._flow)
-            if reanchor
-            else None
-        )
         for way, end in ((1, count), (-1, -1)):
             momentum = None
             for t in range(self.reference + way, end, way):
                 before = track[t - way]
-                track[t] = self._step(before, t - way, t, momentum, matcher)
+                track[t] = self._step(before, t - way, t, momentum)
                 momentum = track[t] - before if refine else None
                 tick()
-        return self._smooth(track, matcher, tick) if refine else track
+        return self._smooth(track, tick) if refine else track
 
-    def _step(
-        self,
-        before: Points,
-        source: int,
-        target: int,
-        momentum: Points | None,
-        matcher: _ReferenceMatcher | None,
-    ) -> Points:
+    def _step(self, before: Points, source: int, target: int, momentum: Points | None) -> Points:
         """From frame `source`, whose nodes are `before`, to its neighbour `target`.
 
         Flow cannot follow a limb behind another one; its momentum can. Where the result of flow
         does not fit the outline, momentum is tried too and the better one is taken.
         """
-        points = self._fit(before, target, *self._carry_by_flow(before, source, target), matcher)
+        frames = self.frames
+        forward, backward = self._flow(source, target), self._flow(target, source)
+        carried, flow_error = follow(before, forward, backward)
+        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
+            sample_field(frames.alphas[source], before) > 0.4
+        )
+        flow_weight = _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
+        points = self._fit(before, target, carried, flow_weight)
         if momentum is None:
             return points
-        overlap = self.frames.overlap(points, self.control_mesh.triangles, target)
+        overlap = frames.overlap(points, self.control_mesh.triangles, target)
         if overlap > self._best_overlap - _MISFIT:
             return points
         flow_weight = np.full(len(before), _MOMENTUM_WEIGHT)
-        other = self._fit(before, target, before + momentum, flow_weight, matcher)
-        better = self.frames.overlap(other, self.control_mesh.triangles, target) > overlap
+        other = self._fit(before, target, before + momentum, flow_weight)
+        better = frames.overlap(other, self.control_mesh.triangles, target) > overlap
         return other if better else points
 
     def _fit(
-        self,
-        before: Points,
-        target: int,
-        carried: Points,
-        flow_weight: NDArray[np.float64],
-        matcher: _ReferenceMatcher | None,
+        self, before: Points, target: int, carried: Points, flow_weight: NDArray[np.float64]
     ) -> Points:
         """Nodes from `before`, with the proposal `carried`, fitted to the outline of `target`."""
-        scale = self.frames.scale
         rests = [Rest(self.control_mesh.points, 1.0), Rest(before, _PREVIOUS_SHAPE)]
         flow = [Pull(self._every, carried, 0.02 + flow_weight)]
-        points = self.arap.solve(before, flow, rests, _STIFFNESS, 5)
-
+        points = self._arap.solve(before, flow, rests, _STIFFNESS, 5)
         flow = [Pull(self._every, carried, flow_weight)]
-        pulls = flow
-        for k in range(_CONTOUR_ROUNDS):
-            pulls = flow + self._contour_pulls(points, target, scale * (_REACH_PX - 4 * k))
-            stiffness = _STIFFNESS * (2 if k == 0 else 1)
-            points = self.arap.solve(points, pulls, rests, stiffness, 2)
-
-        if matcher is not None:
-            matched, match_weight = matcher.match(points, target)
-            flow = [
-                Pull(self._every, carried, 0.4 * flow_weight),
-                Pull(self._every, matched, _FLOW_WEIGHT * match_weight),
-            ]
-            for _ in range(3):
-                pulls = flow + self._contour_pulls(points, target, scale * _REACH_PX / 2)
-                points = self.arap.solve(points, pulls, rests, _STIFFNESS, 2)
+        points, _ = self._onto_outline(points, target, flow, rests, _REACHES_PX[:1], 2 * _STIFFNESS)
+        points, pulls = self._onto_outline(points, target, flow, rests, _REACHES_PX[1:])
+        if self._matcher is not None:
+            matched, match_weight = self._matcher.match(points, target)
+            weak_flow = Pull(self._every, carried, 0.4 * flow_weight)
+            both = [weak_flow, Pull(self._every, matched, _FLOW_WEIGHT * match_weight)]
+            points, pulls = self._onto_outline(points, target, both, rests, (20.0, 20.0, 20.0))
         return self._untangle(points, pulls, rests)
 
-    def _carry_by_flow(
-        self, points: Points, source: int, target: int
-    ) -> tuple[Points, NDArray[np.float64]]:
-        """The nodes moved by flow, and a weight for each: inside both masks, flow consistent."""
-        frames = self.frames
-        carried, flow_error = follow(points, *self._flow.between(frames, source, target))
-        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
-            sample_field(frames.alphas[source], points) > 0.4
-        )
-        return carried, _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
+    def _onto_outline(
+        self,
+        points: Points,
+        t: int,
+        steady_pulls: list[Pull],
+        rests: list[Rest],
+        reaches_px: Sequence[float],
+        stiffness: float = _STIFFNESS,
+    ) -> tuple[Points, list[Pull]]:
+        """Pull the rim onto the outline of frame `t`, once for each reach.
+
+        Returns the points, and the pulls of the last round.
+        """
+        pulls = steady_pulls
+        for reach_px in reaches_px:
+            reach = self.frames.scale * reach_px
+            pulls = steady_pulls + self._contour_pulls(points, t, reach)
+            points = self._arap.solve(points, pulls, rests, stiffness, 2)
+        return points, pulls
 
     def _contour_pulls(self, points: Points, t: int, reach: float) -> list[Pull]:
         """Iterated closest points (Besl and McKay 1992) in both directions, by distance and normal.
@@ -189,18 +175,14 @@ class Tracker:
         has_pull = total > 1e-3
         sums = [np.bincount(pulled, weight * outline.points[:, k], len(rim)) for k in (0, 1)]
         wanted = np.stack(sums, 1)[has_pull] / total[has_pull, None]
-        pulls.append(
-            Pull(self._rim[has_pull], wanted, np.minimum(total[has_pull], _CONTOUR_WEIGHT))
-        )
-        pulls.append(self._back_inside(points, outline))
-        return pulls
+        weight = np.minimum(total[has_pull], _CONTOUR_WEIGHT)
+        pulls.append(Pull(self._rim[has_pull], wanted, weight))
 
-    def _back_inside(self, points: Points, outline: Outline) -> Pull:
         distance = sample_field(outline.distance, points).astype(np.float64)
         out = np.flatnonzero(distance < -1)
         slope = sample_field(outline.slope, points[out]).astype(np.float64)
-        target = points[out] - distance[out, None] * slope
-        return Pull(out, target, np.full(len(out), 0.3))
+        inside = points[out] - distance[out, None] * slope
+        return [*pulls, Pull(out, inside, np.full(len(out), 0.3))]
 
     def _rim_normals(self, points: Points) -> Points:
         """Outward unit normals at the rim nodes."""
@@ -208,63 +190,44 @@ class Tracker:
         along = points[end] - points[start]
         across = np.stack([along[:, 1], -along[:, 0]], 1)
         normals = np.zeros_like(points)
-        np.add.at(normals, start, across)
-        np.add.at(normals, end, across)
+        np.add.at(normals, self._rim_edges, across[:, None])
         normals = normals[self._rim]
         length = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         return np.asarray(normals / length)
 
-    def _turned(self, points: Points) -> NDArray[np.bool_]:
-        """Control triangles that are turned over, or nearly turned over."""
-        areas = signed_areas(points, self.control_mesh.triangles)
-        return areas < _LEAST_AREA * self._rest_areas
-
     def _untangle(self, points: Points, pulls: list[Pull], rests: list[Rest]) -> Points:
         """Repair turned-over triangles: more stiffness, less pull; then plain smoothing."""
-        for attempt in range(4):
-            turned = self._turned(points)
-            if not turned.any():
-                return points
-            near = np.zeros(len(points))
-            near[self.control_mesh.triangles[turned]] = 1
-            near = np.minimum(1, near + self.arap.adjacency @ near)
-            stiffer = 1 + 8 * 2.0**attempt * (near[self.arap.edges].max(axis=1) > 0)
-            weakened = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
-            weakened.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
-            points = self.arap.solve(points, weakened, rests, _STIFFNESS, 4, stiffer)
-        mean = averaging(self.control_mesh.triangles, len(points))
-        for _ in range(60):
-            turned = self._turned(points)
+        triangles = self.control_mesh.triangles
+        for attempt in range(_STIFFER_ATTEMPTS + _SMOOTHING_ATTEMPTS):
+            turned = signed_areas(points, triangles) < _LEAST_AREA * self._rest_areas
             if not turned.any():
                 break
             near = np.zeros(len(points))
-            near[self.control_mesh.triangles[turned]] = 1
-            near += self.arap.adjacency @ near
-            points = np.where(near[:, None] > 0, 0.5 * points + 0.5 * (mean @ points), points)
+            near[triangles[turned]] = 1
+            near = np.minimum(1, near + self._arap.adjacency @ near)
+            if attempt < _STIFFER_ATTEMPTS:
+                stiffer = 1 + 8 * 2.0**attempt * (near[self._arap.edges].max(axis=1) > 0)
+                weakened = [Pull(n, where, w * (1 - 0.9 * near[n])) for n, where, w in pulls]
+                weakened.append(Pull(self._every, points, 0.02 * (1 - near) + 1e-4))
+                points = self._arap.solve(points, weakened, rests, _STIFFNESS * stiffer, 4)
+            else:
+                mixed = 0.5 * points + 0.5 * (self._mean @ points)
+                points = np.where(near[:, None] > 0, mixed, points)
         return points
 
-    def _smooth(
-        self, track: Track, matcher: _ReferenceMatcher | None, tick: Callable[[], None]
-    ) -> Track:
+    def _smooth(self, track: Track, tick: Callable[[], None]) -> Track:
         """Smooth over time against jitter, then fit to each frame's outline and image again."""
         smooth: Track = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
         smooth[self.reference] = track[self.reference]
-        for t in range(len(smooth)):
+        for t, points in enumerate(smooth):
             if t != self.reference:
-                rests = [Rest(smooth[t].copy(), 1.0)]
-                points, pulls = smooth[t], []
-                steady_pulls = [Pull(self._every, smooth[t], np.full(len(points), 0.05))]
-                if matcher is not None:
-                    matched, match_weight = matcher.match(points, t)
-                    steady_pulls.append(
-                        Pull(self._every, matched, _REFERENCE_WEIGHT * match_weight)
-                    )
-                for _ in range(2):
-                    pulls = steady_pulls + self._contour_pulls(
-                        points, t, self.frames.scale * _REACH_PX / 4
-                    )
-                    points = self.arap.solve(points, pulls, rests, _STIFFNESS, 2)
-                smooth[t] = self._untangle(points, pulls, rests)
+                rests = [Rest(points, 1.0)]
+                steady_pulls = [Pull(self._every, points, np.full(len(points), 0.05))]
+                if self._matcher is not None:
+                    matched, weight = self._matcher.match(points, t)
+                    steady_pulls.append(Pull(self._every, matched, _REFERENCE_WEIGHT * weight))
+                fitted, pulls = self._onto_outline(points, t, steady_pulls, rests, (10.0, 10.0))
+                smooth[t] = self._untangle(fitted, pulls, rests)
             tick()
         return smooth
 
@@ -272,18 +235,15 @@ class Tracker:
 class _ReferenceMatcher:
     """Warps a frame back to the reference by its track, and measures the remaining motion."""
 
-    def __init__(
-        self, frames: TrackingFrames, reference: int, control_mesh: FlatMesh, flow: OpticalFlow
-    ) -> None:
-        self._frames, self._control_mesh, self._flow = frames, control_mesh, flow
+    def __init__(self, frames: TrackingFrames, reference: int, control_mesh: Mesh) -> None:
+        self._frames, self._control_mesh = frames, control_mesh
         self._inside = frames.outlines[reference].distance
         is_near = self._inside > -3
-        rows, columns = np.nonzero(is_near)
-        self._pixels = (rows, columns)
-        places = np.stack([columns, rows], 1).astype(np.float64)
+        self._pixels = np.nonzero(is_near)
+        places = np.stack(self._pixels[::-1], 1).astype(np.float64)
         self._corners, self._weights = embed(control_mesh, places)
-        background_level = np.uint8(frames.background_level)
-        self._image = np.where(is_near, frames.greys[reference], background_level)
+        level = np.uint8(frames.background_level)
+        self._image = np.where(is_near, frames.greys[reference], level)
 
     def match(self, points: Points, t: int) -> tuple[Points, NDArray[np.float64]]:
         """Where in frame `t` the nodes' reference neighbourhood is found, and a weight each."""
@@ -291,27 +251,18 @@ class _ReferenceMatcher:
         came_from[self._pixels] = np.einsum(
             "nk,nkd->nd", self._weights, points[self._corners], optimize=True
         )
-        warped_back = cv2.remap(
-            self._frames.greys[t],
-            came_from,
-            None,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=self._frames.background_level,
-        )
-        found, flow_error = follow(
-            self._control_mesh.points, *self._flow.between_images(self._image, warped_back)
-        )
+        grey, level = self._frames.greys[t], self._frames.background_level
+        warped_back = cv2.remap(grey, came_from, None, cv2.INTER_LINEAR, borderValue=level)
+        nodes = self._control_mesh.points
+        forward = optical_flow(self._image, warped_back)
+        found, flow_error = follow(nodes, forward, optical_flow(warped_back, self._image))
         inside = sample_field(self._inside, found) > 0
-        near = np.linalg.norm(found - self._control_mesh.points, axis=1) < 12 * self._frames.scale
-        grey_difference = np.abs(
-            sample_field(self._image, self._control_mesh.points).astype(float)
-            - sample_field(warped_back, found)
-        )
-        match_weight = np.exp(-((flow_error / 1.2) ** 2) - (grey_difference / 30) ** 2) * (
-            inside & near
-        )
-        return np.where(inside[:, None], sample_field(came_from, found), points), match_weight
+        near = np.linalg.norm(found - nodes, axis=1) < 12 * self._frames.scale
+        own_grey = sample_field(self._image, nodes).astype(float)
+        grey_difference = own_grey - sample_field(warped_back, found)
+        match_weight = np.exp(-((flow_error / 1.2) ** 2) - (grey_difference / 30) ** 2)
+        matched = np.where(inside[:, None], sample_field(came_from, found), points)
+        return matched, match_weight * (inside & near)
 
 
 def _attraction(distances: NDArray[np.float64], reach: float) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +20,6 @@ from silhouette.outline import Field, Outline, Points, sample_field
 from silhouette.triangulation import Triangles
 
 Grey = NDArray[np.uint8]
-
-_NOMINAL_PX = 512
-"""Distances in pixels are given for a crop of this side; see `TrackingFrames.scale`."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,11 @@ class TrackingFrames:
     def from_clip(cls, cropped: CroppedClip, tick: Callable[[], None]) -> TrackingFrames:
         """Put the subject on dark or light grey, whichever its median is farther from."""
         plain = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in cropped.images]
-        inside = [
-            grey[alpha > 0.5][::16] for grey, alpha in zip(plain, cropped.alphas, strict=True)
-        ]
+        pairs = list(zip(plain, cropped.alphas, strict=True))
+        inside = [grey[alpha > 0.5][::16] for grey, alpha in pairs]
         background_level = 235 if np.median(np.concatenate(inside)) < 128 else 20
         greys, outlines = [], []
-        for grey, alpha in zip(plain, cropped.alphas, strict=True):
+        for grey, alpha in pairs:
             greys.append((grey * alpha + background_level * (1 - alpha)).astype(np.uint8))
             outlines.append(Outline.of(alpha))
             tick()
@@ -55,8 +53,12 @@ class TrackingFrames:
 
     @property
     def scale(self) -> float:
-        """Pixels of these frames per pixel of a crop of 512."""
-        return float(self.greys[0].shape[0] / _NOMINAL_PX)
+        """Pixels of these frames per pixel of a crop of 512, for which distances are given."""
+        return float(self.greys[0].shape[0] / 512)
+
+    def flow(self, source: int, target: int) -> Field:
+        """Optical flow from frame `source` to frame `target`."""
+        return optical_flow(self.greys[source], self.greys[target])
 
     def overlap(self, points: Points, triangles: Triangles, t: int) -> float:
         """Intersection over union of drawn triangles and the mask of frame `t`; both empty: 1."""
@@ -68,27 +70,18 @@ class TrackingFrames:
         return float(np.count_nonzero(mesh & mask) / union) if union else 1.0
 
 
-class OpticalFlow:
-    def __init__(self, cache: bool = False) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
-        self._dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
-        self._cache: dict[tuple[int, int], Field] | None = {} if cache else None
+def optical_flow(source: Grey, target: Grey) -> Field:
+    """Where each pixel of `source` moves to in `target`: displacements `(H, W, 2)`."""
+    return np.asarray(_dis().calc(source, target, None))
 
-    def between(self, frames: TrackingFrames, source: int, target: int) -> tuple[Field, Field]:
-        """Flow from frame `source` to `target` and back."""
-        return self._one(frames, source, target), self._one(frames, target, source)
 
-    def between_images(self, one: Grey, two: Grey) -> tuple[Field, Field]:
-        return self._dis.calc(one, two, None), self._dis.calc(two, one, None)
-
-    def _one(self, frames: TrackingFrames, source: int, target: int) -> Field:
-        if self._cache is not None and (source, target) in self._cache:
-            return self._cache[source, target]
-        flow: Field = self._dis.calc(frames.greys[source], frames.greys[target], None)
-        if self._cache is not None:
-            self._cache[source, target] = flow
-        return flow
+@cache
+def _dis() -> Any:
+    """Made once: it keeps its buffers, and new ones cost as much CPU time as the flow itself."""
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
+    dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
+    return dis
 
 
 def follow(points: Points, forward: Field, backward: Field) -> tuple[Points, NDArray[np.float64]]:

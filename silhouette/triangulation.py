@@ -26,32 +26,36 @@ _SNAP = 0.38
 
 
 @dataclass(frozen=True)
-class FlatMesh:
-    """A flat triangle mesh: points `(N, 2)`, triangles with positive `signed_areas`."""
+class Mesh:
+    """A triangle mesh in crop pixels: points `(N, 2)`, or `(N, 3)` with z away from the viewer.
+
+    In a flat mesh the triangles have positive `signed_areas`; in a closed one they face outwards,
+    and in these left-handed axes its signed volume is positive.
+    """
 
     points: Points
     triangles: Triangles
 
 
-def spacing_for(distance: Field, points: int) -> float:
-    """The lattice spacing that puts about `points` into the inside of `distance`."""
-    return float(np.sqrt(np.count_nonzero(distance > 0) / (_ROW * points)))
-
-
-def triangulate(distance: Field, spacing: float) -> FlatMesh:
-    """Triangulate the inside of `distance` with edges of about `spacing` pixels.
+def triangulate(distance: Field, count: int) -> Mesh:
+    """Triangulate the inside of `distance` with about `count` points.
 
     Every edge has one or two triangles and every rim vertex lies on one rim only. Parts of fewer
     than four triangles are left out, so the mesh may be empty.
     """
+    inside_px = np.count_nonzero(distance > 0)
+    if not inside_px:
+        return Mesh(np.zeros((0, 2)), np.zeros((0, 3), np.int64))
+    spacing = float(np.sqrt(inside_px / (_ROW * count)))
     points, triangles = _lattice(distance.shape, spacing)
     points, level = _snap(points, distance, spacing)
     points, triangles = _clip(points, triangles, level, distance)
-    triangles = _orient(points, triangles)
+    is_turned = signed_areas(points, triangles) < 0
+    triangles = np.where(is_turned[:, None], triangles[:, ::-1], triangles)
     triangles = _without_small_parts(triangles)
     points, triangles = _split_bowties(points, triangles)
     used, triangles = np.unique(triangles, return_inverse=True)
-    return FlatMesh(points[used], triangles.reshape(-1, 3))
+    return Mesh(points[used], triangles.reshape(-1, 3))
 
 
 def signed_areas(points: Points, triangles: Triangles) -> NDArray[np.float64]:
@@ -74,22 +78,17 @@ def edges(triangles: Triangles) -> Triangles:
 def rim_edges(triangles: Triangles) -> Triangles:
     """Directed edges that only one triangle has."""
     directed = half_edges(triangles)
-    if not len(directed):
-        return directed
     low, high = np.sort(directed, axis=1).T
-    _, which, count = np.unique(
-        low * (int(triangles.max()) + 1) + high, return_inverse=True, return_counts=True
-    )
+    key = low * (triangles.max(initial=0) + 1) + high
+    _, which, count = np.unique(key, return_inverse=True, return_counts=True)
     return np.asarray(directed[count[which] == 1])
 
 
 def neighbours(triangles: Triangles, vertices: int) -> sp.csr_array:
     """Adjacency `(V, V)` of ones and zeros."""
     low, high = edges(triangles).T
-    ones = np.ones(2 * len(low))
-    return sp.coo_array(
-        (ones, (np.r_[low, high], np.r_[high, low])), shape=(vertices, vertices)
-    ).tocsr()
+    both_ways = np.r_[low, high], np.r_[high, low]
+    return sp.coo_array((np.ones(2 * len(low)), both_ways), shape=(vertices, vertices)).tocsr()
 
 
 def averaging(triangles: Triangles, vertices: int) -> sp.csr_array:
@@ -99,7 +98,7 @@ def averaging(triangles: Triangles, vertices: int) -> sp.csr_array:
     return (sp.diags_array(1 / degree) @ adjacency).tocsr()
 
 
-def embed(mesh: FlatMesh, points: Points) -> tuple[Triangles, Points]:
+def embed(mesh: Mesh, points: Points) -> tuple[Triangles, Points]:
     """Barycentric coordinates of `points` in `mesh`: triangle corners `(N, 3)`, weights `(N, 3)`.
 
     A point outside takes the triangle that it is least outside of, with clipped extrapolation.
@@ -107,18 +106,16 @@ def embed(mesh: FlatMesh, points: Points) -> tuple[Triangles, Points]:
     tree = cKDTree(mesh.points[mesh.triangles].mean(axis=1))
     found, weights = _among_nearest(mesh, tree, points, 3)
     outside = np.flatnonzero(weights.min(axis=1) < -1e-9)
-    if len(outside):
-        found[outside], weights[outside] = _among_nearest(mesh, tree, points[outside], 12)
+    found[outside], weights[outside] = _among_nearest(mesh, tree, points[outside], 12)
     weights = np.clip(weights, -0.6, 1.6)
     return mesh.triangles[found], weights / weights.sum(axis=1, keepdims=True)
 
 
 def _among_nearest(
-    mesh: FlatMesh, tree: Any, points: Points, count: int
+    mesh: Mesh, tree: Any, points: Points, count: int
 ) -> tuple[NDArray[np.int64], Points]:
     """The best of the `count` triangles with the nearest centroids, and barycentric weights."""
-    _, near = tree.query(points, k=min(count, len(mesh.triangles)))
-    near = near.reshape(len(points), -1)
+    _, near = tree.query(points, k=range(1, min(count, len(mesh.triangles)) + 1))
     corners = mesh.points[mesh.triangles[near]]
     origin = corners[:, :, 0]
     u, v, r = corners[:, :, 1] - origin, corners[:, :, 2] - origin, points[:, None] - origin
@@ -193,16 +190,9 @@ def _clip(
     return points, np.concatenate([triangles[whole | flat], clipped])
 
 
-def _orient(points: Points, triangles: Triangles) -> Triangles:
-    turned = signed_areas(points, triangles) < 0
-    return np.where(turned[:, None], triangles[:, ::-1], triangles)
-
-
 def _without_small_parts(triangles: Triangles) -> Triangles:
     """Leave out parts of fewer than four triangles, joined by edges."""
     count = len(triangles)
-    if not count:
-        return triangles
     low, high = np.sort(half_edges(triangles), axis=1).T
     owner = np.tile(np.arange(count), 3)
     order = np.lexsort((high, low))
@@ -216,29 +206,13 @@ def _without_small_parts(triangles: Triangles) -> Triangles:
 def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triangles]:
     """Duplicate each vertex at which two fans of triangles touch in a point only."""
     triangles = triangles.copy()
-    added: list[Points] = []
     on_rims = np.bincount(rim_edges(triangles).ravel(), minlength=len(points))
     for vertex in np.flatnonzero(on_rims > 2):
-        for fan in _fans(triangles, int(vertex))[1:]:
-            rows = triangles[fan]
-            triangles[fan] = np.where(rows == vertex, len(points) + len(added), rows)
-            added.append(points[vertex])
-    if added:
-        points = np.concatenate([points, np.stack(added)])
+        around = np.flatnonzero((triangles == vertex).any(axis=1))
+        corners = triangles[around]
+        common = (corners[:, None, :, None] == corners[:, None]).sum(axis=(2, 3))
+        count, fan = sp.csgraph.connected_components(common >= 2, directed=False)
+        own_vertex = np.where(fan == 0, vertex, len(points) - 1 + fan)
+        triangles[around] = np.where(corners == vertex, own_vertex[:, None], corners)
+        points = np.concatenate([points, np.repeat(points[[vertex]], count - 1, axis=0)])
     return points, triangles
-
-
-def _fans(triangles: Triangles, vertex: int) -> list[list[int]]:
-    """The triangles around `vertex`, in groups that are connected by edges through it."""
-    waiting = {int(f): set(triangles[f].tolist()) for f in np.where(triangles == vertex)[0]}
-    fans = []
-    while waiting:
-        first = next(iter(waiting))
-        fan, front = [first], [waiting.pop(first)]
-        while front:
-            corners = front.pop()
-            for face in [f for f, other in waiting.items() if len(corners & other) >= 2]:
-                front.append(waiting.pop(face))
-                fan.append(face)
-        fans.append(fan)
-    return fans

@@ -21,7 +21,7 @@ from child.recipe import Recipe
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Progress, Result, Stopped, Task
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.job_factory import OPTIONS, with_options
@@ -166,7 +166,7 @@ def test_the_cpu_draws_the_preview_if_the_gpu_fails(
             asked.append(self)
 
         def render(self, *_: object) -> list[np.ndarray]:
-            raise PreviewFailed("the GPU could not draw the preview")
+            raise ToolFailed("the GPU could not draw the preview")
 
     monkeypatch.setattr(exports, "renderer_on_gpu", lambda: Fails)
     _, names, warnings = run(task)

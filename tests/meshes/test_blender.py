@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshes.blender import BlenderFailed, export_with_blender
+from meshes.blender import export_with_blender
+from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
-from meshes.usd import write_usdz
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
@@ -100,7 +100,7 @@ def _is_alive(pid: int) -> bool:
 def test_a_failed_export_leaves_no_file(
     does: str, reason: str, launch_by: Any, fake_blender: FakeBlender, folder: Path
 ) -> None:
-    with pytest.raises(BlenderFailed, match=reason):
+    with pytest.raises(ToolFailed, match=reason):
         export_with_blender(small(), folder, fake_blender(does), launch=launch_by)
     assert_nothing_is_left(folder)
 
@@ -110,7 +110,7 @@ def test_a_hanging_blender_is_killed_with_its_children(
     launch_by: Any, fake_blender: FakeBlender, folder: Path
 ) -> None:
     hangs = fake_blender(f"sleep 600 & echo $! >> {folder.parent}/pids; sleep 600")
-    with pytest.raises(BlenderFailed, match="did not finish in 1 s"):
+    with pytest.raises(ToolFailed, match="did not finish in 1 s"):
         export_with_blender(small(), folder, hangs, launch=launch_by, timeout_s=1)
     assert_nothing_is_left(folder)
 
@@ -147,7 +147,7 @@ def test_an_old_or_wrong_executable_only_gets_the_version_query(
 ) -> None:
     asked = folder.parent / "asked"
     executable = fake_blender(f"touch {asked}", version)
-    with pytest.raises(BlenderFailed, match=reason):
+    with pytest.raises(ToolFailed, match=reason):
         export_with_blender(small(), folder, executable, timeout_s=1)
     assert not asked.exists()
     assert_nothing_is_left(folder)
@@ -155,7 +155,7 @@ def test_an_old_or_wrong_executable_only_gets_the_version_query(
 
 def test_an_executable_that_cannot_start_raises_blender_failed(folder: Path) -> None:
     for wrong in (folder.parent / "missing", folder.parent):
-        with pytest.raises(BlenderFailed, match="could not be started"):
+        with pytest.raises(ToolFailed, match="could not be started"):
             export_with_blender(small(), folder, str(wrong))
     assert_nothing_is_left(folder)
 
@@ -163,7 +163,7 @@ def test_an_executable_that_cannot_start_raises_blender_failed(folder: Path) -> 
 def test_files_of_an_earlier_run_do_not_count(fake_blender: FakeBlender, folder: Path) -> None:
     for name in ("animated_mesh.fbx", "animated_mesh.abc"):
         (folder / name).write_bytes(b"Kaydara FBX Binary  \x00 of yesterday")
-    with pytest.raises(BlenderFailed):
+    with pytest.raises(ToolFailed):
         export_with_blender(small(), folder, fake_blender("exit 0"))
     assert_nothing_is_left(folder)
 
@@ -189,7 +189,7 @@ def test_blender_gets_its_flags_in_order_and_its_own_home(
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret")
     report = folder.parent / "report"
-    with pytest.raises(BlenderFailed):
+    with pytest.raises(ToolFailed):
         export_with_blender(small(), folder, fake_blender(f'(echo "$@"; env; ls) > {report}'))
     output = report.read_text()
     flags = "-b --factory-startup --disable-autoexec --python-exit-code 3 -P "
@@ -224,6 +224,8 @@ def test_blenders_files_hold_the_same_mesh(
 @pytest.mark.timeout(400)
 def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
+    from meshes.usd import write_usdz
+
     sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
     _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)

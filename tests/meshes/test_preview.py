@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import Camera
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
@@ -167,12 +167,12 @@ def test_a_failing_encoder_raises_a_typed_error_and_leaves_nothing(tmp_path: Pat
     def missing(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([str(tmp_path / "no-ffmpeg")], **options)
 
-    with pytest.raises(PreviewFailed, match="ffmpeg failed") as failure:
+    with pytest.raises(ToolFailed, match="ffmpeg failed") as failure:
         preview(wrong_option)
     assert "no_such_option" in failure.value.log
-    with pytest.raises(PreviewFailed, match=r"did not finish in 0\.2 s"):
+    with pytest.raises(ToolFailed, match=r"did not finish in 0\.2 s"):
         preview(hangs, timeout_s=0.2)
-    with pytest.raises(PreviewFailed, match="could not be started"):
+    with pytest.raises(ToolFailed, match="could not be started"):
         preview(missing)
     assert list(out.iterdir()) == []
 
@@ -182,7 +182,7 @@ def test_a_texture_that_cannot_be_decoded_is_a_failed_preview(tmp_path: Path) ->
     assert sequence.texture
     truncated = Texture(sequence.texture.image[:20], "image/jpeg", sequence.texture.uv)
     sequence = replace(sequence, texture=truncated)
-    with pytest.raises(PreviewFailed, match="could not be drawn"):
+    with pytest.raises(ToolFailed, match="could not be drawn"):
         _write_preview(tmp_path, sequence, _frames(2, 32, 32))
     assert list(tmp_path.iterdir()) == []
 
@@ -208,11 +208,6 @@ def test_arrays_that_do_not_match_are_refused(tmp_path: Path) -> None:
         write_preview(sequence, normals, _frames(2, 32, 32), *files)
     with pytest.raises(ValueError, match="even size"):
         write_preview(sequence, normals, _frames(3, 32, 32), *files, panel_px=65)
-    with pytest.raises(ValueError, match="frames must be uint8"):
-        write_preview(sequence, normals, _frames(3, 32, 32)[0], *files)
-    sequence.vertices[1, 2, 0] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
-        write_preview(sequence, normals, _frames(3, 32, 32), *files)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,8 +246,3 @@ def test_a_page_can_seek_in_the_source_video(tmp_path: Path) -> None:
     write_source_video(_frames(31, 64, 64), 8, tmp_path / "source.mp4")
     keyframes = _read(tmp_path / "source.mp4", "-skip_frame", "nokey")
     assert len(keyframes) == 8  # 0, 4 ... 28
-
-
-def test_wrong_frames_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there are no frames"):
-        write_source_video(np.zeros((0, 8, 8, 3), np.uint8), 8, tmp_path / "source.mp4")

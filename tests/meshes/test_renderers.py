@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import MARGIN, Camera, View, fit_cameras
-from meshes.h264 import PreviewFailed
+from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
 from meshes.preview_background import background
@@ -172,5 +172,5 @@ def test_what_torch_raises_is_a_failed_preview() -> None:
     sequence = walking_animal(1, rings=12)
     cameras = fit_cameras(sequence.vertices, VIEWS, 32)
     renderer = make_rasterizer(sequence, cameras, device="meta")  # holds no values
-    with pytest.raises(PreviewFailed, match="the GPU could not draw"):
+    with pytest.raises(ToolFailed, match="the GPU could not draw"):
         renderer.render(sequence.vertices[0], vertex_normals(sequence)[0])

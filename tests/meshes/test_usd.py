@@ -13,12 +13,13 @@ import pytest
 
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from meshes.usd import write_usdz
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 
 pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
 from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdValidation
+
+from meshes.usd import write_usdz
 
 KINDS = ("plain", "coloured", "textured")
 

@@ -7,14 +7,14 @@ import pytest
 
 from silhouette.arap import Arap, Pull, Rest
 from silhouette.outline import signed_distance
-from silhouette.triangulation import FlatMesh, triangulate
+from silhouette.triangulation import Mesh, triangulate
 
 
 @pytest.fixture(scope="module")
-def bar() -> FlatMesh:
+def bar() -> Mesh:
     alpha = np.zeros((64, 160), np.float32)
     alpha[24:40, 10:150] = 1
-    return triangulate(signed_distance(alpha), 6.0)
+    return triangulate(signed_distance(alpha), 72)
 
 
 def _turned(points: np.ndarray, angle: float) -> np.ndarray:
@@ -23,7 +23,7 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
     return out
 
 
-def test_few_pulls_suffice_for_a_rigid_motion(bar: FlatMesh) -> None:
+def test_few_pulls_suffice_for_a_rigid_motion(bar: Mesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     target = _turned(bar.points, 0.4)
     ends = np.flatnonzero((bar.points[:, 0] < 20) | (bar.points[:, 0] > 140))
@@ -32,13 +32,13 @@ def test_few_pulls_suffice_for_a_rigid_motion(bar: FlatMesh) -> None:
     assert np.abs(points - target).max() < 0.5
 
 
-def test_without_pulls_a_shape_stays(bar: FlatMesh) -> None:
+def test_without_pulls_a_shape_stays(bar: Mesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     points = arap.solve(bar.points, [], [Rest(bar.points, 1.0)], 1.0, 3)
     assert np.abs(points - bar.points).max() < 1e-6
 
 
-def test_two_rest_shapes_are_averaged(bar: FlatMesh) -> None:
+def test_two_rest_shapes_are_averaged(bar: Mesh) -> None:
     arap = Arap(bar.triangles, len(bar.points))
     longer = bar.points * (1.2, 1.0)
     centre = np.array([np.argmin(np.abs(bar.points - (80, 32)).sum(axis=1))])

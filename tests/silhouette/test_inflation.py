@@ -21,10 +21,10 @@ def test_a_disk_becomes_nearly_a_ball() -> None:
     shape = inflate(_disk(60), 4000)
     assert shape is not None
     assert is_closed(shape.triangles)
-    depth = np.ptp(shape.vertices[:, 2]) / 2
+    depth = np.ptp(shape.points[:, 2]) / 2
     assert 0.75 * 60 < depth < 1.1 * 60
     ball = 4 / 3 * np.pi * 60**3
-    assert 0.7 * ball < volume(shape.vertices, shape.triangles) < 1.1 * ball
+    assert 0.7 * ball < volume(shape.points, shape.triangles) < 1.1 * ball
 
 
 def test_a_band_becomes_nearly_a_cylinder() -> None:
@@ -32,8 +32,8 @@ def test_a_band_becomes_nearly_a_cylinder() -> None:
     cv2.rectangle(band, (20, 108), (235, 147), 1.0, -1)
     shape = inflate(band, 4000)
     assert shape is not None
-    middle = np.abs(shape.vertices[:, 0] - 128) < 40
-    depth = np.ptp(shape.vertices[middle, 2]) / 2
+    middle = np.abs(shape.points[:, 0] - 128) < 40
+    depth = np.ptp(shape.points[middle, 2]) / 2
     assert 0.75 * 20 < depth < 1.25 * 20
 
 
@@ -42,13 +42,13 @@ def test_a_ring_keeps_its_hole() -> None:
     assert shape is not None
     assert is_closed(shape.triangles)
     edges = 3 * len(shape.triangles) // 2
-    assert len(shape.vertices) - edges + len(shape.triangles) == 0  # Euler: a torus
+    assert len(shape.points) - edges + len(shape.triangles) == 0  # Euler: a torus
 
 
 def test_the_back_mirrors_the_front() -> None:
     shape = inflate(_disk(50), 2000)
     assert shape is not None
-    assert shape.vertices[:, 2].min() == pytest.approx(-shape.vertices[:, 2].max(), rel=0.02)
+    assert shape.points[:, 2].min() == pytest.approx(-shape.points[:, 2].max(), rel=0.02)
 
 
 @pytest.mark.parametrize("dots", [0, 1, 3])
@@ -69,4 +69,4 @@ def test_any_outline_gives_a_closed_mesh(seed: int) -> None:
     shape = inflate(alpha, 3000)
     assert shape is not None
     assert is_closed(shape.triangles)
-    assert volume(shape.vertices, shape.triangles) > 0
+    assert volume(shape.points, shape.triangles) > 0

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from silhouette.outline import Field, signed_distance
-from silhouette.triangulation import (
-    embed,
-    half_edges,
-    rim_edges,
-    signed_areas,
-    spacing_for,
-    triangulate,
-)
+from silhouette.triangulation import embed, half_edges, rim_edges, signed_areas, triangulate
 
 
 def _blobs(seed: int) -> Field:
@@ -33,7 +26,7 @@ def _blobs(seed: int) -> Field:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_mesh_is_manifold_with_one_orientation(seed: int) -> None:
     distance = signed_distance(_blobs(seed))
-    mesh = triangulate(distance, spacing_for(distance, 600))
+    mesh = triangulate(distance, 600)
     low_high = np.sort(half_edges(mesh.triangles), axis=1)
     _, uses = np.unique(low_high, axis=0, return_counts=True)
     assert uses.max() <= 2
@@ -48,19 +41,19 @@ def test_a_mesh_covers_the_outline() -> None:
     disk = np.zeros((128, 128), np.float32)
     cv2.circle(disk, (64, 60), 40, 1.0, -1)
     distance = signed_distance(disk)
-    mesh = triangulate(distance, spacing_for(distance, 800))
+    mesh = triangulate(distance, 800)
     assert signed_areas(mesh.points, mesh.triangles).sum() == pytest.approx(disk.sum(), rel=0.01)
     assert 600 < len(mesh.points) < 1000
 
 
 def test_an_empty_outline_gives_an_empty_mesh() -> None:
     distance = signed_distance(np.zeros((64, 64), np.float32))
-    assert len(triangulate(distance, 5.0).triangles) == 0
+    assert len(triangulate(distance, 100).triangles) == 0
 
 
 def test_embedded_points_are_reconstructed() -> None:
     distance = signed_distance(_blobs(3))
-    mesh = triangulate(distance, spacing_for(distance, 300))
+    mesh = triangulate(distance, 300)
     points = mesh.points[mesh.triangles].mean(axis=1)
     corners, weights = embed(mesh, points)
     back = np.einsum("nk,nkd->nd", weights, mesh.points[corners])

@@ -134,7 +134,7 @@ def test_killed_in_the_middle_of_an_upload_nothing_of_it_is_left(
 ) -> None:
     server = fork_server().start()
     with socket.create_connection(("127.0.0.1", server.port)) as half_way:
-        half_way.sendall(start_of_upload(5_000_000, bytes(2**20)))
+        half_way.sendall(start_of_upload(5_000_000, bytes(3 << 20)))  # written by the MB
         staging = server.jobs_dir / ".staging"
         wait_until(lambda: any(path.stat().st_size for path in staging.glob("*/input")))
         server.kill()

@@ -32,7 +32,7 @@ from video.sampling import MAX_FRAMES, MIN_FRAMES
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ActionMeshPipeline:
     """One loaded ActionMesh for all modes.
 
@@ -82,10 +82,10 @@ class ActionMeshPipeline:
     ) -> MeshSequence:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
-        With `mesh`, a .glb, that mesh is animated: its vertices, texture and units are kept. Out of
-        memory, it tries once more in low-RAM mode, with a warning. Raises NoSubjectFound,
-        InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this process must end)
-        and Cancelled.
+        Call `load` first. With `mesh`, a .glb, that mesh is animated: its vertices, texture and
+        units are kept. Out of memory, it tries once more in low-RAM mode, with a warning. Raises
+        NoSubjectFound, InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this
+        process must end) and Cancelled.
         """
         if len(clip) not in (MIN_FRAMES, MAX_FRAMES):
             raise ValueError(f"a clip has {MIN_FRAMES} or {MAX_FRAMES} frames, not {len(clip)}")

@@ -163,13 +163,20 @@ class Client:
         self.wait(job_id, timeout, on_progress)
         return self.save(job_id, out, what, on_progress)
 
-    def submit(self, video: PathLike, *, on_progress: Report = _ignore, **options: Any) -> str:
+    def submit(
+        self,
+        video: PathLike,
+        *,
+        mesh: PathLike | None = None,
+        on_progress: Report = _ignore,
+        **options: Any,
+    ) -> str:
         """Send a video file, a zip of frames, or an http(s) address; the id of the new job.
 
-        Options are those of OPTIONS; `mesh` is the path of a .glb. The request is safe to repeat,
-        and is repeated when the connection breaks or the server is busy.
+        Options are those of OPTIONS. The request is safe to repeat, and is repeated when the
+        connection breaks or the server is busy.
         """
-        files = {"mesh": Path(options.pop("mesh"))} if options.get("mesh") else {}
+        files = {} if mesh is None else {"mesh": Path(mesh)}
         if re.match(r"https?://", str(video)):
             options["video_url"] = str(video)
         else:
@@ -189,7 +196,8 @@ class Client:
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         events = True
         while True:
-            events = events and (yield from self._follow(job_id, deadline))
+            if events:
+                events = yield from self._follow(job_id, deadline)
             left_s = max(0.0, deadline - time.monotonic())
             path = f"{_job(job_id)}?wait={min(1.0, left_s):.3f}"
             state = self._call("GET", path, patience_s=min(self._patience_s, left_s + 1))
@@ -332,7 +340,13 @@ class Client:
     # --- requests
 
     def _call(
-        self, method: str, path: str, headers: Headers = None, body: Body = None, **limits_s: float
+        self,
+        method: str,
+        path: str,
+        headers: Headers = None,
+        body: Body = None,
+        patience_s: float = CONNECT_FOR_S,
+        busy_s: float = 0.0,
     ) -> State:
         """One request and its JSON, repeated if that may help."""
 
@@ -340,35 +354,35 @@ class Client:
             with self._exchange(method, path, headers, body, self._silence_s) as reply:
                 return _json(reply)
 
-        return self._repeat(attempt, **limits_s)
+        return self._repeat(attempt, patience_s, busy_s)
 
-    def _repeat(
-        self, attempt: Callable[[], T], patience_s: float = CONNECT_FOR_S, busy_s: float = 0.0
-    ) -> T:
+    def _repeat(self, attempt: Callable[[], T], patience_s: float, busy_s: float = 0.0) -> T:
         """Try until it works or time is over; a busy server says when to try again."""
-        began, longest_s = time.monotonic(), 0.5
+        began, tries = time.monotonic(), 0
         while True:
             try:
                 return attempt()
             except (ServerUnreachable, ApiError) as exc:
+                longest_s = min(0.5 * 2 ** min(tries, 9), 10.0)
                 pause_s = max(random.uniform(0.5, 1.0) * longest_s, exc.retry_after_s)
                 limit_s = max(busy_s, patience_s) if isinstance(exc, ApiError) else patience_s
-                if not _may_pass(exc) or time.monotonic() + pause_s - began > limit_s:
+                if not _may_succeed_later(exc) or time.monotonic() + pause_s - began > limit_s:
                     raise
-                if longest_s > 0.5 or pause_s > 2:
+                if tries or pause_s > 2:
                     log.warning("%s Trying again in %.0f s.", exc, max(1.0, pause_s))
             time.sleep(pause_s)
-            longest_s = min(2 * longest_s, 10.0)
+            tries += 1
 
     @contextmanager
     def _exchange(
         self, method: str, path: str, headers: Headers, body: Body, silence_s: float
     ) -> Iterator[http.client.HTTPResponse]:
         """One request on its own connection. Raises ServerUnreachable, ApiError."""
-        secure = self._address.scheme == "https"  # which checks the certificate
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         host, port = str(self._address.hostname), self._address.port
-        connection = kind(host, port, timeout=silence_s)
+        connection = http.client.HTTPConnection(host, port, timeout=silence_s)
+        if self._address.scheme == "https":
+            tls = ssl.create_default_context()  # the default of HTTPSConnection may be unsafe
+            connection = http.client.HTTPSConnection(host, port, timeout=silence_s, context=tls)
         sent = {"Accept": "application/json", "User-Agent": "actionmesh-client", **(headers or {})}
         if self._key:
             sent["Authorization"] = f"Bearer {self._key}"
@@ -524,7 +538,7 @@ def _json(reply: http.client.HTTPResponse) -> State:
 
 
 def _refusal(reply: http.client.HTTPResponse) -> ApiError:
-    """From any reply but a success, even if a proxy wrote the body."""
+    """The error for a reply that is no success, even if a proxy wrote its body."""
     problem: State = {"detail": f"The server answered {reply.status} {reply.reason}."}
     if reply.status < 400:
         problem["hint"] = f"The address has moved: {reply.headers.get('Location')}."
@@ -535,8 +549,8 @@ def _refusal(reply: http.client.HTTPResponse) -> ApiError:
     return ApiError(reply.status, problem, _seconds(reply.headers.get("Retry-After", "")))
 
 
-def _may_pass(exc: ServerUnreachable | ApiError) -> bool:
-    """True if the same request may succeed later."""
+def _may_succeed_later(exc: ServerUnreachable | ApiError) -> bool:
+    """True if it may help to repeat the request."""
     if isinstance(exc, ApiError):
         return exc.status in BUSY or exc.code == "idempotency_in_progress"
     return not isinstance(exc.__cause__, ssl.SSLCertVerificationError)

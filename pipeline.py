@@ -93,8 +93,10 @@ class PipelineChoice:
 
 def find_gpu() -> Gpu | None:
     """The first GPU from NVML; None without a GPU or a driver."""
-    import pynvml
-
+    try:
+        import pynvml
+    except ImportError:
+        return None
     try:
         pynvml.nvmlInit()
         try:
@@ -121,12 +123,12 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         return PipelineChoice("silhouette", "no CUDA GPU was found", None)
     missing = [name for name in _GPU_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        lack = f"not the packages {', '.join(missing)}"
+        missing_part = f"not the packages {', '.join(missing)}"
     elif not (CHECKOUT / "actionmesh").is_dir():
-        lack = "actionmesh_repo is empty"
+        missing_part = "actionmesh_repo is empty"
     else:
         return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
-    reason = f"a GPU is here ({gpu.name}), but {lack}: run `make actionmesh`"
+    reason = f"a GPU is here ({gpu.name}), but {missing_part}: run `make actionmesh`"
     return PipelineChoice("silhouette", reason, gpu)
 
 

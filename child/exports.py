@@ -22,8 +22,8 @@ from child.reporter import JobReporter
 from errors import InternalError
 from meshes.archive import write_archive
 from meshes.blender import export_with_blender
+from meshes.external_tools import ToolFailed
 from meshes.gltf import write_animated, write_frames
-from meshes.h264 import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video

@@ -1,7 +1,7 @@
 """Ambient occlusion of the mesh and its shadow on the floor, for the preview.
 
 Both use the same ray directions at every timestep, without random numbers, so that nothing
-flickers. The tracers trace the rays (Obstacles). Called by renderer.py.
+flickers. raytracer.py and rasterizer.py find what the rays hit (Obstacles). Called by renderer.py.
 """
 
 from __future__ import annotations

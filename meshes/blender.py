@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from meshes.h264 import Launch, ToolFailed
+from meshes.external_tools import Launch, ToolFailed
 from meshes.npz import write_npz
 from meshes.sequence import MeshSequence
 from meshes.texture import SUFFIXES, check_texture
@@ -108,9 +108,9 @@ def _run(
     while_waiting: Callable[[], None] | None,
 ) -> str:
     """Run the command inside `workdir`; its output. Its process group is killed at the end."""
-    search = os.environ.get("PATH", "/usr/bin:/bin")
+    path = os.environ.get("PATH", "/usr/bin:/bin")
     home = str(workdir)  # no user's settings, add-ons or caches
-    environment = {"PATH": search, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
+    environment = {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
     with tempfile.TemporaryFile(dir=workdir) as log:
         try:
             process = launch(

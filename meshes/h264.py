@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,27 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
-
-Launch = Callable[..., "subprocess.Popen[bytes]"]
-"""Starts a process like subprocess.Popen; jobs pass one that sets limits."""
+from meshes.external_tools import LOG_CHARACTERS, Launch, ToolFailed
 
 _TO_BT709 = (
     "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,"
     "format=yuv420p,"
     "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
 )
-_LOG_CHARACTERS = 4096
-
-
-class ToolFailed(RuntimeError):
-    """An optional file could not be made; the meshes are not affected.
-
-    `log` holds the end of the program's output, for our own log.
-    """
-
-    def __init__(self, message: str, output: str = "") -> None:
-        super().__init__(message)
-        self.log = output[-_LOG_CHARACTERS:].strip()
 
 
 def encode_h264(
@@ -60,6 +46,7 @@ def encode_h264(
         atomic_file(path) as part,
     ):
         for picture in pictures:
+            assert picture.shape == (size[1], size[0], 3), picture.shape
             raw.write(np.ascontiguousarray(picture).data)
         raw.seek(0)
         command = _command(size, fps, options, part)
@@ -69,7 +56,7 @@ def encode_h264(
             raise ToolFailed("ffmpeg could not be started") from exc
         code = _wait(process, timeout_s)
         if code != 0 or not part.exists():
-            log.seek(0)
+            log.seek(max(0, log.seek(0, 2) - 4 * LOG_CHARACTERS))
             raise ToolFailed(f"ffmpeg failed ({code})", log.read().decode(errors="replace"))
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, View, fit_cameras
-from meshes.h264 import Launch, ToolFailed, encode_h264
+from meshes.external_tools import Launch, ToolFailed
+from meshes.h264 import encode_h264
 from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
 

@@ -17,7 +17,7 @@ from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 
 from meshes.camera import Camera
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from meshes.normals import face_normals
 from meshes.renderer import FirstHits, Hits, MeshRenderer
 from meshes.sequence import MeshSequence

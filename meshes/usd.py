@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
 
 from meshes.atomic_file import atomic_file
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from meshes.normals import check_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import SUFFIXES, check_texture

@@ -28,7 +28,7 @@ _GREY_LEVEL = 0.002
 
 
 def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
-    """The index of the best of `candidates` frames; `tick` is called after every coarse step.
+    """The index of the best of two or more `candidates`; `tick` is called after every coarse step.
 
     Candidates show at least half of the median area of the subject.
     """

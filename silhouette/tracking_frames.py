@@ -77,7 +77,7 @@ def optical_flow(source: Grey, target: Grey) -> Field:
 
 @cache
 def _dis() -> Any:
-    """Made once: it keeps its buffers, and new ones cost as much CPU time as the flow itself."""
+    """Made once, for one thread: new buffers cost as much CPU time as the flow itself."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
     dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart

@@ -495,7 +495,19 @@ def test_ctrl_c_does_not_stop_the_job_and_prints_how_to_watch_it(
     assert not misbehaving.asked("POST /jobs/j1/cancel")
 
 
-def test_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_empty_mesh_is_an_error_and_not_a_job_without_it(
+    misbehaving: MisbehavingServer, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"video")
+    result = call("submit", str(clip), "--mesh", "", url=misbehaving.url)
+    assert result.returncode == 2
+    assert not misbehaving.asked("POST /jobs")
+
+
+def test_a_self_signed_certificate_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     pair = tmp_path / "pair.pem"
@@ -506,7 +518,12 @@ def test_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
     context.load_cert_chain(tmp_path / "cert.pem", pair)
     with misbehaving_server() as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        result = call("info", url=f"https://localhost:{server.server_port}")
+        url = f"https://localhost:{server.server_port}"
+        result = call("info", url=url)
+        # what many notebooks do to reach some other server
+        monkeypatch.setattr(ssl, "_create_default_https_context", ssl._create_unverified_context)
+        with pytest.raises(ServerUnreachable, match="certificate|CERTIFICATE"):
+            Client(url).info()
     assert result.returncode == 3
     assert "CERTIFICATE_VERIFY_FAILED" in result.stderr or "certificate" in result.stderr
 

@@ -34,7 +34,7 @@ class Anchor:
 
     @classmethod
     def finished(cls, latent: Any, mesh: Any) -> Anchor:
-        """An anchor whose mesh need not be waited for."""
+        """An anchor whose mesh exists already."""
         anchor = cls(latent, Future())
         anchor.mesh.set_result(mesh)
         return anchor
@@ -43,7 +43,7 @@ class Anchor:
 def anchor_from_picture(
     engine: Engine, picture: Any, seed: int, reporter: Reporter, use: Speedups
 ) -> Anchor:
-    """From the prepared first picture. Raises NoSubjectFound if TripoSG finds no surface."""
+    """The anchor of the prepared first picture. Raises NoSubjectFound if there is no surface."""
     with engine.on_device("shape"):
         latent, surface = _image_to_3d(engine, picture, seed, reporter, use)
     finish = engine.pipe.mesh_process.process_mesh

@@ -98,7 +98,7 @@ class _Stages:
     anchor_reported: bool = False
 
     def report_anchor(self) -> None:
-        """Once, if its mesh is finished."""
+        """Report it as soon as its mesh is finished, once."""
         if not self.anchor_reported and self.anchor.mesh.done():
             self.anchor_reported = True
             self.reporter.anchor(_sequence([self.anchor.mesh.result()], self.request))
@@ -139,7 +139,7 @@ class _Stages:
         self.reporter.progress("decoding", total, total)
 
     def _progress(self, stage: str, step: int, steps: int, window: int, windows: int) -> None:
-        """Each of the windows has as many steps."""
+        """All windows have the same number of steps."""
         name = f"window {window + 1} of {windows}" if windows > 1 else ""
         self.reporter.progress(stage, window * steps + step, windows * steps, name)
 
@@ -155,7 +155,7 @@ class _Stages:
 
 
 def _sequence(meshes: list[Any], request: AnimationRequest) -> MeshSequence:
-    """Of trimesh objects in order of time, all with the same faces."""
+    """The sequence of these trimesh objects, which are in order of time and share their faces."""
     vertices = np.stack([mesh.vertices for mesh in meshes]).astype(np.float32)
     if request.mesh is not None:
         return request.mesh.sequence(vertices, request.clip.fps)

@@ -52,7 +52,7 @@ def find_on_disk(source: Source) -> Path | None:
     """The cached folder of a revision, which may be incomplete; None if there is none."""
     try:
         return _snapshot(source, local_files_only=True)
-    except (OSError, ValueError):  # the hub's own errors are both
+    except (OSError, ValueError):  # each of the hub's errors is one of these
         return None
 
 

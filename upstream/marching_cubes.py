@@ -23,7 +23,7 @@ class MarchingCubes:
     """
 
     def __init__(self, dtype: Any = None) -> None:
-        self.dtype = dtype
+        del dtype  # distances are read as float32
 
     def to(self, device: Any) -> MarchingCubes:
         """Like diso's module; the work is always done on the CPU."""
@@ -33,7 +33,7 @@ class MarchingCubes:
     def __call__(
         self, sdf: Any, deform: Any = None, return_quads: bool = False, normalize: bool = True
     ) -> tuple[Any, Any]:
-        """Raises ValueError if no surface crosses the grid, and for any of the options."""
+        """Raises ValueError if no surface crosses the grid, or for options TripoSG does not use."""
         import torch
 
         if deform is not None or return_quads or normalize:

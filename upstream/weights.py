@@ -80,7 +80,8 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
         if bad := incomplete_files(folder, source):
             log.warning("weights of %s are incomplete and downloaded again: %s", source.name, bad)
             for name in bad:
-                remove_cached(folder / name)
+                if os.path.lexists(folder / name):  # else it is the pattern of a missing file
+                    remove_cached(folder / name)
         else:
             found[source.name] = folder
     missing = [source for source in sources if source.name not in found]

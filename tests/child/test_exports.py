@@ -21,7 +21,7 @@ from child.recipe import Recipe
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Progress, Result, Stopped, Task
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from pipeline import Gpu
 from tests.api.bodies import frames_zip, send
 from tests.job_factory import OPTIONS, with_options

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from meshes.blender import export_with_blender
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from tests.meshes.glb_reader import signed_volume
@@ -153,7 +153,7 @@ def test_an_old_or_wrong_executable_only_gets_the_version_query(
     assert_nothing_is_left(folder)
 
 
-def test_an_executable_that_cannot_start_raises_blender_failed(folder: Path) -> None:
+def test_an_executable_that_cannot_start_raises_tool_failed(folder: Path) -> None:
     for wrong in (folder.parent / "missing", folder.parent):
         with pytest.raises(ToolFailed, match="could not be started"):
             export_with_blender(small(), folder, str(wrong))

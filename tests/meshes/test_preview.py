@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import Camera
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from meshes.camera import MARGIN, Camera, View, fit_cameras
-from meshes.h264 import ToolFailed
+from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
 from meshes.preview_background import background

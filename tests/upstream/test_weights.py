@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_an_incomplete_file_is_downloaded_again(tmp_path: Path) -> None:
         again = fetch_in_new_process(tmp_path, endpoint)
     assert again.returncode == 0, again.stderr
     assert incomplete_files(incomplete.parent, RMBG) == []
+
+
+def test_a_file_in_the_place_of_a_folder_counts_as_missing(tmp_path: Path) -> None:
+    with running_hub(complete_files(), COMMIT) as endpoint:
+        assert fetch_in_new_process(tmp_path, endpoint).returncode == 0
+    folder = next(source for source in SOURCES if source.folders != (".",))
+    held = cached(tmp_path, folder.repo_id) / folder.folders[0]
+    shutil.rmtree(held)
+    held.write_bytes(b"")
+    failed = fetch_in_new_process(tmp_path, "http://127.0.0.1:9")
+    assert failed.returncode == 1
+    assert f"{folder.repo_id} are not on disk and cannot be fetched" in failed.stderr
+    assert "Traceback" not in failed.stderr
 
 
 def test_without_network_and_weights_the_error_has_a_hint(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ RECOVERY_TRIES = 5
 """How often, at the start, a job that cannot be read or written is tried, once a second."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class JobStore:
     """Creates, changes, finds and removes jobs. Safe to call from any thread.
 

@@ -145,8 +145,12 @@ class Settings:
     @property
     def weight_revisions(self) -> dict[str, str]:
         """By the name of each source of ActionMesh's weights; "" where none is set."""
-        names = ("actionmesh", "triposg", "dinov2", "rmbg")
-        return {name: getattr(self, f"{name}_revision") for name in names}
+        return {
+            "actionmesh": self.actionmesh_revision,
+            "triposg": self.triposg_revision,
+            "dinov2": self.dinov2_revision,
+            "rmbg": self.rmbg_revision,
+        }
 
     def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
         """The variables that the child reads with `from_environment`; only those that are set.

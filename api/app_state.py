@@ -27,7 +27,7 @@ from worker.retention import Retention
 from worker.webhooks import Webhooks
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AppState:
     settings: Settings
     choice: PipelineChoice

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from api.responses import as_json, utc
-from api.schemas import CLIP_FACTS_SHOWN, NOT_SHOWN, JobBody, ListedJob
+from api.schemas import CLIP_FACTS, NOT_SHOWN, JobBody, ListedJob
 from job.options import JobOptions
 from job.state import Job, JobStatus
 from job.task import Progress, Result
@@ -90,7 +90,8 @@ class JobView:
         if job.finished_at is not None:
             about["finished_at"] = utc(job.finished_at)
         if job.progress is not None:
-            about["progress"] = _progress(job.progress, None)  # the model takes what it shows
+            shown = _progress(job.progress, None)
+            about["progress"] = {"percent": shown["percent"], "stage": shown["stage"]}
         return ListedJob(**about)
 
     def _queued(self, job: Job, left_s: float | None) -> dict[str, Any]:
@@ -126,10 +127,10 @@ class JobView:
             about.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
         if job.error is not None:
             about.update(
-                error=job.error["message"],
-                error_code=job.error["code"],
-                error_hint=job.error["hint"],
-                retryable=job.error["retryable"],
+                error=job.error.get("message", ""),
+                error_code=job.error.get("code", ""),
+                error_hint=job.error.get("hint", ""),
+                retryable=job.error.get("retryable", False),
             )
         return about
 
@@ -184,7 +185,7 @@ def _eta(left_s: float | None) -> float | None:
     return None if left_s is None else round(left_s, 1)
 
 
-@lru_cache(1024)  # they stay the same while a job is polled
+@lru_cache(128)  # they stay the same while a job is polled
 def _options(options: JobOptions) -> dict[str, Any]:
     shown = options.model_dump(mode="json", exclude=NOT_SHOWN)
     url = shown.pop("video_url")
@@ -203,5 +204,5 @@ def _without_query(url: str) -> str:
 
 def _input(job: Job) -> dict[str, Any]:
     """What is known of the video; all None while it is still being fetched."""
-    clip = {name: getattr(job.input, name, None) for name in CLIP_FACTS_SHOWN}
+    clip = {name: getattr(job.input, name, None) for name in CLIP_FACTS}
     return {**clip, "seed": job.options.seed}

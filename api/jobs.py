@@ -140,7 +140,9 @@ async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
         while True:
             changed.clear()
             job = await state.find(job_id)
-            if job.status.is_terminal or state.draining or not await wait_until(changed, deadline):
+            if job.status.is_terminal or state.draining:
+                return job
+            if not await wait_until(changed, deadline):
                 return job
 
 

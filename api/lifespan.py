@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -72,14 +73,11 @@ def _announce(state: AppState) -> None:
 def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]) -> None:
     """Continue the last server's downloads and webhooks. Called in the worker's thread."""
 
-    async def resume() -> None:
-        state.recovered.set()
-        for job in waiting:
-            state.fetcher.begin(job.job_id, reserved=False)
-        await state.webhooks.resume()
-
     state.metrics.recovered()
-    asyncio.run_coroutine_threadsafe(resume(), loop)
+    loop.call_soon_threadsafe(state.recovered.set)
+    for job in waiting:
+        loop.call_soon_threadsafe(partial(state.fetcher.begin, job.job_id, reserved=False))
+    asyncio.run_coroutine_threadsafe(state.webhooks.resume(), loop)
 
 
 def _allow_many_connections() -> None:

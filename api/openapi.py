@@ -174,8 +174,10 @@ def _submission(body: dict[str, Any], *kinds: type[ServiceError]) -> dict[str, A
     }
 
 
-UPLOAD = _submission(_UPLOAD_BODY, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed)
-RETRY = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
+SUBMIT_ROUTE = _submission(
+    _UPLOAD_BODY, errors.MissingInput, errors.BothInputs, errors.UrlNotAllowed
+)
+RETRY_ROUTE = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished, errors.JobExpired)
 """Arguments of the decorators of the two routes that make jobs."""
 
 
@@ -188,7 +190,8 @@ def complete(app: FastAPI) -> None:
         document = made_by_framework()
         known = document["components"]["schemas"]
         known["Problem"] = schemas.Problem.model_json_schema()
-        del known["HTTPValidationError"], known["ValidationError"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            known.pop(unused, None)
         document["components"]["securitySchemes"] = _KEY
         document["security"] = [{}, *({name: []} for name in _KEY)]  # where API_KEY is set
         for operations in document["paths"].values():

@@ -46,7 +46,7 @@ BODY_TOTAL_S = 1800.0
 
 
 def check_head(headers: Headers, limits: Mapping[str, int]) -> tuple[str, int]:
-    """The media type of the body and its largest possible size, if its headers are acceptable.
+    """The media type of the body and how many bytes to reserve, if its headers are acceptable.
 
     `limits` are the largest sizes of its files in bytes, by field name. Raises MissingInput,
     UnsupportedMediaType, MalformedRequest and UploadTooLarge, all before a byte is read.

@@ -6,10 +6,9 @@ that a reply may lack.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from intake.inspect import ClipFacts
 from job.options import JobOptions
@@ -138,25 +137,17 @@ Options = Annotated[
 ]
 
 
-CLIP_FACTS_SHOWN = tuple(item.name for item in fields(ClipFacts) if item.name != "container")
-_CLIP_FACTS = TypeAdapter(ClipFacts).json_schema()["properties"]
-Input = Annotated[
-    dict[str, Any],
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "The video; all null while a video_url is still being fetched.",
-            "properties": {
-                **{
-                    name: {"anyOf": [_CLIP_FACTS[name], {"type": "null"}]}
-                    for name in CLIP_FACTS_SHOWN
-                },
-                "seed": {"type": "integer"},
-            },
-            "required": [*CLIP_FACTS_SHOWN, "seed"],
-        }
-    ),
-]
+CLIP_FACTS: dict[str, Any] = {
+    name: (hint | None, ...)
+    for name, hint in get_type_hints(ClipFacts).items()
+    if name != "container"
+}
+Input = create_model(
+    "Input",
+    __doc__="The video; all None while a video_url is still being fetched.",
+    **CLIP_FACTS,
+    seed=(int, ...),
+)
 
 
 class JobProgress(BaseModel):
@@ -205,7 +196,7 @@ class JobBody(BaseModel):
     pipeline: str
     options: Options
     created_at: str
-    input: Input
+    input: Input  # type: ignore[valid-type]
     started_at: str | None = None
     retry_of: str | None = None
     queue_position: int | None = Field(None, description="0 is next. Only while queued.")

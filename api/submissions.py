@@ -20,7 +20,7 @@ from api.idempotency import claimed
 from api.job_view import poll_after
 from api.modes import parse_options
 from api.multipart import Received
-from api.openapi import RETRY, UPLOAD
+from api.openapi import RETRY_ROUTE, SUBMIT_ROUTE
 from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
@@ -45,7 +45,7 @@ router = APIRouter(tags=["jobs"])
 UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 
 
-@router.post("/jobs", summary="Send a video, get a job", **UPLOAD)
+@router.post("/jobs", summary="Send a video, get a job", **SUBMIT_ROUTE)
 async def create_job(request: Request) -> Response:
     """The reply comes once the video is on disk and readable; the mesh is made later.
 
@@ -76,7 +76,7 @@ async def create_job(request: Request) -> Response:
     return _accepted(state, job)
 
 
-@router.post("/jobs/{job_id}/retry", summary="Run a job again", **RETRY)
+@router.post("/jobs/{job_id}/retry", summary="Run a job again", **RETRY_ROUTE)
 async def retry_job(job_id: str, request: Request) -> Response:
     """A new job from the stored video, with other options if the JSON body names some."""
     state = state_of(request)

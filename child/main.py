@@ -140,7 +140,7 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
     except errors.Cancelled:
         parent.send("cancelled")
     except (MemoryError, NoCheckpoint):
-        log.exception("this process ends, which frees its memory; the attempt is lost")
+        log.exception("this process ends, and the next attempt begins in a new one")
         return False
     except errors.ServiceError as error:
         if is_unusable(error):

@@ -38,7 +38,7 @@ class ExecutorOptions:
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """A pipeline is loaded, or it was unloaded because it was idle; the next job loads it again.
+    """`is_ready`: a pipeline is loaded. `is_unloaded`: it was idle; the next job loads it again.
 
     `loading` holds `done_bytes` and `total_bytes` while weights are downloaded; `broken` is why no
     pipeline can be loaded.
@@ -65,7 +65,7 @@ class Executor(Protocol):
 
     @property
     def status(self) -> PipelineStatus:
-        """Of the pipelines, all together."""
+        """The state of all pipelines together."""
 
     def start(self) -> None:
         """Start the first process, so that the first job need not wait for it."""

@@ -39,7 +39,7 @@ class LocalExecutor:
             self.export = ChildSupervisor(replace(options, child=config), self._selector)
             self._children.append(self.export)
         self._computed: tuple[Task, float] | None = None  # waits for the export child
-        self._is_cancelled: dict[str, bool] = {}  # running jobs
+        self._cancel_wanted: dict[str, bool] = {}  # running jobs
 
     @property
     def has_room(self) -> bool:
@@ -58,7 +58,7 @@ class LocalExecutor:
                 log.warning("a child could not be started: %s", lost)
 
     def submit(self, task: Task) -> None:
-        self._is_cancelled[task.job_id] = False
+        self._cancel_wanted[task.job_id] = False
         limit_s = self.options.job_timeout_s
         if self.export is None:
             self.compute.run_task("run", task, limit_s)
@@ -69,8 +69,8 @@ class LocalExecutor:
         self.wake()
 
     def cancel(self, job_id: str) -> None:
-        if job_id in self._is_cancelled:
-            self._is_cancelled[job_id] = True
+        if self._cancel_wanted.get(job_id) is False:
+            self._cancel_wanted[job_id] = True
             self.wake()
 
     def prefetch(self, task: Task) -> None:
@@ -84,7 +84,7 @@ class LocalExecutor:
         events: list[tuple[Task, Event]] = []
         for child in self._children:
             task = child.task
-            is_cancelled = task is not None and self._is_cancelled[task.job_id]
+            is_cancelled = task is not None and self._cancel_wanted[task.job_id]
             for event in child.poll(is_cancelled=is_cancelled):
                 assert task is not None, "an idle child has no events"
                 if isinstance(event, Computed):
@@ -94,7 +94,7 @@ class LocalExecutor:
         events += self._next_export()
         for task, event in events:
             if not isinstance(event, Progress):
-                del self._is_cancelled[task.job_id]
+                del self._cancel_wanted[task.job_id]
         return events
 
     def wake(self) -> None:
@@ -111,7 +111,7 @@ class LocalExecutor:
         if self._computed is None or self.export is None:
             return []
         task, time_left_s = self._computed
-        is_cancelled = self._is_cancelled[task.job_id]
+        is_cancelled = self._cancel_wanted[task.job_id]
         if self.export.task is not None and not is_cancelled:
             return []
         self._computed = None

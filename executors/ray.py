@@ -44,7 +44,7 @@ class RayExecutor:
         self._connection = RayConnection(address, options)
         self.slots: list[ActorSlot] = []
         self._waiting: list[Task] = []  # for an actor
-        self._is_cancelled: dict[str, bool] = {}  # waiting and running jobs
+        self._cancel_wanted: dict[str, bool] = {}  # waiting and running jobs
         self._woken = threading.Event()
         self._closed = threading.Event()
 
@@ -60,8 +60,8 @@ class RayExecutor:
         answering = [slot.status for slot in self.slots if slot.answers]
         return PipelineStatus(
             is_ready=any(status.is_ready for status in answering),
-            is_unloaded=bool(found)
-            and sum(status.is_unloaded for status in answering) == len(found),
+            is_unloaded=len(answering) == len(found) > 0
+            and all(status.is_unloaded for status in answering),
             loading=next((status.loading for status in found if status.loading), None),
             broken=found[0].broken if found and all(status.broken for status in found) else None,
         )
@@ -95,13 +95,13 @@ class RayExecutor:
 
     def submit(self, task: Task) -> None:
         """See executors.base.Executor. Without a running actor the task waits, uncounted."""
-        self._is_cancelled[task.job_id] = False
+        self._cancel_wanted[task.job_id] = False
         self._waiting.append(task)
         self.wake()
 
     def cancel(self, job_id: str) -> None:
-        if job_id in self._is_cancelled:
-            self._is_cancelled[job_id] = True
+        if self._cancel_wanted.get(job_id) is False:
+            self._cancel_wanted[job_id] = True
             self.wake()
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
@@ -111,14 +111,16 @@ class RayExecutor:
         events = self._assign_waiting()
         for slot in self.slots:
             task = slot.task
-            events += [(task, event) for event in self._poll_slot(slot, task) if task is not None]
+            new = self._poll_slot(slot, task)
+            if task is not None:  # an idle actor has no events
+                events += [(task, event) for event in new]
         return [(task, self._lost_as_stopped(task, event)) for task, event in events]
 
     def _assign_waiting(self) -> list[tuple[Task, Event]]:
         ended: list[tuple[Task, Event]] = []
         for task in list(self._waiting):
             slot = next((slot for slot in self.slots if slot.is_free), None)
-            if self._closed.is_set() or self._is_cancelled[task.job_id]:
+            if self._closed.is_set() or self._cancel_wanted[task.job_id]:
                 ended.append((task, Lost("the server is stopping")))
             elif slot is None:
                 continue
@@ -131,7 +133,7 @@ class RayExecutor:
         """An attempt that is lost after a cancel counts as cancelled."""
         if isinstance(event, Progress):
             return event
-        was_cancelled = self._is_cancelled.pop(task.job_id)
+        was_cancelled = self._cancel_wanted.pop(task.job_id)
         return Stopped() if was_cancelled and isinstance(event, Lost) else event
 
     def _poll_slot(self, slot: ActorSlot, task: Task | None) -> list[Event]:
@@ -189,12 +191,12 @@ class RayExecutor:
     def _check_time(self, slot: ActorSlot, task: Task) -> None:
         """Send a cancel to the actor. Raises ProcessLost if the actor had to be killed."""
         now = time.monotonic()
-        if self._is_cancelled[task.job_id] and slot.cancel_deadline is None:
+        if self._cancel_wanted[task.job_id] and slot.cancel_deadline is None:
             slot.cancel_deadline = now + self._options.cancel_grace_s + ANSWER_S
             self._connection.call(slot.actor, "cancel", slot.key)
         if slot.cancel_deadline is not None and now > slot.cancel_deadline:
             self._kill(slot, "no answer to a cancel")
-        if slot.question is not None and now - slot.asked_at > SILENT_S:
+        if now - slot.alive_at > SILENT_S:
             self._kill(slot, f"no answer for {SILENT_S:.0f} s")
 
     def _kill(self, slot: ActorSlot, reason: str) -> NoReturn:

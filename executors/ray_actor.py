@@ -112,30 +112,29 @@ class RayActor:
         self._local.start()
         while True:
             try:
-                self._run_next()
-            except Exception:  # this thread must go on: `run` waits for its outcomes
-                log.exception("a bug in the server")
-
-    def _run_next(self) -> None:
-        """Run the next task, or look after the idle child."""
-        try:
-            task = self._tasks.get(timeout=IDLE_POLL_S)
-        except queue.Empty:
-            self._local.poll(0.0)
-            return
-        outcome: Outcome = Failed(InternalError())
-        try:
+                task = self._tasks.get(timeout=IDLE_POLL_S)
+            except queue.Empty:
+                self._check_idle_child()
+                continue
             with logs.bound_to_job(task.job_id):
-                outcome = self._outcome(task)
-        finally:
-            self._local.cancel(task.job_id)  # if a bug ended it here, its child must not go on
-            self._outcomes.put(outcome)
+                self._outcomes.put(self._outcome(task))
+
+    def _check_idle_child(self) -> None:
+        try:
+            self._local.poll(0.0)
+        except Exception:  # the thread must go on: `run` waits for its outcomes
+            log.exception("the idle child cannot be checked")
 
     def _outcome(self, task: Task) -> Outcome:
         def note(progress: Progress) -> None:
             self._progress = progress
 
-        outcome = run_to_end(self._local, task, note, lambda: self._last_cancel == _key(task))
+        try:
+            outcome = run_to_end(self._local, task, note, lambda: self._last_cancel == _key(task))
+        except Exception:
+            log.exception("a bug in the server ended the job")
+            self._local.cancel(task.job_id)
+            return Failed(InternalError())
         if isinstance(outcome, Lost):
             log.error("the attempt is lost: %s", outcome.reason)
         return outcome

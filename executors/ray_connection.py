@@ -66,13 +66,16 @@ class RayConnection:
             return [kind.remote(self._options) for _ in range(count)]
 
     def call(self, actor: Any, method: str, *arguments: Any) -> Future[Any]:
-        """Call the actor without waiting. Raises ProcessLost after `close`."""
+        """Call the actor without waiting. Raises ProcessLost without a connection."""
         with self._lock:
             self._connected()
             remote = getattr(actor, method)
             if method != "run":  # answered while a task runs
                 remote = remote.options(concurrency_group="control")
-            future: Future[Any] = remote.remote(*arguments).future()
+            try:
+                future: Future[Any] = remote.remote(*arguments).future()
+            except ConnectionError as exc:
+                raise ProcessLost("the connection to Ray is lost") from exc
             return future
 
     def kill(self, actor: Any) -> None:

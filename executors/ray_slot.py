@@ -23,8 +23,8 @@ ASK_AGAIN_S = 0.5
 class ActorSlot:
     """`actor` is Ray's handle; `task` what it was given, and `call` the answer to come.
 
-    `question` is the status to come, None if none was asked for since the last one; `asked_at` is
-    when it was. All times are on the monotonic clock.
+    `question` is the status to come, None if no question is open; it was asked at `asked_at`. The
+    actor last answered, or got its task, at `alive_at`. All times are on the monotonic clock.
     """
 
     number: int
@@ -34,6 +34,7 @@ class ActorSlot:
     cancel_deadline: float | None = None
     question: Future[ActorStatus] | None = None
     asked_at: float = 0.0
+    alive_at: float = 0.0
     status: ActorStatus = ActorStatus()
     answers: bool = False
     orphaned_attempt: AttemptKey | None = None
@@ -60,7 +61,7 @@ class ActorSlot:
 
     def take(self, task: Task) -> None:
         self.task, self.call, self.cancel_deadline = task, None, None
-        self._valid_since = time.monotonic()
+        self._valid_since = self.alive_at = time.monotonic()
 
     def release(self, *, lost: bool) -> None:
         """The task ended; after a loss the actor must answer before it gets the next one."""
@@ -72,16 +73,16 @@ class ActorSlot:
         self._is_suspect, self._valid_since = True, time.monotonic()
 
     def on_heartbeat(self, asked_at: float, status: ActorStatus | None) -> ActorStatus | None:
-        """The answer, or None if the call failed. Returns it if it is about the current task.
+        """Keep the answer, None if the call failed; returned if it is about the slot's task.
 
-        Answers to old questions are ignored.
+        Answers to questions that were asked before the last change are ignored.
         """
         self.question, self._answered_at = None, time.monotonic()
         if status is None:
             self.answers = False
         elif asked_at >= self._valid_since:
             self.answers, self._is_suspect = True, False
-            self.status = status
+            self.status, self.alive_at = status, self._answered_at
             self.orphaned_attempt = status.key if status.key != self.key else None
             return status if status.key == self.key else None
         return None

@@ -135,7 +135,8 @@ class ChildSupervisor:
             timed_out = self._check_time(child, is_cancelled)
             return [*events, timed_out] if timed_out else events
         except ProcessLost as lost:
-            reason = "; ".join(filter(None, (str(lost), self.terminate())))
+            end = self.terminate()
+            reason = f"{lost}; {end}" if end else str(lost)
         if self.task is not None:
             events.append(Stopped() if is_cancelled else Lost(reason))
             self._end_task()

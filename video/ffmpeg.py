@@ -80,7 +80,9 @@ def input_arguments(source: Input) -> list[str]:
     ]
 
 
-PACKET_LIST_ARGUMENTS = "-map 0:V:0 -c copy -copyinkf -map_metadata -1 -frames:v 100000".split()
+PACKET_LIST_ARGUMENTS = tuple(
+    "-map 0:V:0 -c copy -copyinkf -map_metadata -1 -frames:v 100000".split()
+)
 """Output arguments: rows are packets, in decoding order; nothing is decoded."""
 
 

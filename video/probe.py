@@ -120,7 +120,7 @@ def _probe_video(
     plan = make_plan(packets, decoded, most, at_start - early)
     if plan is None:
         return None
-    wanted = plan.times and plan.times[early:]
+    wanted = None if plan.times is None else plan.times[early:]
     found = choose_frames(wanted, max(plan.count - early, 0), fps=fps, max_frames=max_frames)
     picks = tuple(early + position for position in found.used)
     return Probe(

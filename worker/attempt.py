@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from errors import ServerFault, ServiceError, WorkerCrashed, from_os_error
 from job import failpoint
@@ -72,6 +73,8 @@ class AttemptRecorder:
             if isinstance(outcome, Failed):
                 self._fail(job_id, outcome.error)
             elif is_cancelled or isinstance(outcome, Stopped):
+                if isinstance(outcome, Lost):
+                    log.info("the attempt ended: %s", outcome.reason)
                 self.cancel(job_id)
             elif isinstance(outcome, Lost):
                 return self._after_loss(task, outcome.reason)
@@ -86,15 +89,16 @@ class AttemptRecorder:
         job_id, mode = task.job_id, task.options.mode
         self.folder.publish_outputs(job_id, task.attempt, result)
         failpoint.reach("finish:published")
-        self.commit(job_id, lambda: self.store.finish(job_id, result))
+        if not self.commit(job_id, lambda: self.store.finish(job_id, result)):
+            return
         self.estimates.learn(mode, took_s)
         files, peak_mb = len(result.files), result.peak_rss_mb
         log.info("finished in %.1f s: %d files, peak memory %.0f MB", took_s, files, peak_mb)
 
     def _fail(self, job_id: str, error: ServiceError) -> None:
-        self.commit(job_id, lambda: self.store.fail(job_id, error))
-        level = logging.ERROR if isinstance(error, ServerFault) else logging.INFO
-        log.log(level, "failed: %s: %s", error.code, error.message)
+        if self.commit(job_id, lambda: self.store.fail(job_id, error)):
+            level = logging.ERROR if isinstance(error, ServerFault) else logging.INFO
+            log.log(level, "failed: %s: %s", error.code, error.message)
 
     def _after_loss(self, task: Task, reason: str) -> bool:
         """Requeued uncounted, tried again (True) or failed."""
@@ -106,9 +110,9 @@ class AttemptRecorder:
             return False
         if counted:
             log.error("attempt %d lost: %s", attempt, reason)
-        else:
+        requeue = partial(self.store.requeue, job_id, counted=counted)
+        if self.commit(job_id, requeue, last=False) and not counted:
             log.info("requeued: the server is stopping")
-        self.commit(job_id, lambda: self.store.requeue(job_id, counted=counted), last=False)
         return counted
 
     def fail_after_losses(self, job_id: str, attempts: int) -> None:
@@ -119,20 +123,20 @@ class AttemptRecorder:
     def fail_with(self, job_id: str, error: ServiceError) -> None:
         """The job fails; an error that prevents this is logged, not raised."""
         try:
-            self.commit(job_id, lambda: self.store.fail(job_id, error))
+            self._fail(job_id, error)
         except ServiceError:
             log.exception("the failure could not be recorded")
 
     def cancel(self, job_id: str) -> None:
-        self.commit(job_id, lambda: self.store.cancel(job_id))
-        log.info("cancelled")
+        if self.commit(job_id, lambda: self.store.cancel(job_id)):
+            log.info("cancelled")
 
-    def commit(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> None:
+    def commit(self, job_id: str, write: Callable[[], object], *, last: bool = True) -> bool:
         """Remove the attempt's files, then store how it ended.
 
         In this order: the write may need the space, and nothing else cleans up after a job that
-        has ended. While the disk is full, the queue waits. If the server stops meanwhile, the job
-        on disk is unchanged, and the next server tries it again.
+        has ended. While the disk is full, the queue waits. False if the server stops meanwhile:
+        the job on disk is unchanged, and the next server tries it again.
         """
         self.folder.remove_attempts(job_id)
         if last:
@@ -143,8 +147,9 @@ class AttemptRecorder:
                 break
             except OSError as exc:
                 if not self.wait_for_disk(exc):
-                    return
+                    return False
         self.remove_input(job_id)
+        return True
 
     def wait_for_disk(self, exc: OSError) -> bool:
         """False if the server stops meanwhile."""

@@ -46,7 +46,7 @@ REPORT_EVERY_S = 0.5
 _AS_JOB_ERROR = {UploadTooLarge.code: UrlFetchFailed, UnsupportedMediaType.code: VideoUnreadable}
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Fetcher:
     """Downloads the input of accepted jobs, then puts them in the worker's queue."""
 

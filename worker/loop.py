@@ -116,27 +116,28 @@ class Worker:
         began = self.executor.has_room and self._begin()
         self._prefetch()
         events: list[tuple[Task, Event]] = []
-        with self._a_bug_ends(*self._running):
+        with self._failing_on_a_bug(*self._running):
             events = self.executor.poll(0.0 if began else timeout_s)
         for task, event in events:
             running = self._running.get(task.job_id)
             if running is not None and running.task == task:  # else an old attempt
-                with bound_to_job(task.job_id), self._a_bug_ends(task.job_id):
+                with bound_to_job(task.job_id), self._failing_on_a_bug(task.job_id):
                     self._handle(running, event)
         return began
 
     @contextlib.contextmanager
-    def _a_bug_ends(self, *job_ids: str) -> Iterator[None]:
+    def _failing_on_a_bug(self, *job_ids: str) -> Iterator[None]:
         """An unexpected error inside fails these jobs; with no job it is raised."""
         try:
             yield
         except Exception:
             if not job_ids:
                 raise
-            log.exception("a bug in the server ended the job")
             for job_id in job_ids:
-                self.executor.cancel(job_id)
-                self._recorder.fail_with(job_id, InternalError())
+                with bound_to_job(job_id):
+                    log.exception("a bug in the server ended the job")
+                    self.executor.cancel(job_id)
+                    self._recorder.fail_with(job_id, InternalError())
                 with self._lock:
                     self._running.pop(job_id, None)
 
@@ -144,7 +145,7 @@ class Worker:
         job_id = self.queue.take()
         if job_id is None:
             return False
-        with bound_to_job(job_id), self._a_bug_ends(job_id):
+        with bound_to_job(job_id), self._failing_on_a_bug(job_id):
             try:
                 with self._lock:  # so that a cancel finds the job either queued or running
                     task = self._recorder.start(job_id)

@@ -32,7 +32,7 @@ REMEMBER_EXPIRED = timedelta(days=30)
 """How long an expired id answers 410 rather than 404."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Retention:
     """Sweeps one store. Jumps of `clock`, the system clock, are found by `monotonic`."""
 

@@ -37,7 +37,7 @@ SLOTS = 4
 """Deliveries at the same time."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Webhooks:
     """Delivers the final state of each job that has a webhook_url.
 

@@ -53,3 +53,13 @@ def test_an_actor_that_still_runs_a_given_up_attempt_gets_no_task() -> None:
     assert slot.orphaned_attempt == ("job", 1) and not slot.is_free
     slot.on_heartbeat(time.monotonic(), IDLE)
     assert slot.is_free
+
+
+def test_a_failed_question_is_no_sign_of_life() -> None:
+    slot = idle_slot()
+    slot.take(TASK)
+    since = slot.alive_at
+    slot.on_heartbeat(time.monotonic(), None)
+    assert slot.alive_at == since and not slot.answers
+    slot.on_heartbeat(time.monotonic(), BUSY)
+    assert slot.alive_at > since and slot.answers

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CALLS = ("open", "write", "writev", "fsync", "rename", "replace", "mkdir", "link")
+CALLS = ("open", "write", "fsync", "rename", "replace", "mkdir", "link")
 
 
 class FailingCalls:

@@ -122,6 +122,7 @@ def _poisson(inside: NDArray[np.bool_]) -> Field:
     pixels = np.flatnonzero(inside)
     if not len(pixels):
         return out
+    # minus the Laplacian: 4 for a pixel itself, -1 for each of its four neighbours
     columns, rows = (
         sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
         for side in inside.shape[::-1]

@@ -130,7 +130,7 @@ def _residual_motion(scene: _Scene) -> list[Field]:
     for flow, reverse, camera in zip(scene.forward, scene.backward, scene.camera, strict=True):
         ahead.append(_relative_speed(scene, flow, reverse, camera))
         behind.append(_relative_speed(scene, reverse, flow, np.linalg.inv(camera)))
-    # the first frame has only a next one, the last only a previous one
+    # the mean of both; for the first frame only ahead, for the last only behind
     pairs = zip([*ahead, behind[-1]], [ahead[0], *behind], strict=True)
     return [np.mean(pair, axis=0) for pair in pairs]
 

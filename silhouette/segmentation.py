@@ -230,9 +230,11 @@ def _warn(
 
 def _touch(mask: NDArray[np.bool_], box: Box, whole: Box) -> float:
     """The largest share of one edge of the frame that the mask lies on."""
-    lines = (mask[:, 0], mask[0], mask[:, -1], mask[-1])  # in the order of a Box
-    sizes = (box[3] - box[1], box[2] - box[0])
+    left, top, right, bottom = (side == end for side, end in zip(box, whole, strict=True))
+    _, _, width, height = whole
     return max(
-        float(line.mean()) * sizes[k % 2] / whole[3 - k % 2] if box[k] == whole[k] else 0.0
-        for k, line in enumerate(lines)
+        np.count_nonzero(mask[:, 0]) / height if left else 0.0,
+        np.count_nonzero(mask[0]) / width if top else 0.0,
+        np.count_nonzero(mask[:, -1]) / height if right else 0.0,
+        np.count_nonzero(mask[-1]) / width if bottom else 0.0,
     )

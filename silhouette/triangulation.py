@@ -210,6 +210,7 @@ def _split_bowties(points: Points, triangles: Triangles) -> tuple[Points, Triang
     for vertex in np.flatnonzero(on_rims > 2):
         around = np.flatnonzero((triangles == vertex).any(axis=1))
         corners = triangles[around]
+        # (N, N): how many corners two triangles share; in one fan, neighbours share an edge
         common = (corners[:, None, :, None] == corners[:, None]).sum(axis=(2, 3))
         count, fan = sp.csgraph.connected_components(common >= 2, directed=False)
         own_vertex = np.where(fan == 0, vertex, len(points) - 1 + fan)

@@ -72,7 +72,6 @@ def _announce(state: AppState) -> None:
 
 def _resume(loop: asyncio.AbstractEventLoop, state: AppState, waiting: list[Job]) -> None:
     """Continue the last server's downloads and webhooks. Called in the worker's thread."""
-
     state.metrics.recovered()
     loop.call_soon_threadsafe(state.recovered.set)
     for job in waiting:

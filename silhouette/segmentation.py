@@ -231,10 +231,11 @@ def _warn(
 def _touch(mask: NDArray[np.bool_], box: Box, whole: Box) -> float:
     """The largest share of one edge of the frame that the mask lies on."""
     left, top, right, bottom = (side == end for side, end in zip(box, whole, strict=True))
-    _, _, width, height = whole
+    # the mask may have another size than its box in the frame
+    across, down = (box[2] - box[0]) / whole[2], (box[3] - box[1]) / whole[3]
     return max(
-        np.count_nonzero(mask[:, 0]) / height if left else 0.0,
-        np.count_nonzero(mask[0]) / width if top else 0.0,
-        np.count_nonzero(mask[:, -1]) / height if right else 0.0,
-        np.count_nonzero(mask[-1]) / width if bottom else 0.0,
+        float(mask[:, 0].mean()) * down if left else 0.0,
+        float(mask[0].mean()) * across if top else 0.0,
+        float(mask[:, -1].mean()) * down if right else 0.0,
+        float(mask[-1].mean()) * across if bottom else 0.0,
     )

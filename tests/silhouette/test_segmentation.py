@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from silhouette.plain_background import fit_background, subject_mask
+from silhouette.segmentation import segment_subject
+from tests.silhouette.measure import ReportLog
 from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
 
 
@@ -28,3 +30,18 @@ def test_a_shadow_is_background_however_steep_its_rim(rim_px: float) -> None:
     found = subject_mask(picture, fit_background(picture))
     overlap = np.count_nonzero(found & masks[0]) / np.count_nonzero(found | masks[0])
     assert overlap > 0.97
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+@pytest.mark.parametrize(("width", "is_cut"), [(0.01, False), (0.04, True)])
+def test_what_touches_the_border_counts_by_its_share_of_the_edge(
+    side: int, width: float, is_cut: bool
+) -> None:
+    picture = plain(side, (230, 230, 230))
+    middle, half = side // 2, side // 4
+    picture[middle - half : middle + half, middle - half : middle + half] = (40, 60, 120)
+    leg = round(width * side / 2)
+    picture[middle:, middle - leg : middle + leg] = (40, 60, 120)  # down to the lower edge
+    reporter = ReportLog()
+    segment_subject(np.stack([picture] * 2), reporter)
+    assert ("subject_touches_border" in reporter.warnings) == is_cut

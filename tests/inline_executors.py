@@ -63,12 +63,18 @@ class FinishesAtOnce:
         events: list[tuple[Task, Event]] = []
         for running in list(self.running):
             task, attempt = running
-            for event in attempt:
-                if event is None:
-                    break
-                events.append((task, event))
-            else:
-                self.running.remove(running)
+            try:
+                for event in attempt:
+                    if event is None:
+                        break
+                    events.append((task, event))
+                else:
+                    self.running.remove(running)
+            except FileNotFoundError:
+                if task.folder.exists():
+                    raise
+                self.running.remove(running)  # deleted while it ran: as in child/main.py
+                events.append((task, Stopped()))
         return events
 
     def wake(self) -> None:
@@ -136,13 +142,15 @@ class WaitsForPermission(FinishesAtOnce):
         """Checks the permission at each poll."""
         yield Progress("shape", 1, 4, 0.25, "Waiting")
         self.started.set()
-        while not self.permission.is_set():
+        while True:
             if task.job_id in self.cancelled:
                 yield Stopped()
                 return
             if self.closed.is_set():
                 yield Lost("closed")
                 return
+            if self.permission.is_set():
+                break
             yield None
         yield from super().attempt(task)
 

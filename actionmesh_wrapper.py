@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from errors import GpuError, GpuOutOfMemory
+from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Mode, Reporter
 from settings import Settings
@@ -84,9 +84,12 @@ class ActionMeshPipeline:
 
         Call `load` first. With `mesh`, a .glb, that mesh is animated: its vertices, texture and
         units are kept. Out of memory, it tries once more in low-RAM mode, with a warning. Raises
-        NoSubjectFound, InvalidParameter, GpuOutOfMemory, GpuError (with the fact `sticky`: this
-        process must end) and Cancelled.
+        NoSubjectFound, VideoTooShort, InvalidParameter, GpuOutOfMemory, Cancelled and GpuError
+        (with the fact `sticky`: this process must end).
         """
+        if len(clip) < MIN_FRAMES:
+            message = f"ActionMesh needs {MIN_FRAMES} frames, not {len(clip)}"
+            raise VideoTooShort(message, frames=len(clip), min_frames=MIN_FRAMES)
         if len(clip) not in (MIN_FRAMES, MAX_FRAMES):
             raise ValueError(f"a clip has {MIN_FRAMES} or {MAX_FRAMES} frames, not {len(clip)}")
         preset = self.presets[mode]

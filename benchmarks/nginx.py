@@ -23,7 +23,7 @@ BIG_MB = 100
 """In files of 10 MB the server's own answer to each request would count as much."""
 MEASURED_MB = 300
 ROUNDS = 12
-HIGHEST_RATIO = 0.6
+HIGHEST_RATIO = 0.2
 
 
 def main() -> int:

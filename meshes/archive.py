@@ -12,11 +12,14 @@ _UNIX, _PLAIN_FILE = 3, 0o100644 << 16
 
 
 def write_archive(files: Sequence[Path], path: Path) -> None:
-    """Write a zip of `files` under their own names (all different), complete or not at all.
+    """Write a zip of `files` under their own names, in their order, complete or not at all.
 
     Deflate at level 1: half the bytes in 0.6 s for 31 meshes; level 6 takes three times as long and
-    saves no more.
+    saves no more. Raises ValueError without files or if a name occurs twice.
     """
+    names = [file.name for file in files]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"an archive needs files with different names, not {names}")
     with atomic_file(path) as part, zipfile.ZipFile(part, "w") as archive:
         for file in files:
             member = zipfile.ZipInfo(file.name)  # of 1980, the default

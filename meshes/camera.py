@@ -53,8 +53,11 @@ class Camera:
 def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: int) -> list[Camera]:
     """One camera a view that sees all vertices `(T, V, 3)` of all timesteps.
 
-    All stand equally far from the subject, so that it has one size in all pictures.
+    All stand equally far from the subject, so that it has one size in all pictures. Raises
+    ValueError if a vertex is not finite.
     """
+    if not np.isfinite(vertices).all():
+        raise ValueError("vertices hold values that are not finite")
     points = vertices.reshape(-1, 3)
     slope = float(np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2))
     all_axes = [_axes(view) for view in views]

@@ -38,6 +38,8 @@ def frame_glb(
     `normals` are those of the whole sequence `(T, V, 3)`; `facts` are plain JSON values kept in
     `asset.extras`. Raises ValueError for values that are not finite, or normals of another shape.
     """
+    if not 0 <= k < len(sequence):
+        raise ValueError(f"timestep {k} is not one of {len(sequence)}")
     glb = _mesh_of(sequence, k, normals, {"timestep": k, "fps": sequence.fps, **(facts or {})})
     return glb.to_bytes()
 

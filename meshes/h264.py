@@ -40,13 +40,17 @@ def encode_h264(
     `size` is (W, H), both even; `options` are further ffmpeg options, such as the quality. Picture
     k is shown at k / fps seconds. Raises ToolFailed; then `path` does not exist.
     """
+    width, height = size
+    if width % 2 or height % 2:
+        raise ValueError(f"H.264 needs even sizes, not {width} x {height}")
     with (
         tempfile.TemporaryFile(dir=path.parent) as raw,
         tempfile.TemporaryFile(dir=path.parent) as log,
         atomic_file(path) as part,
     ):
         for picture in pictures:
-            assert picture.shape == (size[1], size[0], 3), picture.shape
+            if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
+                raise ValueError(f"not an RGB picture of {width} x {height}: {picture.shape}")
             raw.write(np.ascontiguousarray(picture).data)
         raw.seek(0)
         command = _command(size, fps, options, part)

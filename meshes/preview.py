@@ -66,6 +66,7 @@ def write_preview(
     meshes.normals. The default renderer is Embree. Raises ValueError if the arrays do not match,
     ToolFailed if drawing or encoding fails; then neither file is left.
     """
+    _check_frames(frames)
     if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
         raise ValueError(
             f"{len(sequence)} timesteps need as many frames and normals, "
@@ -94,6 +95,7 @@ def write_source_video(
     RGBA frames get a light grey background; large ones are reduced to LARGEST_SOURCE_PX; an odd
     side gets its last row or column twice. Raises ToolFailed if encoding fails.
     """
+    _check_frames(frames)
     height, width = frames.shape[1:3]
     scale = min(1.0, LARGEST_SOURCE_PX / max(height, width))
     if scale < 1:
@@ -101,6 +103,13 @@ def write_source_video(
     even = width + width % 2, height + height % 2
     pictures = (_source_picture(frame, (width, height), even) for frame in frames)
     encode_h264(pictures, even, fps, path, _SCRUBBING, launch, _TIMEOUT_S)
+
+
+def _check_frames(frames: NDArray[np.uint8]) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (3, 4):
+        raise ValueError(f"frames must be uint8 (T, H, W, 3|4), not {frames.dtype} {frames.shape}")
+    if 0 in frames.shape:
+        raise ValueError(f"there are no frames: {frames.shape}")
 
 
 def _raytracer() -> MakeRenderer:

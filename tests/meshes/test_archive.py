@@ -46,3 +46,11 @@ def test_a_missing_member_leaves_no_archive(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_archive(files, tmp_path / "out" / "meshes.zip")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_empty_or_ambiguous_list_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mesh_000.glb"
+    file.write_bytes(b"x")
+    for files in ([], [file, file]):
+        with pytest.raises(ValueError, match="different names"):
+            write_archive(files, tmp_path / "meshes.zip")

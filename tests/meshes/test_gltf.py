@@ -245,6 +245,8 @@ def test_a_texture_of_another_type_is_refused() -> None:
 def test_arguments_that_do_not_match_are_refused() -> None:
     sequence = small()
     normals = vertex_normals(sequence)
+    with pytest.raises(ValueError, match="timestep 3 is not one of 3"):
+        frame_glb(sequence, 3, normals)
     with pytest.raises(ValueError, match="normals must be float32"):
         animated_glb(sequence, normals[:2])
     with pytest.raises(ValueError, match="plain JSON"):

@@ -208,6 +208,11 @@ def test_arrays_that_do_not_match_are_refused(tmp_path: Path) -> None:
         write_preview(sequence, normals, _frames(2, 32, 32), *files)
     with pytest.raises(ValueError, match="even size"):
         write_preview(sequence, normals, _frames(3, 32, 32), *files, panel_px=65)
+    with pytest.raises(ValueError, match="frames must be uint8"):
+        write_preview(sequence, normals, _frames(3, 32, 32)[0], *files)
+    sequence.vertices[1, 2, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        write_preview(sequence, normals, _frames(3, 32, 32), *files)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,3 +251,8 @@ def test_a_page_can_seek_in_the_source_video(tmp_path: Path) -> None:
     write_source_video(_frames(31, 64, 64), 8, tmp_path / "source.mp4")
     keyframes = _read(tmp_path / "source.mp4", "-skip_frame", "nokey")
     assert len(keyframes) == 8  # 0, 4 ... 28
+
+
+def test_wrong_frames_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no frames"):
+        write_source_video(np.zeros((0, 8, 8, 3), np.uint8), 8, tmp_path / "source.mp4")

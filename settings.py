@@ -123,10 +123,11 @@ class Settings:
     webhook_secret: str = ""
     actionmesh_compile: Flag = False
     actionmesh_any_checkout: Flag = False
-    actionmesh_revision: Commit = ""
-    triposg_revision: Commit = ""
-    dinov2_revision: Commit = ""
-    rmbg_revision: Commit = ""
+    # the commits of the weights that this version was written for
+    actionmesh_revision: Commit = "fb69228ba8a4df684907b5d259cff3c22fb722f1"
+    triposg_revision: Commit = "2c1c516d22d58db486a058d98d31bb6177344e06"
+    dinov2_revision: Commit = "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"
+    rmbg_revision: Commit = "2ceba5a5efaec153162aedea169f76caf9b46cf8"
     # never "auto": it may join an old cluster whose files are left in /tmp/ray
     ray_address: Annotated[
         str,
@@ -144,7 +145,7 @@ class Settings:
 
     @property
     def weight_revisions(self) -> dict[str, str]:
-        """By the name of each source of ActionMesh's weights; "" where none is set."""
+        """By the name of each source of ActionMesh's weights."""
         return {
             "actionmesh": self.actionmesh_revision,
             "triposg": self.triposg_revision,
@@ -153,7 +154,7 @@ class Settings:
         }
 
     def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
-        """The variables that the child reads with `from_environment`; only those that are set.
+        """The variables that the child reads with `from_environment`; not those at their default.
 
         Paths are valid on this machine only.
         """
@@ -161,7 +162,8 @@ class Settings:
         return {
             name: "1" if value is True else str(value)
             for name, value in values.items()
-            if value and (with_paths or not isinstance(value, Path))
+            if value != getattr(Settings, name.lower())
+            and (with_paths or not isinstance(value, Path))
         }
 
     @property

@@ -86,6 +86,7 @@ async def info(request: Request) -> Response:
     state = state_of(request)
     settings, choice = state.settings, state.choice
     model = _MODELS.get(choice.name, {"name": choice.name, "license": "your own", "notice": ""})
+    revision = settings.actionmesh_revision if choice.name == "actionmesh" else None
     live = state.store.live()
     running = sum(job.status is JobStatus.RUNNING for job in live)
     gpu = choice.gpu
@@ -93,7 +94,7 @@ async def info(request: Request) -> Response:
         "name": NAME,
         "version": VERSION,
         "pipeline": {"name": choice.name, "reason": choice.reason},
-        "model": {**model, "revision": settings.actionmesh_revision or None},
+        "model": {**model, "revision": revision},
         "gpu": {"name": gpu.name, "memory_gb": gpu.memory_gb} if gpu else None,
         "modes": _modes(state),
         "limits": {

@@ -58,7 +58,7 @@ app = modal.App("actionmesh-worker", image=image)
     cpu=4.0,
     memory=32_768,
     volumes={"/weights": weights},
-    secrets=[modal.Secret.from_name("actionmesh", required_keys=["API_KEY", "RMBG_REVISION"])],
+    secrets=[modal.Secret.from_name("actionmesh", required_keys=["API_KEY"])],
     max_containers=1,
     scaledown_window=KEPT_WARM_S,
     timeout=24 * 3600,

@@ -12,12 +12,15 @@ import resource
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from errors import GpuError, GpuOutOfMemory, NoSubjectFound, WeightsUnavailable
 from meshes.sequence import MeshSequence
+from settings import Settings
+from upstream.weights import ensure_weights
 
 
 class Bends:
@@ -217,6 +220,16 @@ class CannotLoad(Bends):
     def load(self, reporter: Any) -> None:
         """As a pipeline without network."""
         raise WeightsUnavailable("The weights are not on disk.", hint="Run `make actionmesh`.")
+
+
+class FetchesWeights(Bends):
+    """Downloads ActionMesh's weights, and does not use them."""
+
+    def load(self, reporter: Any) -> None:
+        """As actionmesh_wrapper.py does."""
+        revisions = Settings.from_environment(os.environ).weight_revisions
+        fetched = partial(reporter.progress, "downloading", message="Fetching the weights")
+        ensure_weights(revisions, fetched)
 
 
 class HangsWhileLoading(Bends):

@@ -8,44 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from errors import WeightsUnavailable, is_disk_full
+from errors import WeightsUnavailable
+from upstream.download_errors import WrongBytes, causes, is_full_disk, no_space, unavailable
+from upstream.sources import Source
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Source:
-    """One repository on huggingface.co, and what is needed of it.
-
-    Each of `folders` must contain a weights file. `runs_code`: transformers executes Python files
-    of it. `revision` "" means the cached revision, else `main`.
-    """
-
-    name: str
-    repo_id: str
-    patterns: tuple[str, ...]
-    folders: tuple[str, ...] = (".",)
-    runs_code: bool = False
-    revision: str = ""
-
-    @property
-    def setting(self) -> str:
-        """The environment variable with the revision."""
-        return f"{self.name.upper()}_REVISION"
-
-    @property
-    def commits_page(self) -> str:
-        return f"https://huggingface.co/{self.repo_id}/commits/main"
 
 
 def find_on_disk(source: Source) -> Path | None:
@@ -67,6 +45,9 @@ def download_all(
     """
     plans = [_plan(source) for source in sources]
     total = sum(plan.total_bytes for plan in plans)
+    missing = total - sum(plan.bytes_on_disk() for plan in plans)
+    if missing > (free := _free_bytes()):
+        raise no_space(missing, free)
     folders: dict[str, Path] = {}
     failures: list[Exception] = []
 
@@ -83,7 +64,10 @@ def download_all(
         on_bytes(sum(plan.bytes_on_disk() for plan in plans), total)
         thread.join(_POLL_S)
     if failures:
-        raise _unavailable(sources[len(folders)], failures[0])
+        if is_full_disk(failures[0]):
+            missing = total - sum(plan.bytes_on_disk() for plan in plans)
+            raise no_space(missing, _free_bytes()) from failures[0]
+        raise _unavailable(sources[len(folders)], failures[0]) from failures[0]
     on_bytes(total, total)
     return folders
 
@@ -95,52 +79,83 @@ def remove_cached(path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class _File:
+    """`blob`: its name in the cache, which is its ETag. `sha256`: "" for small files."""
+
+    name: str
+    size: int
+    blob: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class _Plan:
     source: Source
-    revision: str
-    total_bytes: int
-    hashes: dict[str, str]
+    files: tuple[_File, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files)
 
     def bytes_on_disk(self) -> int:
-        """Size of this repository's blobs, including unfinished ones; at most `total_bytes`."""
-        from huggingface_hub import constants
-
-        name = f"models--{self.source.repo_id.replace('/', '--')}"
-        blobs = Path(constants.HF_HUB_CACHE) / name / "blobs"
-        try:
-            found = sum(path.stat().st_size for path in blobs.iterdir())
-        except OSError:  # no folder yet, or a file was renamed meanwhile
-            return 0
-        return min(found, self.total_bytes)
+        """Of these files, including unfinished ones; at most `total_bytes`."""
+        blobs = _cache() / self.source.cache_folder / "blobs"
+        return sum(min(file.size, _bytes_of(blobs, file.blob)) for file in self.files)
 
     def download(self) -> Path:
-        folder = _snapshot(self.source)
-        for name, expected in self.hashes.items():
-            if _sha256(folder / name) != expected:
-                remove_cached(folder / name)
-                raise OSError(f"{self.source.repo_id}/{name} does not have its SHA-256")
-        log.info("downloaded %s at %s", self.source.repo_id, self.revision)
+        """Continues while each try brings bytes: an old hub library gives up at the first cut."""
+        while True:
+            before = self.bytes_on_disk()
+            try:
+                folder = _snapshot(self.source)
+                break
+            except Exception as exc:
+                if not _without_xet(exc) and not (
+                    _is_cut_off(exc) and self.bytes_on_disk() > before
+                ):
+                    raise
+                log.warning("the download of %s continues after %r", self.source.repo_id, exc)
+        for file in self.files:
+            if file.sha256 and _sha256(folder / file.name) != file.sha256:
+                remove_cached(folder / file.name)
+                raise WrongBytes(file.name)
+        log.info("downloaded %s at %s", self.source.repo_id, folder.name)
         return folder
 
 
 def _plan(source: Source) -> _Plan:
-    """Query the files with their sizes and SHA-256 (large files only)."""
+    """Query the files with their sizes and SHA-256 (large files only). Raises WeightsUnavailable.
+
+    If the hub no longer has the revision, the newest one is taken, if the source allows that.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import RevisionNotFoundError
     from huggingface_hub.utils import filter_repo_objects
 
     try:
         found = HfApi().model_info(
             source.repo_id, revision=source.revision or "main", files_metadata=True
         )
-    # HfHubHTTPError is an OSError, as are the errors of requests, which older hubs pass on
-    except (OSError, HFValidationError, httpx.HTTPError, httpx.InvalidURL) as exc:
+    except RevisionNotFoundError as exc:
+        if not source.newest_allowed:
+            raise _unavailable(source, exc) from exc
+        log.warning(
+            "%s has no revision %s any more: its newest one is used. %s=<commit> chooses another",
+            source.page, source.revision, source.setting,
+        )  # fmt: skip
+        return _plan(replace(source, revision="", newest_allowed=False))
+    # the hub's errors and those of requests are OSErrors; a malformed reply is a ValueError
+    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as exc:
         raise _unavailable(source, exc) from exc
     by_name = {file.rfilename: file for file in found.siblings or ()}
     wanted = filter_repo_objects(by_name, allow_patterns=list(source.patterns))
-    files = [by_name[name] for name in wanted]
-    hashes = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
-    return _Plan(source, str(found.sha), sum(file.size or 0 for file in files), hashes)
+    at_commit = replace(source, revision=str(found.sha))
+    return _Plan(at_commit, tuple(_file(by_name[name]) for name in wanted))
+
+
+def _file(sibling: Any) -> _File:
+    sha256 = sibling.lfs.sha256 if sibling.lfs is not None else ""
+    return _File(sibling.rfilename, sibling.size or 0, sha256 or sibling.blob_id or "", sha256)
 
 
 def _snapshot(source: Source, local_files_only: bool = False) -> Path:
@@ -156,19 +171,68 @@ def _snapshot(source: Source, local_files_only: bool = False) -> Path:
 
 
 def _unavailable(source: Source, exc: Exception) -> WeightsUnavailable:
+    from huggingface_hub import get_token
+
     log.warning("cannot download %s: %s: %s", source.repo_id, type(exc).__name__, exc)
-    status: Any = getattr(getattr(exc, "response", None), "status_code", None)
-    what = f"The weights {source.repo_id} are not on disk and cannot be fetched"
-    hint = "Let the server reach huggingface.co, or copy a complete HF_HOME to it."
-    if status in (401, 403):
-        what = f"{what}: huggingface.co refused (HTTP {status})"
-        hint = f"Accept the licence on https://huggingface.co/{source.repo_id}; set HF_TOKEN."
-    elif status == 404:
-        what = f"{what}: no such repository or revision"
-        hint = f"Take a commit id of {source.commits_page}"
-    elif isinstance(exc, OSError) and is_disk_full(exc):
-        hint = "The disk of HF_HOME is full; about 15 GB are needed."
-    return WeightsUnavailable(what, hint=hint)
+    return unavailable(source, exc, has_token=get_token() is not None)
+
+
+def _without_xet(exc: Exception) -> bool:
+    """True, once, if the hub's own storage protocol failed: from then on plain HTTP is used.
+
+    Its tokens are cached, and an expired one is refused with 401.
+    """
+    from huggingface_hub import constants
+
+    failed = any(
+        isinstance(cause, RuntimeError)  # hf_xet's only error
+        or "xet-read-token" in str(getattr(getattr(cause, "response", None), "url", ""))
+        for cause in causes(exc)
+    )
+    if constants.HF_HUB_DISABLE_XET or not failed or is_full_disk(exc):
+        return False
+    constants.HF_HUB_DISABLE_XET = True  # the variable of this name is read at import only
+    return True
+
+
+def _is_cut_off(exc: Exception) -> bool:
+    """True if the connection failed, and not the request or the disk."""
+    return not is_full_disk(exc) and not any(
+        getattr(cause, "response", None) is not None for cause in causes(exc)
+    )
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _free_bytes() -> int:
+    """On the disk of the cache, whose folder need not exist yet."""
+    folder = _cache().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _bytes_of(blobs: Path, name: str) -> int:
+    """Size of a blob, or what is written of it: `name.incomplete`, `name.<random>.incomplete`.
+
+    Xet writes a file's parts in any order, so that the length says little and the blocks count.
+    """
+    try:
+        return (blobs / name).stat().st_size
+    except OSError:
+        pass
+    written = [0]
+    for path in blobs.glob(f"{name}*.incomplete"):
+        try:
+            found = path.stat()
+        except OSError:  # renamed meanwhile
+            continue
+        written.append(min(found.st_size, found.st_blocks * 512))
+    return max(written)
 
 
 def _sha256(path: Path) -> str:

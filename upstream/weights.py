@@ -1,4 +1,4 @@
-"""The model's weights: their sources and revisions, and the check that they are complete.
+"""The model's weights: found on disk or downloaded, and checked for completeness.
 
 They are in the Hugging Face cache (HF_HOME), never in upstream's cwd-relative folders. A complete
 set is used without network; missing or incomplete files are downloaded again.
@@ -19,40 +19,15 @@ from typing import Any
 
 from errors import WeightsUnavailable
 from settings import Settings, SettingsError
-from upstream.huggingface import Source, download_all, find_on_disk, remove_cached
+from upstream.huggingface import download_all, find_on_disk, remove_cached
+from upstream.sources import SOURCES, Source
 
 log = logging.getLogger(__name__)
 
 OnBytes = Callable[[int, int], None]
 """Called with bytes done and bytes in total during a download; an exception stops waiting."""
 
-SOURCES = (
-    Source(
-        "actionmesh",
-        "facebook/ActionMesh",
-        ("denoiser/*", "autoencoder/*"),
-        ("denoiser", "autoencoder"),
-    ),
-    Source(
-        "triposg",
-        "VAST-AI/TripoSG",
-        (
-            "model_index.json",
-            "transformer/*",
-            "vae/*",
-            "scheduler/*",
-            "image_encoder_dinov2/*",
-            "feature_extractor_dinov2/*",
-        ),
-        ("transformer", "vae", "image_encoder_dinov2"),
-    ),
-    Source(
-        "dinov2",
-        "facebook/dinov2-large",
-        ("config.json", "preprocessor_config.json", "model.safetensors"),
-    ),
-    Source("rmbg", "briaai/RMBG-1.4", ("config.json", "*.py", "model.safetensors"), runs_code=True),
-)
+DEFAULT_REVISIONS: Mapping[str, str] = Settings().weight_revisions
 
 
 @dataclass(frozen=True)
@@ -66,12 +41,13 @@ class Folders:
 
 
 def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
-    """Find or download every source. `revisions` maps a source's name to a commit, or to "".
+    """Find or download every source. `revisions` maps a source's name to a commit.
 
-    "" means the cached revision, else the newest one, which the cache then keeps. RMBG needs a
-    commit, because its code runs here. Raises WeightsUnavailable.
+    A source that is not named is used at its default revision. RMBG needs a commit, because its
+    code runs here. Raises WeightsUnavailable.
     """
-    sources = [_at_revision(source, revisions.get(source.name, "")) for source in SOURCES]
+    wanted = {**DEFAULT_REVISIONS, **revisions}
+    sources = [_at_revision(source, wanted[source.name]) for source in SOURCES]
     found: dict[str, Path] = {}
     for source in sources:
         folder = find_on_disk(source)
@@ -128,9 +104,10 @@ def _at_revision(source: Source, revision: str) -> Source:
         raise WeightsUnavailable(
             f"{source.setting} must name a commit of {source.repo_id}: Python files of that "
             "repository run on this server",
-            hint=f"Set {source.setting} to a 40-digit commit id of {source.commits_page}",
+            hint=f"Set {source.setting} to a 40-digit commit id of {source.page}/commits/main",
         )
-    return replace(source, revision=revision)
+    by_default = revision == DEFAULT_REVISIONS[source.name]
+    return replace(source, revision=revision, newest_allowed=by_default and not source.runs_code)
 
 
 def _refuse_foreign_code(folder: Path, source: Source) -> None:
@@ -139,7 +116,7 @@ def _refuse_foreign_code(folder: Path, source: Source) -> None:
     if foreign := [str(place) for place in code.values() if "--" in str(place)]:
         raise WeightsUnavailable(
             f"The weights {source.repo_id} ask for code of another repository: {foreign[0]}",
-            hint=f"Set {source.setting} to a commit of {source.commits_page} that does not.",
+            hint=f"Set {source.setting} to a commit of {source.page}/commits/main that does not.",
         )
 
 
@@ -171,21 +148,27 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 
 def main() -> None:
     """Download what is missing, with a bar on the terminal."""
-
-    def bar(done: int, total: int) -> None:
-        share = done / total if total else 0.0
-        filled = "#" * int(40 * share)
-        sys.stderr.write(f"\r[{filled:<40}] {done / 1e9:6.2f} of {total / 1e9:6.2f} GB")
-        sys.stderr.flush()
-
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the hub's own would break ours
     try:
         settings = Settings.from_environment(os.environ)
-        folders = ensure_weights(settings.weight_revisions, bar)
+        os.environ.pop("HF_HOME", None)
+        if settings.hf_home:  # huggingface_hub takes an empty value for the working directory
+            os.environ["HF_HOME"] = str(settings.hf_home)
+        folders = ensure_weights(settings.weight_revisions, _show)
     except SettingsError as exc:
         sys.exit(str(exc))
     except WeightsUnavailable as exc:
-        sys.exit(f"\n{exc.message}. {exc.hint}")
+        sys.exit(f"\n{exc.message.rstrip('.')}. {exc.hint}")
     sys.stderr.write(f"\nthe weights are complete, under {folders.actionmesh.parents[2]}\n")
+
+
+def _show(done: int, total: int) -> None:
+    """A bar that is drawn over itself; where nobody watches, one line at the end."""
+    if not sys.stderr.isatty() and done < total:
+        return
+    filled = "#" * int(40 * done / total if total else 0)
+    sys.stderr.write(f"\r[{filled:<40}] {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,21 @@ def test_info_shows_what_the_server_supports(serve: Serve, gate: WaitsForPermiss
     assert (body["options"]["seed"]["default"], body["options"]["fps"]["maximum"]) == (44, 60)
 
 
+@pytest.mark.parametrize(
+    ("settings", "revision"),
+    [
+        ({"pipeline": "actionmesh"}, "fb69228ba8a4df684907b5d259cff3c22fb722f1"),
+        ({"pipeline": "actionmesh", "actionmesh_revision": "a" * 40}, "a" * 40),
+        ({"actionmesh_revision": "a" * 40}, None),
+    ],
+)
+def test_info_shows_the_revision_of_the_weights_in_use(
+    serve: Serve, settings: dict[str, str], revision: str | None
+) -> None:
+    with httpx.Client(base_url=serve(**settings).url, timeout=60) as client:
+        assert client.get("/info").json()["model"]["revision"] == revision
+
+
 def test_info_shows_how_long_jobs_take(serve: Serve) -> None:
     with httpx.Client(base_url=serve().url, timeout=60) as client:
         ended(client, submit(client, mode="fast"))

@@ -13,9 +13,17 @@ from actionmesh_wrapper import ActionMeshPipeline
 from pipeline import CHECKOUT
 from settings import Settings
 from tests.upstream import tiny
+from tests.upstream.huggingface_server import Hub, running_hub, small_repositories
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.checkout import open_checkout
 from upstream.speedups import Speedups
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A model hub on this machine with small files."""
+    with running_hub(small_repositories()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +86,7 @@ def resident(cache: Path) -> ActionMeshPipeline:
 def loaded(use: Speedups) -> ActionMeshPipeline:
     """A pipeline over the tiny weights."""
     pipeline = ActionMeshPipeline(
-        Settings(rmbg_revision=tiny.COMMIT),
+        Settings(),
         presets=tiny.PRESETS,
         use=use,
         device="cpu",

@@ -212,8 +212,9 @@ def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
     with pytest.raises(GpuError) as caught:
-        ActionMeshPipeline(Settings(rmbg_revision=tiny.COMMIT)).load(RecordingReporter())
+        ActionMeshPipeline(Settings()).load(RecordingReporter())
     assert "PIPELINE=silhouette" in caught.value.hint
+    assert "torch finds none: " in caught.value.message
 
 
 def test_the_default_speedups_give_the_same_job_within_rounding(

@@ -28,7 +28,6 @@ def server(cache: Path, start_server: Callable[..., ProcessServer]) -> ProcessSe
     return start_server(
         PIPELINE="tests.upstream.tiny_pipeline:TinyActionMesh",
         HF_HOME=str(cache.parent),
-        RMBG_REVISION=tiny.COMMIT,
     )
 
 

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ActionMeshPreset, Mode
+from tests.upstream.huggingface_server import Files
+from upstream.sources import SOURCES
+from upstream.weights import DEFAULT_REVISIONS
 from video.clip import Clip, SourceFacts
 
 WIDTH, CONTEXT, CHANNELS, TOKENS = 64, 32, 8, 64
 OCTREE_DEPTH = 5
-COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 PRESETS: dict[Mode, ActionMeshPreset] = {
     "default": ActionMeshPreset(4, 3, 7.5, 4_000, 0.02, False, 0),
@@ -57,12 +59,8 @@ class BriaRMBG(PreTrainedModel):
     config_class = RMBGConfig
 
     def __init__(self, config=RMBGConfig()):
-        super().__init__(config)
+        super().__init__(config)  # no post_init, as in the real class
         self.conv = torch.nn.Conv2d(3, 1, 1)
-        self.post_init()
-
-    def _init_weights(self, module):
-        pass
 
     def forward(self, x):
         return [torch.sigmoid(-12 * (x.mean(1, keepdim=True) - 0.4)) + 0 * self.conv(x)], [x]
@@ -70,7 +68,7 @@ class BriaRMBG(PreTrainedModel):
 
 
 def write_cache(cache: Path) -> None:
-    """The four sources in the hub's layout: models--owner--name/{refs,snapshots}."""
+    """The four sources in the cache's layout: models--owner--name/snapshots/commit."""
     import torch
 
     torch.manual_seed(0)
@@ -85,7 +83,21 @@ def write_cache(cache: Path) -> None:
 
 def snapshot(cache: Path, repo_id: str) -> Path:
     """Where `write_cache` put a repository's files."""
-    return cache / f"models--{repo_id.replace('/', '--')}" / "snapshots" / COMMIT
+    source = next(source for source in SOURCES if source.repo_id == repo_id)
+    return cache / source.cache_folder / "snapshots" / DEFAULT_REVISIONS[source.name]
+
+
+def repositories(cache: Path) -> dict[str, Files]:
+    """The files that `write_cache` wrote, for a hub that serves them."""
+    return {
+        source.repo_id: {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for source in SOURCES
+        for folder in [snapshot(cache, source.repo_id)]
+    }
 
 
 def write_reference(folder: Path, cache: Path, repo: Path) -> Path:
@@ -164,9 +176,6 @@ def as_clip(frames: NDArray[np.uint8]) -> Clip:
 def _snapshot(cache: Path, repo_id: str) -> Path:
     folder = snapshot(cache, repo_id)
     folder.mkdir(parents=True)
-    refs = folder.parents[1] / "refs"
-    refs.mkdir()
-    (refs / "main").write_text(COMMIT)
     return folder
 
 

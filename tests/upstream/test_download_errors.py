@@ -1,0 +1,159 @@
+"""Each way in which the weights cannot be had is told in its own words, with what to do.
+
+`python -m upstream.weights` against a hub on this machine; its last line is read. No torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.disk import SmallDisk
+from tests.upstream.fetching import cached, fails, start, succeeds
+from tests.upstream.huggingface_server import NEWEST, Hub, Refusal, safetensors
+from tests.waiting import wait_until
+from upstream.sources import SOURCES
+
+TRIPOSG = next(source for source in SOURCES if source.name == "triposg")
+RMBG = next(source for source in SOURCES if source.runs_code)
+TRANSFORMER = "VAST-AI/TripoSG/transformer/diffusion_pytorch_model.safetensors"
+TERMS = "terms on https://huggingface.co/briaai/RMBG-1.4"
+TOKEN = "hf_example"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What the hub answers for RMBG, and the words that must and must not be told."""
+
+    refusal: Refusal
+    told: tuple[str, ...]
+    not_told: str = "network"
+    token: str = ""
+
+
+REFUSED = {
+    "gated, without a token": Refused(
+        Refusal(401, "GatedRepo", "Access is restricted", listed=True),
+        (TERMS, "HF_TOKEN", "HTTP 401", "needs an account"),
+        not_told="expired",
+    ),
+    "gated, with a token": Refused(
+        Refusal(403, "GatedRepo", "Access is restricted", listed=True),
+        (TERMS, "HTTP 403", "account has no access"),
+        token=TOKEN,
+    ),
+    "forbidden": Refused(Refusal(403, message="Forbidden"), (TERMS, "HTTP 403"), token=TOKEN),
+    "private": Refused(Refusal(401, "RepoNotFound", "Repository not found"), (TERMS, "HF_TOKEN")),
+    "an expired token": Refused(
+        Refusal(401, message="Invalid credentials in Authorization header"),
+        ("expired", "HF_TOKEN", "https://huggingface.co/settings/tokens"),
+        not_told="terms",
+        token=TOKEN,
+    ),
+    "too many requests": Refused(Refusal(429, message="Too many"), ("HTTP 429", "Wait")),
+    "a broken hub": Refused(Refusal(503, message="Down"), ("HTTP 503", "Try again later")),
+    "no such repository": Refused(
+        Refusal(404, "RepoNotFound", "Repository not found"), ("no such repository", RMBG.page)
+    ),
+}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of 64 MB."""
+    try:
+        disk = SmallDisk(tmp_path / "disk", megabytes=64)
+    except OSError as exc:
+        pytest.skip(f"{exc.strerror}: only root may")
+    yield disk
+    disk.unmount()
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_says_what_to_do(tmp_path: Path, hub: Hub, case: str) -> None:
+    refused = REFUSED[case]
+    hub.refusals[RMBG.repo_id] = refused.refusal
+    line = fails(start(tmp_path, hub, HF_TOKEN=refused.token))
+    assert RMBG.repo_id in line
+    for words in refused.told:
+        assert words in line
+    assert refused.not_told not in line
+
+
+def test_without_network_and_weights_the_error_has_a_hint(tmp_path: Path, hub: Hub) -> None:
+    hub.is_down = True
+    line = fails(start(tmp_path, hub))
+    assert "facebook/ActionMesh are not on disk" in line
+    assert "the network failed" in line and "copy a complete HF_HOME" in line
+
+
+def test_offline_without_a_cache_names_the_variable(tmp_path: Path, hub: Hub) -> None:
+    line = fails(start(tmp_path, hub, HF_HUB_OFFLINE="1"))
+    assert "HF_HUB_OFFLINE is set" in line and "network" not in line
+    assert not hub.listings
+
+
+def test_a_vanished_default_revision_gives_the_newest_and_says_so(tmp_path: Path, hub: Hub) -> None:
+    hub.vanished.add(TRIPOSG.repo_id)
+    text = succeeds(start(tmp_path, hub))
+    assert "https://huggingface.co/VAST-AI/TripoSG has no revision" in text
+    assert "TRIPOSG_REVISION" in text
+    assert cached(tmp_path, TRIPOSG, NEWEST).is_dir()
+
+
+def test_a_vanished_revision_of_code_is_an_error(tmp_path: Path, hub: Hub) -> None:
+    hub.vanished.add(RMBG.repo_id)
+    line = fails(start(tmp_path, hub))
+    assert "it has no revision 2ceba5a5" in line and "RMBG_REVISION" in line
+
+
+def test_a_revision_that_was_asked_for_is_not_replaced(tmp_path: Path, hub: Hub) -> None:
+    line = fails(start(tmp_path, hub, TRIPOSG_REVISION="a" * 40))
+    assert f"it has no revision {'a' * 40}" in line
+    assert "https://huggingface.co/VAST-AI/TripoSG/commits/main" in line
+
+
+def test_wrong_bytes_are_removed_and_fetched_again(tmp_path: Path, hub: Hub) -> None:
+    right = hub.repositories[TRIPOSG.repo_id][TRANSFORMER.removeprefix("VAST-AI/TripoSG/")]
+    hub.wrong[TRANSFORMER] = right[:-1] + b"x"
+    line = fails(start(tmp_path, hub))
+    assert "diffusion_pytorch_model.safetensors arrived with the wrong SHA-256" in line
+    hub.wrong.clear()
+    succeeds(start(tmp_path, hub))
+    assert hub.sent[TRANSFORMER] == 2 * len(right)
+
+
+def test_too_little_space_is_told_before_the_download(small_disk: SmallDisk, hub: Hub) -> None:
+    hub.repositories[TRIPOSG.repo_id]["vae/diffusion_pytorch_model.safetensors"] = safetensors(
+        80_000_000
+    )
+    line = fails(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+    assert "0.08 GB are missing" in line and "0.07 GB are free" in line
+    assert not {name for name in hub.sent if name}, "something was downloaded"
+
+
+def test_what_is_on_disk_is_not_counted_as_missing(small_disk: SmallDisk, hub: Hub) -> None:
+    hub.repositories[TRIPOSG.repo_id]["vae/diffusion_pytorch_model.safetensors"] = safetensors(
+        40_000_000
+    )
+    succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+    (cached(small_disk.folder, TRIPOSG) / "model_index.json").unlink()
+    succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+
+
+def test_a_disk_that_becomes_full_meanwhile_is_told(small_disk: SmallDisk, hub: Hub) -> None:
+    hub.repositories[TRIPOSG.repo_id][TRANSFORMER.removeprefix("VAST-AI/TripoSG/")] = safetensors(
+        30_000_000
+    )
+    hub.held[TRANSFORMER] = threading.Event()
+    process = start(small_disk.folder, hub, HOME=str(small_disk.folder))
+    wait_until(lambda: hub.sent[TRANSFORMER] > 0)
+    small_disk.fill()
+    hub.held[TRANSFORMER].set()
+    line = fails(process)
+    assert "GB are missing" in line and "GB are free" in line
+    assert "network" not in line

@@ -26,7 +26,9 @@ test-rest: $(VENV)/.dev  ## what `make test` leaves out; skips what this machine
 test-all: $(VENV)/.dev  ## both
 	$(PYTEST) $(TESTS)
 
-actionmesh: $(VENV)/.runtime  ## ActionMesh for a CUDA GPU: code, packages and weights (about 15 GB)
+actionmesh: $(VENV)/bin/python  ## ActionMesh for a CUDA GPU: code, packages (6 GB), weights (16 GB)
+	@$(BIN)/python -m upstream.install_check
+	@$(MAKE) --no-print-directory $(VENV)/.runtime
 	git -c url."https://github.com/".insteadOf="git@github.com:" submodule update --init --recursive
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/actionmesh.txt
 	$(BIN)/python -m upstream.weights

@@ -19,6 +19,7 @@ from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Mode, Reporter
 from settings import Settings
 from upstream.checkout import open_checkout
+from upstream.cuda_driver import why_torch_finds_none
 from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_memory, read_models
 from upstream.glb_reader import read_glb
@@ -173,7 +174,8 @@ def _require_device(device: str) -> None:
     import torch
 
     if device.startswith("cuda") and not torch.cuda.is_available():
+        found = why_torch_finds_none(torch.version.cuda or "")
         raise GpuError(
-            "ActionMesh needs a CUDA GPU, and torch finds none",
-            hint="Check the driver with nvidia-smi, or set PIPELINE=silhouette.",
+            f"ActionMesh needs a CUDA GPU, and torch finds none: {found.text}",
+            hint=found.hint,
         )

@@ -83,6 +83,11 @@ def _words(source: Source, exc: Exception, has_token: bool) -> tuple[str, str]:
                 f"{cause} arrived with the wrong SHA-256 and was removed",
                 "Start again, and it is fetched again. A proxy or a bad disk may change files.",
             )
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return (
+                f"HF_HOME cannot be written ({type(cause).__name__})",
+                "Give the folder to this user, or set HF_HOME to another one.",
+            )
         if isinstance(cause, OfflineModeIsEnabled):
             return (
                 "HF_HUB_OFFLINE is set",

@@ -174,7 +174,11 @@ def _unavailable(source: Source, exc: Exception) -> WeightsUnavailable:
     from huggingface_hub import get_token
 
     log.warning("cannot download %s: %s: %s", source.repo_id, type(exc).__name__, exc)
-    return unavailable(source, exc, has_token=get_token() is not None)
+    try:
+        has_token = get_token() is not None
+    except OSError:  # the file of a saved token cannot be read
+        has_token = False
+    return unavailable(source, exc, has_token)
 
 
 def _without_xet(exc: Exception) -> bool:

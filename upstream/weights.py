@@ -149,6 +149,8 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 def main() -> None:
     """Download what is missing, with a bar on the terminal."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the hub's own would break ours
+    # a package that we do not install; what it downloads cannot be continued
+    os.environ.pop("HF_HUB_ENABLE_HF_TRANSFER", None)
     try:
         settings = Settings.from_environment(os.environ)
         os.environ.pop("HF_HOME", None)

@@ -97,6 +97,15 @@ def test_offline_without_a_cache_names_the_variable(tmp_path: Path, hub: Hub) ->
     assert not hub.listings
 
 
+@pytest.mark.parametrize("home", ["file/hf", "hf"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, hub: Hub, home: str) -> None:
+    (tmp_path / "hf").mkdir()
+    for name in ("file", "hf/hub"):
+        (tmp_path / name).write_text("no folder")
+    line = fails(start(tmp_path / home, hub))
+    assert "HF_HOME cannot be written" in line and "network" not in line
+
+
 def test_a_vanished_default_revision_gives_the_newest_and_says_so(tmp_path: Path, hub: Hub) -> None:
     hub.vanished.add(TRIPOSG.repo_id)
     text = succeeds(start(tmp_path, hub))

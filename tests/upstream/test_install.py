@@ -93,7 +93,8 @@ def environment(hosts: Path, **more: str) -> dict[str, str]:
     given = {"GIT_CONFIG_COUNT": str(len(configuration))}
     for number, (key, value) in enumerate(configuration.items()):
         given |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    own = ("PYTEST", "MAKE", "MFLAGS")  # of the `make test` that runs this test
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return ours | given | more
 
 

@@ -110,8 +110,9 @@ def test_it_runs_without_packages_and_ends_with_1_only_for_an_error(tmp_path: Pa
 
 def test_make_checks_before_it_installs() -> None:
     planned = subprocess.run(
-        ["make", "-n", "actionmesh"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+        ["make", "-n", "actionmesh"],
+        cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
     steps = ("upstream.install_check", "submodule update", "actionmesh.txt", "upstream.weights")
     places = [planned.index(step) for step in steps]
     assert places == sorted(places)

@@ -165,6 +165,10 @@ def test_an_empty_hf_home_means_the_default_one_and_a_tilde_the_home(
     assert not (ROOT / "hub").exists() and not (ROOT / "~").exists()
 
 
+def test_a_machine_that_asks_for_hf_transfer_needs_none(tmp_path: Path, hub: Hub) -> None:
+    succeeds(start(tmp_path, hub, HF_HUB_ENABLE_HF_TRANSFER="1"))  # RunPod's images set it
+
+
 def test_a_file_that_the_hubs_own_protocol_refuses_comes_over_http(
     tmp_path: Path, hub: Hub
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +14,6 @@ from upstream.cuda_driver import (
     TORCH_CUDA,
     Driver,
     NoDriver,
-    find_driver,
     installed_torch_cuda,
     problem,
 )
@@ -84,6 +85,33 @@ def test_torch_is_asked_without_importing_it(
         sys.modules.update(loaded)
 
 
-def test_this_machines_driver_can_be_asked() -> None:
-    driver = find_driver()
-    assert isinstance(driver, NoDriver) or driver.cuda >= (11, 0)
+NVML = """
+#include <string.h>
+int nvmlInit_v2(void) { return INIT; }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned n) { strncpy(text, "550.54.15", n); return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12040; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+"""
+"""NVIDIA's library as it is on a machine with an older driver, as far as we ask it."""
+
+
+@pytest.mark.parametrize(
+    ("init", "found"),
+    [(0, Driver("550.54.15", (12, 4), gpus=2)), (18, NoDriver(library=True))],
+)
+def test_the_driver_is_asked_through_nvml(
+    tmp_path: Path, init: int, found: Driver | NoDriver
+) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    source, library = tmp_path / "nvml.c", tmp_path / "libnvidia-ml.so.1"
+    source.write_text(NVML)
+    build = [compiler, "-shared", "-fPIC", f"-DINIT={init}", str(source), "-o", str(library)]
+    subprocess.run(build, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", "from upstream.cuda_driver import *; print(find_driver())"],
+        cwd=ROOT, env={"LD_LIBRARY_PATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert asked.stdout.strip() == str(found), asked.stderr

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.api.bodies import ended, submit
 from tests.faults.disk import SmallDisk
+from tests.servers import ProcessServer
 from tests.upstream.fetching import cached, fails, start, succeeds
 from tests.upstream.huggingface_server import NEWEST, Hub, Refusal, safetensors
 from tests.waiting import wait_until
@@ -82,6 +85,23 @@ def test_a_refusal_says_what_to_do(tmp_path: Path, hub: Hub, case: str) -> None:
     for words in refused.told:
         assert words in line
     assert refused.not_told not in line
+
+
+def test_a_job_tells_what_to_do_and_the_next_one_finds_the_weights(
+    tmp_path: Path, hub: Hub, start_server: Callable[..., ProcessServer]
+) -> None:
+    hub.refusals[RMBG.repo_id] = REFUSED["gated, without a token"].refusal
+    server = start_server(
+        PIPELINE="tests.pipelines:FetchesWeights",
+        HF_HOME=str(tmp_path / "hf"),
+        HF_ENDPOINT=hub.endpoint,
+    )
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        job = ended(client, submit(client))
+        assert job["error_code"] == "weights_unavailable"
+        assert RMBG.repo_id in job["error"] and TERMS in job["error_hint"]
+        hub.refusals.clear()
+        assert ended(client, submit(client))["status"] == "finished"
 
 
 def test_without_network_and_weights_the_error_has_a_hint(tmp_path: Path, hub: Hub) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from meshes.sequence import MeshSequence
-from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Mode, Reporter
+from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter
 from settings import Settings
 from upstream.checkout import open_checkout
 from upstream.cuda_driver import why_torch_finds_none
@@ -51,6 +51,16 @@ class ActionMeshPipeline:
     device: str = "cuda:0"
     octree_depth: int = 9
     engine: Engine | None = field(default=None, init=False)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card of `device`, as torch sees it; None on a CPU."""
+        import torch
+
+        if not self.device.startswith("cuda"):
+            return None
+        free, total = (round(size / 1e9, 1) for size in torch.cuda.mem_get_info(self.device))
+        return Gpu(torch.cuda.get_device_name(self.device), total, free)
 
     def load(self, reporter: Reporter) -> None:
         """Check the checkout, download the weights if needed, move the models to the GPU.

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +26,12 @@ from api.lifespan import lifespan
 from api.security import SecurityMiddleware
 from executors.base import Executor, ExecutorOptions
 from executors.local import LocalExecutor
+from gpus import find_gpus
 from job import logs
 from job.folder import JobsFolder, JobsFolderError
 from job.task import ChildConfig
 from job_store import JobStore
-from pipeline import PipelineChoice, choose_pipeline, find_gpu
+from pipeline import Gpu, PipelineChoice, choose_pipeline, smallest
 from settings import VERSION, Settings, SettingsError
 from worker.fetching import Fetcher
 from worker.loop import Worker
@@ -44,10 +46,11 @@ REPLY_GRACE_S = 3
 
 def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     """A whole server, not yet started. Tests pass their own settings and executor."""
-    choice = choose_pipeline(settings.pipeline, find_gpu())
+    gpus = find_gpus(os.environ)[: settings.gpu_workers or None]
+    choice = choose_pipeline(settings.pipeline, smallest(gpus))
     if settings.ray_address:
         choice = replace(choice, elsewhere=True)
-    executor = executor or _executor(settings, choice)
+    executor = executor or _executor(settings, choice, gpus)
     folder = JobsFolder(settings.jobs_dir)
     store = JobStore(folder)
     worker = Worker(
@@ -87,8 +90,10 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
     return app
 
 
-def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
-    """Children on this machine, or, if RAY_ADDRESS is set, actors on a cluster."""
+def _executor(settings: Settings, choice: PipelineChoice, gpus: Sequence[Gpu]) -> Executor:
+    """Children on this machine, one per GPU, or, if RAY_ADDRESS is set, actors on a cluster."""
+    if choice.name == "silhouette":
+        gpus = ()  # its jobs need the same cores: one child, unless GPU_WORKERS asks for more
     options = ExecutorOptions(
         ChildConfig(
             choice.name,
@@ -103,7 +108,9 @@ def _executor(settings: Settings, choice: PipelineChoice) -> Executor:
         separate_files=choice.name == "actionmesh" and not settings.ray_address,
     )
     if not settings.ray_address:
-        return LocalExecutor(options)
+        return LocalExecutor(
+            replace(options, gpus=tuple(gpus) or (None,) * max(1, settings.gpu_workers))
+        )
     from executors.ray import RayExecutor  # only here: most servers have no Ray
 
     if importlib.util.find_spec("ray") is None:

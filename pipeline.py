@@ -1,13 +1,13 @@
 """The Pipeline and Reporter protocols, and the choice of the pipeline for this machine.
 
 child/pipelines.py builds the pipeline; the API process shows which one runs and why. Neither the
-choice nor the import loads numpy or torch: the GPU is found through NVML.
+choice nor the import loads numpy or torch: gpus.py finds the GPUs through NVML.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
@@ -37,7 +37,10 @@ class Reporter(Protocol):
 
 
 class Pipeline(Protocol):
-    """Makes an animated mesh from frames. Built once per child process, used for many jobs."""
+    """Makes an animated mesh from frames. Built once per child process, used for many jobs.
+
+    It may have an attribute `gpu`, a Gpu: the card it was loaded on, shown in /info.
+    """
 
     @property
     def name(self) -> str:
@@ -71,16 +74,26 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA GPU, from NVML. Memory in GB of 1e9 bytes, free at the time of the call."""
+    """A CUDA GPU. Memory in GB of 1e9 bytes, free at the time of the call.
+
+    `selector` is the value of CUDA_VISIBLE_DEVICES for a process that is to use this GPU only; ""
+    if its environment needs no change.
+    """
 
     name: str
     memory_gb: float
     free_gb: float = 0.0
+    selector: str = ""
+
+
+def smallest(gpus: Iterable[Gpu]) -> Gpu | None:
+    """The one with the least memory: a job may run on any, so its mode must fit this one."""
+    return min(gpus, key=lambda gpu: gpu.memory_gb, default=None)
 
 
 @dataclass(frozen=True)
 class PipelineChoice:
-    """Which pipeline runs, why, and on which GPU.
+    """Which pipeline runs, why, and on which GPU: the smallest if there are several.
 
     `elsewhere`: jobs run on other machines, whose GPUs are not known here.
     """
@@ -89,26 +102,6 @@ class PipelineChoice:
     reason: str
     gpu: Gpu | None
     elsewhere: bool = False
-
-
-def find_gpu() -> Gpu | None:
-    """The first GPU from NVML; None without a GPU or a driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-            name = pynvml.nvmlDeviceGetName(handle)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            total, free = (round(int(size) / 1e9, 1) for size in (memory.total, memory.free))
-            return Gpu(str(name), total, free)
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return None
 
 
 def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineChoice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
@@ -30,7 +30,8 @@ from worker.webhooks import Webhooks
 @dataclass(eq=False, repr=False)
 class AppState:
     settings: Settings
-    choice: PipelineChoice
+    #: from what NVML knew when the server started
+    first_choice: PipelineChoice
     store: JobStore
     folder: JobsFolder
     worker: Worker
@@ -54,6 +55,12 @@ class AppState:
             self.store, self.folder, self.settings, lambda job: self.view.body(job)[0]
         )
         self.retention = Retention(self.store, self.folder, self.settings)
+
+    @property
+    def choice(self) -> PipelineChoice:
+        """The pipeline, and the smallest GPU that it is on, as soon as the children say so."""
+        gpu = self.worker.executor.status.gpu
+        return self.first_choice if gpu is None else replace(self.first_choice, gpu=gpu)
 
     def open_store(self) -> None:
         """Open and lock JOBS_DIR, once. Raises JobsFolderError."""

@@ -96,6 +96,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "notice": "Non-commercial research only.",
         },
         "gpu": {"name": "NVIDIA H200", "memory_gb": 150.8},
+        "gpus": [
+            {"index": 0, "name": "NVIDIA H200", "memory_gb": 150.8, "state": "busy"},
+            {"index": 1, "name": "NVIDIA H200", "memory_gb": 150.8, "state": "ready"},
+        ],
         "modes": [
             {
                 "id": "default", "min_vram_gb": 32, "available": True, "default": True,

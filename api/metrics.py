@@ -7,9 +7,11 @@ name or address. The route is in status.py.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from executors.base import SlotStatus
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
 from job_store import JobStore
@@ -52,6 +54,12 @@ class Metrics:
         self._by_status = Gauge(
             "actionmesh_jobs_under_way", "Jobs by status.", ("status",), registry=registry
         )
+        self._busy = Gauge(
+            "actionmesh_slot_busy", "1 while a slot runs a job.", ("slot",), registry=registry
+        )
+        self._ready = Gauge(
+            "actionmesh_slot_ready", "1 if its pipeline is loaded.", ("slot",), registry=registry
+        )
         self._uploads = Gauge(
             "actionmesh_uploads", "Bodies that are being received.", registry=registry
         )
@@ -81,8 +89,11 @@ class Metrics:
                 self._stage_seconds.labels(stage).observe(seconds)
             self._peak_mb.set(job.result.peak_rss_mb)
 
-    def text(self, uploads: int) -> bytes:
+    def text(self, uploads: int, slots: Sequence[SlotStatus]) -> bytes:
         """The text format. Reads the disk: not for the event loop."""
+        for slot in slots:
+            self._busy.labels(str(slot.number)).set(slot.is_busy)
+            self._ready.labels(str(slot.number)).set(slot.pipeline.is_ready)
         live = self._store.live()
         running = sum(job.status is JobStatus.RUNNING for job in live)
         self._by_status.labels("running").set(running)

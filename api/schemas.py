@@ -62,10 +62,17 @@ class ModelInfo(BaseModel):
 
 
 class GpuInfo(BaseModel):
-    """The first CUDA GPU. Memory in GB of 1e9 bytes."""
+    """The smallest CUDA GPU in use. Memory in GB of 1e9 bytes."""
 
     name: str
     memory_gb: float
+
+
+class SlotInfo(GpuInfo):
+    """One GPU in use, and what its process does. `lost`: it failed and has not loaded again."""
+
+    index: int
+    state: Literal["busy", "ready", "loading", "unloaded", "lost", "broken"]
 
 
 class ModeInfo(BaseModel):
@@ -103,6 +110,7 @@ class Info(BaseModel):
     pipeline: PipelineInfo
     model: ModelInfo
     gpu: GpuInfo | None
+    gpus: list[SlotInfo]
     modes: list[ModeInfo]
     limits: Limits
     features: dict[str, bool]

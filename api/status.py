@@ -14,7 +14,7 @@ from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.responses import JsonResponse
-from api.schemas import Health, Info, ModeInfo, Ready
+from api.schemas import Health, Info, ModeInfo, Ready, SlotInfo
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
@@ -96,6 +96,16 @@ async def info(request: Request) -> Response:
         "pipeline": {"name": choice.name, "reason": choice.reason},
         "model": {**model, "revision": revision},
         "gpu": {"name": gpu.name, "memory_gb": gpu.memory_gb} if gpu else None,
+        "gpus": [
+            SlotInfo(
+                index=slot.number,
+                name=slot.pipeline.gpu.name,
+                memory_gb=slot.pipeline.gpu.memory_gb,
+                state=slot.state,
+            )
+            for slot in state.worker.executor.slot_statuses
+            if slot.pipeline.gpu is not None
+        ],
         "modes": _modes(state),
         "limits": {
             "max_upload_bytes": settings.max_upload_size,
@@ -115,7 +125,9 @@ async def info(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Jobs by outcome, their time by stage, what runs now, and free space on the disk."""
     state = state_of(request)
-    text = await asyncio.to_thread(state.metrics.text, state.receiving)
+    text = await asyncio.to_thread(
+        state.metrics.text, state.receiving, state.worker.executor.slot_statuses
+    )
     return Response(text, headers=_NOT_STORED, media_type=METRICS_TYPE)
 
 

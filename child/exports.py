@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from child.reporter import JobReporter
 from errors import InternalError
+from gpus import find_gpus
 from meshes.archive import write_archive
 from meshes.blender import export_with_blender
 from meshes.external_tools import ToolFailed
@@ -28,7 +29,6 @@ from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
-from pipeline import find_gpu
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
 
@@ -139,8 +139,8 @@ def renderer_on_gpu() -> MakeRenderer | None:
     """PyTorch3D's renderer if it works and the GPU has free memory; None for Embree."""
     if importlib.util.find_spec("pytorch3d") is None:
         return None
-    gpu = find_gpu()
-    return _rasterizer() if gpu is not None and gpu.free_gb >= DRAWS_IN_GB else None
+    gpus = find_gpus(os.environ)  # one, where the server has chosen it for this process
+    return _rasterizer() if gpus and gpus[0].free_gb >= DRAWS_IN_GB else None
 
 
 @cache

@@ -9,7 +9,7 @@ ends when stdin closes, when the parent ends, or when it is killed; INT and TERM
 in:   {"do": "configure", "config": ChildConfig} comes first, once
       {"do": "run", "task": Task}, or only a part of it: "compute", "export"   {"do": "cancel"}
       {"do": "prefetch", "task": Task} (it is probably computed next)
-out:  {"is": "ready", "pid"}   {"is": "loading", "done_bytes", "total_bytes"}
+out:  {"is": "ready", "pid", "gpu": Gpu or null}   {"is": "loading", "done_bytes", "total_bytes"}
       {"is": "progress", ...}   {"is": "computed"} (the checkpoint is on disk)
       {"is": "finished", "result"}   {"is": "failed", "error"}
       {"is": "cancelled"}   {"is": "broken", "error"} (the pipeline cannot be loaded; it exits)
@@ -97,6 +97,7 @@ def main() -> int:
     from errors import ServiceError
     from job.logs import bound_to_job, configure
     from job.task import Task
+    from pipeline import Gpu
 
     configure(config.log_format)
     if config.pipeline in ("silhouette", ""):
@@ -116,7 +117,8 @@ def main() -> int:
         log.exception("the pipeline could not be loaded")
         parent.send("broken", error=error.to_dict())
         return 1
-    parent.send("ready", pid=os.getpid())
+    gpu = getattr(pipeline, "gpu", None)
+    parent.send("ready", pid=os.getpid(), gpu=vars(gpu) if isinstance(gpu, Gpu) else None)
     while True:
         message = parent.tasks.get()
         task = Task.from_dict(message["task"])

@@ -36,12 +36,13 @@ from errors import (
 )
 from executors.base import ExecutorOptions, run_to_end
 from executors.local import LocalExecutor
+from gpus import find_gpus
 from intake.inspect import inspect
 from intake.url_guard import fetch
 from job import logs
 from job.options import REQUEST_FIELDS, JobOptions, check_names
 from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
-from pipeline import PipelineChoice, choose_pipeline, find_gpu
+from pipeline import Gpu, PipelineChoice, choose_pipeline
 from settings import Settings
 
 RESULT_LIMIT_BYTES = 10_000_000
@@ -72,7 +73,7 @@ class Request:
 class Handler:
     """Runs RunPod's jobs one after another; the pipeline stays loaded between them."""
 
-    def __init__(self, settings: Settings, choice: PipelineChoice) -> None:
+    def __init__(self, settings: Settings, choice: PipelineChoice, gpu: Gpu | None = None) -> None:
         self._settings = settings
         self._choice = choice
         child = ChildConfig(
@@ -81,7 +82,7 @@ class Handler:
             blender_path=str(settings.blender_path or ""),
             environment=settings.child_environment(),
         )
-        self._executor = LocalExecutor(ExecutorOptions(child, settings.job_timeout))
+        self._executor = LocalExecutor(ExecutorOptions(child, settings.job_timeout, gpus=(gpu,)))
         # always the same thread: the child ends when the thread that started it ends
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
@@ -258,7 +259,8 @@ def main() -> None:
     """Run RunPod's jobs until RunPod ends this process."""
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_format)
-    handler = Handler(settings, choose_pipeline(settings.pipeline, find_gpu()))
+    gpu = next(iter(find_gpus(os.environ)), None)
+    handler = Handler(settings, choose_pipeline(settings.pipeline, gpu), gpu)
     handler.load()
 
     async def handle(job: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ worker/loop.py uses it; main.py chooses one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from errors import ServiceError
 from job.task import ChildConfig, Event, Outcome, Progress, Task
+from pipeline import Gpu, smallest
 
 POLL_S = 0.5
 """The longest time to `poll`, so that deadlines are checked even if nothing else happens."""
@@ -25,8 +26,9 @@ class ExecutorOptions:
     """How jobs are run.
 
     `job_timeout_s` limits one attempt; loading, which comes before it, has the same limit. With
-    `separate_files` a second child writes the files, so that the GPU of the first need not wait for
-    them. A child that does not answer a cancel within `cancel_grace_s` is killed.
+    `separate_files` other children write the files, so that no GPU need wait for them. A child that
+    does not answer a cancel within `cancel_grace_s` is killed. On one machine there is one child
+    for each of `gpus`; None is a child that uses what its environment offers.
     """
 
     child: ChildConfig
@@ -34,6 +36,7 @@ class ExecutorOptions:
     idle_unload_s: float = 0.0
     separate_files: bool = False
     cancel_grace_s: float = 10.0
+    gpus: tuple[Gpu | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,61 @@ class PipelineStatus:
     """`is_ready`: a pipeline is loaded. `is_unloaded`: it was idle; the next job loads it again.
 
     `loading` holds `done_bytes` and `total_bytes` while weights are downloaded; `broken` is why no
-    pipeline can be loaded.
+    pipeline can be loaded. `gpu` is what the process with the pipeline reported; before that, what
+    is known without it.
     """
 
     is_ready: bool = False
     is_unloaded: bool = False
     loading: Mapping[str, int] | None = None
     broken: ServiceError | None = None
+    gpu: Gpu | None = None
+
+
+SlotState = Literal["busy", "ready", "loading", "unloaded", "lost", "broken"]
+
+
+@dataclass(frozen=True)
+class SlotStatus:
+    """One slot of an executor: a child or an actor, which runs one job at a time.
+
+    `is_lost`: its process ended, or does not answer, and gets no job until it does.
+    """
+
+    number: int
+    pipeline: PipelineStatus
+    is_busy: bool = False
+    is_lost: bool = False
+
+    @property
+    def state(self) -> SlotState:
+        if self.is_busy:
+            return "busy"
+        if self.pipeline.broken:
+            return "broken"
+        if self.is_lost:
+            return "lost"
+        if self.pipeline.is_ready:
+            return "ready"
+        return "unloaded" if self.pipeline.is_unloaded else "loading"
+
+
+def overall(slots: Sequence[SlotStatus]) -> PipelineStatus:
+    """The state of all slots together: ready if one is, broken if all are.
+
+    Unloaded if all that are not broken are.
+    """
+    found = [slot.pipeline for slot in slots]
+    is_ready = any(status.is_ready for status in found)
+    loading = [status.loading for status in found if status.loading]
+    return PipelineStatus(
+        is_ready=is_ready,
+        is_unloaded=any(status.is_unloaded for status in found)
+        and all(status.is_unloaded or status.broken for status in found),
+        loading=loading[0] if loading and not is_ready else None,
+        broken=found[0].broken if found and all(status.broken for status in found) else None,
+        gpu=smallest(status.gpu for status in found if status.gpu),
+    )
 
 
 class Executor(Protocol):
@@ -66,6 +117,10 @@ class Executor(Protocol):
     @property
     def status(self) -> PipelineStatus:
         """The state of all pipelines together."""
+
+    @property
+    def slot_statuses(self) -> Sequence[SlotStatus]:
+        """The state of each slot, by number."""
 
     def start(self) -> None:
         """Start the first process, so that the first job need not wait for it."""

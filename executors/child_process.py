@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from executors.base import ProcessLost
+from pipeline import Gpu
 
 log = logging.getLogger(__name__)
 
@@ -28,24 +29,55 @@ MAX_LINE_BYTES = 1 << 20
 STOP_S = 2.0
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
-# What a child inherits: no keys, no proxies, no server settings (they come in its ChildConfig).
+# What a child inherits: no keys and no server settings (they come in its ChildConfig).
 _INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
-    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
-    # for libraries: where models are stored, how they are downloaded, what torch caches
-    "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE",
-    "TORCHINDUCTOR_CACHE_DIR", "PYTORCH_ALLOC_CONF",
+    "PYTHONPATH", "XDG_CACHE_HOME",
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    # for libraries: where models are stored, how they are downloaded, what torch compiles
+    "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CC", "CXX",
 )  # fmt: skip
+_INHERITED_FAMILY = "HF_XET_"
+# The child that downloads weights needs the way to the network; no other child uses it, and the
+# address of a proxy may hold a password.
+_DOWNLOADS = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""torch reads both; the second is the newer name, the first is known to every version."""
+
+
+def child_environment(
+    environ: Mapping[str, str], *, downloads: bool = False, gpu: Gpu | None = None
+) -> dict[str, str]:
+    """What a child inherits of `environ`, and which GPU it sees.
+
+    `downloads`: it downloads weights, and may need a proxy for that.
+    """
+    inherited = {
+        name: value
+        for name, value in environ.items()
+        if name in (*_INHERITED, *_ALLOCATOR)
+        or name.startswith(_INHERITED_FAMILY)
+        or (downloads and name.lower() in _DOWNLOADS)
+    }
+    if not any(name in environ for name in _ALLOCATOR):
+        # blocks of changing size leave gaps in fixed segments; these grow and shrink
+        inherited["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+    if gpu is not None and gpu.selector:
+        inherited["CUDA_VISIBLE_DEVICES"] = gpu.selector
+    return inherited | {
+        # small matrices: more threads cost more than they give, and the API needs a core
+        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
 
 
 class ChildProcess:
-    def __init__(self) -> None:
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment.update(
-            # small matrices: more threads cost more than they give, and the API needs a core
-            OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1",
-            TQDM_DISABLE="1", PYTHONDONTWRITEBYTECODE="1",
-        )  # fmt: skip
+    """`environment` is all that the child inherits: see `child_environment`."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.is_ready = False
         self._ended: str | None = None
         self._process = subprocess.Popen(
@@ -53,7 +85,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=dict(environment),
             start_new_session=True,
         )
         self.pid = self._process.pid

@@ -1,9 +1,13 @@
-"""Jobs on this machine: one permanent child for the whole job, or a second one for its files.
+"""Jobs on this machine: one permanent child per GPU; with `separate_files` others write the files.
 
-With a GPU (`separate_files`) the compute child begins its next job as soon as the meshes of the
-last one are on disk: the export child makes the files from the checkpoint. It loads no pipeline,
-and torch only if PyTorch3D draws the preview. A failure of one child does not affect the other.
-Without a GPU both parts need the same cores, so one child does them one after the other.
+Each GPU is a slot with a compute child. With `separate_files` it begins its next job as soon as the
+meshes of the last one are on disk: an export child makes the files from the checkpoint. That loads
+no pipeline, and torch only if PyTorch3D draws the preview. A failure of one child does not affect
+the others. Without a GPU both parts need the same cores, so one child does both in turn.
+
+The children load one after another: a pipeline needs up to 16 GB of host memory while it loads, and
+the first child downloads the weights for all. A slot whose child failed gets no job while others
+work, until a new child is ready there.
 """
 
 from __future__ import annotations
@@ -12,60 +16,74 @@ import contextlib
 import logging
 import os
 import selectors
+import time
+from collections import deque
 from dataclasses import replace
 
-from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost, SlotStatus, overall
 from executors.supervisor import ChildSupervisor, Computed
-from job.task import Event, Progress, Stopped, Task
+from job.task import Event, Failed, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
+
+SLOTS_PER_EXPORT_CHILD = 4
+"""Files take about 3 CPU seconds of a job, its meshes 24 s or more of a GPU."""
+RETRY_S = 30.0
+"""After a second failure in a row a slot waits so long, then twice as long each time."""
+MAX_RETRY_S = 900.0
 
 
 class LocalExecutor:
     """Supervises its children in the one thread that polls it."""
 
-    capacity = 1
-
     def __init__(self, options: ExecutorOptions) -> None:
         self.options = options
+        self.capacity = len(options.gpus)
         self._wakeup = WakeupPipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self.compute = ChildSupervisor(options, self._selector)
-        self._children = [self.compute]
-        self.export: ChildSupervisor | None = None
+        self.slots = [
+            ChildSupervisor(options, self._selector, f"slot {number}", gpu)
+            for number, gpu in enumerate(options.gpus)
+        ]
+        self.exports: list[ChildSupervisor] = []
         if options.separate_files:
             config = replace(options.child, pipeline="", memory_mb=0)
-            self.export = ChildSupervisor(replace(options, child=config), self._selector)
-            self._children.append(self.export)
-        self._computed: tuple[Task, float] | None = None  # waits for the export child
-        self._cancel_wanted: dict[str, bool] = {}  # running jobs
+            for number, gpu in enumerate(options.gpus[::SLOTS_PER_EXPORT_CHILD]):
+                child = replace(options, child=config)
+                name = f"export {number}"
+                self.exports.append(ChildSupervisor(child, self._selector, name, gpu))
+        self._is_started = False
+        self._waiting: list[Task] = []  # for a slot
+        self._computed: deque[tuple[Task, float]] = deque()  # for an export child
+        self._cancel_wanted: dict[str, bool] = {}  # waiting and running jobs
 
     @property
     def has_room(self) -> bool:
-        """True while the compute child is free and no meshes wait for the export child."""
-        return self.compute.task is None and self._computed is None
+        """True if a slot can take a task and not too many meshes wait for an export child."""
+        is_free = not self._waiting and self._slot_for("") is not None
+        return is_free and len(self._computed) < self.capacity
 
     @property
     def status(self) -> PipelineStatus:
-        return self.compute.status
+        return overall(self.slot_statuses)
+
+    @property
+    def slot_statuses(self) -> tuple[SlotStatus, ...]:
+        return tuple(slot.summary(number) for number, slot in enumerate(self.slots))
 
     def start(self) -> None:
-        for child in self._children:
-            try:
-                child.start()
-            except ProcessLost as lost:  # the first attempt tries again
-                log.warning("a child could not be started: %s", lost)
+        self._is_started = True
+        self._load_next()
+        for export in self.exports:
+            _try_to_start(export)
 
     def submit(self, task: Task) -> None:
         self._cancel_wanted[task.job_id] = False
-        limit_s = self.options.job_timeout_s
-        if self.export is None:
-            self.compute.run_task("run", task, limit_s)
-        elif task.checkpoint.is_dir():
-            self._computed = task, limit_s
+        if self.exports and task.checkpoint.is_dir():
+            self._computed.append((task, self.options.job_timeout_s))
         else:
-            self.compute.run_task("compute", task, limit_s)
+            self._waiting.append(task)
         self.wake()
 
     def cancel(self, job_id: str) -> None:
@@ -74,27 +92,31 @@ class LocalExecutor:
             self.wake()
 
     def prefetch(self, task: Task) -> None:
-        """Read the next job's frames while the GPU is busy; without a GPU no core is free."""
-        if self.export is not None and not task.checkpoint.is_dir():
-            self.compute.prefetch(task)
+        """Read the next job's frames where a GPU is probably free first; without one no core is."""
+        busy = [slot for slot in self.slots if slot.task is not None]
+        if self.exports and busy and not task.checkpoint.is_dir():
+            max(busy, key=lambda slot: slot.fraction).prefetch(task)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
         self._selector.select(timeout_s)
         self._wakeup.clear()
-        events: list[tuple[Task, Event]] = []
-        for child in self._children:
-            task = child.task
-            is_cancelled = task is not None and self._cancel_wanted[task.job_id]
-            for event in child.poll(is_cancelled=is_cancelled):
-                assert task is not None, "an idle child has no events"
-                if isinstance(event, Computed):
-                    self._computed = task, event.time_left_s
+        events = self._assign_waiting()
+        for slot in self.slots:
+            for task, event in self._poll_child(slot):
+                if isinstance(event, Failed) and self._can_run_elsewhere(slot):
+                    log.warning("%s cannot load: its job goes to another one", slot.name)
+                    self._waiting.append(task)
+                    self.wake()
                 else:
                     events.append((task, event))
-        events += self._next_export()
+        for export in self.exports:
+            events += self._poll_child(export)
+        events += self._next_exports()
         for task, event in events:
             if not isinstance(event, Progress):
                 del self._cancel_wanted[task.job_id]
+        if self._is_started:
+            self._load_next()
         return events
 
     def wake(self) -> None:
@@ -102,24 +124,109 @@ class LocalExecutor:
 
     def close(self) -> None:
         """From any thread; children of another thread are reaped there."""
-        for child in self._children:
+        self._is_started = False
+        for child in (*self.slots, *self.exports):
             child.close()
         self.wake()
 
-    def _next_export(self) -> list[tuple[Task, Event]]:
-        """Give the waiting meshes to the export child once it is free; a cancelled job ends."""
-        if self._computed is None or self.export is None:
-            return []
-        task, time_left_s = self._computed
-        is_cancelled = self._cancel_wanted[task.job_id]
-        if self.export.task is not None and not is_cancelled:
-            return []
-        self._computed = None
-        if is_cancelled:
-            return [(task, Stopped())]
-        self.export.run_task("export", task, time_left_s)
-        self.wake()
-        return []
+    # --- which slot
+
+    def _slot_for(self, job_id: str) -> ChildSupervisor | None:
+        """The best free slot: one that is ready, or that was only idle, if nothing else loads now.
+
+        While no slot works, any: as with one child, the attempt starts it.
+        """
+        free = [slot for slot in self.slots if slot.task is None]
+        if ready := [slot for slot in free if slot.status.is_ready]:
+            return min(ready, key=lambda slot: (slot.prefetched != job_id, slot.failures))
+        if not self._any_works():
+            return min(free, key=_unlikely_to_work)
+        if any(slot.is_loading for slot in self.slots):
+            return None
+        return next((slot for slot in free if slot.was_idle), None)
+
+    def _any_works(self) -> bool:
+        return any(slot.task is not None or slot.status.is_ready for slot in self.slots)
+
+    def _can_run_elsewhere(self, slot: ChildSupervisor) -> bool:
+        """True if this slot cannot load its pipeline, but another one perhaps can."""
+        return slot.status.broken is not None and any(not s.status.broken for s in self.slots)
+
+    def _load_next(self) -> None:
+        """Start the child of one slot that has none, unless another child is loading.
+
+        A child that failed is replaced only while other slots work: else the next job does that.
+        """
+        if any(slot.is_loading for slot in self.slots):
+            return
+        now, others_work = time.monotonic(), self._any_works()
+        for slot in self.slots:
+            is_first = slot.failures == 0
+            if slot.child is None and not slot.was_idle and (is_first or others_work):
+                if now >= slot.failed_at + _retry_delay_s(slot.failures):
+                    _try_to_start(slot)
+                    return
+
+    # --- tasks
+
+    def _assign_waiting(self) -> list[tuple[Task, Event]]:
+        """Give the waiting tasks to free slots; a cancelled one ends."""
+        stopped: list[tuple[Task, Event]] = []
+        for task in list(self._waiting):
+            if self._cancel_wanted[task.job_id]:
+                stopped.append((task, Stopped()))
+            elif slot := self._slot_for(task.job_id):
+                do = "compute" if self.exports else "run"
+                slot.run_task(do, task, self.options.job_timeout_s)
+            else:
+                continue
+            self._waiting.remove(task)
+        return stopped
+
+    def _poll_child(self, child: ChildSupervisor) -> list[tuple[Task, Event]]:
+        """The events of this child's task, except that its meshes are computed."""
+        task = child.task
+        is_cancelled = task is not None and self._cancel_wanted[task.job_id]
+        events: list[tuple[Task, Event]] = []
+        for event in child.poll(is_cancelled=is_cancelled):
+            assert task is not None, "an idle child has no events"
+            if isinstance(event, Computed):
+                self._computed.append((task, event.time_left_s))
+            else:
+                events.append((task, event))
+        return events
+
+    def _next_exports(self) -> list[tuple[Task, Event]]:
+        """Give waiting meshes to export children that are free; a cancelled job ends."""
+        stopped: list[tuple[Task, Event]] = []
+        for task, time_left_s in list(self._computed):
+            export = next((child for child in self.exports if child.task is None), None)
+            if self._cancel_wanted[task.job_id]:
+                stopped.append((task, Stopped()))
+            elif export is not None:
+                export.run_task("export", task, time_left_s)
+                self.wake()
+            else:
+                continue
+            self._computed.remove((task, time_left_s))
+        return stopped
+
+
+def _try_to_start(child: ChildSupervisor) -> None:
+    try:
+        child.start()
+    except ProcessLost as lost:  # the next attempt tries again
+        log.warning("%s: the child could not be started: %s", child.name, lost)
+
+
+def _unlikely_to_work(slot: ChildSupervisor) -> tuple[bool, bool, float]:
+    """Sorts slots without a pipeline: first one that loads; last the one that failed last."""
+    return not slot.is_loading, slot.status.broken is not None, slot.failed_at
+
+
+def _retry_delay_s(failures: int) -> float:
+    """The first failure costs no time; a slot that fails again and again must not take all jobs."""
+    return min(MAX_RETRY_S, RETRY_S * 2 ** min(failures - 2, 10)) if failures > 1 else 0.0
 
 
 class WakeupPipe:

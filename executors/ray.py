@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from errors import from_os_error
-from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost, SlotStatus, overall
 from executors.ray_actor import ActorAnswer, ActorStatus
 from executors.ray_connection import RayConnection
 from executors.ray_slot import ActorSlot
+from job.logs import bound_to_job
 from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
 
 log = logging.getLogger(__name__)
@@ -55,16 +56,12 @@ class RayExecutor:
 
     @property
     def status(self) -> PipelineStatus:
-        """Ready if one actor is; unloaded or broken if all are."""
-        found = [slot.status for slot in self.slots]
-        answering = [slot.status for slot in self.slots if slot.answers]
-        return PipelineStatus(
-            is_ready=any(status.is_ready for status in answering),
-            is_unloaded=len(answering) == len(found) > 0
-            and all(status.is_unloaded for status in answering),
-            loading=next((status.loading for status in found if status.loading), None),
-            broken=found[0].broken if found and all(status.broken for status in found) else None,
-        )
+        """See `overall`."""
+        return overall(self.slot_statuses)
+
+    @property
+    def slot_statuses(self) -> tuple[SlotStatus, ...]:
+        return tuple(slot.summary for slot in self.slots)
 
     # --- start and close
 
@@ -126,6 +123,8 @@ class RayExecutor:
                 continue
             else:
                 slot.take(task)
+                with bound_to_job(task.job_id):
+                    log.info("attempt %d runs on actor %d", task.attempt, slot.number)
             self._waiting.remove(task)
         return ended
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from executors.base import SlotStatus
 from executors.ray_actor import ActorAnswer, ActorStatus, AttemptKey
 from job.task import Task
 
@@ -53,6 +54,15 @@ class ActorSlot:
     @property
     def _is_trusted(self) -> bool:
         return self.answers and not self._is_suspect
+
+    @property
+    def summary(self) -> SlotStatus:
+        """What the actor said last; if it does not answer it is neither ready nor unloaded."""
+        status = self.status
+        if not self.answers:
+            status = replace(status, is_ready=False, is_unloaded=False)
+        is_busy = self.task is not None
+        return SlotStatus(self.number, status, is_busy=is_busy, is_lost=not self.answers)
 
     def is_due(self, now: float) -> bool:
         is_settled = self._is_trusted and self.orphaned_attempt is None

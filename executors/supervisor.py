@@ -1,14 +1,16 @@
 """Supervises one child: starts it when it is needed, keeps it between tasks, ends it when idle.
 
-It has one task at a time: `run_task` sends it, `poll` turns the child's messages into events and
-checks the timeouts. It never waits: local.py knows when there is something to read. Only the
-executor's thread starts and reaps children: Linux ends a child with the thread that started it.
+It is one slot of LocalExecutor, or exports files for all. It has one task at a time: `run_task`
+sends it, `poll` turns the child's messages into events and checks the timeouts. It never waits:
+local.py knows when there is something to read. Only the executor's thread starts and reaps
+children: Linux ends a child with the thread that started it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
 import threading
 import time
@@ -16,9 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import ServiceError, TimedOut
-from executors.base import ExecutorOptions, PipelineStatus, ProcessLost
-from executors.child_process import ChildProcess
+from executors.base import ExecutorOptions, PipelineStatus, ProcessLost, SlotStatus
+from executors.child_process import ChildProcess, child_environment
+from job.logs import bound_to_job
 from job.task import Event, Failed, Lost, Progress, Result, Stopped, Task
+from pipeline import Gpu
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +35,30 @@ class Computed:
 
 
 class ChildSupervisor:
-    """At most one child; its pipe is registered with `selector`."""
+    """At most one child; its pipe is registered with `selector`. `name` is for the log.
 
-    def __init__(self, options: ExecutorOptions, selector: selectors.BaseSelector) -> None:
+    `prefetched` is the job whose frames the child was told to read. `failures` counts how often the
+    child failed since it last did what it was asked: it ended, did not answer or could not load.
+    """
+
+    def __init__(
+        self,
+        options: ExecutorOptions,
+        selector: selectors.BaseSelector,
+        name: str,
+        gpu: Gpu | None = None,
+    ) -> None:
         self.options = options
+        self.name = name
         self.child: ChildProcess | None = None
         self.task: Task | None = None
+        self.fraction = 0.0  # of the task
+        self.prefetched = ""
+        self.failures = 0
+        self.failed_at = 0.0  # on the monotonic clock
+        self._gpu = gpu
+        self._reported_gpu: Gpu | None = None
+        self._was_idle = False  # the child was ended because it had nothing to do
         self._broken: ServiceError | None = None
         self._loading: dict[str, int] | None = None
         self._unreachable = ""  # why the child did not get the task
@@ -54,7 +76,21 @@ class ChildSupervisor:
         child = self.child
         is_ready = child is not None and child.is_ready
         is_unloaded = child is None and self._broken is None and not self._closed
-        return PipelineStatus(is_ready, is_unloaded, self._loading, self._broken)
+        gpu = self._reported_gpu or self._gpu
+        return PipelineStatus(is_ready, is_unloaded, self._loading, self._broken, gpu)
+
+    def summary(self, number: int) -> SlotStatus:
+        is_lost = self.child is None and self.failures > 0
+        return SlotStatus(number, self.status, self.task is not None, is_lost)
+
+    @property
+    def is_loading(self) -> bool:
+        return self.child is not None and not self.child.is_ready
+
+    @property
+    def was_idle(self) -> bool:
+        """True if the child was ended only because it was idle: the next one will load, too."""
+        return self.child is None and self._was_idle
 
     # --- start and end of the child
 
@@ -64,28 +100,37 @@ class ChildSupervisor:
         if child is not None and child.is_alive:
             return child
         self.terminate()
+        config, gpu = self.options.child, self._gpu
+        downloads = config.pipeline == "actionmesh"
+        environment = child_environment(os.environ, downloads=downloads, gpu=gpu)
         with self._lock:
             if self._closed:
                 raise ProcessLost("the server is stopping")
             try:
-                child = ChildProcess()
+                child = ChildProcess(environment)
             except OSError as exc:
+                self._note_failure()
                 raise ProcessLost(f"no child could be started: {exc.strerror}") from exc
             self.child, self._thread = child, threading.get_ident()
-        config = self.options.child
-        log.info("child %d starts: %s", child.pid, config.pipeline or "for export")
+        what = config.pipeline or "no pipeline"
+        on = f" on {_described(gpu)}" if gpu else ""
+        log.info("%s: child %d starts: %s%s", self.name, child.pid, what, on)
         self._selector.register(child.output, selectors.EVENT_READ)
+        self._deadline = time.monotonic() + self.options.job_timeout_s
         child.send({"do": "configure", "config": vars(config)})
         return child
 
-    def terminate(self) -> str:
-        """End and reap the child, if there is one; returns how it ended."""
+    def terminate(self, *, idle: bool = False) -> str:
+        """End and reap the child, if any; returns how it ended. A failure, unless it was idle."""
         child = self.child
         if child is None:
             return ""
         self._selector.unregister(child.output)
         with self._lock:
             self.child = None
+        self._was_idle, self._loading, self.prefetched = idle, None, ""
+        if not idle:
+            self._note_failure()
         return child.end()
 
     def close(self) -> None:
@@ -98,22 +143,30 @@ class ChildSupervisor:
             if threading.get_ident() == self._thread:
                 self.terminate()
 
+    def _note_failure(self) -> None:
+        self.failures, self.failed_at = self.failures + 1, time.monotonic()
+
     # --- one task
 
     def run_task(self, do: str, task: Task, time_left_s: float) -> None:
         """Tell the child to `do` this (see child/main.py); `poll` reports how it ends."""
         self._broken, self._unreachable, self.task = None, "", task
-        self._deadline, self._cancel_deadline = time.monotonic() + time_left_s, None
+        self.fraction, self._cancel_deadline = 0.0, None
         try:
-            self.start().send({"do": do, "task": task.to_dict()})
+            child = self.start()
+            child.send({"do": do, "task": task.to_dict()})
+            with bound_to_job(task.job_id):
+                log.info("attempt %d: %s, child %d: %s", task.attempt, self.name, child.pid, do)
         except ProcessLost as lost:
             self._unreachable = str(lost)
+        self._deadline = time.monotonic() + time_left_s
 
     def prefetch(self, task: Task) -> None:
         """Let a busy child read this task's frames at the same time."""
         if self.task is not None and self.child is not None:
             with contextlib.suppress(ProcessLost):  # `poll` will report it
                 self.child.send({"do": "prefetch", "task": task.to_dict()})
+                self.prefetched = task.job_id
 
     def poll(self, *, is_cancelled: bool) -> list[Event | Computed]:
         """The new events of the task; any event but a Progress ends it.
@@ -141,7 +194,7 @@ class ChildSupervisor:
             events.append(Stopped() if is_cancelled else Lost(reason))
             self._end_task()
         elif not self._closed:
-            log.error("the idle child is lost: %s", reason)
+            log.error("%s: the idle child is lost: %s", self.name, reason)
         return events
 
     def _read(self, child: ChildProcess, message: dict[str, Any]) -> Event | Computed | None:
@@ -149,23 +202,32 @@ class ChildSupervisor:
         kind = message.pop("is")
         try:
             if kind == "ready":
-                child.is_ready, self._broken, self._loading = True, None, None
-                log.info("child %d is ready", child.pid)
+                self._note_ready(child, message["gpu"])
             elif kind == "loading":
                 self._loading = {k: int(message[k]) for k in ("done_bytes", "total_bytes")}
             elif kind == "broken":
                 self._broken = ServiceError.from_dict(message["error"])
                 self.terminate()
-            if self.task is None:
-                return None
-            event = self._event(kind, message)
+            event = None if self.task is None else self._event(kind, message)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ProcessLost(f"the child sent a malformed {kind!r}") from None
         if event is None:  # the child is still loading
             self._deadline = time.monotonic() + self.options.job_timeout_s
-        elif not isinstance(event, Progress):
+        elif isinstance(event, Progress):
+            self.fraction = event.fraction
+        else:
             self._end_task()
+            if self.child is not None:  # it answered
+                self.failures = 0
         return event
+
+    def _note_ready(self, child: ChildProcess, gpu: dict[str, Any] | None) -> None:
+        """`gpu` is what the pipeline says of the card it is on; None if it says nothing."""
+        self._reported_gpu = Gpu(**gpu) if gpu is not None else None
+        child.is_ready, self._broken, self._loading = True, None, None
+        self._idle_since = time.monotonic()
+        on = f" on {_described(self._reported_gpu)}" if self._reported_gpu else ""
+        log.info("%s: child %d is ready%s", self.name, child.pid, on)
 
     def _event(self, kind: str, message: dict[str, Any]) -> Event | Computed | None:
         if kind == "progress":
@@ -184,10 +246,12 @@ class ChildSupervisor:
         """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
         now, limit_s = time.monotonic(), self.options.job_timeout_s
         if self.task is None:
+            if not child.is_ready and now > self._deadline:
+                raise ProcessLost(f"it did not load within {limit_s:.0f} s")
             idle_s, most_s = now - self._idle_since, self.options.idle_unload_s
             if most_s and child.is_ready and idle_s > most_s:
-                log.info("child %d ends: idle for %.0f s", child.pid, idle_s)
-                self.terminate()
+                log.info("%s: child %d ends: idle for %.0f s", self.name, child.pid, idle_s)
+                self.terminate(idle=True)
             return None
         if is_cancelled and self._cancel_deadline is None:
             child.send({"do": "cancel"})
@@ -202,3 +266,8 @@ class ChildSupervisor:
 
     def _end_task(self) -> None:
         self.task, self._idle_since = None, time.monotonic()
+
+
+def _described(gpu: Gpu) -> str:
+    selector = f", CUDA_VISIBLE_DEVICES={gpu.selector}" if gpu.selector else ""
+    return f"{gpu.name} with {gpu.memory_gb:.1f} GB{selector}"

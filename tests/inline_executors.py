@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from errors import NoSubjectFound
-from executors.base import PipelineStatus
+from executors.base import PipelineStatus, SlotStatus
 from job.task import Event, Failed, Lost, OutputFile, Progress, Result, Stopped, Task
 
 NAMES = ("animated_mesh.glb", "mesh_000.glb", "mesh_001.glb", "meshes.zip", "preview.mp4",
@@ -25,6 +25,7 @@ class FinishesAtOnce:
 
     capacity = 1
     status = PipelineStatus(is_ready=True)
+    slot_statuses: tuple[SlotStatus, ...] = ()
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []

@@ -19,16 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ALLOWED: dict[str, str] = {
     # from top to bottom: each row names only rows below it
-    "main": "api worker job_store executors job pipeline errors settings",
+    "main": "api worker job_store executors job gpus pipeline errors settings",
     "api": "worker job_store executors job intake pipeline video errors settings",
     "worker": "job_store executors job intake errors settings",
     "job_store": "job errors",
-    "executors": "job errors",
-    "child": "pipeline actionmesh_wrapper silhouette job video meshes errors",
+    "executors": "job pipeline errors",
+    "child": "gpus pipeline actionmesh_wrapper silhouette job video meshes errors",
     "actionmesh_wrapper": "pipeline upstream video meshes errors settings",
     "upstream": "pipeline video meshes errors settings",
     "silhouette": "pipeline video meshes errors",
     "job": "intake pipeline video errors",
+    "gpus": "pipeline",
     "pipeline": "video meshes",
     "intake": "video errors",
     "video": "errors",

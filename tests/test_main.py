@@ -13,6 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from main import create_app
+from pipeline import Gpu
+from settings import Settings
 from tests.servers import ROOT, ProcessServer, free_port, wait_for_health
 
 Start = Callable[..., ProcessServer]
@@ -66,6 +69,41 @@ def test_one_server_per_jobs_dir(server: ProcessServer) -> None:
 def test_nothing_happens_at_import() -> None:
     done = run_main({"PORT": "wrong"}, "-c", "import main")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+CARDS = [Gpu("large", 80.0, selector="GPU-1"), Gpu("small", 24.0, selector="GPU-2")]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "workers", "expected"),
+    [
+        ("actionmesh", 0, ["GPU-1", "GPU-2"]),
+        ("actionmesh", 1, ["GPU-1"]),
+        ("actionmesh", 9, ["GPU-1", "GPU-2"]),
+        ("tests.pipelines:Bends", 0, ["GPU-1", "GPU-2"]),
+        ("silhouette", 0, [None]),
+        ("silhouette", 3, [None, None, None]),
+    ],
+)
+def test_one_child_per_gpu_and_gpu_workers_limits_them(
+    pipeline: str, workers: int, expected: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("main.find_gpus", lambda _: CARDS)
+    state = create_app(Settings(pipeline=pipeline, gpu_workers=workers)).state.app_state
+    executor = state.worker.executor
+    assert [gpu and gpu.selector for gpu in executor.options.gpus] == expected
+    assert executor.capacity == len(expected)
+    used = CARDS[: workers or None]
+    assert state.choice.gpu == used[-1]  # the smallest
+
+
+@pytest.mark.parametrize(("workers", "capacity"), [(0, 1), (2, 2)])
+def test_without_a_gpu_gpu_workers_is_the_number_of_children(
+    workers: int, capacity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("main.find_gpus", lambda _: [])
+    state = create_app(Settings(gpu_workers=workers)).state.app_state
+    assert (state.choice.name, state.worker.executor.capacity) == ("silhouette", capacity)
 
 
 def test_uvicorn_serves_main_app(tmp_path: Path) -> None:

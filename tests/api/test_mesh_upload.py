@@ -32,7 +32,7 @@ def actionmesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A server that runs ActionMesh on a GPU of 80 GB; jobs run in the test's executor."""
     from pipeline import Gpu
 
-    monkeypatch.setattr("main.find_gpu", lambda: Gpu("a test's GPU", 80.0))
+    monkeypatch.setattr("main.find_gpus", lambda _: [Gpu("a test's GPU", 80.0)])
     return Settings(pipeline="actionmesh", min_free_gb=0, jobs_dir=tmp_path / "jobs")
 
 

@@ -11,8 +11,11 @@ import pytest
 from api.page import page_files
 from api.schemas import Info, Ready
 from errors import ERRORS_BY_CODE
+from executors.base import ExecutorOptions
+from executors.local import LocalExecutor
 from job.options import REQUEST_FIELDS
-from pipeline import MODES
+from job.task import ChildConfig
+from pipeline import MODES, Gpu, PipelineChoice
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.inline_executors import FinishesAtOnce, WaitsForPermission
@@ -78,6 +81,47 @@ def test_info_shows_the_revision_of_the_weights_in_use(
 ) -> None:
     with httpx.Client(base_url=serve(**settings).url, timeout=60) as client:
         assert client.get("/info").json()["model"]["revision"] == revision
+
+
+def test_info_and_health_show_what_the_children_report(serve: Serve) -> None:
+    """NVML's answer, before: one of these two cards could not run a mode that the other can."""
+    from_nvml = (Gpu("first", 2.0, selector="40"), Gpu("second", 2.0, selector="30"))
+    config = ChildConfig("tests.executors.card_pipelines:NamesItsCard")
+    executor = LocalExecutor(ExecutorOptions(config, gpus=from_nvml))
+    with httpx.Client(base_url=serve(executor).url, timeout=60) as client:
+        assert client.get("/info").json()["gpus"][1]["index"] == 1
+        wait_until(
+            lambda: {gpu["state"] for gpu in client.get("/info").json()["gpus"]} == {"ready"}
+        )
+        body = client.get("/info").json()
+        assert body["gpus"] == [
+            {"index": 0, "name": "card 40", "memory_gb": 50.0, "state": "ready"},
+            {"index": 1, "name": "card 30", "memory_gb": 40.0, "state": "ready"},
+        ]
+        assert body["gpu"] == {"name": "card 30", "memory_gb": 40.0}
+        assert client.get("/health").json() == {"status": "healthy", "gpu_available": True}
+        assert 'actionmesh_slot_ready{slot="1"} 1.0' in client.get("/metrics").text
+        assert 'actionmesh_slot_busy{slot="1"} 0.0' in client.get("/metrics").text
+
+
+def test_a_machine_without_gpus_lists_none(client: httpx.Client) -> None:
+    body = client.get("/info").json()
+    assert (body["gpu"], body["gpus"]) == (None, [])
+
+
+def test_the_default_mode_fits_the_card_that_a_child_reports(serve: Serve) -> None:
+    """On a cluster and for the silhouette every mode is available: the choice is set here."""
+    config = ChildConfig("tests.executors.card_pipelines:NamesItsCard")
+    gpus = (Gpu("from NVML", 2.0, selector="70"), Gpu("from NVML", 2.0, selector="40"))
+    server = serve(LocalExecutor(ExecutorOptions(config, gpus=gpus)))
+    server.state.first_choice = PipelineChoice("actionmesh", "a test", Gpu("from NVML", 2.0))
+
+    def default() -> str:
+        modes = httpx.get(f"{server.url}/info", timeout=60).json()["modes"]
+        return next(str(mode["id"]) for mode in modes if mode["default"])
+
+    wait_until(lambda: server.state.worker.executor.status.is_ready)
+    wait_until(lambda: default() == "default")
 
 
 def test_info_shows_how_long_jobs_take(serve: Serve) -> None:

@@ -130,7 +130,7 @@ def test_a_cancel_during_blender_ends_it(task: Task, hanging_blender: Path, tmp_
         assert isinstance(outcome, Stopped)
         blender = int((tmp_path / "began").read_text())
         wait_until(lambda: not Path(f"/proc/{blender}/fd").exists() or _is_zombie(blender))
-        child = executor.compute.child
+        child = executor.slots[0].child
         assert child is not None and child.is_alive  # it answered, and can do the next job
     finally:
         executor.close()
@@ -183,7 +183,7 @@ def test_the_cpu_draws_the_preview_without_a_working_pytorch3d(
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.startswith(("pytorch3d", "meshes.raste"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(exports, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(exports, "find_gpus", lambda _: [gpu] if gpu else [])
     assert exports.renderer_on_gpu() is None
 
 

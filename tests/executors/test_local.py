@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from executors.base import Executor, ExecutorOptions, run_to_end
+from executors.child_process import child_environment
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Failed, Lost, Progress, Result, Stopped, Task
+from pipeline import Gpu
 from tests.executors.conformance import ExecutorConformance, options
 from tests.waiting import wait_until
 
@@ -33,8 +35,7 @@ def load(executor: LocalExecutor) -> None:
 
     def are_ready() -> bool:
         executor.poll(0.05)
-        export = executor.export
-        return executor.status.is_ready and (export is None or export.status.is_ready)
+        return all(child.status.is_ready for child in (*executor.slots, *executor.exports))
 
     wait_until(are_ready, 60.0)
 
@@ -47,9 +48,9 @@ class TestLocalExecutor(ExecutorConformance):
 def test_the_child_stays_the_same_between_tasks(task: Task) -> None:
     with local("Bends") as executor:
         run_to_end(executor, task)
-        first = executor.compute.child
+        first = executor.slots[0].child
         run_to_end(executor, replace(task, attempt=2))
-        assert executor.compute.child is first
+        assert executor.slots[0].child is first
 
 
 def test_a_job_that_is_deleted_while_it_runs_does_not_end_its_child(task: Task) -> None:
@@ -59,7 +60,7 @@ def test_a_job_that_is_deleted_while_it_runs_does_not_end_its_child(task: Task) 
 
     with local("Sleeps") as executor:
         assert isinstance(run_to_end(executor, task, delete), Stopped)
-        child = executor.compute.child
+        child = executor.slots[0].child
         assert child is not None and child.is_alive
 
 
@@ -67,7 +68,7 @@ def test_a_start_after_the_end_starts_nothing(task: Task) -> None:
     with local("Bends") as executor:
         executor.close()
         executor.start()
-        assert executor.compute.child is None
+        assert executor.slots[0].child is None
         assert run_to_end(executor, task) == Lost("the server is stopping")
 
 
@@ -75,8 +76,8 @@ def test_a_stopped_child_is_killed_at_the_deadline(task: Task) -> None:
     stopped: list[int] = []
 
     def stop_it(_: object) -> None:
-        if not stopped and executor.compute.child is not None:
-            stopped.append(executor.compute.child.pid)
+        if not stopped and executor.slots[0].child is not None:
+            stopped.append(executor.slots[0].child.pid)
             os.kill(stopped[0], signal.SIGSTOP)
 
     with local("SleepsLong", job_timeout_s=4.0) as executor:
@@ -90,7 +91,7 @@ def test_a_child_that_hangs_while_it_loads_is_killed(task: Task) -> None:
     with local("HangsWhileLoading", job_timeout_s=2.0) as executor:
         outcome = run_to_end(executor, task)
         assert isinstance(outcome, Failed) and outcome.error.code == "timed_out"
-        assert executor.compute.child is None
+        assert executor.slots[0].child is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to RLIMIT_DATA")
@@ -105,8 +106,8 @@ def test_a_job_that_eats_memory_ends_its_child_and_not_the_machine(task: Task) -
 def test_when_memory_runs_out_the_kernel_kills_the_child_first() -> None:
     with local("Bends") as executor:
         executor.start()
-        assert executor.compute.child is not None
-        score = Path(f"/proc/{executor.compute.child.pid}/oom_score_adj")
+        assert executor.slots[0].child is not None
+        score = Path(f"/proc/{executor.slots[0].child.pid}/oom_score_adj")
         wait_until(lambda: score.read_text().strip() == "500")
 
 
@@ -114,8 +115,8 @@ def test_an_idle_child_is_ended(task: Task) -> None:
     idle = replace(options("Bends"), idle_unload_s=0.2)
     with closing(LocalExecutor(idle)) as executor:
         assert isinstance(run_to_end(executor, task), Result)
-        assert executor.compute.child is not None
-        pid = executor.compute.child.pid
+        assert executor.slots[0].child is not None
+        pid = executor.slots[0].child.pid
 
         def is_unloaded() -> bool:
             executor.poll(0.05)
@@ -131,11 +132,79 @@ def test_a_child_knows_no_secret_of_the_server(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with local("SleepsLong") as executor:
         executor.start()
-        assert executor.compute.child is not None
-        environment = Path(f"/proc/{executor.compute.child.pid}/environ")
+        assert executor.slots[0].child is not None
+        environment = Path(f"/proc/{executor.slots[0].child.pid}/environ")
         wait_until(lambda: b"OMP_NUM_THREADS" in environment.read_bytes())
         content = environment.read_bytes()
         assert b"API_KEY" not in content and b"PROXY" not in content
+
+
+PASSED_ON = (
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "XDG_CACHE_HOME", "PYTHONPATH", "CC", "CXX",
+    "TRITON_CACHE_DIR", "HF_HUB_DISABLE_XET", "HF_XET_HIGH_PERFORMANCE", "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
+)  # fmt: skip
+
+
+def test_a_child_knows_what_its_libraries_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PASSED_ON:
+        monkeypatch.setenv(name, f"the server's {name}")
+    with local("SleepsLong") as executor:
+        executor.start()
+        environment = environment_of(executor)
+    assert {name: environment.get(name) for name in PASSED_ON} == {
+        name: f"the server's {name}" for name in PASSED_ON
+    }
+
+
+def environment_of(executor: LocalExecutor) -> dict[str, str]:
+    """What the first child was started with."""
+    child = executor.slots[0].child
+    assert child is not None
+    path = Path(f"/proc/{child.pid}/environ")
+    wait_until(lambda: b"OMP_NUM_THREADS" in path.read_bytes())
+    pairs = (pair.partition("=") for pair in path.read_text().split("\0"))
+    return {name: value for name, _, value in pairs}
+
+
+def test_a_pipeline_that_only_pythonpath_leads_to_is_found(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from tests.pipelines import Specks\nclass Mine(Specks):\n    pass\n"
+    (tmp_path / "somewhere_else.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ExecutorOptions(ChildConfig("somewhere_else:Mine"))
+    with closing(LocalExecutor(options)) as executor:
+        assert isinstance(run_to_end(executor, task), Result)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "a"}, {"PYTORCH_CUDA_ALLOC_CONF": "a"}),
+        ({"PYTORCH_ALLOC_CONF": "b"}, {"PYTORCH_ALLOC_CONF": "b"}),
+    ],
+)
+def test_torch_grows_its_segments_unless_the_user_chose(
+    given: dict[str, str], expected: dict[str, str]
+) -> None:
+    found = child_environment(given)
+    assert {name: value for name, value in found.items() if "ALLOC" in name} == expected
+
+
+def test_only_a_child_that_downloads_knows_the_proxy() -> None:
+    proxies = {"HTTPS_PROXY": "http://user:password@127.0.0.1:9", "no_proxy": "localhost"}
+    assert not proxies.keys() & child_environment(proxies).keys()
+    assert proxies.items() <= child_environment(proxies, downloads=True).items()
+
+
+def test_a_child_sees_only_the_gpu_of_its_slot() -> None:
+    given = {"CUDA_VISIBLE_DEVICES": "2,3"}
+    gpu = Gpu("any", 80.0, selector="3")
+    assert child_environment(given, gpu=gpu)["CUDA_VISIBLE_DEVICES"] == "3"
+    only = replace(gpu, selector="")
+    assert child_environment(given, gpu=only)["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
 def test_a_child_is_set_by_its_first_message(task: Task) -> None:
@@ -166,7 +235,7 @@ def test_the_child_dies_with_a_killed_parent_even_when_stopped(tmp_path: Path) -
         "import time; from executors.local import LocalExecutor;"
         "from tests.executors.conformance import options;"
         "e = LocalExecutor(options('Bends')); e.start();"
-        "print(e.compute.child.pid, flush=True); time.sleep(60)"
+        "print(e.slots[0].child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]

@@ -9,6 +9,7 @@ from pathlib import Path
 from executors.ray_actor import ActorStatus
 from executors.ray_slot import ActorSlot
 from job.task import Progress, Task
+from pipeline import Gpu
 from tests.job_factory import OPTIONS
 
 IDLE = ActorStatus(pid=1, is_ready=True)
@@ -53,6 +54,19 @@ def test_an_actor_that_still_runs_a_given_up_attempt_gets_no_task() -> None:
     assert slot.orphaned_attempt == ("job", 1) and not slot.is_free
     slot.on_heartbeat(time.monotonic(), IDLE)
     assert slot.is_free
+
+
+def test_the_summary_shows_the_actors_gpu_and_whether_it_answers() -> None:
+    slot, gpu = idle_slot(), Gpu("NVIDIA H100", 85.0)
+    slot.on_heartbeat(time.monotonic(), replace(IDLE, gpu=gpu))
+    summaries = [slot.summary]
+    slot.take(TASK)
+    summaries.append(slot.summary)
+    slot.release(lost=True)
+    summaries.append(slot.summary)
+    assert [summary.state for summary in summaries] == ["ready", "busy", "lost"]
+    assert [summary.pipeline.is_ready for summary in summaries] == [True, True, False]
+    assert summaries[0].pipeline.gpu == gpu
 
 
 def test_a_failed_question_is_no_sign_of_life() -> None:

@@ -65,7 +65,7 @@ def test_an_attempt_with_a_checkpoint_does_not_use_the_compute_child(task: Task)
     seen: list[Progress] = []
     with closing(separate("Specks")) as executor:
         first = run_to_end(executor, task)
-        executor.compute.close()
+        executor.slots[0].close()
         second = run_to_end(executor, replace(task, attempt=2), seen.append)
     assert isinstance(first, Result) and isinstance(second, Result)
     assert (second.mesh, second.warnings) == (first.mesh, first.warnings)
@@ -87,8 +87,7 @@ def test_a_failed_export_does_not_affect_the_compute_child(
     task: Task, blocking_blender: BlockingBlender, end: str, outcome: type[Outcome]
 ) -> None:
     executor = separate("Specks", blender=blocking_blender.program)
-    export = executor.export
-    assert export is not None
+    (export,) = executor.exports
     ends: dict[str, Callable[[], None]] = {
         "cancel": lambda: executor.cancel(task.job_id),
         "close": export.close,
@@ -103,7 +102,7 @@ def test_a_failed_export_does_not_affect_the_compute_child(
 
     with closing(executor):
         executor.start()
-        compute = executor.compute.child
+        compute = executor.slots[0].child
         assert isinstance(run_to_end(executor, task, note), outcome)
         assert reported and compute is not None and compute.is_alive and executor.has_room
         wait_until(lambda: not blocking_blender.is_running())
@@ -135,8 +134,7 @@ def test_idle_children_are_ended(task: Task) -> None:
 
         def both_are_gone() -> bool:
             executor.poll(0.05)
-            export = executor.export
-            return executor.status.is_unloaded and export is not None and export.status.is_unloaded
+            return all(c.status.is_unloaded for c in (*executor.slots, *executor.exports))
 
         wait_until(both_are_gone)
         assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
@@ -221,14 +219,14 @@ def test_a_killed_export_child_loses_no_meshes_and_not_the_other_job(
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     wait_until(lambda: blocking_blender.count() and stamps(tmp_path, second))
-    assert executor.export is not None and executor.export.child is not None
-    compute = executor.compute.child
-    os.kill(executor.export.child.pid, signal.SIGKILL)
+    assert executor.exports[0].child is not None
+    compute = executor.slots[0].child
+    os.kill(executor.exports[0].child.pid, signal.SIGKILL)
     blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"
     assert attempts(client, first) == 2 and attempts(client, second) == 1
     assert len(stamps(tmp_path, first)) == len(stamps(tmp_path, second)) == 1
-    assert executor.compute.child is compute
+    assert executor.slots[0].child is compute
 
 
 def test_a_killed_compute_child_loses_only_its_own_attempt(
@@ -236,8 +234,8 @@ def test_a_killed_compute_child_loses_only_its_own_attempt(
 ) -> None:
     first, second = submit(client, blender_export="true"), submit(client)
     wait_until(lambda: stamps(tmp_path, second))
-    assert executor.compute.child is not None
-    os.kill(executor.compute.child.pid, signal.SIGKILL)
+    assert executor.slots[0].child is not None
+    os.kill(executor.slots[0].child.pid, signal.SIGKILL)
     wait_until(blocking_blender.count)
     blocking_blender.release()
     assert ended(client, first)["status"] == ended(client, second)["status"] == "finished"

@@ -22,6 +22,7 @@ PARTS = {
     "page": "The page",
     "load": "The API under load",
     "nginx": "Downloads through nginx",
+    "local_children": "Several children on one machine",
     "ray_cluster": "Many workers on Ray",
 }
 

@@ -5,9 +5,9 @@ meshes of the last one are on disk: an export child makes the files from the che
 no pipeline, and torch only if PyTorch3D draws the preview. A failure of one child does not affect
 the others. Without a GPU both parts need the same cores, so one child does both in turn.
 
-The children load one after another: a pipeline needs up to 16 GB of host memory while it loads, and
-the first child downloads the weights for all. A slot whose child failed gets no job while others
-work, until a new child is ready there.
+The children load one after another: each may need as much host memory as the weights have bytes
+while it loads (16 GB), and the first one downloads them for all. A slot whose child failed gets no
+job while others work, until a new child is ready there.
 """
 
 from __future__ import annotations

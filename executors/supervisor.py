@@ -85,7 +85,9 @@ class ChildSupervisor:
 
     @property
     def is_loading(self) -> bool:
-        return self.child is not None and not self.child.is_ready
+        """True while a child loads, for as long as others are to wait: `job_timeout_s`."""
+        is_late = time.monotonic() > self._deadline
+        return self.child is not None and not self.child.is_ready and not is_late
 
     @property
     def was_idle(self) -> bool:
@@ -246,8 +248,6 @@ class ChildSupervisor:
         """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
         now, limit_s = time.monotonic(), self.options.job_timeout_s
         if self.task is None:
-            if not child.is_ready and now > self._deadline:
-                raise ProcessLost(f"it did not load within {limit_s:.0f} s")
             idle_s, most_s = now - self._idle_since, self.options.idle_unload_s
             if most_s and child.is_ready and idle_s > most_s:
                 log.info("%s: child %d ends: idle for %.0f s", self.name, child.pid, idle_s)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from errors import GpuError
+from errors import GpuError, NoSubjectFound
 from meshes.sequence import MeshSequence
 from pipeline import Gpu
 from tests.pipelines import Specks
@@ -87,3 +87,20 @@ class StopsOnCardZero(WaitsForFile):
         """At the first step."""
         if self.card == "0":
             os._exit(3)
+
+
+class SleepsAndFindsNothing(NamesItsCard):
+    """Takes four seconds without work; notes in `<card>.stamps` when each job began and ended."""
+
+    step_s = 0.25
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """A line for each, in seconds since 1970, beside JOBS_DIR."""
+        began = time.time()
+        super().animate(clip, mode, seed, reporter)
+        stamps = reporter.task.folder.parent.parent / f"{self.card}.stamps"
+        with open(stamps, "a") as lines:
+            lines.write(f"{began} {time.time()}\n")
+        raise NoSubjectFound("No subject was found in frame 0.", frame=0)

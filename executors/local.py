@@ -100,18 +100,17 @@ class LocalExecutor:
     def poll(self, timeout_s: float) -> list[tuple[Task, Event]]:
         self._selector.select(timeout_s)
         self._wakeup.clear()
-        events = self._assign_waiting()
+        events: list[tuple[Task, Event]] = []
         for slot in self.slots:
             for task, event in self._poll_child(slot):
                 if isinstance(event, Failed) and self._can_run_elsewhere(slot):
                     log.warning("%s cannot load: its job goes to another one", slot.name)
                     self._waiting.append(task)
-                    self.wake()
                 else:
                     events.append((task, event))
         for export in self.exports:
             events += self._poll_child(export)
-        events += self._next_exports()
+        events += self._assign_waiting() + self._assign_computed()
         for task, event in events:
             if not isinstance(event, Progress):
                 del self._cancel_wanted[task.job_id]
@@ -178,6 +177,7 @@ class LocalExecutor:
             elif slot := self._slot_for(task.job_id):
                 do = "compute" if self.exports else "run"
                 slot.run_task(do, task, self.options.job_timeout_s)
+                self.wake()  # it may have failed at once
             else:
                 continue
             self._waiting.remove(task)
@@ -196,7 +196,7 @@ class LocalExecutor:
                 events.append((task, event))
         return events
 
-    def _next_exports(self) -> list[tuple[Task, Event]]:
+    def _assign_computed(self) -> list[tuple[Task, Event]]:
         """Give waiting meshes to export children that are free; a cancelled job ends."""
         stopped: list[tuple[Task, Event]] = []
         for task, time_left_s in list(self._computed):
@@ -205,7 +205,7 @@ class LocalExecutor:
                 stopped.append((task, Stopped()))
             elif export is not None:
                 export.run_task("export", task, time_left_s)
-                self.wake()
+                self.wake()  # it may have failed at once
             else:
                 continue
             self._computed.remove((task, time_left_s))

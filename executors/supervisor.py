@@ -196,7 +196,7 @@ class ChildSupervisor:
             events.append(Stopped() if is_cancelled else Lost(reason))
             self._end_task()
         elif not self._closed:
-            log.error("%s: the idle child is lost: %s", self.name, reason)
+            log.error("%s: the child is lost: %s", self.name, reason)
         return events
 
     def _read(self, child: ChildProcess, message: dict[str, Any]) -> Event | Computed | None:

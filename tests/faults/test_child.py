@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -40,6 +41,27 @@ def test_a_killed_child_costs_one_attempt_and_the_server_keeps_running(
         assert server.http.get("/health").json()["status"] == "healthy"
         time.sleep(0.05)
     assert "attempt 1 lost" in server.output() and not is_alive(child)
+    assert_the_next_job_finishes(server, clip)
+
+
+def test_of_two_children_a_killed_one_costs_only_its_own_attempt(
+    fork_server: MakeServer, clip: Path
+) -> None:
+    server = fork_server(OBEYS_SEED, GPU_WORKERS=2).start()
+    loaded = [f'actionmesh_slot_ready{{slot="{slot}"}} 1.0' for slot in (0, 1)]
+
+    def both_are_loaded() -> bool:
+        text = server.http.get("/metrics").text
+        return all(line in text for line in loaded)
+
+    wait_until(both_are_loaded)
+    other, doomed = server.submit(clip, seed=SLOWLY), server.submit(clip, seed=SLOWLY)
+    server.wait_for_stage(other, "motion")
+    server.wait_for_stage(doomed, "motion")
+    line = re.search(rf"\[{doomed[:8]}\].*attempt 1: slot \d, child (\d+): run", server.output())
+    assert line is not None
+    os.kill(int(line[1]), signal.SIGKILL)
+    assert [server.wait_for(job_id)["attempt"] for job_id in (other, doomed)] == [1, 2]
     assert_the_next_job_finishes(server, clip)
 
 

@@ -15,8 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from errors import GpuError
 from executors import local
-from executors.base import POLL_S, Executor, ExecutorOptions, run_to_end
+from executors.base import (
+    POLL_S,
+    Executor,
+    ExecutorOptions,
+    PipelineStatus,
+    SlotStatus,
+    overall,
+    run_to_end,
+)
 from executors.local import LocalExecutor
 from job.task import ChildConfig, Failed, Lost, Outcome, Progress, Result, Stopped, Task
 from pipeline import Gpu
@@ -88,6 +97,15 @@ def run_all(
     return ended
 
 
+def ends(executor: LocalExecutor) -> dict[str, Outcome]:
+    """Poll until a job ends; how, by its id."""
+    while True:
+        events = executor.poll(POLL_S)
+        ended = {task.job_id: event for task, event in events if not isinstance(event, Progress)}
+        if ended:
+            return ended
+
+
 def card_of(outcome: Outcome) -> str:
     """The card that a finished job ran on."""
     assert isinstance(outcome, Result), outcome
@@ -95,9 +113,11 @@ def card_of(outcome: Outcome) -> str:
 
 
 def kill(executor: LocalExecutor, number: int) -> int:
+    """The id of the slot's process, which has ended."""
     child = executor.slots[number].child
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not child.is_alive)
     return child.pid
 
 
@@ -119,6 +139,30 @@ def make_task(tmp_path: Path) -> MakeTask:
 
 def again(task: Task) -> Task:
     return replace(task, attempt=task.attempt + 1)
+
+
+READY = PipelineStatus(is_ready=True, gpu=Gpu("a", 80.0))
+UNLOADED = PipelineStatus(is_unloaded=True, gpu=Gpu("b", 24.0))
+DOWNLOADS = PipelineStatus(loading={"done_bytes": 1, "total_bytes": 2})
+BROKEN = PipelineStatus(broken=GpuError("The driver has lost this card."))
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "expected"),
+    [
+        ([READY, BROKEN, DOWNLOADS], READY),
+        ([BROKEN, DOWNLOADS], DOWNLOADS),
+        ([UNLOADED, BROKEN], UNLOADED),
+        ([BROKEN, BROKEN], BROKEN),
+        ([UNLOADED, PipelineStatus()], PipelineStatus(gpu=UNLOADED.gpu)),
+        ([READY, UNLOADED], replace(READY, gpu=UNLOADED.gpu)),
+        ([], PipelineStatus()),
+    ],
+)
+def test_one_slot_that_is_ready_is_enough_and_only_all_together_are_broken(
+    pipelines: list[PipelineStatus], expected: PipelineStatus
+) -> None:
+    assert overall([SlotStatus(n, pipeline) for n, pipeline in enumerate(pipelines)]) == expected
 
 
 # --- side by side
@@ -223,7 +267,12 @@ def test_a_slot_that_cannot_load_again_gets_no_job_until_it_can(
         kill(executor, 0)
         poll_until(executor, lambda: states(executor)[0] == "broken")
         assert executor.status.is_ready and executor.status.broken is None
-        ended = run_all(executor, [make_task(str(n)) for n in range(3)])
+
+        def only_the_good_one_runs(_: Task, __: Progress) -> None:
+            assert executor.slots[0].task is None
+
+        tasks = [make_task(str(number)) for number in range(3)]
+        ended = run_all(executor, tasks, only_the_good_one_runs)
         assert {card_of(outcome) for outcome in ended.values()} == {str(good)}
         bad.touch()
         load_all(executor)
@@ -256,20 +305,17 @@ def test_it_is_broken_if_all_slots_are_and_each_job_tries_again(
         load_all(executor)
 
 
-def test_if_all_children_are_lost_the_next_attempts_start_them(make_task: MakeTask) -> None:
-    tasks = [make_task("a"), make_task("b")]
+def test_if_all_children_are_lost_the_next_jobs_start_them(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    (tmp_path / "go-on").touch()
     with slots("WaitsForFile", "0", "1") as executor:
         load_all(executor)
-        killed: set[int] = set()
-
-        def kill_all(task: Task, progress: Progress) -> None:
-            if progress.stage == "motion" and len(killed) < 2:
-                killed.add(kill(executor, slot_of(executor, task)))
-
-        lost = run_all(executor, tasks, kill_all)
-        assert all(isinstance(outcome, Lost) for outcome in lost.values())
-        (tasks[0].folder.parent / "go-on").touch()
-        ended = run_all(executor, [again(task) for task in tasks])
+        for number in (0, 1):  # idle: nothing that they sent is unread, so one poll sees both ends
+            kill(executor, number)
+        executor.poll(POLL_S)
+        assert states(executor) == ["lost", "lost"] and executor.has_room
+        ended = run_all(executor, [make_task("a"), make_task("b")])
         assert all(isinstance(outcome, Result) for outcome in ended.values())
         load_all(executor)
 
@@ -299,32 +345,17 @@ def test_a_cancel_ends_one_job_and_not_the_other(make_task: MakeTask, tmp_path: 
     doomed, other, waiting = make_task("doomed"), make_task("other"), make_task("waiting")
     with slots("WaitsForFile", "0", "1") as executor:
         load_all(executor)
-        moving: set[str] = set()
-
-        def cancel(task: Task, progress: Progress) -> None:
-            if progress.stage == "motion":
-                moving.add(task.job_id)
-            if len(moving) == 2 and not executor.has_room:
-                executor.submit(waiting)  # for a slot
-                executor.cancel(waiting.job_id)
-                executor.cancel(doomed.job_id)
-                moving.clear()
-
-        ended: dict[str, Outcome] = {}
-        for task in (doomed, other):
-            executor.submit(task)
-        while len(ended) < 2:
-            for task, event in executor.poll(POLL_S):
-                if isinstance(event, Progress):
-                    cancel(task, event)
-                else:
-                    ended[task.job_id] = event
-        assert ended == {"doomed": Stopped(), "waiting": Stopped()}
+        executor.submit(doomed)
+        executor.submit(other)
+        poll_until(executor, lambda: all(slot.task for slot in executor.slots))
+        assert not executor.has_room
+        executor.submit(waiting)
+        executor.cancel(waiting.job_id)
+        assert ends(executor) == {"waiting": Stopped()}
+        executor.cancel(doomed.job_id)
+        assert ends(executor) == {"doomed": Stopped()}
         (tmp_path / "go-on").touch()
-        while other.job_id not in ended:
-            events = executor.poll(POLL_S)
-            ended |= {task.job_id: event for task, event in events if isinstance(event, Result)}
-        assert card_of(ended["other"]) == "1"
+        assert card_of(ends(executor)["other"]) == "1"
 
 
 def test_idle_slots_are_unloaded_and_a_job_loads_only_one(make_task: MakeTask) -> None:

@@ -55,10 +55,10 @@ class ActionMeshPipeline:
     @property
     def gpu(self) -> Gpu | None:
         """The card of `device`, as torch sees it; None on a CPU."""
-        import torch
-
         if not self.device.startswith("cuda"):
             return None
+        import torch
+
         free, total = (round(size / 1e9, 1) for size in torch.cuda.mem_get_info(self.device))
         return Gpu(torch.cuda.get_device_name(self.device), total, free)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actionmesh_wrapper import ActionMeshPipeline
 from gpus import Card, find_gpus, visible_gpus
 from pipeline import Gpu, choose_pipeline, smallest
 
@@ -102,6 +103,10 @@ def test_mig_instances_are_gpus_of_their_own() -> None:
 def test_a_mode_must_fit_the_smallest_card() -> None:
     assert smallest([Gpu("a", 80.0), Gpu("b", 12.0), Gpu("c", 24.0)]) == Gpu("b", 12.0)
     assert smallest([]) is None
+
+
+def test_actionmesh_on_a_cpu_reports_no_gpu() -> None:
+    assert ActionMeshPipeline(device="cpu").gpu is None
 
 
 def test_hidden_cards_choose_no_gpu_pipeline() -> None:

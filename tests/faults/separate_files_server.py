@@ -21,7 +21,11 @@ def main() -> None:
     """Serve until told to stop."""
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_format)
-    config = ChildConfig(settings.pipeline, blender_path=str(settings.blender_path or ""))
+    config = ChildConfig(
+        settings.pipeline,
+        blender_path=str(settings.blender_path or ""),
+        environment=settings.child_environment(),
+    )
     executor = LocalExecutor(ExecutorOptions(config, separate_files=True))
     app = create_app(settings, executor)
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)

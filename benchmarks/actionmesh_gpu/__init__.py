@@ -1,0 +1,1 @@
+"""Measures ActionMesh on this machine's GPU in one run: see __main__.py."""

@@ -1,9 +1,10 @@
 """Measures ActionMesh on this GPU: `python -m benchmarks.actionmesh_gpu [--budget 560] [--small]`.
 
 One run of at most `--budget` seconds prints Markdown for RESULTS.md: what the card can do, the
-surface extraction, the worker over HTTP, every stage stock and with our speed-ups, and which limits
-are met. What does not fit in the time is skipped, with a row that says so. Models are of full size
-with random weights: nothing is downloaded, times and memory are real, meshes are not.
+surface extraction, the worker over HTTP, each mode stock and with our speed-ups, each speed-up, and
+which limits are met. What does not fit in the time is skipped, with a row that says so: on an H100
+the speed-ups need a run of their own (`--parts speedups`; `--home` keeps the weights). Models are
+of full size with random weights: nothing is downloaded, times and memory are real, meshes are not.
 
 Needs a CUDA GPU of 40 GB, 32 GB of memory, 20 GB of disk, the packages of requirements.txt and
 requirements/actionmesh.txt (diso aside), and upstream's pinned code in actionmesh_repo/:
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -24,7 +26,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.actionmesh_gpu import card, limits, stages, surface, worker
+from benchmarks.actionmesh_gpu import card, limits, modes, speedups, surface, worker
+from benchmarks.actionmesh_gpu.gpu import free
 from benchmarks.actionmesh_gpu.part import Part
 from benchmarks.actionmesh_gpu.random_models import FULL, SMALL, Size, environment, write_weights
 from pipeline import CHECKOUT
@@ -35,10 +38,11 @@ log = logging.getLogger(__name__)
 PARTS: dict[str, tuple[Callable[[Part], None], float]] = {
     "card": (card.measure, 40.0),
     "surface": (surface.measure, 30.0),
-    "worker": (worker.measure, 200.0),
-    "stages": (stages.measure, 600.0),
+    "worker": (worker.measure, 150.0),
+    "modes": (modes.measure, math.inf),
+    "speedups": (speedups.measure, math.inf),
 }
-"""Each part, and the most seconds that it may take: the last one gets what is left."""
+"""Each part, and the most seconds that it may take of a GPU's."""
 
 
 class OutOfTime(BaseException):
@@ -81,8 +85,10 @@ def _measure(whole: Part, names: Sequence[str]) -> int:
         signal.setitimer(signal.ITIMER_REAL, max(0.1, whole.left_s))
         _prepare(whole)
         for name in names:
-            measure, most_s = PARTS[name]
-            part = replace(whole, ends_at=min(whole.ends_at, time.monotonic() + most_s))
+            part, (measure, most_s) = whole, PARTS[name]
+            if whole.size.on_gpu:
+                part = replace(whole, ends_at=min(whole.ends_at, time.monotonic() + most_s))
+            free(whole.size.device)  # of the part before
             try:
                 measure(part)
             except Exception as exc:

@@ -13,7 +13,7 @@ LIMITS: Mapping[str, tuple[str, float]] = {
     "fast_s": ("fast, 16 frames, seconds", 24.0),
     "fast_of_stock": ("fast, share of stock's time", 0.6),
     "default_gb": ("default, peak of GPU memory, GB", 16.0),
-    "low_ram_gb": ("fast_low_ram on a card of 12 GB, peak of GPU memory, GB", 10.0),
+    "fast_low_ram_gb": ("fast_low_ram on a card of 12 GB, peak of GPU memory, GB", 10.0),
     "gpu_idle_s": ("GPU idle between two queued jobs, seconds", 0.5),
 }
 

@@ -37,12 +37,9 @@ class Part:
     def left_s(self) -> float:
         return self.ends_at - time.monotonic()
 
-    def fits(self, what: str, estimate_s: float, reserve_s: float = 0.0) -> bool:
-        """Whether there is time for it; if not, a row says so.
-
-        Estimates are generous ones for an H100. `reserve_s` is for what comes later.
-        """
-        needed_s = (estimate_s + reserve_s) * self.size.estimate_factor
+    def fits(self, what: str, estimate_s: float) -> bool:
+        """Whether there is time for it; if not, a row says so. Estimates are for an H100."""
+        needed_s = estimate_s * self.size.estimate_factor
         if self.left_s >= needed_s:
             return True
         self.row(what, f"skipped: needs about {needed_s:.0f} s, {max(0, self.left_s):.0f} s left")

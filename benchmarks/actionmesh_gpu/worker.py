@@ -7,6 +7,7 @@ one child for the meshes and one for the files.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,9 +117,12 @@ def _serving(part: Part) -> Iterator[_Session]:
     before_gb = used_gb(part.size.device)
     with Server(folder, part.size.pipeline, **given) as server:
         server.program = ("-m", "tests.faults.separate_files_server")
-        session = _Session(part, server, clip, before_gb)
-        session.ready()
-        yield session
+        try:
+            session = _Session(part, server, clip, before_gb)
+            session.ready()
+            yield session
+        finally:
+            sys.stderr.write(f"the server's last lines:\n{server.output()[-3000:]}\n")
 
 
 def _write_video(path: Path, side: int) -> None:

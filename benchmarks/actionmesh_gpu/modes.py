@@ -15,7 +15,7 @@ from pipeline import Mode
 SMALL_CARD_GB = 12.0
 STOCK_S: dict[Mode, float] = {"fast": 45.0, "default": 85.0}
 OURS_S: dict[Mode, float] = {"fast": 32.0, "default": 55.0}
-LOW_RAM_S = LOAD_S + 60.0
+LOW_RAM_S = LOAD_S + 45.0
 COMPILED_S = LOAD_S + 90.0
 
 

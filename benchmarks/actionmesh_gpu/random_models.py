@@ -20,6 +20,7 @@ from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, ActionMeshPreset, Mode, Reporter
 from settings import Settings
 from tests.upstream import tiny
+from upstream.weights import SOURCES
 from video.clip import Clip
 
 FRAMES = 16
@@ -128,8 +129,8 @@ class _EndOfDecoding:
 
 def environment(home: Path) -> dict[str, str]:
     """The variables with which the weights under `home` are found, and nothing is downloaded."""
-    sources = ("ACTIONMESH", "TRIPOSG", "DINOV2", "RMBG")
-    revisions = {f"{source}_REVISION": tiny.COMMIT for source in sources}
+    cache = home / "hub"
+    revisions = {source.setting: tiny.snapshot(cache, source.repo_id).name for source in SOURCES}
     return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", **revisions}
 
 

@@ -1,7 +1,7 @@
 """What the parts modes and speedups share: a loaded pipeline, its jobs, and one row for each.
 
 Stock is our driver with every speed-up off, which does what upstream does, bit for bit
-(tests/upstream/).
+(tests/upstream/). Its weights are loaded as ours are.
 """
 
 from __future__ import annotations

@@ -138,6 +138,9 @@ def write_weights(home: Path, size: Size) -> None:
     """Fill the cache under `home`: 16 GB at full size. Needs the checkout to be importable."""
     cache = home / "hub"
     tiny.write_cache(cache)
+    # like the real class, the tiny one may not call post_init, without which transformers 5 fails
+    with open(tiny.snapshot(cache, "briaai/RMBG-1.4") / "briarmbg.py", "a") as code:
+        code.write("\n\nBriaRMBG.all_tied_weights_keys = {}\n")
     if size.on_gpu:
         _write_full_models(cache, size.device)
 

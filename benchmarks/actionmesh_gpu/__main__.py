@@ -67,8 +67,9 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="actionmesh-") as folder:
-        whole = Part(size, wanted.home or Path(folder), time.monotonic() + wanted.budget, figures)
-        os.environ.update(environment(whole.home))  # before huggingface_hub is imported
+        home = (wanted.home or Path(folder)).absolute()
+        whole = Part(size, home, time.monotonic() + wanted.budget, figures)
+        os.environ.update(environment(home))  # before huggingface_hub is imported
         _print_machine(size)
         failed = _measure(whole, wanted.parts)
         whole.begin("Limits", "what", "measured", "limit", "result")

@@ -8,6 +8,7 @@ child builds both pipelines by name.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,13 +137,15 @@ def environment(home: Path) -> dict[str, str]:
 
 def write_weights(home: Path, size: Size) -> None:
     """Fill the cache under `home`: 16 GB at full size. Needs the checkout to be importable."""
-    cache = home / "hub"
+    cache = home / "unfinished"  # a run that is cut off must not leave half of it to the next
+    shutil.rmtree(cache, ignore_errors=True)
     tiny.write_cache(cache)
     # like the real class, the tiny one may not call post_init, without which transformers 5 fails
     with open(tiny.snapshot(cache, "briaai/RMBG-1.4") / "briarmbg.py", "a") as code:
         code.write("\n\nBriaRMBG.all_tied_weights_keys = {}\n")
     if size.on_gpu:
         _write_full_models(cache, size.device)
+    cache.rename(home / "hub")
 
 
 def _write_full_models(cache: Path, device: str) -> None:

@@ -3,7 +3,8 @@
 #   docker build --target cpu -t actionmesh-worker:cpu .     the silhouette pipeline, no GPU
 # Build arguments:
 #   PYTHON_DIGEST, CUDA_DIGEST   @sha256:... to pin the base images to one digest (deploy.md)
-#   RMBG_REVISION, ...           commits of the weights, as in deploy.md's settings
+#   GITHUB_URL                   a mirror of GitHub that has the same paths
+#   RMBG_REVISION, ...           other commits of the weights, as in deploy.md's settings
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
 #   DISO=                        leave diso out (it is CC BY-NC)
 #   PYTORCH3D=1                  also build pytorch3d to render previews on the GPU (takes 30 minutes)
@@ -14,14 +15,31 @@ ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 ARG PYTHON_DIGEST=
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04
 ARG CUDA_DIGEST=
+ARG GITHUB_URL=https://github.com
 
-# --- packages of the CPU image: wheels only, nothing is compiled
+# --- packages of the CPU image: wheels only, nothing is compiled; without their tests (50 MB)
 
 FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS packages
 COPY requirements/cpu.lock /src/
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
-      -r /src/cpu.lock
+      -r /src/cpu.lock \
+ && /opt/venv/bin/pip uninstall --yes setuptools \
+ && find /opt/venv -depth -type d -name tests -exec rm -r {} +
+
+# --- upstream's code; its submodule has an ssh address, which needs a key
+
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST} AS checkout
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates git \
+ && rm -rf /var/lib/apt/lists/*
+ARG GITHUB_URL
+ARG ACTIONMESH_COMMIT=66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce
+RUN git clone "$GITHUB_URL/facebookresearch/actionmesh" /src/actionmesh_repo \
+ && git -C /src/actionmesh_repo checkout --quiet "$ACTIONMESH_COMMIT" \
+ && git -C /src/actionmesh_repo -c url."$GITHUB_URL/".insteadOf="git@github.com:" \
+      submodule update --init --recursive \
+ && find /src/actionmesh_repo -name .git -prune -exec rm -rf {} +
 
 # --- packages of the GPU image, some compiled with nvcc; CUDA 13.0 is the version of torch's wheel
 
@@ -38,6 +56,7 @@ COPY --from=cuda /usr/local/cuda /usr/local/cuda
 ARG ARCHS="7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 ARG DISO=diso==0.1.4
 ARG PYTORCH3D=0
+ARG GITHUB_URL
 ENV CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${ARCHS} MAX_JOBS=4
 # without diso our own surface extraction is used, so a failed build is only a warning
 RUN if [ -n "$DISO" ]; then \
@@ -46,14 +65,8 @@ RUN if [ -n "$DISO" ]; then \
     fi
 RUN if [ "$PYTORCH3D" = 1 ]; then \
       /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
-        iopath portalocker "git+https://github.com/facebookresearch/pytorch3d@v0.7.9"; \
+        iopath portalocker "git+$GITHUB_URL/facebookresearch/pytorch3d@v0.7.9"; \
     fi
-ARG ACTIONMESH_COMMIT=66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce
-RUN git clone https://github.com/facebookresearch/actionmesh /src/actionmesh_repo \
- && git -C /src/actionmesh_repo checkout --quiet "$ACTIONMESH_COMMIT" \
- && git -C /src/actionmesh_repo -c url."https://github.com/".insteadOf="git@github.com:" \
-      submodule update --init --recursive \
- && find /src/actionmesh_repo -name .git -prune -exec rm -rf {} +
 
 # --- the part that both images share
 
@@ -84,7 +97,7 @@ FROM runtime AS gpu
 LABEL org.opencontainers.image.licenses="Apache-2.0 AND GPL-3.0-or-later AND LicenseRef-FAIR-Noncommercial AND CC-BY-NC-4.0"
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=devel /opt/venv /opt/venv
-COPY --from=devel /src/actionmesh_repo actionmesh_repo
+COPY --from=checkout /src/actionmesh_repo actionmesh_repo
 ARG ACTIONMESH_REVISION=
 ARG TRIPOSG_REVISION=
 ARG DINOV2_REVISION=

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-rest test-all actionmesh test-actionmesh check hooks format bench torture fuzz audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench torture fuzz audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -15,9 +15,9 @@ serve: $(VENV)/.runtime  ## the server on PORT (8000)
 # make test PACKAGE=video (tests/video), make test PACKAGE=job_store (tests/test_job_store*.py)
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadgroup
 TESTS = $(if $(PACKAGE),$(wildcard tests/$(PACKAGE) tests/test_$(PACKAGE)*.py),tests)
-REST := slow or browser or ray or blender
+REST := slow or browser or ray or blender or image
 
-test: $(VENV)/.dev  ## the whole contract; no browser, Ray or Blender needed
+test: $(VENV)/.dev  ## the whole contract; no browser, Ray, Blender or buildah needed
 	$(PYTEST) -m "not ($(REST))" $(TESTS)
 
 test-rest: $(VENV)/.dev  ## what `make test` leaves out; skips what this machine lacks
@@ -25,6 +25,9 @@ test-rest: $(VENV)/.dev  ## what `make test` leaves out; skips what this machine
 
 test-all: $(VENV)/.dev  ## both
 	$(PYTEST) $(TESTS)
+
+image-test: $(VENV)/.dev  ## build the CPU image with buildah, run jobs in it; needs root, debootstrap
+	$(BIN)/python -m pytest -v tests/deploy/test_image.py
 
 actionmesh: $(VENV)/bin/python  ## ActionMesh for a CUDA GPU: code, packages (6 GB), weights (16 GB)
 	@$(BIN)/python -m upstream.install_check

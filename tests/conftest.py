@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers import ProcessServer, process_server
 
-NEEDS = {"browser": "browser", "cluster": "ray", "real_blender": "blender"}
+NEEDS = {"browser": "browser", "cluster": "ray", "real_blender": "blender", "images": "image"}
 """Fixture -> marker of the tests that ask for it."""
 
 
@@ -24,7 +24,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a browser, a Ray cluster or Blender.
+    """Mark tests that need a browser, a Ray cluster, Blender or a built image.
 
     One of them is enough for a machine: with pytest-xdist all who use it run on one worker.
     """

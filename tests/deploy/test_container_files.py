@@ -79,7 +79,8 @@ def test_the_builder_gets_the_server_and_nothing_private() -> None:
 
 
 def test_every_base_image_is_pinned_and_takes_a_digest() -> None:
-    defaults = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
+    arguments = [rest for word, rest in instructions() if word == "ARG"]
+    defaults = dict(rest.split("=", 1) for rest in arguments if "=" in rest)
     for name in ("PYTHON", "CUDA"):
         assert re.fullmatch(r"\S+:\d+\.\d+\.\d+-\S+", defaults[f"{name}_IMAGE"])
         assert defaults[f"{name}_DIGEST"] == ""

@@ -39,7 +39,7 @@ def images() -> Iterator[Images]:
         try:
             made = image.make_base(Path(name))
         except CommandFailed as exc:
-            pytest.skip(f"no base image: {exc}")
+            pytest.skip(f"no base image can be made here: {str(exc).splitlines()[-1]}")
         yield made
         assert name not in Path("/proc/self/mounts").read_text()
 
@@ -94,7 +94,7 @@ def test_a_job_runs_as_the_worker_in_folders_that_root_made(
     assert owners(folder) == {(WORKER_ID, WORKER_ID)}
 
 
-def test_a_stop_during_a_job_ends_all_and_a_new_container_finishes_it(
+def test_a_job_that_a_stop_interrupts_is_finished_by_a_new_container(
     images: Images, cpu_image: str, folder: Path
 ) -> None:
     with images.running(cpu_image, folder) as container:

@@ -144,7 +144,7 @@ def why_not() -> str | None:
 
 def make_base(folder: Path) -> Images:
     """Debian with Python under the name of the Dockerfile's base. Raises CommandFailed."""
-    tag = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    tag = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.M)
     assert tag is not None
     images = Images(folder, f"docker.io/library/{tag[1]}")
     root = folder / "debian"

@@ -161,25 +161,25 @@ def mirror_of_github(folder: Path) -> Iterator[tuple[str, str]]:
         command = ["git", "-C", str(path), *who, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    triposg, upstream = (
-        folder / "VAST-AI-Research/TripoSG.git",
-        folder / "facebookresearch/actionmesh",
-    )
+    def commit(path: Path, name: str) -> str:
+        (path / name).touch()
+        git(path, "add", name)
+        git(path, "commit", "--quiet", f"--message=Add {name}")
+        return git(path, "rev-parse", "HEAD")
+
+    triposg = folder / "VAST-AI-Research/TripoSG.git"
+    upstream = folder / "facebookresearch/actionmesh"
     for path in (triposg, upstream):
         path.mkdir(parents=True)
         git(path, "init", "--quiet")
-        (path / "code.py").write_text(f"# {path.stem}\n")
-        git(path, "add", "code.py")
-        git(path, "commit", "--quiet", "--message=First")
     address = "git@github.com:VAST-AI-Research/TripoSG.git"
     entry = f'[submodule "TripoSG"]\n\tpath = third_party/TripoSG\n\turl = {address}\n'
     (upstream / ".gitmodules").write_text(entry)
+    entry_id = f"160000,{commit(triposg, 'code.py')},third_party/TripoSG"
     git(upstream, "add", ".gitmodules")
-    commit = git(triposg, "rev-parse", "HEAD")
-    git(upstream, "update-index", "--add", "--cacheinfo", f"160000,{commit},third_party/TripoSG")
-    git(upstream, "commit", "--quiet", "--message=Second")
-    pinned = git(upstream, "rev-parse", "HEAD")
-    git(upstream, "commit", "--quiet", "--allow-empty", "--message=Newer")
+    git(upstream, "update-index", "--add", "--cacheinfo", entry_id)
+    pinned = commit(upstream, "code.py")
+    commit(upstream, "newer.py")
     for path in (triposg, upstream):
         git(path, "update-server-info")
         path.rename(path.with_suffix(".work"))
@@ -187,8 +187,10 @@ def mirror_of_github(folder: Path) -> Iterator[tuple[str, str]]:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", pinned
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", pinned
+        finally:
+            server.shutdown()
 
 
 def test_upstreams_code_comes_from_a_mirror_at_the_asked_commit(

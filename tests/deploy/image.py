@@ -153,7 +153,7 @@ def make_base(folder: Path) -> Images:
     for archive in (root / "var/cache/apt/archives").glob("*.deb"):
         archive.unlink()
     (root / "usr/bin/python").symlink_to("python3")
-    _configure_pip(root)
+    _configure_downloads(root)
     container = images.buildah("from", "scratch").strip()
     images.buildah("add", "--quiet", container, str(root), "/")
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -163,8 +163,9 @@ def make_base(folder: Path) -> Images:
     return images
 
 
-def _configure_pip(root: Path) -> None:
-    """Give the build's pip this machine's package index and certificates, if it has its own."""
+def _configure_downloads(root: Path) -> None:
+    """Give pip this machine's index and certificates; let apt try again, as pip does."""
+    (root / "etc/apt/apt.conf.d/retries").write_text('Acquire::Retries "5";\n')
     listed = _run(sys.executable, "-m", "pip", "config", "list")
     found = dict(re.findall(r"^[^.]+\.(index-url|trusted-host|cert)='(.+)'$", listed, re.M))
     if certificates := found.get("cert"):

@@ -8,6 +8,7 @@ handling. The child imports it; torch is imported by `load`, never at import tim
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,14 @@ from functools import partial
 from pathlib import Path
 
 from errors import GpuError, GpuOutOfMemory, VideoTooShort
+from gpu_memory import MemoryPlan, choose_plan, needed_gb
 from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter
 from settings import Settings
 from upstream.checkout import open_checkout
 from upstream.cuda_driver import why_torch_finds_none
 from upstream.driver import AnimationRequest, animate
-from upstream.engine import Engine, build, free_memory, read_models
+from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.glb_reader import read_glb
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.speedups import Speedups, compile_blocks
@@ -37,8 +39,9 @@ log = logging.getLogger(__name__)
 class ActionMeshPipeline:
     """One loaded ActionMesh for all modes.
 
-    `device` includes its number, as in torch. `octree_depth` is TripoSG's: the surface comes from a
-    grid of about 2 ** depth.
+    `device` includes its number, as in torch. `octree_depth` is TripoSG's: the surface comes from
+    a grid of about 2 ** depth. `free_gb` is what was free of the GPU's memory before the weights
+    were moved there, in GB of 1e9 bytes.
     """
 
     name = "actionmesh"
@@ -51,6 +54,9 @@ class ActionMeshPipeline:
     device: str = "cuda:0"
     octree_depth: int = 9
     engine: Engine | None = field(default=None, init=False)
+    free_gb: float = field(default=math.inf, init=False)
+    # each mode's plan in its last job that did not run out of memory
+    _plans: dict[Mode, MemoryPlan] = field(default_factory=dict, init=False)
 
     @property
     def gpu(self) -> Gpu | None:
@@ -76,7 +82,7 @@ class ActionMeshPipeline:
         pipe = build(CHECKOUT, folders)
         read_models(pipe, partial(reporter.progress, "loading", message="Reading the weights"))
         engine = Engine(pipe, self.device, self.octree_depth)
-        _place(engine)
+        self._place(engine)
         if settings.actionmesh_compile:
             compile_blocks(pipe, settings.hf_home)
             self.use = self.use.beside_compiled_blocks()
@@ -94,9 +100,9 @@ class ActionMeshPipeline:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
         Call `load` first. With `mesh`, a .glb, that mesh is animated: its vertices, texture and
-        units are kept. Out of memory, it tries once more in low-RAM mode, with a warning. Raises
-        NoSubjectFound, VideoTooShort, InvalidParameter, GpuOutOfMemory, Cancelled and GpuError
-        (with the fact `sticky`: this process must end).
+        units are kept. Out of memory, it tries again with more weights on the host; the last try is
+        in low-RAM mode, with a warning. Raises NoSubjectFound, VideoTooShort, InvalidParameter,
+        GpuOutOfMemory, Cancelled and GpuError (with the fact `sticky`: this process must end).
         """
         if len(clip) < MIN_FRAMES:
             message = f"ActionMesh needs {MIN_FRAMES} frames, not {len(clip)}"
@@ -107,32 +113,73 @@ class ActionMeshPipeline:
         preset = replace(preset, face_decimation=faces or preset.face_decimation)
         user_mesh = None if mesh is None else _read(mesh, reporter)
         request = AnimationRequest(clip, preset, seed, self.use, user_mesh)
-        meshes = self._attempt(request, reporter)
-        if meshes is None and not preset.low_ram:
-            log.warning("out of GPU memory in mode %s: trying once more in low RAM", mode)
-            reporter.warning(
-                "low_ram_retry",
-                f"The GPU's memory did not suffice for mode {mode}: the job was done in low-RAM "
-                "mode, with the same steps.",
-            )
-            request = replace(request, preset=replace(preset, low_ram=True))
-            meshes = self._attempt(request, reporter)
-        if meshes is None:
-            raise GpuOutOfMemory("The GPU's memory does not suffice, not even in low-RAM mode")
-        return meshes
+        return self._run(mode, request, reporter)
 
-    def _attempt(self, request: AnimationRequest, reporter: Reporter) -> MeshSequence | None:
-        """One run; None if the GPU ran out of memory, which is free again then."""
+    def _run(self, mode: Mode, request: AnimationRequest, reporter: Reporter) -> MeshSequence:
+        """Try the mode's plan, then those that need less. The mode keeps the one that works."""
+        preset = request.preset
+        plan = self._plans.get(mode) or choose_plan(preset.low_ram, self.free_gb)
+        while plan is not None:
+            if plan.low_ram and not preset.low_ram:
+                reporter.warning(
+                    "low_ram_retry",
+                    f"The GPU's memory did not suffice for mode {mode}: the job was done in "
+                    "low-RAM mode, with the same steps.",
+                )
+            meshes = self._attempt(request, plan, reporter)
+            if meshes is not None:
+                self._plans[mode] = plan
+                return meshes
+            log.warning("out of GPU memory in mode %s with weights %s", mode, plan.placement)
+            plan = choose_plan(preset.low_ram, self.free_gb, failed=plan)
+        raise GpuOutOfMemory(
+            "The GPU's memory does not suffice, not even in low-RAM mode, which needs about "
+            f"{needed_gb(low_ram=True):.1f} GB."
+        )
+
+    def _attempt(
+        self, request: AnimationRequest, plan: MemoryPlan, reporter: Reporter
+    ) -> MeshSequence | None:
+        """One run; None if the GPU ran out of memory. What it used of that is free again."""
         assert self.engine is not None
+        request = replace(request, preset=replace(request.preset, low_ram=plan.low_ram))
+        meshes: MeshSequence | None = None
+        failure: Exception | None = None
         try:
-            return animate(self.engine, request, reporter)
+            self.engine.place(plan.placement)
+            meshes = animate(self.engine, request, reporter)
         except RuntimeError as exc:
             failure = _failure_of(exc)
         # outside `except`: inside it the traceback's frames keep every tensor alive
-        free_memory()
         if failure is not None:
             raise failure
-        return None
+        self._free_memory()
+        return meshes
+
+    def _place(self, engine: Engine) -> None:
+        """Move the weights to the GPU as far as they fit, before the first job needs them."""
+        try:
+            self.free_gb = free_gb(engine.device)
+            plan = choose_plan(low_ram=False, free_gb=self.free_gb)
+            assert plan is not None
+            if self.free_gb < needed_gb(low_ram=True):
+                log.warning(
+                    "%.1f GB of GPU memory are free; even fast_low_ram needs about %.1f GB",
+                    self.free_gb,
+                    needed_gb(low_ram=True),
+                )
+            engine.place(plan.placement)
+            return
+        except RuntimeError as exc:
+            failure = _failure_of(exc)
+        if failure is not None:
+            raise failure
+        self._free_memory()
+        engine.place("one_part")
+
+    def _free_memory(self) -> None:
+        """Give unused memory back, for the next try and for other processes."""
+        free_memory()
 
 
 def _failure_of(exc: RuntimeError) -> Exception | None:
@@ -145,29 +192,12 @@ def _failure_of(exc: RuntimeError) -> Exception | None:
         return None
     if is_cuda_failure(exc):
         log.exception("the GPU failed")
-        return GpuError("The GPU or its driver failed while the job ran", sticky=True)
+        return _gpu_failed()
     return exc
 
 
-def _place(engine: Engine) -> None:
-    """Move all weights to the GPU if they fit, so that the first job does not wait for them."""
-    try:
-        engine.place(hosted=not _fits_all_weights(engine.device))
-        return
-    except RuntimeError as exc:
-        failure = _failure_of(exc)
-    if failure is not None:
-        raise failure
-    engine.place(hosted=True)
-
-
-def _fits_all_weights(device: str) -> bool:
-    import torch
-
-    if not device.startswith("cuda"):
-        return True
-    memory_gb = torch.cuda.get_device_properties(device).total_memory / 1e9
-    return bool(memory_gb >= ACTIONMESH["fast"].min_vram_gb * 0.95)
+def _gpu_failed() -> GpuError:
+    return GpuError("The GPU or its driver failed while the job ran", sticky=True)
 
 
 def _read(mesh: Path, reporter: Reporter) -> UserMesh:

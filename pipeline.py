@@ -7,10 +7,13 @@ choice nor the import loads numpy or torch: gpus.py finds the GPUs through NVML.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from gpu_memory import needed_gb
 
 if TYPE_CHECKING:
     from meshes.sequence import MeshSequence
@@ -168,7 +171,7 @@ SILHOUETTE: dict[Mode, SilhouettePreset] = {
 class ActionMeshPreset:
     """Upstream's numbers: actionmesh/configs/actionmesh*.yaml and inference scripts, as pinned.
 
-    `min_vram_gb` is the memory that upstream publishes for the mode.
+    `low_ram`: stage I runs the halves of guidance one by one and keeps no converted weights.
     """
 
     stage_0_steps: int
@@ -177,11 +180,15 @@ class ActionMeshPreset:
     face_decimation: int
     floaters_threshold: float
     low_ram: bool
-    min_vram_gb: int
+
+    @property
+    def min_vram_gb(self) -> int:
+        """GPU memory that the mode needs here, an estimate; gpu_memory.py has its parts."""
+        return math.ceil(needed_gb(self.low_ram))
 
 
 ACTIONMESH: dict[Mode, ActionMeshPreset] = {
-    "default": ActionMeshPreset(100, 30, 7.5, 40_000, 0.02, False, 32),
-    "fast": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, False, 16),
-    "fast_low_ram": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, True, 12),
+    "default": ActionMeshPreset(100, 30, 7.5, 40_000, 0.02, False),
+    "fast": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, False),
+    "fast_low_ram": ActionMeshPreset(50, 15, 7.5, 40_000, 0.02, True),
 }

@@ -102,7 +102,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         ],
         "modes": [
             {
-                "id": "default", "min_vram_gb": 32, "available": True, "default": True,
+                "id": "default", "min_vram_gb": 12, "available": True, "default": True,
                 "typical_seconds": 75.2,
             }
         ],

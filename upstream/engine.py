@@ -1,27 +1,27 @@
 """Builds ActionMesh once and keeps it: its models, their device, and the parameters of each job.
 
 Upstream keeps a job's parameters on the pipeline, so that they affect the next job, and re-reads
-weights from disk to save memory. Here every parameter is set for every job, and in low-RAM mode the
-weights are kept in pinned host memory. driver.py runs the stages.
+weights from disk to save memory. Here every parameter is set for every job, and weights that must
+wait do so in host memory: gpu_memory.py says which. driver.py runs the stages.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from errors import WeightsUnavailable
+from gpu_memory import PARTS, WAITING, Part, Placement
 from pipeline import ActionMeshPreset
 from upstream.weights import Folders, tensor_names
 
 log = logging.getLogger(__name__)
-
-Part = Literal["background", "shape", "context", "motion", "decoding"]
 
 # each part: the attribute of upstream's pipeline, and the method that loads it
 _PARTS: Mapping[Part, tuple[str, str]] = {
@@ -37,20 +37,22 @@ _PARTS: Mapping[Part, tuple[str, str]] = {
 class Engine:
     """Upstream's pipeline with its five models loaded.
 
-    `octree_depth` is TripoSG's, 9 there. `hosted`: weights are in pinned host memory and are copied
-    to the device one part at a time; None until `place` is called.
+    `octree_depth` is TripoSG's, 9 there. `placement` is None until `place` is called: the weights
+    are where they were loaded. Values of tensors have other addresses after each move.
     """
 
     pipe: Any
     device: str
     octree_depth: int = 9
-    hosted: bool | None = None
-    _host_copies: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict)
+    placement: Placement | None = field(default=None, init=False)
+    # each waiting part: its tensors, and their values in host memory
+    _waiting: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         import torch
 
         self.pipe._target_device = torch.device(self.device)
+        self._pins = self.device.startswith("cuda")
 
     def configure(self, preset: ActionMeshPreset) -> None:
         """Set every parameter that a job may change."""
@@ -66,46 +68,40 @@ class Engine:
         pipe.mesh_process.face_decimation = preset.face_decimation
         pipe.mesh_process.floaters_threshold = preset.floaters_threshold
         pipe.temporal_3D_denoiser.clear_autocast = preset.low_ram
-        self.place(hosted=preset.low_ram)
 
-    def place(self, hosted: bool) -> None:
-        """Move all weights to the device, or all to the host. Does nothing if they are there.
+    def place(self, placement: Placement) -> None:
+        """Move the weights to where `placement` has them. Does nothing if they are there.
 
-        Out of memory, they stay where they were.
+        Weights have one copy, on the device or on the host. Raises what torch raises; out of
+        memory, no part has moved to the device.
         """
-        if hosted == self.hosted:
+        if placement == self.placement:
             return
-        if hosted:
-            for part in _PARTS:
-                self._host_copies[part] = [
-                    (tensor, _host_copy(tensor.data, self.device)) for tensor in self.tensors(part)
+        self.placement = None
+        waiting = WAITING[placement]
+        for part in PARTS:
+            if part in waiting and part not in self._waiting:
+                self._waiting[part] = [
+                    (tensor, self._to_host(tensor)) for tensor in self.tensors(part)
                 ]
-                self._swap_out(part)
-            free_memory()
-        else:
-            before = [(tensor, tensor.data) for part in _PARTS for tensor in self.tensors(part)]
-            try:
-                for tensor, data in before:
-                    tensor.data = data.to(self.device)
-            except RuntimeError:
-                for tensor, data in before:
-                    tensor.data = data
-                raise
-            self._host_copies.clear()
-        self.hosted = hosted
+        free_memory()
+        self._to_device([part for part in PARTS if part not in waiting])
+        self.placement = placement
 
     @contextmanager
     def on_device(self, part: Part) -> Iterator[None]:
         """Inside the block the weights of `part` are on the device."""
-        if not self.hosted:
+        waiting = self._waiting.get(part)
+        if waiting is None:
             yield
             return
-        for tensor, master in self._host_copies[part]:
-            tensor.data = master.to(self.device, non_blocking=True, copy=True)
         try:
+            for tensor, held in waiting:
+                tensor.data = held.to(self.device, non_blocking=True, copy=True)
             yield
         finally:
-            self._swap_out(part)
+            for tensor, held in waiting:
+                tensor.data = held
             free_memory()
 
     def tensors(self, part: Part) -> list[Any]:
@@ -116,9 +112,35 @@ class Engine:
         held = [tensor for m in models for tensor in (*m.parameters(), *m.buffers())]
         return list({id(tensor): tensor for tensor in held}.values())
 
-    def _swap_out(self, part: Part) -> None:
-        for tensor, master in self._host_copies[part]:
-            tensor.data = master
+    def _to_device(self, parts: list[Part]) -> None:
+        before = [(tensor, tensor.data) for part in parts for tensor in self.tensors(part)]
+        try:
+            for tensor, data in before:
+                tensor.data = data.to(self.device)
+        except RuntimeError:
+            for tensor, data in before:
+                tensor.data = data
+            raise
+        for part in parts:
+            self._waiting.pop(part, None)
+
+    def _to_host(self, tensor: Any) -> Any:
+        """Move one tensor's values to the host: with CUDA page-locked, for the full transfer rate.
+
+        Tensor by tensor, so that there are never two copies of a part.
+        """
+        import torch
+
+        if self._pins:
+            try:
+                held = torch.empty_like(tensor.data, device="cpu", pin_memory=True)
+                tensor.data = held.copy_(tensor.data)
+                return held
+            except RuntimeError as exc:
+                log.warning("weights wait in memory that is not page-locked, thus slower: %s", exc)
+                self._pins = False
+        tensor.data = tensor.data.to("cpu")
+        return tensor.data
 
 
 def build(repo: Path, folders: Folders) -> Any:
@@ -157,17 +179,17 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
     `on_part(done, parts)` is called before each and at the end. Raises WeightsUnavailable for files
     that cannot be read.
     """
-    for number, (part, (_, load)) in enumerate(_PARTS.items()):
-        on_part(number, len(_PARTS))
+    for number, part in enumerate(PARTS):
+        on_part(number, len(PARTS))
         try:
-            getattr(pipe, load)()
+            getattr(pipe, _PARTS[part][1])()
         except Exception as exc:
             log.exception("weights for %s cannot be read", part)
             raise WeightsUnavailable(
                 f"The weights for {part} cannot be read: the files do not fit the model.",
                 hint="Delete them from HF_HOME and run `make actionmesh` again.",
             ) from exc
-    on_part(len(_PARTS), len(_PARTS))
+    on_part(len(PARTS), len(PARTS))
     _check_names(pipe.temporal_3D_denoiser, Path(pipe._actionmesh_weights_dir) / "denoiser")
     _check_names(pipe.temporal_3D_vae, Path(pipe._actionmesh_weights_dir) / "autoencoder")
     # the size of the weights (2048 tokens of 64), not that of the YAML
@@ -185,6 +207,16 @@ def disable_output(pipe: Any) -> None:
     pipe.mesh_process.verbose = False
     # stage I creates its bar by name: no setting of tqdm disables it
     scheduler.tqdm = lambda steps, **_: steps
+
+
+def free_gb(device: str) -> float:
+    """The device's free memory, in GB of 1e9 bytes; no limit for a CPU."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return math.inf
+    free, _ = torch.cuda.mem_get_info(device)
+    return float(free) / 1e9
 
 
 def free_memory() -> None:
@@ -212,9 +244,3 @@ def _check_names(model: Any, folder: Path) -> None:
         )
     if lacking:
         log.warning("weights in %s lack %d tensors: %s ...", folder.name, len(lacking), lacking[0])
-
-
-def _host_copy(data: Any, device: str) -> Any:
-    """Page-locked if there is CUDA, for the full transfer rate."""
-    host = data.detach().to("cpu", copy=True)
-    return host.pin_memory() if device.startswith("cuda") else host

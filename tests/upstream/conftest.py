@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
+from gpu_memory import Part, choose_plan
 from pipeline import CHECKOUT
 from settings import Settings
 from tests.upstream import tiny
@@ -81,6 +82,38 @@ def stock(cache: Path, opened: Path, tmp_path_factory: pytest.TempPathFactory) -
 def resident(cache: Path) -> ActionMeshPipeline:
     """Our pipeline, loaded once for all tests, without speed-ups."""
     return loaded(Speedups.none())
+
+
+def on_card(pipeline: ActionMeshPipeline, free_gb: float) -> ActionMeshPipeline:
+    """The same loaded models, as if they had been loaded on a card with so much free memory."""
+    made = ActionMeshPipeline(
+        presets=tiny.PRESETS, use=pipeline.use, device="cpu", octree_depth=tiny.OCTREE_DEPTH
+    )
+    made.engine, made.free_gb = pipeline.engine, free_gb
+    assert made.engine is not None
+    plan = choose_plan(low_ram=False, free_gb=free_gb)
+    assert plan is not None
+    made.engine.place(plan.placement)
+    return made
+
+
+def addresses(pipeline: ActionMeshPipeline, part: Part) -> list[int]:
+    """Where the values of a part's tensors are, empty tensors left out."""
+    assert pipeline.engine is not None
+    return [tensor.data_ptr() for tensor in pipeline.engine.tensors(part) if tensor.numel()]
+
+
+def failing(pipeline: ActionMeshPipeline, times: int, error: Exception) -> Any:
+    """A hook that makes the real denoiser raise on its first `times` calls."""
+    assert pipeline.engine is not None
+    left = [times]
+
+    def fail(*_: object) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    return pipeline.engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
 
 
 def loaded(use: Speedups) -> ActionMeshPipeline:

@@ -16,6 +16,7 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled, GpuError, GpuOutOfMemory, NoSubjectFound
+from gpu_memory import plans
 from pipeline import ACTIONMESH, MODES, Mode
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter
@@ -52,6 +53,12 @@ def seen(pipeline: ActionMeshPipeline) -> list[dict[str, Any]]:
     assert pipeline.engine is not None
     found: list[dict[str, Any]] = pipeline.engine.pipe.seen
     return found
+
+
+def out_of_memory(times: int) -> list[Exception]:
+    import torch
+
+    return [torch.OutOfMemoryError("CUDA out of memory") for _ in range(times)]
 
 
 @pytest.mark.parametrize("count", [16, 31])
@@ -110,11 +117,11 @@ def test_cancel_exits_every_torch_context(pipeline: ActionMeshPipeline, stage: s
     assert torch.modes == []
 
 
-def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeline) -> None:
-    import torch
-
+def test_out_of_memory_gets_a_fresh_input_and_at_last_low_ram(
+    pipeline: ActionMeshPipeline,
+) -> None:
     assert pipeline.engine is not None
-    pipeline.engine.pipe.failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    pipeline.engine.pipe.failures = out_of_memory(len(plans(low_ram=False)) - 1)
     report = RecordingReporter()
     assert len(pipeline.animate(tiny.clip_of(16), "default", 1, report)) == 16
     assert report.warnings == ["low_ram_retry"]
@@ -122,11 +129,26 @@ def test_out_of_memory_gets_a_fresh_input_and_low_ram(pipeline: ActionMeshPipeli
     assert seen(pipeline)[-1]["stage_1_steps"] == ACTIONMESH["default"].stage_1_steps
 
 
-def test_torchs_errors_become_ours(pipeline: ActionMeshPipeline) -> None:
+def test_unused_memory_is_given_back_after_a_job(
+    pipeline: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes need it: the preview may be drawn on the same GPU."""
     import torch
 
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty_cache"))
+    report = RecordingReporter()
+    monkeypatch.setattr(report, "anchor", lambda _mesh: calls.append("anchor"))
+    for _ in range(2):  # the first one may move weights
+        calls.clear()
+        pipeline.animate(tiny.clip_of(16), "fast", 1, report)
+    assert calls == ["anchor", "empty_cache"]
+
+
+def test_torchs_errors_become_ours(pipeline: ActionMeshPipeline) -> None:
     assert pipeline.engine is not None
-    never_enough = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]
+    never_enough = out_of_memory(len(plans(low_ram=False)))
     pipeline.engine.pipe.failures = [*never_enough, RuntimeError("CUDA error: assert")]
     with pytest.raises(GpuOutOfMemory):
         pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())

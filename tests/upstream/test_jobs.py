@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +11,14 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import (
     Cancelled,
     GpuError,
-    GpuOutOfMemory,
     NoSubjectFound,
     VideoTooShort,
     WeightsUnavailable,
 )
+from gpu_memory import PARTS
 from settings import Settings
 from tests.upstream import tiny
-from tests.upstream.conftest import loaded
+from tests.upstream.conftest import addresses, failing, loaded, on_card
 from tests.upstream.huggingface_server import safetensors
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.speedups import Speedups
@@ -49,11 +48,14 @@ def test_cancel_in_any_stage_does_not_change_the_next_job(
     import torch
 
     clip = tiny.clip_of(16, alpha=False)
-    wanted = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
+    card = on_card(resident, 9.0)  # where every part waits on the host
+    wanted = card.animate(clip, "fast_low_ram", 3, RecordingReporter())
+    held = [addresses(card, part) for part in PARTS]
     with pytest.raises(Cancelled):
-        resident.animate(clip, "fast_low_ram", 3, RecordingReporter(cancel_in=stage))
+        card.animate(clip, "fast_low_ram", 3, RecordingReporter(cancel_in=stage))
     assert not torch.is_inference_mode_enabled()
-    made = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
+    assert [addresses(card, part) for part in PARTS] == held
+    made = card.animate(clip, "fast_low_ram", 3, RecordingReporter())
     assert np.array_equal(made.vertices, wanted.vertices)
 
 
@@ -107,53 +109,6 @@ def test_only_16_or_31_frames_are_taken(resident: ActionMeshPipeline, count: int
         resident.animate(tiny.clip_of(count), "fast", 6, RecordingReporter())
 
 
-def failing(resident: ActionMeshPipeline, times: int, error: Exception) -> Any:
-    """A hook that makes the real denoiser raise on its first `times` calls."""
-    assert resident.engine is not None
-    left = [times]
-
-    def fail(*_: object) -> None:
-        if left[0] > 0:
-            left[0] -= 1
-            raise error
-
-    return resident.engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
-
-
-def test_out_of_memory_is_tried_once_more_in_low_ram(resident: ActionMeshPipeline) -> None:
-    import torch
-
-    clip, report = tiny.clip_of(16), RecordingReporter()
-    wanted = resident.animate(clip, "fast_low_ram", 8, RecordingReporter())
-    hook = failing(resident, 1, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
-    try:
-        made = resident.animate(clip, "fast", 8, report)
-    finally:
-        hook.remove()
-    assert report.warnings == ["low_ram_retry"]
-    assert np.array_equal(made.vertices, wanted.vertices)
-    # the next job gets the mode it asks for
-    assert resident.engine is not None
-    resident.animate(clip, "fast", 8, RecordingReporter())
-    assert not resident.engine.hosted
-
-
-@pytest.mark.parametrize("mode", ["fast", "fast_low_ram"])
-def test_out_of_memory_in_both_tries_raises_and_keeps_no_tensors(
-    resident: ActionMeshPipeline, mode: Any
-) -> None:
-    import torch
-
-    hook = failing(resident, 2, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
-    try:
-        with pytest.raises(GpuOutOfMemory) as caught:
-            resident.animate(tiny.clip_of(16), mode, 8, RecordingReporter())
-    finally:
-        hook.remove()
-    assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None
-
-
 def test_a_cuda_failure_is_marked_sticky(resident: ActionMeshPipeline) -> None:
     hook = failing(resident, 1, RuntimeError("CUDA error: an illegal memory access"))
     try:
@@ -175,35 +130,6 @@ def test_weights_of_another_model_or_none_are_named(cache: Path, content: bytes)
     finally:
         weights.write_bytes(kept)
     assert caught.value.hint
-
-
-def test_weights_that_do_not_fit_the_device_stay_on_the_host(
-    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Moving the weights fails half way; low-RAM mode then works, with the usual result."""
-    import torch
-
-    clip = tiny.clip_of(16)
-    wanted = resident.animate(clip, "fast_low_ram", 3, RecordingReporter())
-    engine = resident.engine
-    assert engine is not None and engine.hosted
-    masters = [tensor.data_ptr() for tensor in engine.tensors("motion")]
-    move, left = torch.Tensor.to, [40]
-
-    def runs_out(self: Any, *args: Any, **options: Any) -> Any:
-        if args == ("cpu",) and not options:
-            left[0] -= 1
-            if left[0] == 0:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return move(self, *args, **options)
-
-    monkeypatch.setattr(torch.Tensor, "to", runs_out)
-    report = RecordingReporter()
-    made = resident.animate(clip, "fast", 3, report)
-    assert report.warnings == ["low_ram_retry"]
-    assert engine.hosted
-    assert masters == [tensor.data_ptr() for tensor in engine.tensors("motion")]
-    assert np.array_equal(made.vertices, wanted.vertices)
 
 
 def test_without_a_gpu_loading_says_what_to_do(cache: Path) -> None:

@@ -27,9 +27,9 @@ WIDTH, CONTEXT, CHANNELS, TOKENS = 64, 32, 8, 64
 OCTREE_DEPTH = 5
 
 PRESETS: dict[Mode, ActionMeshPreset] = {
-    "default": ActionMeshPreset(4, 3, 7.5, 4_000, 0.02, False, 0),
-    "fast": ActionMeshPreset(2, 2, 7.5, 4_000, 0.02, False, 0),
-    "fast_low_ram": ActionMeshPreset(2, 2, 7.5, 4_000, 0.02, True, 0),
+    "default": ActionMeshPreset(4, 3, 7.5, 4_000, 0.02, False),
+    "fast": ActionMeshPreset(2, 2, 7.5, 4_000, 0.02, False),
+    "fast_low_ram": ActionMeshPreset(2, 2, 7.5, 4_000, 0.02, True),
 }
 
 CONFIGS: dict[Mode, str] = {

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from upstream.cuda_driver import why_torch_finds_none
 from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.glb_reader import read_glb
-from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
+from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
 from upstream.speedups import Speedups, compile_blocks
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
@@ -178,8 +179,14 @@ class ActionMeshPipeline:
         engine.place("one_part")
 
     def _free_memory(self) -> None:
-        """Give unused memory back, for the next try and for other processes."""
-        free_memory()
+        """Give unused memory back, for the next try and for other processes.
+
+        Raises GpuError if the GPU does not answer: out of memory may hide a failed kernel.
+        """
+        with suppress(RuntimeError):  # the GPU does not answer
+            free_memory()
+        if not is_usable(self.device):
+            raise _gpu_failed()
 
 
 def _failure_of(exc: RuntimeError) -> Exception | None:

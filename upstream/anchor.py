@@ -14,7 +14,7 @@ from typing import Any
 from errors import NoSubjectFound
 from pipeline import Reporter
 from upstream.engine import Engine
-from upstream.gpu_errors import is_out_of_memory
+from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.marching_cubes import recorded_failures
 from upstream.speedups import Speedups, shared_octree_kv
 
@@ -104,7 +104,7 @@ def call_triposg(pipe: Any, **options: Any) -> Any:
             if not failures:
                 raise
             surfaces = ()
-    if failures and is_out_of_memory(failures[0]):
+    if failures and (is_out_of_memory(failures[0]) or is_cuda_failure(failures[0])):
         raise failures[0]
     if not surfaces or len(surfaces[0].faces) == 0:
         raise NoSubjectFound("No closed shape could be made of the subject in frame 1.", frame=1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
-from errors import GpuOutOfMemory
+from errors import GpuError, GpuOutOfMemory
 from gpu_memory import PARTS, WAITING, Placement
 from pipeline import MODES, Mode
 from tests.upstream import tiny
@@ -182,3 +182,22 @@ def test_without_page_locked_memory_weights_wait_in_ordinary_memory(
     engine.place("one_part")
     assert engine.placement == "one_part"
     assert sum("not page-locked" in record.message for record in caplog.records) == 1
+
+
+def test_out_of_memory_that_hides_a_lost_device_ends_the_process(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same text, but the device answers no more: here because there is none."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    card = on_card(resident, math.inf)
+    hook = failing(card, 1, torch.AcceleratorError("CUDA error: out of memory"))
+    card.device = "cuda:0"
+    try:
+        with pytest.raises(GpuError) as caught:
+            card.animate(tiny.clip_of(16), "fast", 8, RecordingReporter())
+    finally:
+        hook.remove()
+    assert caught.value.facts["sticky"]

@@ -38,6 +38,11 @@ def arange(count: int, dtype: Any = None) -> Any:
     return np.arange(count, dtype=dtype)
 
 
+def ones(count: int, device: Any = None) -> Any:
+    """As torch's."""
+    return np.ones(count)
+
+
 @contextmanager
 def inference_mode() -> Any:
     """Counts, so that a test sees whether it was exited."""

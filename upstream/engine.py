@@ -11,7 +11,7 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,28 @@ from typing import Any
 from errors import WeightsUnavailable
 from gpu_memory import PARTS, WAITING, Part, Placement
 from pipeline import ActionMeshPreset
+from upstream.loading import mapped_weights
 from upstream.weights import Folders, tensor_names
 
 log = logging.getLogger(__name__)
 
-# each part: the attribute of upstream's pipeline, and the method that loads it
-_PARTS: Mapping[Part, tuple[str, str]] = {
-    "background": ("background_removal", "_load_background_removal"),
-    "shape": ("image_to_3d_pipe", "_load_image_to_3d"),
-    "context": ("image_encoder", "_load_image_encoder"),
-    "motion": ("temporal_3D_denoiser", "_load_temporal_denoiser"),
-    "decoding": ("temporal_3D_vae", "_load_temporal_vae"),
+# attributes of upstream's pipeline, and its methods that load them
+_MODELS: Mapping[Part, str] = {
+    "background": "background_removal",
+    "shape": "image_to_3d_pipe",
+    "context": "image_encoder",
+    "motion": "temporal_3D_denoiser",
+    "decoding": "temporal_3D_vae",
 }
+_LOADERS: Mapping[Part, str] = {
+    "background": "_load_background_removal",
+    "shape": "_load_image_to_3d",
+    "context": "_load_image_encoder",
+    "motion": "_load_temporal_denoiser",
+    "decoding": "_load_temporal_vae",
+}
+# folders of ActionMesh's own models
+_FOLDERS: Mapping[Part, str] = {"motion": "denoiser", "decoding": "autoencoder"}
 
 
 @dataclass
@@ -106,7 +116,7 @@ class Engine:
 
     def tensors(self, part: Part) -> list[Any]:
         """Parameters and buffers of a part, each once."""
-        owner = getattr(self.pipe, _PARTS[part][0])
+        owner = getattr(self.pipe, _MODELS[part])
         modules = owner.components.values() if hasattr(owner, "components") else (owner,)
         models = [module for module in modules if hasattr(module, "parameters")]
         held = [tensor for m in models for tensor in (*m.parameters(), *m.buffers())]
@@ -182,7 +192,9 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
     for number, part in enumerate(PARTS):
         on_part(number, len(PARTS))
         try:
-            getattr(pipe, _PARTS[part][1])()
+            _read(pipe, part)
+        except WeightsUnavailable:
+            raise
         except Exception as exc:
             log.exception("weights for %s cannot be read", part)
             raise WeightsUnavailable(
@@ -190,8 +202,6 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
                 hint="Delete them from HF_HOME and run `make actionmesh` again.",
             ) from exc
     on_part(len(PARTS), len(PARTS))
-    _check_names(pipe.temporal_3D_denoiser, Path(pipe._actionmesh_weights_dir) / "denoiser")
-    _check_names(pipe.temporal_3D_vae, Path(pipe._actionmesh_weights_dir) / "autoencoder")
     # the size of the weights (2048 tokens of 64), not that of the YAML
     denoiser = pipe.temporal_3D_denoiser
     pipe._denoiser_latent_shape = (denoiser.num_tokens_nominal, denoiser.in_channels)
@@ -228,14 +238,36 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _check_names(model: Any, folder: Path) -> None:
-    """Raise WeightsUnavailable if the files lack more than half of the model's tensors.
+def _read(pipe: Any, part: Part) -> None:
+    """Load a part as upstream does, in less time."""
+    if part in _FOLDERS:
+        _read_mapped(pipe, part, Path(pipe._actionmesh_weights_dir, _FOLDERS[part]))
+    else:
+        getattr(pipe, _LOADERS[part])()
+
+
+def _read_mapped(pipe: Any, part: Part, folder: Path) -> None:
+    """Load a model of ActionMesh's own, without the random weights that it creates first."""
+    load = getattr(pipe, _LOADERS[part])
+    held = {name for path in folder.glob("*.safetensors") for name in tensor_names(path)}
+    with mapped_weights() if held else nullcontext():
+        load()
+    model = getattr(pipe, _MODELS[part])
+    if held and _lacking(model, held, folder):
+        setattr(pipe, _MODELS[part], None)
+        load()  # again, so that what is lacking has upstream's initial values
+    elif held:
+        model.float()  # upstream's type, whatever the file's is
+
+
+def _lacking(model: Any, held: set[str], folder: Path) -> list[str]:
+    """Names of the model's parameters that are not in its files, which have those in `held`.
 
     The hub's mixin loads with strict=False: a file of another model would leave random weights.
+    Raises WeightsUnavailable if more than half are lacking.
     """
-    held = {name for path in folder.glob("*.safetensors") for name in tensor_names(path)}
     wanted = {name for name, _ in model.named_parameters()}
-    lacking = sorted(wanted - held) if held else []
+    lacking = sorted(wanted - held)
     if len(lacking) > len(wanted) / 2:
         raise WeightsUnavailable(
             f"The weights in {folder.name} are of another model: {len(lacking)} of {len(wanted)} "
@@ -244,3 +276,4 @@ def _check_names(model: Any, folder: Path) -> None:
         )
     if lacking:
         log.warning("weights in %s lack %d tensors: %s ...", folder.name, len(lacking), lacking[0])
+    return lacking

@@ -44,6 +44,7 @@ class ActionMeshPipeline:
         self.mesh_process = MeshPostprocessor()
         self._dtype = dtype
         self._rmbg_weights_dir = "relative"
+        self._actionmesh_weights_dir = "relative"
         self.seen: list[Any] = []
         self.failures: list[Exception] = []
 

@@ -1,6 +1,7 @@
 """Weights from files into memory: less time and fewer bytes than upstream needs, the same values.
 
-ActionMesh's files are mapped, without random values before. Called by engine.py.
+ActionMesh's files are mapped, without random values before, and the weights of its Linear layers
+can stay in bfloat16. Called by engine.py and actionmesh_wrapper.py.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
+from typing import Any
 
 
 @contextmanager
@@ -28,3 +30,22 @@ def mapped_weights() -> Iterator[None]:
     finally:
         torch.nn.Linear.reset_parameters = reset
         torch.nn.Module.load_state_dict = load
+
+
+def keep_linears_in_bfloat16(pipe: Any) -> None:
+    """Convert the Linear layers of both stages, once, as autocast would for every job.
+
+    Not bit-identical without autocast: not for a CPU, where upstream's autocast("cuda") does
+    nothing. The autoencoder's last block and its projections around it run outside autocast, in
+    float32, and are left as they are.
+    """
+    import torch
+
+    autoencoder = pipe.temporal_3D_vae
+    outside = [autoencoder.blocks[-1], autoencoder.proj_query, autoencoder.proj_out]
+    left = {module for owner in outside for module in owner.modules()}
+    for model in (pipe.temporal_3D_denoiser, autoencoder):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear) and module not in left:
+                for tensor in module.parameters(recurse=False):
+                    tensor.data = tensor.data.to(torch.bfloat16)

@@ -7,11 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline import CHECKOUT
+from actionmesh_wrapper import ActionMeshPipeline
+from benchmarks import actionmesh_gpu
+from gpu_memory import WEIGHTS_GB, Part
+from pipeline import CHECKOUT, MODES, Mode
 from tests.upstream import tiny
+from tests.upstream.conftest import loaded
+from tests.upstream.recording_reporter import RecordingReporter
 from upstream.engine import build, read_models
+from upstream.loading import keep_linears_in_bfloat16
+from upstream.speedups import Speedups
 from upstream.weights import Folders
 
 pytestmark = [
@@ -20,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]
 
+STAGES: tuple[Part, ...] = ("motion", "decoding")
 SOURCES = ("facebook/ActionMesh", "VAST-AI/TripoSG", "facebook/dinov2-large", "briaai/RMBG-1.4")
 
 
@@ -90,3 +99,81 @@ def test_a_weight_that_the_file_lacks_has_upstreams_initial_value(
     bound = lacking.shape[1] ** -0.5  # of torch's initial values
     assert 0 < found.abs().max() <= bound
     assert len(found.unique()) > found.numel() / 2
+
+
+def test_on_a_cpu_all_weights_of_both_stages_stay_float32(resident: ActionMeshPipeline) -> None:
+    """Autocast("cuda") does nothing there, so that bfloat16 would change upstream's result."""
+    import torch
+
+    assert resident.engine is not None
+    for part in STAGES:
+        assert {tensor.dtype for tensor in resident.engine.tensors(part)} == {torch.float32}
+
+
+@pytest.fixture
+def autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's autocast with a CPU: torch.autocast("cuda") casts there, too, to bfloat16."""
+    import torch
+
+    real = torch.autocast
+
+    class OnCpu(real):  # type: ignore[misc, valid-type]
+        def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True) -> None:
+            assert device_type == "cuda"
+            super().__init__("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+    monkeypatch.setattr(torch, "autocast", OnCpu)
+    monkeypatch.setattr(torch.amp, "autocast", OnCpu)
+
+
+@pytest.mark.parametrize("count", [16, 31])
+@pytest.mark.parametrize("use", [Speedups.none(), Speedups()], ids=["stock", "speedups"])
+def test_linear_weights_in_bfloat16_give_the_same_bits_under_autocast(
+    cache: Path, autocast: None, count: int, use: Speedups
+) -> None:
+    import torch
+
+    pipeline = loaded(use)
+    assert pipeline.engine is not None
+    # a CPU's autocast refuses float16; TripoSG runs outside autocast
+    pipeline.engine.pipe.image_to_3d_pipe.to(torch.float32)
+    clip = tiny.clip_of(count)
+
+    def animate(mode: Mode) -> Any:
+        return pipeline.animate(clip, mode, 7, RecordingReporter()).vertices
+
+    wanted = {mode: animate(mode) for mode in MODES}
+    keep_linears_in_bfloat16(pipeline.engine.pipe)
+    for mode in MODES:
+        assert np.array_equal(animate(mode), wanted[mode])
+    # most of both models is converted, and what runs outside autocast is not
+    for part in STAGES:
+        tensors = pipeline.engine.tensors(part)
+        half = sum(t.numel() for t in tensors if t.dtype == torch.bfloat16)
+        assert half > 0.6 * sum(t.numel() for t in tensors)
+
+
+def test_the_sizes_of_the_published_models_are_those_of_the_memory_plan(opened: Path) -> None:
+    import torch
+    from actionmesh.model.temporal_autoencoder import ActionMeshAutoencoder
+    from actionmesh.model.temporal_denoiser import ActionMeshDenoiser
+    from triposg.models.autoencoders import TripoSGVAEModel
+    from triposg.models.transformers.triposg_transformer import TripoSGDiTModel
+
+    def gb(*models: Any) -> float:
+        tensors = [tensor for model in models for tensor in model.parameters()]
+        return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e9
+
+    pipe = type("Pipe", (), {})()
+    with torch.device("meta"):  # no memory, only sizes
+        pipe.temporal_3D_denoiser, pipe.temporal_3D_vae = (
+            ActionMeshDenoiser(),
+            ActionMeshAutoencoder(),
+        )
+        triposg = TripoSGVAEModel(), TripoSGDiTModel(), actionmesh_gpu._dino(actionmesh_gpu.FULL)
+        dino = actionmesh_gpu._dino(actionmesh_gpu.FULL)
+    keep_linears_in_bfloat16(pipe)
+    assert WEIGHTS_GB["motion"] == pytest.approx(gb(pipe.temporal_3D_denoiser), abs=0.005)
+    assert WEIGHTS_GB["decoding"] == pytest.approx(gb(pipe.temporal_3D_vae), abs=0.005)
+    assert WEIGHTS_GB["context"] == pytest.approx(gb(dino), abs=0.005)
+    assert WEIGHTS_GB["shape"] == pytest.approx(gb(*triposg) / 2, abs=0.005)  # float16

@@ -15,6 +15,7 @@ from actionmesh_wrapper import ActionMeshPipeline
 from errors import GpuError, GpuOutOfMemory
 from gpu_memory import PARTS, WAITING, Placement
 from pipeline import MODES, Mode
+from settings import Settings
 from tests.upstream import tiny
 from tests.upstream.conftest import addresses, failing, on_card
 from tests.upstream.recording_reporter import RecordingReporter
@@ -139,27 +140,34 @@ def test_waiting_weights_have_one_copy(resident: ActionMeshPipeline) -> None:
         assert addresses(card, part) == held
 
 
-def test_weights_that_do_not_fit_stay_where_they_were(
-    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Moving the weights fails half way; the job then runs with fewer on the device."""
+@pytest.fixture
+def one_move_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The 40th tensor that is moved finds no memory; gives the number of moves until then."""
     import torch
 
-    clip = tiny.clip_of(16)
-    wanted = on_card(resident, math.inf).animate(clip, "fast", 3, RecordingReporter())
-    card = on_card(resident, CARDS["one_part"])
-    card.free_gb = math.inf  # the first job's plan is to move them all
-    held = {part: addresses(card, part) for part in WAITING["parked"]}
     move, left = torch.Tensor.to, [40]
 
     def runs_out(self: Any, *args: Any, **options: Any) -> Any:
-        if args == ("cpu",) and not options:
+        if args == ("cpu",) and not options:  # as the engine calls it
             left[0] -= 1
             if left[0] == 0:
                 raise out_of_memory()
         return move(self, *args, **options)
 
     monkeypatch.setattr(torch.Tensor, "to", runs_out)
+    return left
+
+
+def test_weights_that_do_not_fit_stay_where_they_were(
+    resident: ActionMeshPipeline, request: pytest.FixtureRequest
+) -> None:
+    """Moving the weights fails half way; the job then runs with fewer on the device."""
+    clip = tiny.clip_of(16)
+    wanted = on_card(resident, math.inf).animate(clip, "fast", 3, RecordingReporter())
+    card = on_card(resident, CARDS["one_part"])
+    card.free_gb = math.inf  # the first job's plan is to move them all
+    held = {part: addresses(card, part) for part in WAITING["parked"]}
+    left = request.getfixturevalue("one_move_fails")
     report = RecordingReporter()
     made = card.animate(clip, "fast", 3, report)
     assert left[0] < 0
@@ -167,6 +175,22 @@ def test_weights_that_do_not_fit_stay_where_they_were(
     assert placement_of(card) == "parked"
     assert {part: addresses(card, part) for part in WAITING["parked"]} == held
     assert np.array_equal(made.vertices, wanted.vertices)
+
+
+def test_weights_that_do_not_fit_when_they_are_loaded_wait_on_the_host(
+    cache: Any, request: pytest.FixtureRequest
+) -> None:
+    class FailsAfterReading(RecordingReporter):
+        def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
+            if stage == "loading" and step == steps:
+                request.getfixturevalue("one_move_fails")
+
+    card = ActionMeshPipeline(
+        Settings(rmbg_revision=tiny.COMMIT), presets=tiny.PRESETS, device="cpu"
+    )
+    card.load(FailsAfterReading())
+    assert request.getfixturevalue("one_move_fails")[0] < 0
+    assert placement_of(card) == "one_part"
 
 
 def test_without_page_locked_memory_weights_wait_in_ordinary_memory(

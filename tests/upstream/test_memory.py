@@ -120,22 +120,34 @@ def test_out_of_memory_in_every_try_raises_and_keeps_no_tensors(
 
 def test_low_ram_jobs_move_no_weights_where_all_fit(resident: ActionMeshPipeline) -> None:
     card = on_card(resident, CARDS["resident"])
-    held = {part: addresses(card, part) for part in PARTS}
-    for mode in ("fast_low_ram", "fast", "fast_low_ram"):
-        card.animate(tiny.clip_of(16), mode, 3, RecordingReporter())
-        assert {part: addresses(card, part) for part in PARTS} == held
-
-
-def test_waiting_weights_have_one_copy(resident: ActionMeshPipeline) -> None:
-    """Those that a part shows outside its stage are the ones that its stage is given."""
-    card = on_card(resident, CARDS["parked"])
     engine = card.engine
     assert engine is not None
+    used: list[int] = []
+    layer = engine.pipe.temporal_3D_denoiser.proj_in
+    hook = layer.register_forward_pre_hook(lambda *_: used.append(layer.weight.data_ptr()))
+    held = layer.weight.data_ptr()
+    try:
+        for mode in ("fast_low_ram", "fast", "fast_low_ram"):
+            card.animate(tiny.clip_of(16), mode, 3, RecordingReporter())
+            assert placement_of(card) == "resident"
+    finally:
+        hook.remove()
+    assert set(used) == {held}
+
+
+def test_waiting_weights_have_one_copy_and_their_stage_another(
+    resident: ActionMeshPipeline,
+) -> None:
+    card = on_card(resident, CARDS["resident"])
+    loaded = [addresses(card, part) for part in PARTS]
+    engine = card.engine
+    assert engine is not None
+    engine.place("parked")
+    assert [addresses(card, part) for part in PARTS] == loaded  # which is host memory already
     for part in PARTS:
         held = addresses(card, part)
         with engine.on_device(part):
             inside = addresses(card, part)
-            # before it was copied nothing was freed: the copy must be in other memory
             assert bool(set(held) & set(inside)) == (part not in WAITING["parked"])
         assert addresses(card, part) == held
 
@@ -152,6 +164,7 @@ def one_move_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             left[0] -= 1
             if left[0] == 0:
                 raise out_of_memory()
+            return self.clone()  # another device has other memory
         return move(self, *args, **options)
 
     monkeypatch.setattr(torch.Tensor, "to", runs_out)
@@ -161,19 +174,30 @@ def one_move_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_weights_that_do_not_fit_stay_where_they_were(
     resident: ActionMeshPipeline, request: pytest.FixtureRequest
 ) -> None:
-    """Moving the weights fails half way; the job then runs with fewer on the device."""
+    import torch
+
+    card = on_card(resident, CARDS["one_part"])
+    held = [addresses(card, part) for part in PARTS]
+    request.getfixturevalue("one_move_fails")
+    assert card.engine is not None
+    with pytest.raises(torch.OutOfMemoryError):
+        card.engine.place("resident")
+    assert [addresses(card, part) for part in PARTS] == held
+
+
+def test_a_job_whose_weights_do_not_fit_runs_with_more_of_them_on_the_host(
+    resident: ActionMeshPipeline, request: pytest.FixtureRequest
+) -> None:
     clip = tiny.clip_of(16)
     wanted = on_card(resident, math.inf).animate(clip, "fast", 3, RecordingReporter())
     card = on_card(resident, CARDS["one_part"])
     card.free_gb = math.inf  # the first job's plan is to move them all
-    held = {part: addresses(card, part) for part in WAITING["parked"]}
     left = request.getfixturevalue("one_move_fails")
     report = RecordingReporter()
     made = card.animate(clip, "fast", 3, report)
     assert left[0] < 0
     assert report.warnings == []
     assert placement_of(card) == "parked"
-    assert {part: addresses(card, part) for part in WAITING["parked"]} == held
     assert np.array_equal(made.vertices, wanted.vertices)
 
 

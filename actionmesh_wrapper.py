@@ -21,14 +21,16 @@ from gpu_memory import MemoryPlan, choose_plan, needed_gb
 from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter
 from settings import Settings
+from upstream.attention import is_cudnn_refusal
 from upstream.checkout import open_checkout
+from upstream.compilation import cache_folder, compile_blocks
 from upstream.cuda_driver import why_torch_finds_none
 from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.glb_reader import read_glb
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
 from upstream.loading import keep_linears_in_bfloat16
-from upstream.speedups import Speedups, compile_blocks
+from upstream.speedups import Speedups
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
@@ -87,8 +89,11 @@ class ActionMeshPipeline:
             keep_linears_in_bfloat16(pipe)
         engine = Engine(pipe, self.device, self.octree_depth)
         self._place(engine)
-        if settings.actionmesh_compile:
-            compile_blocks(pipe, settings.hf_home)
+        if settings.actionmesh_fast_math:
+            self.use = replace(self.use, bfloat16_tail=True)
+        if settings.actionmesh_compile and compile_blocks(
+            engine, self.presets["fast"], self.use.prefer_cudnn, cache_folder()
+        ):
             self.use = self.use.beside_compiled_blocks()
         self.engine = engine
 
@@ -144,20 +149,29 @@ class ActionMeshPipeline:
     def _attempt(
         self, request: AnimationRequest, plan: MemoryPlan, reporter: Reporter
     ) -> MeshSequence | None:
-        """One run; None if the GPU ran out of memory. What it used of that is free again."""
+        """One run; None if the GPU ran out of memory. What it used of that is free again.
+
+        Where cuDNN refuses an attention, this run and all later ones take other kernels.
+        """
         assert self.engine is not None
         request = replace(request, preset=replace(request.preset, low_ram=plan.low_ram))
         meshes: MeshSequence | None = None
         failure: Exception | None = None
+        was_refused = False
         try:
             self.engine.place(plan.placement)
             meshes = animate(self.engine, request, reporter)
         except RuntimeError as exc:
-            failure = _failure_of(exc)
+            was_refused = request.use.prefer_cudnn and is_cudnn_refusal(exc)
+            failure = None if was_refused else _failure_of(exc)
         # outside `except`: inside it the traceback's frames keep every tensor alive
         if failure is not None:
             raise failure
         self._free_memory()
+        if was_refused:
+            log.warning("cuDNN cannot compute an attention here: other kernels do from now on")
+            self.use = replace(self.use, prefer_cudnn=False)
+            return self._attempt(replace(request, use=self.use), plan, reporter)
         return meshes
 
     def _place(self, engine: Engine) -> None:

@@ -122,6 +122,7 @@ class Settings:
     allow_private_urls: Flag = False
     webhook_secret: str = ""
     actionmesh_compile: Flag = False
+    actionmesh_fast_math: Flag = False
     actionmesh_any_checkout: Flag = False
     # the commits of the weights that this version was written for
     actionmesh_revision: Commit = "fb69228ba8a4df684907b5d259cff3c22fb722f1"
@@ -198,8 +199,8 @@ class Settings:
 _SECRETS = ("api_keys", "webhook_secret")
 
 CHILD_VARIABLES = (
-    "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_ANY_CHECKOUT", "ACTIONMESH_REVISION",
-    "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
+    "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_FAST_MATH", "ACTIONMESH_ANY_CHECKOUT",
+    "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
 )  # fmt: skip
 """The settings that the pipeline reads in the child process (a test checks this list)."""
 

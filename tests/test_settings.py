@@ -74,7 +74,8 @@ def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
     """Each setting that the child's code reads is in `child_environment`."""
     commits = [digit * 40 for digit in "abcd"]
     full = Settings(
-        hf_home=Path("/models"), actionmesh_compile=True, actionmesh_any_checkout=True,
+        hf_home=Path("/models"), actionmesh_compile=True, actionmesh_fast_math=True,
+        actionmesh_any_checkout=True,
         actionmesh_revision=commits[0], triposg_revision=commits[1],
         dinov2_revision=commits[2], rmbg_revision=commits[3],
     )  # fmt: skip

@@ -17,6 +17,7 @@ from upstream.engine import Engine
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.marching_cubes import recorded_failures
 from upstream.speedups import Speedups, shared_octree_kv
+from upstream.step_graph import graphed_steps
 
 # one thread, so that a cancelled job's mesh is never made at the same time as the next one's
 _mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
@@ -72,8 +73,9 @@ def _image_to_3d(
         reporter.progress("shape", steps, steps + 1, "surface")
 
     hook = pipe.vae.decoder.register_forward_pre_hook(extracting)
+    graph = graphed_steps(pipe.transformer) if use.step_graph else nullcontext()
     try:
-        with shared_octree_kv(pipe.vae) if use.shared_octree_kv else nullcontext():
+        with graph, shared_octree_kv(pipe.vae) if use.shared_octree_kv else nullcontext():
             surface = call_triposg(
                 pipe,
                 image=picture,

@@ -109,7 +109,8 @@ def provide_torchvision() -> None:
 
 def provide_diso() -> None:
     """Provide diso.DiffDMC by marching cubes where diso (nvcc, non-commercial) is not installed."""
-    if not _importable("diso"):
+    # an empty folder of that name can be imported too, as a namespace package
+    if not _importable("diso") or not hasattr(sys.modules["diso"], "DiffDMC"):
         log.info("diso is not installed: surfaces come from marching cubes")
         _register("diso", DiffDMC=MarchingCubes)
 

@@ -7,8 +7,7 @@ any step, and an early anchor. Keeps nothing between jobs. Called by actionmesh_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from meshes.sequence import MeshSequence
 from pipeline import ActionMeshPreset, Reporter
 from upstream import speedups
 from upstream.anchor import Anchor, anchor_from_picture
+from upstream.attention import mixed_precision
 from upstream.background import RMBG_BATCH, remove_background, to_pictures
 from upstream.engine import Engine
 from upstream.speedups import Speedups
@@ -132,10 +132,13 @@ class _Stages:
             # upstream calls this before a timestep is decoded, not after
             self._progress("decoding", step - 1, steps, window, windows)
 
+        pipe, use = self.engine.pipe, self.request.use
+        tail = speedups.decoder_tail(pipe.temporal_3D_vae, use.chunked_queries, use.bfloat16_tail)
         with self.engine.on_device("decoding"), self._mixed_precision():
-            self.engine.pipe.generate_mesh_animation(
-                latent_bank=latents, mesh_bank=meshes, step_callback=decoding
-            )
+            with tail:
+                pipe.generate_mesh_animation(
+                    latent_bank=latents, mesh_bank=meshes, step_callback=decoding
+                )
         self.reporter.progress("decoding", total, total)
 
     def _progress(self, stage: str, step: int, steps: int, window: int, windows: int) -> None:
@@ -143,15 +146,9 @@ class _Stages:
         name = f"window {window + 1} of {windows}" if windows > 1 else ""
         self.reporter.progress(stage, window * steps + step, windows * steps, name)
 
-    @contextmanager
-    def _mixed_precision(self) -> Iterator[None]:
-        """Autocast like upstream's, with our order of attention kernels."""
-        import torch
-
-        order = speedups.attention_priority(self.engine.device)
-        with torch.autocast(device_type="cuda", dtype=self.engine.pipe._dtype):
-            with order if self.request.use.attention_priority else nullcontext():
-                yield
+    def _mixed_precision(self) -> AbstractContextManager[None]:
+        prefer_cudnn = self.request.use.prefer_cudnn
+        return mixed_precision(self.engine.device, self.engine.pipe._dtype, prefer_cudnn)
 
 
 def _sequence(meshes: list[Any], request: AnimationRequest) -> MeshSequence:

@@ -46,7 +46,9 @@ class MarchingCubes:
 def extract_surface(grid: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Vertices (V, 3) in grid cells and faces (F, 3) wound outwards, for distances negative inside.
 
-    Only cells with eight finite corners are used. Raises ValueError if the surface crosses none.
+    Everything beyond the grid counts as outside, as in diso: a shape that reaches the border is
+    closed there. Only cells with eight finite corners are used. Raises ValueError if the surface
+    crosses none.
     """
     from skimage.measure import marching_cubes
 
@@ -55,13 +57,18 @@ def extract_surface(grid: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
     if hits[0].size == 0:
         raise ValueError("the grid holds no finite value")
     window = tuple(slice(hit[0], hit[-1] + 1) for hit in hits)
-    grid, finite = grid[window], finite[window]
+    beyond = [
+        (int(hit[0] == 0), int(hit[-1] == size - 1))
+        for hit, size in zip(hits, grid.shape, strict=True)
+    ]
+    grid = np.pad(grid[window], beyond, constant_values=np.float32(1.0))
+    finite = np.isfinite(grid)
     if min(grid.shape) < 2:
         raise ValueError("no surface crosses the grid")
     filled = np.where(finite, grid, np.float32(1.0))
     vertices, faces, _, _ = marching_cubes(filled, 0.0, mask=_whole_cells(finite))
-    low = np.array([hit[0] for hit in hits], np.float32)
-    return vertices.astype(np.float32) + low, np.ascontiguousarray(faces).astype(np.int64)
+    low = np.array([hit[0] - before for hit, (before, _) in zip(hits, beyond, strict=True)])
+    return (vertices + low).astype(np.float32), np.ascontiguousarray(faces).astype(np.int64)
 
 
 @contextmanager

@@ -1,20 +1,23 @@
-"""Speed-ups with the same mathematics: small hooks on upstream's objects, removed afterwards.
+"""Speed-ups: small hooks on upstream's objects, removed afterwards. `Speedups` says which are used.
 
-Results differ by rounding of the data type at most; each hook has a test for that. `Speedups` says
-which ones are used; driver.py applies them around its stages.
+All but `bfloat16_tail` (ACTIONMESH_FAST_MATH=1) have the same mathematics: results differ by
+rounding of the data type at most, and each hook has a test for that. driver.py and anchor.py apply
+them around their stages; two of them are in attention.py and step_graph.py.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+QUERY_ROWS = 32_768
+"""Vertices that stage II's last block answers at once: half a GB for its widest buffer."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,15 @@ class Speedups:
     batched_background: bool = True
     shared_octree_kv: bool = True
     threaded_mesh: bool = True
-    attention_priority: bool = True
+    step_graph: bool = True
+    prefer_cudnn: bool = True
     bias_cross_attention: bool = True
+    chunked_queries: bool = True
+    bfloat16_tail: bool = False
 
     @classmethod
     def none(cls) -> Speedups:
-        return cls(False, False, False, False, False, False)
+        return cls(**{option.name: False for option in fields(cls)})
 
     def beside_compiled_blocks(self) -> Speedups:
         """Without the hook inside the blocks: adding it for every job would recompile them."""
@@ -90,27 +96,6 @@ def shared_octree_kv(vae: Any) -> Iterator[None]:
 
 
 @contextmanager
-def attention_priority(device: str) -> Iterator[None]:
-    """Prefer cuDNN's attention kernels to FlashAttention-2's: faster on Hopper and later.
-
-    Only around stages: upstream's attention cannot be built without flash kernels.
-    """
-    if not device.startswith("cuda"):
-        yield
-        return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    order = [
-        SDPBackend.CUDNN_ATTENTION,
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.MATH,
-    ]
-    with sdpa_kernel(order, set_priority=True):
-        yield
-
-
-@contextmanager
 def bias_cross_attention(denoiser: Any) -> Iterator[None]:
     """Skip cross attention where the context is zero, as in guidance's unconditional half.
 
@@ -141,16 +126,44 @@ def bias_cross_attention(denoiser: Any) -> Iterator[None]:
             attention.processor = processor
 
 
-def compile_blocks(pipe: Any, cache: Path | None) -> None:
-    """torch.compile the blocks of both stages, in the first job; a cache keeps the result.
+@contextmanager
+def decoder_tail(autoencoder: Any, in_chunks: bool, in_bfloat16: bool) -> Iterator[None]:
+    """Change how stage II's last block, upstream's float32 part, answers for the vertices.
 
-    Shapes are static: always 16 frames a window.
+    In chunks: at most QUERY_ROWS vertices at once, which do not depend on each other; a buffer for
+    200,000 vertices takes 3.3 GB otherwise. In bfloat16: not exact, the vertices move by rounding.
     """
-    if cache is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    for model in (pipe.temporal_3D_denoiser, pipe.temporal_3D_vae):
-        for block in model.blocks:
-            block.compile()
+    if not (in_chunks or in_bfloat16):
+        yield
+        return
+    answer = autoencoder.fwd_cross_attn
+    if in_bfloat16:
+        answer = partial(_answer_in_bfloat16, autoencoder)
+
+    def answer_all(kv_cache: Any, queries: Any) -> Any:
+        import torch
+
+        parts = queries.split(QUERY_ROWS if in_chunks else queries.shape[1], dim=1)
+        return torch.cat([answer(kv_cache, part) for part in parts], dim=1)
+
+    autoencoder.fwd_cross_attn = answer_all
+    try:
+        yield
+    finally:
+        del autoencoder.fwd_cross_attn
+
+
+def _answer_in_bfloat16(autoencoder: Any, kv_cache: Any, queries: Any) -> Any:
+    """Upstream's `fwd_cross_attn` with the attention and its matrices in bfloat16.
+
+    What goes in and out of them, positions above all, stays float32.
+    """
+    import torch
+
+    hidden = autoencoder.proj_query(queries)
+    with torch.autocast(queries.device.type, dtype=torch.bfloat16):
+        hidden = autoencoder.blocks[-1](hidden, encoder_hidden_states=kv_cache)
+    return -autoencoder.proj_out(autoencoder.norm_out(hidden.float()))
 
 
 def _skipping(processor: Any, zero_rows: list[int]) -> Callable[..., Any]:

@@ -116,13 +116,13 @@ def failing(pipeline: ActionMeshPipeline, times: int, error: Exception) -> Any:
     return pipeline.engine.pipe.temporal_3D_denoiser.proj_in.register_forward_pre_hook(fail)
 
 
-def loaded(use: Speedups) -> ActionMeshPipeline:
+def loaded(use: Speedups, device: str = "cpu") -> ActionMeshPipeline:
     """A pipeline over the tiny weights."""
     pipeline = ActionMeshPipeline(
         Settings(),
         presets=tiny.PRESETS,
         use=use,
-        device="cpu",
+        device=device,
         octree_depth=tiny.OCTREE_DEPTH,
     )
     pipeline.load(RecordingReporter())

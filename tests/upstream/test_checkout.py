@@ -90,6 +90,24 @@ def test_one_changed_line_is_refused_unless_allowed(
     subprocess.run([sys.executable, "-c", allowed, str(tmp_path)], cwd=ROOT, check=True)
 
 
+def test_an_empty_folder_called_diso_is_not_diso(tmp_path: Path) -> None:
+    (tmp_path / "diso").mkdir()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from upstream.checkout import provide_diso\n"
+        "provide_diso()\n"
+        "from diso import DiffDMC; print(DiffDMC.__module__)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == "upstream.marching_cubes"
+
+
 def test_the_reason_names_a_missing_checkout_or_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,3 +62,23 @@ def test_a_grid_that_no_surface_crosses_is_an_error() -> None:
         extract_surface(np.ones((8, 8, 8), np.float32))
     with pytest.raises(ValueError, match="finite"):
         extract_surface(np.full((8, 8, 8), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("band", [False, True])
+def test_a_shape_that_reaches_the_border_is_closed_there(band: bool) -> None:
+    import trimesh
+
+    count = 64
+    axis = np.linspace(-1, 1, count, dtype=np.float32)
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    away = np.array([0.7, 0, -0.8], np.float32)
+    grid = np.asarray(np.linalg.norm(points - away, axis=-1) - 0.6, np.float32)
+    if band:
+        grid = np.where(np.abs(grid) < 0.5, grid, np.float32("nan"))
+    cells, faces = extract_surface(grid)
+    mesh = trimesh.Trimesh(cells / (count - 1) * 2 - 1, faces, process=False)
+    assert mesh.is_watertight and mesh.euler_number == 2
+    assert mesh.volume > 0
+    inside = mesh.vertices[np.abs(mesh.vertices).max(axis=1) < 0.99]
+    assert np.abs(np.linalg.norm(inside - away, axis=1) - 0.6).max() < 1e-3
+    assert np.abs(mesh.vertices).max() < 1 + 2 / count

@@ -11,10 +11,12 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
+from tests.upstream.conftest import loaded
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream import speedups
 from upstream.anchor import call_triposg
 from upstream.background import remove_background, to_pictures
+from upstream.step_graph import graphed_steps
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,13 +159,78 @@ def test_triposg_errors_other_than_a_missing_surface_are_not_hidden(
         call_triposg(pipe_of(resident).image_to_3d_pipe, image=object())
 
 
-def test_compiled_blocks_give_the_same_job(
-    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def decoder_answers(autoencoder: Any, vertices: int, seed: int = 5) -> Any:
+    """What stage II's last block answers for so many vertices."""
     import torch
 
-    compiled: list[Any] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
-    pipe = pipe_of(resident)
-    speedups.compile_blocks(pipe, None)
-    assert compiled == [*pipe.temporal_3D_denoiser.blocks, *pipe.temporal_3D_vae.blocks]
+    random = torch.Generator().manual_seed(seed)
+    kv_cache = torch.randn(1, 16 * (tiny.TOKENS + 1), tiny.WIDTH, generator=random)
+    queries = torch.randn(1, vertices, autoencoder.input_dim_decoder, generator=random)
+    with torch.inference_mode():
+        return autoencoder.fwd_cross_attn(kv_cache, queries)
+
+
+def test_many_vertices_are_answered_in_chunks(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder = pipe_of(resident).temporal_3D_vae
+    vertices = speedups.QUERY_ROWS + 1000
+    wanted = decoder_answers(autoencoder, vertices)
+    rows: list[int] = []
+    hook = autoencoder.blocks[-1].register_forward_pre_hook(
+        lambda _module, given: rows.append(given[0].shape[1])
+    )
+    try:
+        with speedups.decoder_tail(autoencoder, in_chunks=True, in_bfloat16=False):
+            made = decoder_answers(autoencoder, vertices)
+    finally:
+        hook.remove()
+    assert rows == [speedups.QUERY_ROWS, 1000]
+    assert (made - wanted).abs().max() < ROUNDING
+    assert "fwd_cross_attn" not in vars(autoencoder)
+
+
+def test_fast_math_moves_vertices_by_rounding_only(resident: ActionMeshPipeline) -> None:
+    import torch
+
+    autoencoder = pipe_of(resident).temporal_3D_vae
+    wanted = decoder_answers(autoencoder, 3000)
+    kinds: set[Any] = set()
+    hook = autoencoder.blocks[-1].x_attn.to_q.register_forward_hook(
+        lambda _module, _given, out: kinds.add(out.dtype)
+    )
+    try:
+        with speedups.decoder_tail(autoencoder, in_chunks=True, in_bfloat16=True):
+            made = decoder_answers(autoencoder, 3000)
+    finally:
+        hook.remove()
+    assert kinds == {torch.bfloat16}
+    assert made.dtype == torch.float32
+    error = (torch.sigmoid(made) - torch.sigmoid(wanted)).abs() * 2  # as upstream moves a vertex
+    assert 0 < error.max() < 4e-3
+    assert "fwd_cross_attn" not in vars(autoencoder)
+
+
+def test_fast_math_is_off_unless_it_is_asked_for() -> None:
+    assert not speedups.Speedups().bfloat16_tail
+    assert not any(vars(speedups.Speedups.none()).values())
+
+
+def test_on_a_cpu_stage_0_runs_without_a_graph(resident: ActionMeshPipeline) -> None:
+    transformer = pipe_of(resident).image_to_3d_pipe.transformer
+    with graphed_steps(transformer):
+        assert "forward" not in vars(transformer)
+
+
+def test_a_graph_of_stage_0_gives_the_same_shape(cache: Any) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("a CUDA graph needs a CUDA GPU")
+    clip = tiny.clip_of(16)
+    use = speedups.Speedups.none()
+    wanted = loaded(use, "cuda:0").animate(clip, "default", 9, RecordingReporter())
+    made = loaded(replace(use, step_graph=True), "cuda:0").animate(
+        clip, "default", 9, RecordingReporter()
+    )
+    assert np.array_equal(made.vertices, wanted.vertices)

@@ -156,7 +156,8 @@ def decoder_tail(autoencoder: Any, in_chunks: bool, in_bfloat16: bool) -> Iterat
 def _answer_in_bfloat16(autoencoder: Any, kv_cache: Any, queries: Any) -> Any:
     """Upstream's `fwd_cross_attn` with the attention and its matrices in bfloat16.
 
-    What goes in and out of them, positions above all, stays float32.
+    What goes in and out of them, positions above all, stays float32. Error with random weights of
+    the real size, in the cube [-1, 1]: .0005 rms, .002 at most.
     """
     import torch
 

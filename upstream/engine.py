@@ -105,9 +105,12 @@ class Engine:
         if waiting is None:
             yield
             return
+        import torch
+
         try:
-            for tensor, held in waiting:
-                tensor.data = held.to(self.device, non_blocking=True, copy=True)
+            with torch.inference_mode(False):  # else compiled blocks see another kind of tensor
+                for tensor, held in waiting:
+                    tensor.data = held.to(self.device, non_blocking=True, copy=True)
             yield
         finally:
             for tensor, held in waiting:

@@ -12,7 +12,7 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from tests.upstream import tiny
-from tests.upstream.conftest import loaded
+from tests.upstream.conftest import loaded, on_card
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.compilation import compile_blocks
 from upstream.speedups import Speedups
@@ -63,6 +63,8 @@ def test_a_bounded_number_of_graphs_serves_every_job(
     for _ in range(2):
         pipeline.animate(tiny.clip_of(16), "fast_low_ram", 1, RecordingReporter())
         pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter(), faces=1500)
+    for free_gb in (14.0, 8.0):  # weights that wait on the host
+        on_card(pipeline, free_gb).animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     assert len(graphs) == 5
 
 

@@ -45,6 +45,8 @@ def is_usable(device: str) -> bool:
 
     try:
         return bool((torch.ones(1, device=device) + 1).item() == 2)
+    except torch.OutOfMemoryError:  # other processes have all of it
+        return True
     except (RuntimeError, AssertionError):  # the latter from a torch without CUDA
         return False
 

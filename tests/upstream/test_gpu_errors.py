@@ -77,12 +77,18 @@ def test_other_errors_are_neither(kind: str, text: str) -> None:
     assert not is_cuda_failure(error)
 
 
-def test_a_device_that_does_not_answer_is_not_usable() -> None:
+def test_a_device_that_does_not_answer_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     assert is_usable("cpu")
     if not torch.cuda.is_available():
         assert not is_usable("cuda:0")
+
+    def full(*_: object, **__: object) -> None:
+        raise raised(*OUT_OF_MEMORY[0])
+
+    monkeypatch.setattr(torch, "ones", full)
+    assert is_usable("cpu")
 
 
 @pytest.mark.slow

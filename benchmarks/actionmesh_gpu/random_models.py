@@ -21,7 +21,7 @@ from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, ActionMeshPreset, Mode, Reporter
 from settings import Settings
 from tests.upstream import tiny
-from upstream.weights import SOURCES
+from upstream.sources import SOURCES
 from video.clip import Clip
 
 FRAMES = 16

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
-from benchmarks import actionmesh_gpu
 from gpu_memory import WEIGHTS_GB, Part
 from pipeline import CHECKOUT, MODES, Mode
 from tests.upstream import tiny
@@ -157,6 +156,7 @@ def test_the_sizes_of_the_published_models_are_those_of_the_memory_plan(opened: 
     import torch
     from actionmesh.model.temporal_autoencoder import ActionMeshAutoencoder
     from actionmesh.model.temporal_denoiser import ActionMeshDenoiser
+    from transformers import Dinov2Config, Dinov2Model
     from triposg.models.autoencoders import TripoSGVAEModel
     from triposg.models.transformers.triposg_transformer import TripoSGDiTModel
 
@@ -170,8 +170,9 @@ def test_the_sizes_of_the_published_models_are_those_of_the_memory_plan(opened: 
             ActionMeshDenoiser(),
             ActionMeshAutoencoder(),
         )
-        triposg = TripoSGVAEModel(), TripoSGDiTModel(), actionmesh_gpu._dino(actionmesh_gpu.FULL)
-        dino = actionmesh_gpu._dino(actionmesh_gpu.FULL)
+        large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+        dino = Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **large))
+        triposg = TripoSGVAEModel(), TripoSGDiTModel(), dino
     keep_linears_in_bfloat16(pipe)
     assert WEIGHTS_GB["motion"] == pytest.approx(gb(pipe.temporal_3D_denoiser), abs=0.005)
     assert WEIGHTS_GB["decoding"] == pytest.approx(gb(pipe.temporal_3D_vae), abs=0.005)

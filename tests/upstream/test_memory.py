@@ -209,9 +209,7 @@ def test_weights_that_do_not_fit_when_they_are_loaded_wait_on_the_host(
             if stage == "loading" and step == steps:
                 request.getfixturevalue("one_move_fails")
 
-    card = ActionMeshPipeline(
-        Settings(rmbg_revision=tiny.COMMIT), presets=tiny.PRESETS, device="cpu"
-    )
+    card = ActionMeshPipeline(Settings(), presets=tiny.PRESETS, device="cpu")
     card.load(FailsAfterReading())
     assert request.getfixturevalue("one_move_fails")[0] < 0
     assert placement_of(card) == "one_part"

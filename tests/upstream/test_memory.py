@@ -231,7 +231,7 @@ def test_without_page_locked_memory_weights_wait_in_ordinary_memory(
 
 
 def test_out_of_memory_that_hides_a_lost_device_ends_the_process(
-    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+    resident: ActionMeshPipeline,
 ) -> None:
     """The same text, but the device answers no more: here because there is none."""
     import torch

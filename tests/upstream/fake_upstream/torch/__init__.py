@@ -44,8 +44,11 @@ def ones(count: int, device: Any = None) -> Any:
 
 
 @contextmanager
-def inference_mode() -> Any:
+def inference_mode(mode: bool = True) -> Any:
     """Counts, so that a test sees whether it was exited."""
+    if not mode:
+        yield
+        return
     modes.append("inference")
     try:
         yield

@@ -31,10 +31,13 @@ _NO_GPU = "Set PIPELINE=silhouette to work without one."
 
 @dataclass(frozen=True)
 class Driver:
-    """NVIDIA's driver on this machine: its version, the newest CUDA that it runs, its GPUs."""
+    """NVIDIA's driver on this machine: its version, the newest CUDA that it runs, its GPUs.
+
+    `cuda` is None if its library for CUDA is not installed.
+    """
 
     version: str
-    cuda: tuple[int, int]
+    cuda: tuple[int, int] | None
     gpus: int
 
 
@@ -66,12 +69,13 @@ def find_driver() -> Driver | NoDriver:
         version = ctypes.create_string_buffer(80)
         cuda, gpus = ctypes.c_int(), ctypes.c_uint()
         nvml.nvmlSystemGetDriverVersion(version, len(version))
-        nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(cuda))
+        has_cuda = nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(cuda)) == 0
         nvml.nvmlDeviceGetCount_v2(ctypes.byref(gpus))
     finally:
         nvml.nvmlShutdown()
     number = cuda.value  # 1000 * major + 10 * minor
-    return Driver(version.value.decode(), (number // 1000, number % 1000 // 10), gpus.value)
+    runs = (number // 1000, number % 1000 // 10) if has_cuda else None
+    return Driver(version.value.decode(), runs, gpus.value)
 
 
 def installed_torch_cuda() -> str | None:
@@ -99,6 +103,12 @@ def problem(
     if not torch_cuda:
         hint = f"Replace it: .venv/bin/pip install --force-reinstall {TORCH}"
         return Problem("the installed torch is built for the CPU", hint, by_torch=True)
+    if driver.cuda is None:
+        return Problem(
+            f"driver {driver.version} is installed without its library for CUDA, libcuda.so.1",
+            "On Debian: apt install libcuda1; on Ubuntu: the libnvidia-compute package of that "
+            "driver; in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility.",
+        )
     needed = int(torch_cuda.partition(".")[0])
     if driver.cuda[0] < needed:
         runs = ".".join(map(str, driver.cuda))

@@ -33,6 +33,7 @@ OLDER_CUDA = "pip install torch==2.13.0 --index-url https://download.pytorch.org
         (OLD, "13.0", {}, ("550.54.15 runs CUDA up to 12.4", "driver 580", OLDER_CUDA)),
         (Driver("470.256.02", (11, 4), 1), "13.0", {}, ("up to 11.4", "driver 580")),
         (Driver("470.256.02", (11, 4), 1), "12.6", {}, ("up to 11.4", "driver 525")),
+        (Driver("535.183.01", None, 1), "13.0", {}, ("libcuda.so.1", "libcuda1", "compute,util")),
         (FINE, "", {}, ("built for the CPU", "--force-reinstall")),
         (FINE, "13.0", {"CUDA_VISIBLE_DEVICES": ""}, ("CUDA_VISIBLE_DEVICES", "hides every GPU")),
         (FINE, "13.0", {"CUDA_VISIBLE_DEVICES": "-1"}, ("CUDA_VISIBLE_DEVICES is '-1'",)),
@@ -90,25 +91,30 @@ NVML = """
 int nvmlInit_v2(void) { return INIT; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned n) { strncpy(text, "550.54.15", n); return 0; }
-int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12040; return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *v) { if (!CUDA) *v = 12040; return CUDA; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
 """
 """NVIDIA's library as it is on a machine with an older driver, as far as we ask it."""
 
 
 @pytest.mark.parametrize(
-    ("init", "found"),
-    [(0, Driver("550.54.15", (12, 4), gpus=2)), (18, NoDriver(library=True))],
+    ("init", "cuda", "found"),
+    [
+        (0, 0, Driver("550.54.15", (12, 4), gpus=2)),
+        (0, 12, Driver("550.54.15", None, gpus=2)),  # NVML_ERROR_LIBRARY_NOT_FOUND
+        (18, 0, NoDriver(library=True)),
+    ],
 )
 def test_the_driver_is_asked_through_nvml(
-    tmp_path: Path, init: int, found: Driver | NoDriver
+    tmp_path: Path, init: int, cuda: int, found: Driver | NoDriver
 ) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
     source, library = tmp_path / "nvml.c", tmp_path / "libnvidia-ml.so.1"
     source.write_text(NVML)
-    build = [compiler, "-shared", "-fPIC", f"-DINIT={init}", str(source), "-o", str(library)]
+    codes = (f"-DINIT={init}", f"-DCUDA={cuda}")
+    build = [compiler, "-shared", "-fPIC", *codes, str(source), "-o", str(library)]
     subprocess.run(build, check=True)
     asked = subprocess.run(
         [sys.executable, "-c", "from upstream.cuda_driver import *; print(find_driver())"],

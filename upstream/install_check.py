@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 """The pinned numpy has wheels for these."""
 PACKAGES_GB = 6.0
 DOWNLOADS_GB = 3.0
-"""What pip unpacks, and what it keeps of the downloads meanwhile."""
+"""What pip unpacks, and what it downloads for that: to TMPDIR meanwhile, and into its own cache."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Need:
-    """Space that one folder needs, which may not exist yet."""
+    """Space that one folder needs, which may not exist yet. `variable` chooses the folder."""
 
     what: str
+    variable: str
     folder: Path
     gb: float
 
@@ -72,8 +74,8 @@ def check_python(version: tuple[int, int], machine: str) -> Iterator[Finding]:
             f"Python is {_dotted(version)}, and the packages need {_dotted(OLDEST_PYTHON)} to "
             f"{_dotted(NEWEST_PYTHON)}: `rm -r .venv`, then `make actionmesh PYTHON=python3.12`"
         )
-    if machine not in ("x86_64", "aarch64"):
-        yield Finding(f"torch has no package for the processor {machine}")
+    if machine != "x86_64":  # embreex has no wheel for another one
+        yield Finding(f"the packages exist for the processor x86_64, and this one is {machine}")
 
 
 def check_git(root: Path) -> Iterator[Finding]:
@@ -104,26 +106,30 @@ def check_driver(
 def needs(environ: Mapping[str, str]) -> list[Need]:
     """What must still be written, and where."""
     cache = hub_cache(environ)
-    there = sum(
-        path.stat().st_size
-        for source in SOURCES
-        for path in (cache / source.cache_folder / "blobs").glob("*")
+    there_gb = sum(
+        min(source.size_gb, _written_gb(cache / source.cache_folder)) for source in SOURCES
     )
-    weights = Need("weights (HF_HOME)", cache, max(0.0, TOTAL_GB - there / 1e9))
+    weights = Need("weights", "HF_HOME", cache, TOTAL_GB - there_gb)
     if installed_torch_cuda() is not None:
         return [weights]
     return [
         weights,
-        Need("packages (.venv)", Path(sys.prefix), PACKAGES_GB),
-        Need("pip's downloads (TMPDIR)", Path(tempfile.gettempdir()), DOWNLOADS_GB),
+        Need("packages", "", Path(sys.prefix), PACKAGES_GB),
+        Need("pip's downloads", "TMPDIR", Path(tempfile.gettempdir()), DOWNLOADS_GB),
+        Need("pip's cache", "PIP_CACHE_DIR", pip_cache(environ), DOWNLOADS_GB),
     ]
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
     """The folder of huggingface_hub's cache, which has its own variable within HF_HOME."""
-    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = environ.get("HF_HOME", "").strip() or f"{cache}/huggingface"
+    home = environ.get("HF_HOME", "").strip() or f"{_user_cache(environ)}/huggingface"
     return Path(environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser().absolute()
+
+
+def pip_cache(environ: Mapping[str, str]) -> Path:
+    """The folder where pip keeps its downloads."""
+    cache = environ.get("PIP_CACHE_DIR") or f"{_user_cache(environ)}/pip"
+    return Path(cache).expanduser().absolute()
 
 
 def check_disk(wanted: list[Need]) -> Iterator[Finding]:
@@ -138,13 +144,30 @@ def check_disk(wanted: list[Need]) -> Iterator[Finding]:
             parts = ", ".join(
                 f"{need.gb:.1f} GB for {need.what} in {need.folder}" for need in on_disk
             )
+            variables = " or ".join(need.variable for need in on_disk if need.variable)
+            other = f", or set {variables} to a folder on another disk" if variables else ""
             yield Finding(
-                f"the disk has {free_gb:.1f} GB free, and {needed_gb:.1f} GB are needed: {parts}"
+                f"the disk has {free_gb:.1f} GB free, and {needed_gb:.1f} GB are needed: {parts}. "
+                f"Free space{other}"
             )
 
 
+def _user_cache(environ: Mapping[str, str]) -> str:
+    return environ.get("XDG_CACHE_HOME") or "~/.cache"
+
+
+def _written_gb(folder: Path) -> float:
+    """Of all files below it, in blocks: an unfinished download may be a long file with gaps."""
+    written = 0
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # renamed meanwhile
+                written += os.lstat(os.path.join(top, name)).st_blocks * 512
+    return written / 1e9
+
+
 def _existing(folder: Path) -> Path:
-    while not folder.exists():
+    while not os.path.exists(folder):  # Path.exists fails where this user may not look
         folder = folder.parent
     return folder
 

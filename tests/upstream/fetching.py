@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.upstream.huggingface_server import Hub
@@ -12,6 +14,11 @@ from upstream.sources import Source
 from upstream.weights import DEFAULT_REVISIONS
 
 ROOT = Path(__file__).resolve().parents[2]
+
+UNPRIVILEGED = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Before a command: permissions of files are valid for it, also if root starts it."""
 
 
 def start(
@@ -27,7 +34,7 @@ def start(
         **more,
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "upstream.weights"],
+        [*UNPRIVILEGED, sys.executable, "-m", "upstream.weights"],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -50,6 +57,16 @@ def fails(process: subprocess.Popen[str]) -> str:
     assert process.returncode == 1, text
     assert "Traceback" not in text, text
     return str(text).strip().splitlines()[-1]
+
+
+@contextmanager
+def hidden(folder: Path) -> Iterator[None]:
+    """A folder that UNPRIVILEGED commands cannot look into."""
+    folder.chmod(0)
+    try:
+        yield
+    finally:
+        folder.chmod(0o700)
 
 
 def cached(home: Path, source: Source, revision: str = "") -> Path:

@@ -1,16 +1,21 @@
 """What went wrong with a download of the weights, in words that say what to do.
 
 Maps the errors of huggingface_hub, and of the libraries below it, to WeightsUnavailable. Called by
-huggingface.py; downloads nothing.
+huggingface.py and weights.py; downloads nothing. The words name no path and no address of a mirror:
+clients read them.
 """
 
 from __future__ import annotations
 
+import logging
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
 from errors import WeightsUnavailable, is_disk_full
 from upstream.sources import Source
+
+log = logging.getLogger(__name__)
 
 _TOKENS = "https://huggingface.co/settings/tokens"
 
@@ -47,36 +52,45 @@ def no_space(missing_bytes: int, free_bytes: int) -> WeightsUnavailable:
     )
 
 
-def unavailable(source: Source, exc: Exception, has_token: bool) -> WeightsUnavailable:
-    """`has_token`: the request carried HF_TOKEN or a token that a login saved."""
-    why, hint = _words(source, exc, has_token)
+def unavailable(source: Source, exc: Exception) -> WeightsUnavailable:
+    """The log gets the error itself."""
+    log.warning("cannot download %s: %s: %s", source.repo_id, type(exc).__name__, exc)
+    why, hint = _words(source, exc)
     return WeightsUnavailable(
         f"The weights {source.repo_id} are not on disk and cannot be fetched: {why}.", hint=hint
     )
 
 
-def _words(source: Source, exc: Exception, has_token: bool) -> tuple[str, str]:
+def _words(source: Source, exc: Exception) -> tuple[str, str]:
     """What happened, and what to do."""
-    from huggingface_hub.errors import OfflineModeIsEnabled, RevisionNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError
 
     found = list(causes(exc))
     replies: list[Any] = [getattr(cause, "response", None) for cause in found]
     status = next((reply.status_code for reply in replies if reply is not None), None)
     if status in (401, 403):
-        return _refused(source, status, found, has_token)
+        return _refused(source, status, found)
     if any(isinstance(cause, RevisionNotFoundError) for cause in found):
         return (
             f"it has no revision {source.revision or 'main'}",
             f"Set {source.setting} to a commit of {source.page}/commits/main.",
         )
     if status == 404:
-        return "huggingface.co has no such repository", f"Look at {source.page}: was it renamed?"
+        return f"{_hub()} has no such repository", f"Look at {source.page}: was it renamed?"
     if status == 429:
         hint = "Wait some minutes; with HF_TOKEN the limit is higher."
-        return "huggingface.co got too many requests from here (HTTP 429)", hint
+        return f"{_hub()} got too many requests from here (HTTP 429)", hint
     if status is not None:
         hint = "Try again later; https://status.huggingface.co tells whether it is down."
-        return f"huggingface.co answered HTTP {status}", hint
+        return f"{_hub()} answered HTTP {status}", hint
+    return _without_reply(source, found)
+
+
+def _without_reply(source: Source, found: list[BaseException]) -> tuple[str, str]:
+    """The disk, a setting or the network failed."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
     for cause in found:
         if isinstance(cause, WrongBytes):
             return (
@@ -94,20 +108,29 @@ def _words(source: Source, exc: Exception, has_token: bool) -> tuple[str, str]:
                 "Unset it, copy a complete HF_HOME to the server, or name the revision that is "
                 f"there: {source.setting}.",
             )
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of {_hub()} is not trusted",
+                "If a proxy opens encrypted connections here, set REQUESTS_CA_BUNDLE and "
+                "SSL_CERT_FILE to a file with its certificate.",
+            )
+    if not constants.ENDPOINT.startswith(("http://", "https://")):
+        hint = "Unset HF_ENDPOINT, or set it to an address that starts with https://."
+        return "HF_ENDPOINT is not an address", hint
     return (
-        f"the network failed ({type(exc).__name__})",
-        "Let the server reach huggingface.co, or copy a complete HF_HOME to it.",
+        f"the network failed ({type(found[0]).__name__})",
+        "Let the server reach huggingface.co, by a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT) "
+        "if need be, or copy a complete HF_HOME to it.",
     )
 
 
-def _refused(
-    source: Source, status: int, found: list[BaseException], has_token: bool
-) -> tuple[str, str]:
+def _refused(source: Source, status: int, found: list[BaseException]) -> tuple[str, str]:
     """HTTP 401 or 403: a gate, a token without rights, or a token that is no longer valid."""
     from huggingface_hub.errors import GatedRepoError
 
     gated = any(isinstance(cause, GatedRepoError) for cause in found)
-    refused = f"huggingface.co refused (HTTP {status})"
+    has_token = _has_token()
+    refused = f"{_hub()} refused (HTTP {status})"
     if has_token and status == 401 and not gated:
         return (
             f"{refused}: the token is expired or wrong",
@@ -125,3 +148,21 @@ def _refused(
         f"{refused}: access needs an account",
         f"With an account, {terms}, and set HF_TOKEN to a token of {_TOKENS}.",
     )
+
+
+def _has_token() -> bool:
+    """True if the requests carry HF_TOKEN or a token that a login saved."""
+    from huggingface_hub import get_token
+
+    try:
+        return get_token() is not None
+    except OSError:  # the file of a saved token cannot be read
+        return False
+
+
+def _hub() -> str:
+    """Who was asked."""
+    from huggingface_hub import constants
+
+    is_default = constants.ENDPOINT == "https://huggingface.co"
+    return "huggingface.co" if is_default else "the mirror in HF_ENDPOINT"

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from errors import WeightsUnavailable
 from upstream.download_errors import WrongBytes, causes, is_full_disk, no_space, unavailable
 from upstream.sources import Source
 
@@ -67,7 +68,7 @@ def download_all(
         if is_full_disk(failures[0]):
             missing = total - sum(plan.bytes_on_disk() for plan in plans)
             raise no_space(missing, _free_bytes()) from failures[0]
-        raise _unavailable(sources[len(folders)], failures[0]) from failures[0]
+        raise unavailable(sources[len(folders)], failures[0]) from failures[0]
     on_bytes(total, total)
     return folders
 
@@ -97,10 +98,16 @@ class _Plan:
     def total_bytes(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def _folder(self) -> Path:
+        return _cache() / self.source.cache_folder
+
     def bytes_on_disk(self) -> int:
         """Of these files, including unfinished ones; at most `total_bytes`."""
-        blobs = _cache() / self.source.cache_folder / "blobs"
-        return sum(min(file.size, _bytes_of(blobs, file.blob)) for file in self.files)
+        named, blobs = self._folder / "snapshots" / self.source.revision, self._folder / "blobs"
+        return sum(
+            min(file.size, _bytes_of(named / file.name, blobs / file.blob)) for file in self.files
+        )
 
     def download(self) -> Path:
         """Continues while each try brings bytes: an old hub library gives up at the first cut."""
@@ -110,9 +117,9 @@ class _Plan:
                 folder = _snapshot(self.source)
                 break
             except Exception as exc:
-                if not _without_xet(exc) and not (
-                    _is_cut_off(exc) and self.bytes_on_disk() > before
-                ):
+                if _without_xet(exc):
+                    self._remove_unfinished()
+                elif not _is_cut_off(exc) or self.bytes_on_disk() <= before:
                     raise
                 log.warning("the download of %s continues after %r", self.source.repo_id, exc)
         for file in self.files:
@@ -122,31 +129,42 @@ class _Plan:
         log.info("downloaded %s at %s", self.source.repo_id, folder.name)
         return folder
 
+    def _remove_unfinished(self) -> None:
+        """Xet leaves gaps in a file, which HTTP would continue at its end."""
+        for file in self.files:
+            for path in _unfinished(self._folder / "blobs" / file.blob):
+                path.unlink(missing_ok=True)
+
 
 def _plan(source: Source) -> _Plan:
     """Query the files with their sizes and SHA-256 (large files only). Raises WeightsUnavailable.
 
     If the hub no longer has the revision, the newest one is taken, if the source allows that.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import RevisionNotFoundError
     from huggingface_hub.utils import filter_repo_objects
 
     try:
         found = HfApi().model_info(
-            source.repo_id, revision=source.revision or "main", files_metadata=True
+            source.repo_id,
+            revision=source.revision or "main",
+            files_metadata=True,
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
         )
     except RevisionNotFoundError as exc:
         if not source.newest_allowed:
-            raise _unavailable(source, exc) from exc
+            raise unavailable(source, exc) from exc
+        newest = _plan(replace(source, revision="", newest_allowed=False))
         log.warning(
-            "%s has no revision %s any more: its newest one is used. %s=<commit> chooses another",
-            source.page, source.revision, source.setting,
+            "%s has no revision %s any more: its newest one is used. Set %s=%s to keep it, "
+            "which also lets the server start without network",
+            source.page, source.revision, source.setting, newest.source.revision,
         )  # fmt: skip
-        return _plan(replace(source, revision="", newest_allowed=False))
+        return newest
     # the hub's errors and those of requests are OSErrors; a malformed reply is a ValueError
     except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise _unavailable(source, exc) from exc
+        raise unavailable(source, exc) from exc
     by_name = {file.rfilename: file for file in found.siblings or ()}
     wanted = filter_repo_objects(by_name, allow_patterns=list(source.patterns))
     at_commit = replace(source, revision=str(found.sha))
@@ -168,17 +186,6 @@ def _snapshot(source: Source, local_files_only: bool = False) -> Path:
         local_files_only=local_files_only,
     )
     return Path(folder)
-
-
-def _unavailable(source: Source, exc: Exception) -> WeightsUnavailable:
-    from huggingface_hub import get_token
-
-    log.warning("cannot download %s: %s: %s", source.repo_id, type(exc).__name__, exc)
-    try:
-        has_token = get_token() is not None
-    except OSError:  # the file of a saved token cannot be read
-        has_token = False
-    return unavailable(source, exc, has_token)
 
 
 def _without_xet(exc: Exception) -> bool:
@@ -215,28 +222,33 @@ def _cache() -> Path:
 def _free_bytes() -> int:
     """On the disk of the cache, whose folder need not exist yet."""
     folder = _cache().absolute()
-    while not folder.exists():
+    while not os.path.exists(folder):  # Path.exists fails where this user may not look
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
-def _bytes_of(blobs: Path, name: str) -> int:
-    """Size of a blob, or what is written of it: `name.incomplete`, `name.<random>.incomplete`.
+def _bytes_of(file: Path, blob: Path) -> int:
+    """Size of a cached file, or what is written of it.
 
-    Xet writes a file's parts in any order, so that the length says little and the blocks count.
+    `file` links to `blob`; on a disk without links it is the file itself. Xet writes the parts in
+    any order, so that the length of an unfinished file says little and its blocks count.
     """
-    try:
-        return (blobs / name).stat().st_size
-    except OSError:
-        pass
+    for path in (file, blob):
+        with suppress(OSError):
+            return path.stat().st_size
     written = [0]
-    for path in blobs.glob(f"{name}*.incomplete"):
-        try:
+    for path in _unfinished(blob):
+        with suppress(OSError):  # renamed meanwhile
             found = path.stat()
-        except OSError:  # renamed meanwhile
-            continue
-        written.append(min(found.st_size, found.st_blocks * 512))
+            written.append(min(found.st_size, found.st_blocks * 512))
     return max(written)
+
+
+def _unfinished(blob: Path) -> list[Path]:
+    """What is written of a blob: `blob.incomplete`, or `blob.<random>.incomplete`."""
+    with suppress(OSError):  # a folder of another user
+        return list(blob.parent.glob(f"{blob.name}*.incomplete"))
+    return []
 
 
 def _sha256(path: Path) -> str:

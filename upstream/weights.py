@@ -19,6 +19,7 @@ from typing import Any
 
 from errors import WeightsUnavailable
 from settings import Settings, SettingsError
+from upstream.download_errors import unavailable
 from upstream.huggingface import download_all, find_on_disk, remove_cached
 from upstream.sources import SOURCES, Source
 
@@ -50,16 +51,11 @@ def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
     sources = [_at_revision(source, wanted[source.name]) for source in SOURCES]
     found: dict[str, Path] = {}
     for source in sources:
-        folder = find_on_disk(source)
-        if folder is None:
-            continue
-        if bad := incomplete_files(folder, source):
-            log.warning("weights of %s are incomplete and downloaded again: %s", source.name, bad)
-            for name in bad:
-                if os.path.lexists(folder / name):  # else it is the pattern of a missing file
-                    remove_cached(folder / name)
-        else:
-            found[source.name] = folder
+        try:
+            if folder := _find_complete(source):
+                found[source.name] = folder
+        except OSError as exc:  # files of another user
+            raise unavailable(source, exc) from exc
     missing = [source for source in sources if source.name not in found]
     if missing:
         found.update(download_all(missing, on_bytes))
@@ -97,6 +93,18 @@ def incomplete_files(folder: Path, source: Source) -> list[str]:
 
 def tensor_names(path: Path) -> set[str]:
     return set(_header(path)[1])
+
+
+def _find_complete(source: Source) -> Path | None:
+    """The folder of a complete source; of an incomplete one the bad files are removed."""
+    folder = find_on_disk(source)
+    if folder is None or not (bad := incomplete_files(folder, source)):
+        return folder
+    log.warning("weights of %s are incomplete and downloaded again: %s", source.name, bad)
+    for name in bad:
+        if os.path.lexists(folder / name):  # else it is the pattern of a missing file
+            remove_cached(folder / name)
+    return None
 
 
 def _at_revision(source: Source, revision: str) -> Source:
@@ -159,6 +167,8 @@ def main() -> None:
         folders = ensure_weights(settings.weight_revisions, _show)
     except SettingsError as exc:
         sys.exit(str(exc))
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command continues")
     except WeightsUnavailable as exc:
         sys.exit(f"\n{exc.message.rstrip('.')}. {exc.hint}")
     sys.stderr.write(f"\nthe weights are complete, under {folders.actionmesh.parents[2]}\n")

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -16,7 +21,7 @@ import pytest
 from tests.api.bodies import ended, submit
 from tests.faults.disk import SmallDisk
 from tests.servers import ProcessServer
-from tests.upstream.fetching import cached, fails, start, succeeds
+from tests.upstream.fetching import cached, fails, hidden, start, succeeds
 from tests.upstream.huggingface_server import NEWEST, Hub, Refusal, safetensors
 from tests.waiting import wait_until
 from upstream.sources import SOURCES
@@ -65,6 +70,11 @@ REFUSED = {
 }
 
 
+class _SilentServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that breaks a connection off is what is tested."""
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of 64 MB."""
@@ -111,10 +121,58 @@ def test_without_network_and_weights_the_error_has_a_hint(tmp_path: Path, hub: H
     assert "the network failed" in line and "copy a complete HF_HOME" in line
 
 
+@pytest.mark.parametrize("endpoint", ["", "hf-mirror.example"])
+def test_a_mirror_that_is_no_address_is_named(tmp_path: Path, hub: Hub, endpoint: str) -> None:
+    line = fails(start(tmp_path, hub, HF_ENDPOINT=endpoint))
+    assert "HF_ENDPOINT is not an address" in line and "network" not in line
+
+
+def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, hub: Hub) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with _SilentServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"https://127.0.0.1:{server.server_port}"
+        line = fails(start(tmp_path / "hf", hub, HF_ENDPOINT=address))
+        server.shutdown()
+    assert "the certificate of the mirror in HF_ENDPOINT is not trusted" in line
+    assert "REQUESTS_CA_BUNDLE" in line and "network" not in line
+
+
+def test_a_hub_that_does_not_answer_is_given_up(tmp_path: Path, hub: Hub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        line = fails(start(tmp_path, hub, HF_ENDPOINT=address, HF_HUB_ETAG_TIMEOUT="1"))
+    assert "the network failed (ReadTimeout)" in line
+
+
 def test_offline_without_a_cache_names_the_variable(tmp_path: Path, hub: Hub) -> None:
     line = fails(start(tmp_path, hub, HF_HUB_OFFLINE="1"))
     assert "HF_HUB_OFFLINE is set" in line and "network" not in line
     assert not hub.listings
+
+
+def test_files_of_another_user_are_told(tmp_path: Path, hub: Hub) -> None:
+    home = tmp_path / "hf"
+    succeeds(start(home, hub))
+    for folder in (home / "hub" / RMBG.cache_folder, home):
+        with hidden(folder):
+            line = fails(start(home, hub))
+        assert "HF_HOME cannot be written (PermissionError)" in line
+
+
+def test_a_bad_file_that_cannot_be_removed_is_told(tmp_path: Path, hub: Hub) -> None:
+    succeeds(start(tmp_path, hub))
+    config = cached(tmp_path, RMBG) / "config.json"
+    config.unlink()
+    config.mkdir()
+    assert "HF_HOME cannot be written (IsADirectoryError)" in fails(start(tmp_path, hub))
 
 
 @pytest.mark.parametrize("home", ["file/hf", "hf"])
@@ -130,8 +188,9 @@ def test_a_vanished_default_revision_gives_the_newest_and_says_so(tmp_path: Path
     hub.vanished.add(TRIPOSG.repo_id)
     text = succeeds(start(tmp_path, hub))
     assert "https://huggingface.co/VAST-AI/TripoSG has no revision" in text
-    assert "TRIPOSG_REVISION" in text
     assert cached(tmp_path, TRIPOSG, NEWEST).is_dir()
+    assert f"Set TRIPOSG_REVISION={NEWEST} to keep it" in text
+    succeeds(start(tmp_path, hub, TRIPOSG_REVISION=NEWEST, HF_HUB_OFFLINE="1"))
 
 
 def test_a_vanished_revision_of_code_is_an_error(tmp_path: Path, hub: Hub) -> None:
@@ -170,6 +229,20 @@ def test_what_is_on_disk_is_not_counted_as_missing(small_disk: SmallDisk, hub: H
         40_000_000
     )
     succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+    (cached(small_disk.folder, TRIPOSG) / "model_index.json").unlink()
+    succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+
+
+def test_files_on_a_disk_without_links_are_not_counted_as_missing(
+    small_disk: SmallDisk, hub: Hub
+) -> None:
+    hub.repositories[TRIPOSG.repo_id]["vae/diffusion_pytorch_model.safetensors"] = safetensors(
+        40_000_000
+    )
+    succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
+    for path in cached(small_disk.folder, TRIPOSG).rglob("*"):
+        if path.is_symlink():  # as the hub's library puts them there, or a copy does
+            path.resolve().rename(path)
     (cached(small_disk.folder, TRIPOSG) / "model_index.json").unlink()
     succeeds(start(small_disk.folder, hub, HOME=str(small_disk.folder)))
 

@@ -24,7 +24,7 @@ from settings import Settings
 from upstream.attention import is_cudnn_refusal
 from upstream.checkout import open_checkout
 from upstream.compilation import cache_folder, compile_blocks
-from upstream.cuda_driver import why_torch_finds_none
+from upstream.cuda_driver import why_torch_finds_none, without_kernels
 from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.glb_reader import read_glb
@@ -237,9 +237,14 @@ def _read(mesh: Path, reporter: Reporter) -> UserMesh:
 def _require_device(device: str) -> None:
     import torch
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
         found = why_torch_finds_none(torch.version.cuda or "")
         raise GpuError(
             f"ActionMesh needs a CUDA GPU, and torch finds none: {found.text}",
             hint=found.hint,
         )
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    if too_old := without_kernels(name, capability, torch.cuda.get_arch_list()):
+        raise GpuError(f"ActionMesh cannot run on this GPU: {too_old.text}", hint=too_old.hint)

@@ -11,7 +11,7 @@ import ctypes
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +127,24 @@ def problem(
     if driver.gpus == 0:
         return Problem("the driver has no GPU", f"`nvidia-smi -L` must list one. {_NO_GPU}")
     return None
+
+
+def without_kernels(
+    name: str, capability: tuple[int, int], built_for: Sequence[str]
+) -> Problem | None:
+    """For a GPU that torch finds: a problem if it is older than all that torch is built for.
+
+    `built_for` is torch.cuda.get_arch_list(), such as sm_75, sm_120, compute_120.
+    """
+    numbers = [int(digits[0]) for arch in built_for if (digits := re.findall(r"_(\d+)", arch))]
+    if not numbers or 10 * capability[0] + capability[1] >= min(numbers):
+        return None
+    return Problem(
+        f"{name} has compute capability {capability[0]}.{capability[1]}, and the installed torch "
+        f"is built for {min(numbers) / 10} and newer",
+        f"Install torch for older cards: {OLDER_CUDA}.",
+        by_torch=True,
+    )
 
 
 def why_torch_finds_none(torch_cuda: str) -> Problem:

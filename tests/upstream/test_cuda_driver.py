@@ -16,6 +16,7 @@ from upstream.cuda_driver import (
     NoDriver,
     installed_torch_cuda,
     problem,
+    without_kernels,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,16 @@ def test_a_driver_of_the_same_or_a_newer_cuda_is_fine(driver: Driver, torch_cuda
 def test_older_cuda_is_not_offered_to_a_driver_that_cannot_run_it() -> None:
     found = problem(Driver("470.256.02", (11, 4), 1), "13.0", {})
     assert found is not None and "cu126" not in found.hint
+
+
+def test_a_card_older_than_torch_is_built_for_is_told() -> None:
+    cuda_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+    found = without_kernels("Tesla V100", (7, 0), cuda_13)
+    assert found is not None and OLDER_CUDA in found.hint
+    assert "V100 has compute capability 7.0" in found.text and "built for 7.5" in found.text
+    for capability in ((7, 5), (8, 9), (12, 1)):
+        assert without_kernels("", capability, cuda_13) is None
+    assert without_kernels("Tesla V100", (7, 0), ["sm_50", "sm_70", "sm_90a"]) is None
 
 
 def test_the_version_that_is_named_is_the_pinned_one() -> None:

@@ -200,6 +200,12 @@ def read_models(pipe: Any, on_part: Callable[[int, int], None]) -> None:
             raise
         except Exception as exc:
             log.exception("weights for %s cannot be read", part)
+            if isinstance(exc, OSError) and exc.filename is not None:
+                raise WeightsUnavailable(
+                    f"HF_HOME cannot be read or written ({type(exc).__name__}).",
+                    hint="Give the folder to the server's user. The code of RMBG-1.4 is copied to "
+                    "HF_HOME/modules when it is loaded.",
+                ) from exc
             raise WeightsUnavailable(
                 f"The weights for {part} cannot be read: the files do not fit the model.",
                 hint="Delete them from HF_HOME and run `make actionmesh` again.",

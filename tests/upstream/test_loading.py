@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
+from errors import WeightsUnavailable
 from gpu_memory import WEIGHTS_GB, Part
 from pipeline import CHECKOUT, MODES, Mode
 from tests.upstream import tiny
@@ -40,6 +41,17 @@ def read(folders: Folders) -> Any:
     pipe = build(CHECKOUT, folders)
     read_models(pipe, lambda *_: None)
     return pipe
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import dynamic_module_utils
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "file/modules"))
+    with pytest.raises(WeightsUnavailable, match="HF_HOME cannot be read or written"):
+        read(folders_of(cache))
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])

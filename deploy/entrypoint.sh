@@ -6,7 +6,8 @@ PATH=/opt/venv/bin:$PATH # a login shell's profile may have replaced it
 as_worker="setpriv --reuid=worker --regid=worker --init-groups --no-new-privs"
 
 if [ -d /app/weights ] && [ "$HF_HOME" = /app/cache ]; then
-  export HF_HOME=/app/weights # an image built with PREFETCH=1
+  # an image built with PREFETCH=1; only the weights: HF_HOME must be writable
+  export HF_HUB_CACHE=/app/weights/hub
 fi
 
 if ! [ -w "${TMPDIR:-/tmp}" ]; then # a read-only root without --tmpfs /tmp

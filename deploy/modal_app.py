@@ -15,7 +15,7 @@ import modal
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU = ["L40S", "A100-40GB"]
-"""48 and 40 GB: enough for every mode. `fast_low_ram` runs on an L4 too."""
+"""48 and 40 GB: enough for every mode, and faster than an L4, whose 24 GB suffice too."""
 UPSTREAM = "https://github.com/facebookresearch/actionmesh"
 COMMIT = "66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce"
 CODE = [

@@ -21,9 +21,11 @@ TORCH_CUDA = "13.0"
 """The CUDA version of that package on PyPI for Linux."""
 DRIVERS = {13: "580", 12: "525"}
 """The oldest driver for each major version of CUDA, as published by NVIDIA (580.65, 525.60)."""
+# forced, because pip takes the same version for another CUDA as the same package
 OLDER_CUDA = (
-    f".venv/bin/pip install {TORCH} --index-url https://download.pytorch.org/whl/cu126 "
-    "(built for CUDA 12.6), then `make actionmesh` again"
+    f".venv/bin/pip install --force-reinstall {TORCH} "
+    "--index-url https://download.pytorch.org/whl/cu126 (built for CUDA 12.6), then "
+    "`make actionmesh` again"
 )
 
 _NO_GPU = "Set PIPELINE=silhouette to work without one."

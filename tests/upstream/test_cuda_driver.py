@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NONE = NoDriver(library=False)
 FINE = Driver("580.82.07", (13, 0), gpus=1)
 OLD = Driver("550.54.15", (12, 4), gpus=1)
-OLDER_CUDA = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"
+OLDER_CUDA = (
+    "pip install --force-reinstall torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"
+)
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def fails(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def hidden(folder: Path) -> Iterator[None]:
-    """A folder that UNPRIVILEGED commands cannot look into."""
-    folder.chmod(0)
+def restricted(folder: Path, mode: int = 0) -> Iterator[None]:
+    """A folder that UNPRIVILEGED commands cannot look into, or only with `mode`."""
+    folder.chmod(mode)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -21,7 +22,7 @@ import pytest
 from tests.api.bodies import ended, submit
 from tests.faults.disk import SmallDisk
 from tests.servers import ProcessServer
-from tests.upstream.fetching import cached, fails, hidden, start, succeeds
+from tests.upstream.fetching import cached, fails, restricted, start, succeeds
 from tests.upstream.huggingface_server import NEWEST, Hub, Refusal, safetensors
 from tests.waiting import wait_until
 from upstream.sources import SOURCES
@@ -162,17 +163,18 @@ def test_files_of_another_user_are_told(tmp_path: Path, hub: Hub) -> None:
     home = tmp_path / "hf"
     succeeds(start(home, hub))
     for folder in (home / "hub" / RMBG.cache_folder, home):
-        with hidden(folder):
+        with restricted(folder):
             line = fails(start(home, hub))
         assert "HF_HOME cannot be written (PermissionError)" in line
 
 
 def test_a_bad_file_that_cannot_be_removed_is_told(tmp_path: Path, hub: Hub) -> None:
     succeeds(start(tmp_path, hub))
-    config = cached(tmp_path, RMBG) / "config.json"
-    config.unlink()
-    config.mkdir()
-    assert "HF_HOME cannot be written (IsADirectoryError)" in fails(start(tmp_path, hub))
+    model = cached(tmp_path, RMBG) / "model.safetensors"
+    os.truncate(model, 500)
+    with restricted(model.resolve().parent, 0o500):
+        assert "HF_HOME cannot be written (PermissionError)" in fails(start(tmp_path, hub))
+    succeeds(start(tmp_path, hub))
 
 
 @pytest.mark.parametrize("home", ["file/hf", "hf"])

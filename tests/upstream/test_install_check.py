@@ -113,7 +113,7 @@ def test_the_cache_of_pip_is_where_pip_puts_it(tmp_path: Path) -> None:
 def test_files_of_another_user_end_it_with_a_line(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
-    with fetching.hidden(closed):
+    with fetching.restricted(closed):
         checked = subprocess.run(
             [*fetching.UNPRIVILEGED, sys.executable, "-m", "upstream.install_check"],
             cwd=ROOT, env={**os.environ, "HF_HOME": str(closed / "hf")},

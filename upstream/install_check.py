@@ -123,7 +123,8 @@ def needs(environ: Mapping[str, str]) -> list[Need]:
 def hub_cache(environ: Mapping[str, str]) -> Path:
     """The folder of huggingface_hub's cache, which has its own variable within HF_HOME."""
     home = environ.get("HF_HOME", "").strip() or f"{_user_cache(environ)}/huggingface"
-    return Path(environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser().absolute()
+    old_name = environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(environ.get("HF_HUB_CACHE") or old_name or f"{home}/hub").expanduser().absolute()
 
 
 def pip_cache(environ: Mapping[str, str]) -> Path:

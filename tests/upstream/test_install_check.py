@@ -126,6 +126,7 @@ def test_the_cache_is_where_the_hubs_library_puts_it(tmp_path: Path) -> None:
     script = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
     for variables in (
         {"HF_HOME": "~/models"}, {"HF_HUB_CACHE": str(tmp_path)}, {"XDG_CACHE_HOME": "/x"}, {},
+        {"HUGGINGFACE_HUB_CACHE": str(tmp_path)},
     ):  # fmt: skip
         environment = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), **variables}
         asked = subprocess.run(

@@ -114,7 +114,6 @@ class Worker:
     def run_once(self, timeout_s: float = POLL_S) -> bool:
         """Begin the next job if there is room, wait for events, handle them. True if one began."""
         began = self.executor.has_room and self._begin()
-        self._prefetch()
         events: list[tuple[Task, Event]] = []
         with self._failing_on_a_bug(*self._running):
             events = self.executor.poll(0.0 if began else timeout_s)
@@ -123,6 +122,7 @@ class Worker:
             if running is not None and running.task == task:  # else an old attempt
                 with bound_to_job(task.job_id), self._failing_on_a_bug(task.job_id):
                     self._handle(running, event)
+        self._prefetch()
         return began
 
     @contextlib.contextmanager
@@ -164,12 +164,12 @@ class Worker:
         return True
 
     def _prefetch(self) -> None:
-        """Name the first job of the queue to the executor, once."""
+        """Name the first job of the queue to the executor, once: after `poll`, which assigns."""
         job_id = next(iter(self.queue.ids()), None)
-        if job_id != self._prefetched:
+        if job_id != self._prefetched and not self.executor.has_room:
             self._prefetched = job_id
             job = self.store.peek(job_id) if job_id else None
-            if job is not None and not self.executor.has_room:
+            if job is not None:
                 self.executor.prefetch(self._recorder.task(job))
 
     def _handle(self, running: _Running, event: Event) -> None:

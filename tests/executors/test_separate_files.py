@@ -214,6 +214,17 @@ def test_the_next_job_begins_while_the_files_of_the_last_are_written(
         assert ended(client, job_id)["status"] == "finished"
 
 
+@pytest.mark.parametrize("pipeline", ["SleepsLong"])
+def test_a_job_that_waited_already_when_the_last_one_began_is_read_too(
+    client: httpx.Client, executor: LocalExecutor
+) -> None:
+    first, second, third = (submit(client) for _ in range(3))
+    client.post(f"/jobs/{first}/cancel").raise_for_status()
+    wait_until(lambda: executor.slots[0].prefetched == third)
+    client.post(f"/jobs/{second}/cancel").raise_for_status()
+    client.post(f"/jobs/{third}/cancel").raise_for_status()
+
+
 def test_a_killed_export_child_loses_no_meshes_and_not_the_other_job(
     client: httpx.Client, executor: LocalExecutor, tmp_path: Path, blocking_blender: BlockingBlender
 ) -> None:

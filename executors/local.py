@@ -17,7 +17,7 @@ import logging
 import os
 import selectors
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from executors.base import ExecutorOptions, PipelineStatus, ProcessLost, SlotStatus, overall
@@ -31,6 +31,9 @@ SLOTS_PER_EXPORT_CHILD = 4
 RETRY_S = 30.0
 """After a second failure in a row a slot waits so long, then twice as long each time."""
 MAX_RETRY_S = 900.0
+
+Waiting = tuple[Task, float]
+"""A task that has no child yet, and how many seconds it may take."""
 
 
 class LocalExecutor:
@@ -54,15 +57,15 @@ class LocalExecutor:
                 name = f"export {number}"
                 self.exports.append(ChildSupervisor(child, self._selector, name, gpu))
         self._is_started = False
-        self._waiting: list[Task] = []  # for a slot
-        self._computed: deque[tuple[Task, float]] = deque()  # for an export child
+        self._waiting: list[Waiting] = []  # for a slot
+        self._computed: list[Waiting] = []  # for an export child
         self._cancel_wanted: dict[str, bool] = {}  # waiting and running jobs
 
     @property
     def has_room(self) -> bool:
         """True if a slot can take a task and not too many meshes wait for an export child."""
-        is_free = not self._waiting and self._slot_for("") is not None
-        return is_free and len(self._computed) < self.capacity
+        is_behind = self._waiting or len(self._computed) >= self.capacity
+        return not is_behind and self._slot_for("") is not None
 
     @property
     def status(self) -> PipelineStatus:
@@ -80,10 +83,9 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         self._cancel_wanted[task.job_id] = False
-        if self.exports and task.checkpoint.is_dir():
-            self._computed.append((task, self.options.job_timeout_s))
-        else:
-            self._waiting.append(task)
+        is_computed = self.exports and task.checkpoint.is_dir()
+        waiting = self._computed if is_computed else self._waiting
+        waiting.append((task, self.options.job_timeout_s))
         self.wake()
 
     def cancel(self, job_id: str) -> None:
@@ -105,12 +107,14 @@ class LocalExecutor:
             for task, event in self._poll_child(slot):
                 if isinstance(event, Failed) and self._can_run_elsewhere(slot):
                     log.warning("%s cannot load: its job goes to another one", slot.name)
-                    self._waiting.append(task)
+                    self._waiting.append((task, self.options.job_timeout_s))
                 else:
                     events.append((task, event))
         for export in self.exports:
             events += self._poll_child(export)
-        events += self._assign_waiting() + self._assign_computed()
+        do = "compute" if self.exports else "run"
+        events += self._assign(self._waiting, do, self._slot_for)
+        events += self._assign(self._computed, "export", self._free_export)
         for task, event in events:
             if not isinstance(event, Progress):
                 del self._cancel_wanted[task.job_id]
@@ -168,21 +172,6 @@ class LocalExecutor:
 
     # --- tasks
 
-    def _assign_waiting(self) -> list[tuple[Task, Event]]:
-        """Give the waiting tasks to free slots; a cancelled one ends."""
-        stopped: list[tuple[Task, Event]] = []
-        for task in list(self._waiting):
-            if self._cancel_wanted[task.job_id]:
-                stopped.append((task, Stopped()))
-            elif slot := self._slot_for(task.job_id):
-                do = "compute" if self.exports else "run"
-                slot.run_task(do, task, self.options.job_timeout_s)
-                self.wake()  # it may have failed at once
-            else:
-                continue
-            self._waiting.remove(task)
-        return stopped
-
     def _poll_child(self, child: ChildSupervisor) -> list[tuple[Task, Event]]:
         """The events of this child's task, except that its meshes are computed."""
         task = child.task
@@ -196,20 +185,24 @@ class LocalExecutor:
                 events.append((task, event))
         return events
 
-    def _assign_computed(self) -> list[tuple[Task, Event]]:
-        """Give waiting meshes to export children that are free; a cancelled job ends."""
+    def _assign(
+        self, waiting: list[Waiting], do: str, find: Callable[[str], ChildSupervisor | None]
+    ) -> list[tuple[Task, Event]]:
+        """Give the waiting tasks to the children that `find` finds; a cancelled one ends."""
         stopped: list[tuple[Task, Event]] = []
-        for task, time_left_s in list(self._computed):
-            export = next((child for child in self.exports if child.task is None), None)
+        for task, time_left_s in list(waiting):
             if self._cancel_wanted[task.job_id]:
                 stopped.append((task, Stopped()))
-            elif export is not None:
-                export.run_task("export", task, time_left_s)
+            elif child := find(task.job_id):
+                child.run_task(do, task, time_left_s)
                 self.wake()  # it may have failed at once
             else:
                 continue
-            self._computed.remove((task, time_left_s))
+            waiting.remove((task, time_left_s))
         return stopped
+
+    def _free_export(self, _: str) -> ChildSupervisor | None:
+        return next((child for child in self.exports if child.task is None), None)
 
 
 def _try_to_start(child: ChildSupervisor) -> None:
@@ -219,9 +212,14 @@ def _try_to_start(child: ChildSupervisor) -> None:
         log.warning("%s: the child could not be started: %s", child.name, lost)
 
 
-def _unlikely_to_work(slot: ChildSupervisor) -> tuple[bool, bool, float]:
-    """Sorts slots without a pipeline: first one that loads; last the one that failed last."""
-    return not slot.is_loading, slot.status.broken is not None, slot.failed_at
+def _unlikely_to_work(slot: ChildSupervisor) -> tuple[bool, bool, bool, float]:
+    """Sorts slots without a pipeline: one that loads, then those that failed longest ago.
+
+    Last those that hang while they load, and after them broken ones: else a job that is handed on
+    would come back to the same slot for ever.
+    """
+    is_broken, hangs = slot.status.broken is not None, slot.child is not None
+    return not slot.is_loading, is_broken, hangs, slot.failed_at
 
 
 def _retry_delay_s(failures: int) -> float:

@@ -62,6 +62,7 @@ class ChildSupervisor:
         self._broken: ServiceError | None = None
         self._loading: dict[str, int] | None = None
         self._unreachable = ""  # why the child did not get the task
+        self._time_left_s = 0.0  # for the task, once the child is ready
         self._deadline = 0.0
         self._cancel_deadline: float | None = None
         self._idle_since = time.monotonic()
@@ -80,7 +81,7 @@ class ChildSupervisor:
         return PipelineStatus(is_ready, is_unloaded, self._loading, self._broken, gpu)
 
     def summary(self, number: int) -> SlotStatus:
-        is_lost = self.child is None and self.failures > 0
+        is_lost = self.child is None and self.failures > 0 and not self.was_idle
         return SlotStatus(number, self.status, self.task is not None, is_lost)
 
     @property
@@ -118,7 +119,7 @@ class ChildSupervisor:
         on = f" on {_described(gpu)}" if gpu else ""
         log.info("%s: child %d starts: %s%s", self.name, child.pid, what, on)
         self._selector.register(child.output, selectors.EVENT_READ)
-        self._deadline = time.monotonic() + self.options.job_timeout_s
+        self._set_deadline()
         child.send({"do": "configure", "config": vars(config)})
         return child
 
@@ -130,8 +131,10 @@ class ChildSupervisor:
         self._selector.unregister(child.output)
         with self._lock:
             self.child = None
-        self._was_idle, self._loading, self.prefetched = idle, None, ""
-        if not idle:
+        self._loading, self.prefetched = None, ""
+        if idle:
+            self._was_idle = True
+        else:
             self._note_failure()
         return child.end()
 
@@ -147,13 +150,14 @@ class ChildSupervisor:
 
     def _note_failure(self) -> None:
         self.failures, self.failed_at = self.failures + 1, time.monotonic()
+        self._was_idle = False
 
     # --- one task
 
     def run_task(self, do: str, task: Task, time_left_s: float) -> None:
         """Tell the child to `do` this (see child/main.py); `poll` reports how it ends."""
         self._broken, self._unreachable, self.task = None, "", task
-        self.fraction, self._cancel_deadline = 0.0, None
+        self.fraction, self._cancel_deadline, self._time_left_s = 0.0, None, time_left_s
         try:
             child = self.start()
             child.send({"do": do, "task": task.to_dict()})
@@ -161,7 +165,13 @@ class ChildSupervisor:
                 log.info("attempt %d: %s, child %d: %s", task.attempt, self.name, child.pid, do)
         except ProcessLost as lost:
             self._unreachable = str(lost)
-        self._deadline = time.monotonic() + time_left_s
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """Of the task, whose time begins when the child is ready; until then, of loading."""
+        is_ready = self.child is not None and self.child.is_ready
+        limit_s = self._time_left_s if self.task and is_ready else self.options.job_timeout_s
+        self._deadline = time.monotonic() + limit_s
 
     def prefetch(self, task: Task) -> None:
         """Let a busy child read this task's frames at the same time."""
@@ -207,17 +217,16 @@ class ChildSupervisor:
                 self._note_ready(child, message["gpu"])
             elif kind == "loading":
                 self._loading = {k: int(message[k]) for k in ("done_bytes", "total_bytes")}
+                self._set_deadline()
             elif kind == "broken":
                 self._broken = ServiceError.from_dict(message["error"])
                 self.terminate()
             event = None if self.task is None else self._event(kind, message)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ProcessLost(f"the child sent a malformed {kind!r}") from None
-        if event is None:  # the child is still loading
-            self._deadline = time.monotonic() + self.options.job_timeout_s
-        elif isinstance(event, Progress):
+        if isinstance(event, Progress):
             self.fraction = event.fraction
-        else:
+        elif event is not None:
             self._end_task()
             if self.child is not None:  # it answered
                 self.failures = 0
@@ -227,6 +236,7 @@ class ChildSupervisor:
         """`gpu` is what the pipeline says of the card it is on; None if it says nothing."""
         self._reported_gpu = Gpu(**gpu) if gpu is not None else None
         child.is_ready, self._broken, self._loading = True, None, None
+        self._set_deadline()
         self._idle_since = time.monotonic()
         on = f" on {_described(self._reported_gpu)}" if self._reported_gpu else ""
         log.info("%s: child %d is ready%s", self.name, child.pid, on)

@@ -128,6 +128,24 @@ def test_the_deadline_holds_for_the_export_too(
         assert blocking_blender.count() == 1 and executor.status.is_ready
 
 
+def test_an_export_child_that_must_start_first_has_no_more_time(
+    task: Task, blocking_blender: BlockingBlender
+) -> None:
+    with closing(separate("Specks", blender=blocking_blender.program)) as executor:
+        run_to_end(executor, with_options(task, blender_export=False))
+        (export,) = executor.exports
+        export.terminate()
+        export.run_task("export", replace(task, attempt=2), time_left_s=2.0)
+        events: list[object] = []
+
+        def ends() -> bool:
+            events.extend(export.poll(is_cancelled=False))
+            return export.task is None
+
+        wait_until(ends)
+    assert isinstance(events[-1], Failed) and events[-1].error.code == "timed_out"
+
+
 def test_idle_children_are_ended(task: Task) -> None:
     with closing(separate("Specks", idle_unload_s=0.2)) as executor:
         run_to_end(executor, task)

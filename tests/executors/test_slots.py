@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,17 +47,18 @@ class TestTwoSlots(ExecutorConformance):
         return executor
 
 
-@contextmanager
-def slots(pipeline: str, *cards: str, blender: str = "", **more: float) -> Iterator[LocalExecutor]:
-    """A started executor with a slot for each card, and export children."""
+def not_started(pipeline: str, *cards: str, blender: str = "", **more: float) -> LocalExecutor:
+    """A slot for each card, and export children."""
     config = ChildConfig(f"tests.executors.card_pipelines:{pipeline}", blender_path=blender)
     gpus = tuple(Gpu(f"from NVML: {card}", 80.0, selector=card) for card in cards)
-    executor = LocalExecutor(ExecutorOptions(config, separate_files=True, gpus=gpus, **more))
-    executor.start()
-    try:
+    return LocalExecutor(ExecutorOptions(config, separate_files=True, gpus=gpus, **more))
+
+
+@contextmanager
+def slots(pipeline: str, *cards: str, blender: str = "", **more: float) -> Iterator[LocalExecutor]:
+    with closing(not_started(pipeline, *cards, blender=blender, **more)) as executor:
+        executor.start()
         yield executor
-    finally:
-        executor.close()
 
 
 def states(executor: LocalExecutor) -> list[str]:
@@ -203,9 +204,12 @@ def test_children_load_one_after_another(tmp_path: Path) -> None:
 
 
 def test_a_child_that_hangs_while_it_loads_does_not_stop_the_others(make_task: MakeTask) -> None:
-    with slots("HangsOnCardZero", "0", "1", job_timeout_s=4.0) as executor:
-        poll_until(executor, lambda: states(executor)[1] == "ready")
-        assert executor.status.is_ready
+    with closing(not_started("HangsOnCardZero", "0", "1", idle_unload_s=1.0)) as executor:
+        executor.slots[0].options = replace(executor.options, job_timeout_s=2.0)
+        executor.start()
+        poll_until(executor, lambda: executor.slots[1].was_idle)
+        assert states(executor) == ["loading", "unloaded"]
+        assert card_of(run_to_end(executor, make_task("a"))) == "1"
 
 
 def test_the_next_jobs_frames_are_read_where_a_slot_is_free_first(
@@ -356,6 +360,16 @@ def test_a_cancel_ends_one_job_and_not_the_other(make_task: MakeTask, tmp_path: 
         assert ends(executor) == {"doomed": Stopped()}
         (tmp_path / "go-on").touch()
         assert card_of(ends(executor)["other"]) == "1"
+
+
+def test_a_slot_that_failed_once_and_was_idle_since_is_not_lost() -> None:
+    with slots("NamesItsCard", "0", "1", idle_unload_s=1.0) as executor:
+        poll_until(executor, lambda: executor.status.is_ready)
+        number = next(n for n, slot in enumerate(executor.slots) if slot.status.is_ready)
+        kill(executor, number)
+        poll_until(executor, lambda: executor.slots[number].failures)
+        poll_until(executor, lambda: all(slot.was_idle for slot in executor.slots))
+        assert states(executor) == ["unloaded", "unloaded"]
 
 
 def test_idle_slots_are_unloaded_and_a_job_loads_only_one(make_task: MakeTask) -> None:

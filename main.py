@@ -108,9 +108,9 @@ def _executor(settings: Settings, choice: PipelineChoice, gpus: Sequence[Gpu]) -
         separate_files=choice.name == "actionmesh" and not settings.ray_address,
     )
     if not settings.ray_address:
-        return LocalExecutor(
-            replace(options, gpus=tuple(gpus) or (None,) * max(1, settings.gpu_workers))
-        )
+        # ActionMesh without a card that NVML knows: there may be one, and children would share it
+        children = 1 if choice.name == "actionmesh" else max(1, settings.gpu_workers)
+        return LocalExecutor(replace(options, gpus=tuple(gpus) or (None,) * children))
     from executors.ray import RayExecutor  # only here: most servers have no Ray
 
     if importlib.util.find_spec("ray") is None:

@@ -97,13 +97,17 @@ def test_one_child_per_gpu_and_gpu_workers_limits_them(
     assert state.choice.gpu == used[-1]  # the smallest
 
 
-@pytest.mark.parametrize(("workers", "capacity"), [(0, 1), (2, 2)])
-def test_without_a_gpu_gpu_workers_is_the_number_of_children(
-    workers: int, capacity: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("pipeline", "workers", "capacity"),
+    [("silhouette", 0, 1), ("silhouette", 2, 2), ("actionmesh", 2, 1)],
+)
+def test_without_a_gpu_gpu_workers_is_the_number_of_silhouettes(
+    pipeline: str, workers: int, capacity: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("main.find_gpus", lambda _: [])
-    state = create_app(Settings(gpu_workers=workers)).state.app_state
-    assert (state.choice.name, state.worker.executor.capacity) == ("silhouette", capacity)
+    wanted = "auto" if pipeline == "silhouette" else pipeline
+    state = create_app(Settings(pipeline=wanted, gpu_workers=workers)).state.app_state
+    assert (state.choice.name, state.worker.executor.capacity) == (pipeline, capacity)
 
 
 def test_uvicorn_serves_main_app(tmp_path: Path) -> None:

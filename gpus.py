@@ -1,7 +1,7 @@
 """Finds the CUDA GPUs that this process may use, through NVML: no CUDA context, no torch.
 
-main.py asks before there is a child, to choose the pipeline and to start one child per GPU;
-child/exports.py asks for free memory. Which card a child really got, it reports itself.
+main.py and deploy/runpod_handler.py ask before there is a child, to choose the pipeline and its
+GPUs; child/exports.py asks for free memory. Which card a child really got, it reports itself.
 """
 
 from __future__ import annotations

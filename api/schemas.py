@@ -69,7 +69,11 @@ class GpuInfo(BaseModel):
 
 
 class SlotInfo(GpuInfo):
-    """One GPU in use, and what its process does. `lost`: it failed and has not loaded again."""
+    """One GPU in use, and what its process does.
+
+    `unloaded`: its turn to load has not come, or it was idle. `lost`: it failed and has not loaded
+    again.
+    """
 
     index: int
     state: Literal["busy", "ready", "loading", "unloaded", "lost", "broken"]

@@ -66,6 +66,15 @@ class HangsOnCardZero(NamesItsCard):
             time.sleep(600)
 
 
+class HangsOrBreaks(HangsOnCardZero):
+    """No card can be used."""
+
+    def load(self, reporter: Any) -> None:
+        """The others fail at once."""
+        super().load(reporter)
+        raise GpuError("The driver has lost this card.")
+
+
 class WaitsForFile(NamesItsCard):
     """A job runs until the file `go-on` is beside its folder; seed 1 is already half done."""
 

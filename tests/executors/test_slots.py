@@ -212,6 +212,16 @@ def test_a_child_that_hangs_while_it_loads_does_not_stop_the_others(make_task: M
         assert card_of(run_to_end(executor, make_task("a"))) == "1"
 
 
+def test_a_job_ends_if_one_slot_hangs_and_the_other_is_broken(make_task: MakeTask) -> None:
+    """It is not handed on for ever to the one that fails at once."""
+    with closing(not_started("HangsOrBreaks", "0", "1")) as executor:
+        executor.slots[0].options = replace(executor.options, job_timeout_s=2.0)
+        executor.start()
+        poll_until(executor, lambda: states(executor) == ["loading", "broken"])
+        outcome = run_to_end(executor, make_task("a"))
+        assert isinstance(outcome, Failed) and outcome.error.code == "timed_out"
+
+
 def test_the_next_jobs_frames_are_read_where_a_slot_is_free_first(
     make_task: MakeTask, tmp_path: Path
 ) -> None:

@@ -49,9 +49,10 @@ class _StepGraph:
         import torch
 
         inputs = (latents, timestep, encoder_hidden_states)
-        if self._failed or not self._warm:
-            return self._run_eagerly(inputs, options)
-        if self._graph is None:
+        if not self._warm:
+            self._warm = True  # libraries set themselves up here: a capture forbids that
+            return self._run(inputs, options)
+        if self._graph is None and not self._failed:
             try:
                 self._capture(inputs, options)
             except torch.OutOfMemoryError:
@@ -59,25 +60,16 @@ class _StepGraph:
             except RuntimeError:
                 log.warning("stage 0 runs without a CUDA graph", exc_info=True)
                 self._failed = True
-                return self._run_eagerly(inputs, options)
+        if self._failed:
+            return self._run(inputs, options)
         self._latents.copy_(latents)
         self._timestep.copy_(timestep)
         self._graph.replay()
         return self._output
 
-    def _run_eagerly(self, inputs: tuple[Any, Any, Any], options: dict[str, Any]) -> Any:
-        """On a stream of its own, as a capture needs it: libraries set themselves up there."""
-        import torch
-
+    def _run(self, inputs: tuple[Any, Any, Any], options: dict[str, Any]) -> Any:
         latents, timestep, context = inputs
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            output = self._forward(latents, timestep, encoder_hidden_states=context, **options)
-        current.wait_stream(side)
-        output[0].record_stream(current)
-        self._warm = True
-        return output
+        return self._forward(latents, timestep, encoder_hidden_states=context, **options)
 
     def _capture(self, inputs: tuple[Any, Any, Any], options: dict[str, Any]) -> None:
         import torch
@@ -85,9 +77,11 @@ class _StepGraph:
         self._latents, self._timestep = inputs[0].clone(), inputs[1].clone()
         self._context = inputs[2]
         graph = torch.cuda.CUDAGraph()
-        # other threads of this process may use the GPU meanwhile
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._output = self._forward(
-                self._latents, self._timestep, encoder_hidden_states=self._context, **options
-            )
+        # the outer one, because a capture that fails leaves its own stream the current one;
+        # thread_local, because other threads of this process may use the GPU meanwhile
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+        ):
+            self._output = self._run((self._latents, self._timestep, self._context), options)
         self._graph = graph

@@ -29,7 +29,7 @@ from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.glb_reader import read_glb
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
-from upstream.loading import keep_linears_in_bfloat16
+from upstream.loading import cast_linears
 from upstream.speedups import Speedups
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
@@ -85,9 +85,9 @@ class ActionMeshPipeline:
         folders = ensure_weights(settings.weight_revisions, fetched)
         pipe = build(CHECKOUT, folders)
         read_models(pipe, partial(reporter.progress, "loading", message="Reading the weights"))
-        if self.device.startswith("cuda"):
-            keep_linears_in_bfloat16(pipe)
         engine = Engine(pipe, self.device, self.octree_depth)
+        if self.device.startswith("cuda"):
+            cast_linears(pipe, pipe._dtype)
         self._place(engine)
         if settings.actionmesh_fast_math:
             self.use = replace(self.use, bfloat16_tail=True)

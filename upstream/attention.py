@@ -12,6 +12,9 @@ from typing import Any
 
 from upstream.gpu_errors import is_out_of_memory
 
+BFLOAT16_FROM = (8, 0)
+"""Compute capability of Ampere: older GPUs emulate bfloat16, and only torch's plain attention takes
+it there, whose matrix has 34 GB in stage I."""
 CUDNN_FROM = (9, 0)
 """Compute capability of Hopper: from here on cuDNN's attention is faster than FlashAttention-2."""
 
@@ -24,16 +27,34 @@ def mixed_precision(device: str, dtype: Any, prefer_cudnn: bool) -> Iterator[Non
     """
     import torch
 
-    order = kernels_by_priority(_capability(device)) if prefer_cudnn else None
+    order = kernels_by_priority(capability_of(device)) if prefer_cudnn else None
     with torch.autocast(device_type="cuda", dtype=dtype), _preferring(order):
         yield
+
+
+def half_type(capability: tuple[int, int] | None) -> Any:
+    """The 16-bit type of both stages: bfloat16, upstream's default, or float16 on older GPUs.
+
+    Upstream's notebook also takes float16 on a T4.
+    """
+    import torch
+
+    is_old = capability is not None and capability < BFLOAT16_FROM
+    return torch.float16 if is_old else torch.bfloat16
+
+
+def capability_of(device: str) -> tuple[int, int] | None:
+    """The GPU's compute capability; None for a CPU."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
 
 
 def kernels_by_priority(capability: tuple[int, int] | None) -> list[Any] | None:
     """The attention kernels to try, in order; None leaves the choice to torch.
 
     Torch's own order suits older GPUs: FlashAttention-2 from capability 8.0 on, the
-    memory-efficient kernel below (T4, RTX 20), where FlashAttention-2 does not run.
+    memory-efficient kernel below (T4, RTX 20), which takes float16 there and no bfloat16.
     """
     if capability is None or capability < CUDNN_FROM:
         return None
@@ -65,8 +86,3 @@ def _preferring(order: list[Any] | None) -> AbstractContextManager[None]:
     chosen: AbstractContextManager[None] = sdpa_kernel(order, set_priority=True)
     return chosen
 
-
-def _capability(device: str) -> tuple[int, int] | None:
-    import torch
-
-    return torch.cuda.get_device_capability(device) if device.startswith("cuda") else None

@@ -19,6 +19,7 @@ from typing import Any
 from errors import WeightsUnavailable
 from gpu_memory import PARTS, WAITING, Part, Placement
 from pipeline import ActionMeshPreset
+from upstream.attention import capability_of, half_type
 from upstream.loading import mapped_weights
 from upstream.weights import Folders, tensor_names
 
@@ -62,6 +63,7 @@ class Engine:
         import torch
 
         self.pipe._target_device = torch.device(self.device)
+        self.pipe._dtype = half_type(capability_of(self.device))
         self._pins = self.device.startswith("cuda")
 
     def configure(self, preset: ActionMeshPreset) -> None:
@@ -163,7 +165,6 @@ def build(repo: Path, folders: Folders) -> Any:
     two threads at once: hydra allows one composition per process at a time.
     """
     import actionmesh.pipeline as module
-    import torch
 
     download = module.download_if_missing
     module.download_if_missing = lambda repo_id, local_dir: local_dir  # noqa: ARG005
@@ -171,7 +172,6 @@ def build(repo: Path, folders: Folders) -> Any:
         pipe = module.ActionMeshPipeline(
             config_name="actionmesh.yaml",
             config_dir=str(repo.resolve() / "actionmesh" / "configs"),
-            dtype=torch.bfloat16,
             lazy_loading=False,
         )
     finally:

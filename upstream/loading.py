@@ -1,7 +1,7 @@
 """Weights from files into memory: less time and fewer bytes than upstream needs, the same values.
 
 ActionMesh's files are mapped, without random values before, and the weights of its Linear layers
-can stay in bfloat16. Called by engine.py and actionmesh_wrapper.py.
+can stay in 16 bits. Called by engine.py and actionmesh_wrapper.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mapped_weights() -> Iterator[None]:
         torch.nn.Module.load_state_dict = load
 
 
-def keep_linears_in_bfloat16(pipe: Any) -> None:
+def cast_linears(pipe: Any, dtype: Any) -> None:
     """Convert the Linear layers of both stages, once, as autocast would for every job.
 
     Not bit-identical without autocast: not for a CPU, where upstream's autocast("cuda") does
@@ -48,4 +48,4 @@ def keep_linears_in_bfloat16(pipe: Any) -> None:
         for module in model.modules():
             if isinstance(module, torch.nn.Linear) and module not in left:
                 for tensor in module.parameters(recurse=False):
-                    tensor.data = tensor.data.to(torch.bfloat16)
+                    tensor.data = tensor.data.to(dtype)

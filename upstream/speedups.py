@@ -154,7 +154,7 @@ def decoder_tail(autoencoder: Any, in_chunks: bool, in_bfloat16: bool) -> Iterat
 
 
 def _answer_in_bfloat16(autoencoder: Any, kv_cache: Any, queries: Any) -> Any:
-    """Upstream's `fwd_cross_attn` with the attention and its matrices in bfloat16.
+    """Upstream's `fwd_cross_attn` with the attention and its matrices in the stage's 16-bit type.
 
     What goes in and out of them, positions above all, stays float32. Error with random weights of
     the real size, in the cube [-1, 1]: .0005 rms, .002 at most.
@@ -162,7 +162,8 @@ def _answer_in_bfloat16(autoencoder: Any, kv_cache: Any, queries: Any) -> Any:
     import torch
 
     hidden = autoencoder.proj_query(queries)
-    with torch.autocast(queries.device.type, dtype=torch.bfloat16):
+    kind = queries.device.type
+    with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind)):
         hidden = autoencoder.blocks[-1](hidden, encoder_hidden_states=kv_cache)
     return -autoencoder.proj_out(autoencoder.norm_out(hidden.float()))
 

@@ -10,12 +10,24 @@ import pytest
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
 from tests.upstream.recording_reporter import RecordingReporter
-from upstream.attention import is_cudnn_refusal, kernels_by_priority
+from upstream.attention import half_type, is_cudnn_refusal, kernels_by_priority
 from upstream.speedups import Speedups
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 REFUSAL = "cuDNN Frontend error: [cudnn_frontend] Error: No execution plans support the graph."
+
+
+@pytest.mark.parametrize(
+    ("capability", "kind"),
+    [(None, "bfloat16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")],
+)
+def test_a_gpu_without_attention_in_bfloat16_computes_in_float16(
+    opened: Any, capability: tuple[int, int] | None, kind: str
+) -> None:
+    import torch
+
+    assert half_type(capability) == getattr(torch, kind)
 
 
 @pytest.mark.parametrize("capability", [None, (7, 5), (8, 0), (8, 6), (8, 9)])

@@ -18,7 +18,7 @@ from tests.upstream import tiny
 from tests.upstream.conftest import loaded
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.engine import build, read_models
-from upstream.loading import keep_linears_in_bfloat16
+from upstream.loading import cast_linears
 from upstream.speedups import Speedups
 from upstream.weights import Folders
 
@@ -154,7 +154,7 @@ def test_linear_weights_in_bfloat16_give_the_same_bits_under_autocast(
         return pipeline.animate(clip, mode, 7, RecordingReporter()).vertices
 
     wanted = {mode: animate(mode) for mode in MODES}
-    keep_linears_in_bfloat16(pipeline.engine.pipe)
+    cast_linears(pipeline.engine.pipe, torch.bfloat16)
     for mode in MODES:
         assert np.array_equal(animate(mode), wanted[mode])
     # most of both models is converted, and what runs outside autocast is not
@@ -185,7 +185,7 @@ def test_the_sizes_of_the_published_models_are_those_of_the_memory_plan(opened: 
         large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
         dino = Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **large))
         triposg = TripoSGVAEModel(), TripoSGDiTModel(), dino
-    keep_linears_in_bfloat16(pipe)
+    cast_linears(pipe, torch.bfloat16)
     assert WEIGHTS_GB["motion"] == pytest.approx(gb(pipe.temporal_3D_denoiser), abs=0.005)
     assert WEIGHTS_GB["decoding"] == pytest.approx(gb(pipe.temporal_3D_vae), abs=0.005)
     assert WEIGHTS_GB["context"] == pytest.approx(gb(dino), abs=0.005)

@@ -38,7 +38,8 @@ WEIGHTS_GB: Mapping[Part, float] = {
 
 _MOTION_GB = 6.7
 """Stage I works on 2 x 16 frames of 2049 tokens of 2048 bfloat16: 0.27 GB a tensor, of which 10 are
-kept for skip connections and about 15 are temporary. In low RAM the two halves run one by one."""
+kept for skip connections and about 15 are temporary. In low RAM the two halves run one by one. A
+test counts it, and that of decoding."""
 
 _WORKING_GB: Mapping[Part, float] = {
     "background": 2.0,  # four frames of 1024 x 1024
@@ -69,11 +70,12 @@ class MemoryPlan:
         waiting = WAITING[self.placement]
         held = sum(size for part, size in WEIGHTS_GB.items() if part not in waiting)
         return _RESERVE_GB + max(
-            held + (WEIGHTS_GB[part] if part in waiting else 0.0) + self._working_gb(part)
+            held + (WEIGHTS_GB[part] if part in waiting else 0.0) + self.working_gb(part)
             for part in PARTS
         )
 
-    def _working_gb(self, part: Part) -> float:
+    def working_gb(self, part: Part) -> float:
+        """What a stage needs beside weights."""
         return _MOTION_GB / 2 if part == "motion" and self.low_ram else _WORKING_GB[part]
 
 

@@ -85,4 +85,3 @@ def _preferring(order: list[Any] | None) -> AbstractContextManager[None]:
 
     chosen: AbstractContextManager[None] = sdpa_kernel(order, set_priority=True)
     return chosen
-

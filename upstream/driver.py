@@ -7,13 +7,15 @@ any step, and an early anchor. Keeps nothing between jobs. Called by actionmesh_
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from gpu_memory import Part
 from meshes.sequence import MeshSequence
 from pipeline import ActionMeshPreset, Reporter
 from upstream import speedups
@@ -112,15 +114,14 @@ class _Stages:
 
         pipe, use = self.engine.pipe, self.request.use
         skip = speedups.bias_cross_attention(pipe.temporal_3D_denoiser)
-        with self.engine.on_device("motion"), self._mixed_precision():
-            with skip if use.bias_cross_attention else nullcontext():
-                pipe.generate_3d_latents(
-                    clip,
-                    context=context,
-                    latent_bank=latents,
-                    seed=self.request.seed,
-                    step_callback=moved,
-                )
+        with self._stage("motion"), skip if use.bias_cross_attention else nullcontext():
+            pipe.generate_3d_latents(
+                clip,
+                context=context,
+                latent_bank=latents,
+                seed=self.request.seed,
+                step_callback=moved,
+            )
 
     def decode(self, latents: Any, meshes: Any) -> None:
         """Stage II: fill the bank with a mesh for every frame."""
@@ -134,11 +135,10 @@ class _Stages:
 
         pipe, use = self.engine.pipe, self.request.use
         tail = speedups.decoder_tail(pipe.temporal_3D_vae, use.chunked_queries, use.bfloat16_tail)
-        with self.engine.on_device("decoding"), self._mixed_precision():
-            with tail:
-                pipe.generate_mesh_animation(
-                    latent_bank=latents, mesh_bank=meshes, step_callback=decoding
-                )
+        with self._stage("decoding"), tail:
+            pipe.generate_mesh_animation(
+                latent_bank=latents, mesh_bank=meshes, step_callback=decoding
+            )
         self.reporter.progress("decoding", total, total)
 
     def _progress(self, stage: str, step: int, steps: int, window: int, windows: int) -> None:
@@ -146,9 +146,14 @@ class _Stages:
         name = f"window {window + 1} of {windows}" if windows > 1 else ""
         self.reporter.progress(stage, window * steps + step, windows * steps, name)
 
-    def _mixed_precision(self) -> AbstractContextManager[None]:
-        prefer_cudnn = self.request.use.prefer_cudnn
-        return mixed_precision(self.engine.device, self.engine.pipe._dtype, prefer_cudnn)
+    @contextmanager
+    def _stage(self, part: Part) -> Iterator[None]:
+        """Inside, the model of stage I or II is on the device, in upstream's precision."""
+        use, engine = self.request.use, self.engine
+        rotation = speedups.in_place_rotation() if use.in_place_rotation else nullcontext()
+        precision = mixed_precision(engine.device, engine.pipe._dtype, use.prefer_cudnn)
+        with engine.on_device(part), precision, rotation:
+            yield
 
 
 def _sequence(meshes: list[Any], request: AnimationRequest) -> MeshSequence:

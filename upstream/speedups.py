@@ -32,6 +32,7 @@ class Speedups:
     prefer_cudnn: bool = True
     bias_cross_attention: bool = True
     chunked_queries: bool = True
+    in_place_rotation: bool = True
     bfloat16_tail: bool = False
 
     @classmethod
@@ -39,8 +40,8 @@ class Speedups:
         return cls(**{option.name: False for option in fields(cls)})
 
     def beside_compiled_blocks(self) -> Speedups:
-        """Without the hook inside the blocks: adding it for every job would recompile them."""
-        return replace(self, bias_cross_attention=False)
+        """Without the hooks inside the blocks: adding them for every job would recompile them."""
+        return replace(self, bias_cross_attention=False, in_place_rotation=False)
 
 
 def crop_first(pictures: Sequence[Any], padding_ratio: float = 0.1) -> list[Any]:
@@ -127,6 +128,22 @@ def bias_cross_attention(denoiser: Any) -> Iterator[None]:
 
 
 @contextmanager
+def in_place_rotation() -> Iterator[None]:
+    """Rotate queries and keys with fewer buffers, bit for bit.
+
+    With upstream's five float32 buffers stage I takes 8.2 GB beside its weights, so 6.6.
+    """
+    from actionmesh.model.utils import attention_processor as module
+
+    original = module.apply_rotary_embedding
+    module.apply_rotary_embedding = _rotated
+    try:
+        yield
+    finally:
+        module.apply_rotary_embedding = original
+
+
+@contextmanager
 def decoder_tail(autoencoder: Any, in_chunks: bool, in_bfloat16: bool) -> Iterator[None]:
     """Change how stage II's last block, upstream's float32 part, answers for the vertices.
 
@@ -151,6 +168,27 @@ def decoder_tail(autoencoder: Any, in_chunks: bool, in_bfloat16: bool) -> Iterat
         yield
     finally:
         del autoencoder.fwd_cross_attn
+
+
+def _rotated(x: Any, cos: Any, sin: Any) -> Any:
+    """Upstream's `apply_rotary_embedding` of x (B, H, S, D), which it overwrites.
+
+    Under autocast in the type to which attention casts it next.
+    """
+    import torch
+
+    kind, on = x.dtype, x.device.type
+    if torch.is_autocast_enabled(on):
+        kind = torch.get_autocast_dtype(on)
+    if cos.ndim == 3:  # (B, S, D)
+        cos, sin = cos[:, None], sin[:, None]
+    real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([imaginary, real], dim=-1)
+    turned[..., 0].neg_()
+    rotated = x.float().mul_(cos)
+    rotated += turned.flatten(-2).float().mul_(sin)
+    del turned  # before the copy in another type
+    return rotated.to(kind)
 
 
 def _answer_in_bfloat16(autoencoder: Any, kv_cache: Any, queries: Any) -> Any:

@@ -84,6 +84,22 @@ def resident(cache: Path) -> ActionMeshPipeline:
     return loaded(Speedups.none())
 
 
+@pytest.fixture
+def autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's autocast with a CPU: torch.autocast("cuda") casts there, too, to bfloat16."""
+    import torch
+
+    real = torch.autocast
+
+    class OnCpu(real):  # type: ignore[misc, valid-type]
+        def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True) -> None:
+            assert device_type == "cuda"
+            super().__init__("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+    monkeypatch.setattr(torch, "autocast", OnCpu)
+    monkeypatch.setattr(torch.amp, "autocast", OnCpu)
+
+
 def on_card(pipeline: ActionMeshPipeline, free_gb: float) -> ActionMeshPipeline:
     """The same loaded models, as if they had been loaded on a card with so much free memory."""
     made = ActionMeshPipeline(

@@ -121,22 +121,6 @@ def test_on_a_cpu_all_weights_of_both_stages_stay_float32(resident: ActionMeshPi
         assert {tensor.dtype for tensor in resident.engine.tensors(part)} == {torch.float32}
 
 
-@pytest.fixture
-def autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's autocast with a CPU: torch.autocast("cuda") casts there, too, to bfloat16."""
-    import torch
-
-    real = torch.autocast
-
-    class OnCpu(real):  # type: ignore[misc, valid-type]
-        def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True) -> None:
-            assert device_type == "cuda"
-            super().__init__("cpu", dtype=torch.bfloat16, enabled=enabled)
-
-    monkeypatch.setattr(torch, "autocast", OnCpu)
-    monkeypatch.setattr(torch.amp, "autocast", OnCpu)
-
-
 @pytest.mark.parametrize("count", [16, 31])
 @pytest.mark.parametrize("use", [Speedups.none(), Speedups()], ids=["stock", "speedups"])
 def test_linear_weights_in_bfloat16_give_the_same_bits_under_autocast(

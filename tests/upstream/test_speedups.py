@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
+from pipeline import MODES, Mode
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
 from tests.upstream.recording_reporter import RecordingReporter
@@ -216,6 +217,45 @@ def test_fast_math_moves_vertices_by_rounding_only(resident: ActionMeshPipeline,
     error = (torch.sigmoid(made) - torch.sigmoid(wanted)).abs() * 2  # as upstream moves a vertex
     assert 0 < error.max() < 4e-3
     assert "fwd_cross_attn" not in vars(autoencoder)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_rotation_in_place_gives_upstreams_bits(opened: Any, kind: str, per_sample: bool) -> None:
+    import torch
+    from actionmesh.model.utils import attention_processor as module
+    from actionmesh.model.utils.rotary_embedding import compute_rotary_embeddings
+
+    random = torch.Generator().manual_seed(6)
+    qkv = torch.randn(2, 33, 4, 96, generator=random).to(getattr(torch, kind))
+    query = qkv[..., :32].transpose(1, 2)  # (B, H, S, D), laid out as in stage II
+    if kind == "float32":
+        query = 1 * query  # as in stage I, by a norm
+    tables = compute_rotary_embeddings(32, torch.arange(33.0))
+    if per_sample:
+        tables = tuple(table.expand(2, -1, -1) for table in tables)
+    upstreams = module.apply_rotary_embedding
+    wanted = upstreams(query, *tables)
+    with speedups.in_place_rotation():
+        made = module.apply_rotary_embedding(query, *tables)
+    assert torch.equal(made, wanted)
+    assert made.stride() == wanted.stride()
+    assert module.apply_rotary_embedding is upstreams
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_with_rotation_in_place_has_the_same_bits_under_autocast(
+    cache: Any, autocast: None, mode: Mode
+) -> None:
+    import torch
+
+    pipeline = loaded(speedups.Speedups.none())
+    pipe_of(pipeline).image_to_3d_pipe.to(torch.float32)  # a CPU's autocast refuses float16
+    clip = tiny.clip_of(16)
+    wanted = pipeline.animate(clip, mode, 7, RecordingReporter())
+    pipeline.use = replace(pipeline.use, in_place_rotation=True)
+    made = pipeline.animate(clip, mode, 7, RecordingReporter())
+    assert np.array_equal(made.vertices, wanted.vertices)
 
 
 def test_fast_math_is_off_unless_it_is_asked_for() -> None:

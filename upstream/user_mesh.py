@@ -115,11 +115,11 @@ def farthest_points(points: Any, count: int, start: int = 0) -> Any:
     points = points.float()  # squared distances overflow in float16
     nearest = torch.full((len(points),), float("inf"), device=points.device)
     chosen = torch.empty(count, dtype=torch.long, device=points.device)
-    last = torch.tensor(start, device=points.device)
-    for k in range(count):  # stays on the device: no value is read back
-        chosen[k] = last
+    last = torch.tensor([start], device=points.device)
+    for k in range(count):  # stays on the device: an index of no dimension would be read back
+        chosen[k : k + 1] = last
         nearest = torch.minimum(nearest, (points - points[last]).square().sum(dim=1))
-        last = nearest.argmax()
+        last = nearest.argmax(dim=0, keepdim=True)
     return chosen
 
 

@@ -31,6 +31,17 @@ def test_each_point_is_the_farthest_from_the_previous_ones(
     assert chosen.tolist() == reference(points, count, start)
 
 
+def test_no_value_is_read_back_while_points_are_chosen(opened: Path) -> None:
+    """Which a GPU would have to be waited for: tensors without values refuse it."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from upstream.user_mesh import farthest_points
+
+    with FakeTensorMode():
+        assert farthest_points(torch.zeros(64, 3), 5).shape == (5,)
+
+
 def test_more_points_than_there_are_is_an_error(opened: Path) -> None:
     import torch
 

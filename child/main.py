@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -117,6 +118,8 @@ def main() -> int:
         log.exception("the pipeline could not be loaded")
         parent.send("broken", error=error.to_dict())
         return 1
+    gc.collect()
+    gc.freeze()  # a quarter of a second less for each collection, while the GPU waits
     gpu = getattr(pipeline, "gpu", None)
     parent.send("ready", pid=os.getpid(), gpu=vars(gpu) if isinstance(gpu, Gpu) else None)
     while True:

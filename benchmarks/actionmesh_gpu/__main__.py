@@ -30,6 +30,7 @@ from benchmarks.actionmesh_gpu import card, limits, modes, speedups, surface, wo
 from benchmarks.actionmesh_gpu.gpu import free
 from benchmarks.actionmesh_gpu.part import Part
 from benchmarks.actionmesh_gpu.random_models import FULL, SMALL, Size, environment, write_weights
+from executors.child_process import child_environment
 from pipeline import CHECKOUT
 from upstream.checkout import open_checkout
 
@@ -57,6 +58,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--home", type=Path, help="keeps the random weights for another run")
     wanted = parser.parse_args()
+    os.environ.update(child_environment(os.environ))  # before torch reads how to allocate memory
     import torch
 
     size = SMALL if wanted.small else FULL

@@ -106,6 +106,10 @@ def call_triposg(pipe: Any, **options: Any) -> Any:
             if not failures:
                 raise
             surfaces = ()
+        except IndexError as exc:  # no point of the octree's first grid is near a surface
+            if "non-zero size" not in str(exc):
+                raise
+            surfaces = ()
     if failures and (is_out_of_memory(failures[0]) or is_cuda_failure(failures[0])):
         raise failures[0]
     if not surfaces or len(surfaces[0].faces) == 0:

@@ -75,26 +75,20 @@ def extract_surface(grid: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 def recorded_failures() -> Iterator[list[Exception]]:
     """Inside the block the list gets the exceptions of TripoSG's surface extraction.
 
-    TripoSG prints and drops them.
+    TripoSG prints and drops them, whether they are of these marching cubes or of torch before them.
     """
     from triposg import inference_utils
 
-    original = inference_utils.DiffDMC
     failures: list[Exception] = []
 
-    class Recorded(original):  # type: ignore[misc, valid-type]
-        def __call__(self, *args: Any, **options: Any) -> Any:
-            try:
-                return super().__call__(*args, **options)
-            except Exception as exc:
-                failures.append(exc)
-                raise
+    def keep(*printed: object) -> None:
+        failures.extend(value for value in printed if isinstance(value, Exception))
 
-    inference_utils.DiffDMC = Recorded
+    inference_utils.print = keep
     try:
         yield failures
     finally:
-        inference_utils.DiffDMC = original
+        del inference_utils.print
 
 
 def _whole_cells(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from actionmesh_wrapper import ActionMeshPipeline
 from errors import GpuError
 from tests.upstream import tiny
+from tests.upstream.conftest import on_card
 from tests.upstream.recording_reporter import RecordingReporter
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
 
@@ -106,3 +108,26 @@ def test_a_gpu_that_fails_while_the_surface_is_extracted_is_no_missing_subject(
     with pytest.raises(GpuError) as caught:
         resident.animate(tiny.clip_of(16), "fast", 8, RecordingReporter())
     assert caught.value.facts["sticky"]
+
+
+@pytest.mark.slow
+def test_out_of_memory_before_the_surface_is_extracted_is_tried_again(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TripoSG drops errors of the conversion to float32, too."""
+    from triposg import inference_utils
+
+    left = [1]
+
+    class RunsOut(inference_utils.DiffDMC):  # type: ignore[misc]
+        def __init__(self, dtype: Any = None) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise raised(*OUT_OF_MEMORY[0])
+            super().__init__(dtype)
+
+    monkeypatch.setattr(inference_utils, "DiffDMC", RunsOut)
+    card = on_card(resident, math.inf)
+    card.animate(tiny.clip_of(16), "fast", 8, RecordingReporter())
+    assert left[0] < 0
+    assert card.engine is not None and card.engine.placement == "parked"

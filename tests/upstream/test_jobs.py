@@ -89,10 +89,15 @@ def test_a_frame_without_a_subject_is_named(resident: ActionMeshPipeline) -> Non
     assert caught.value.facts["frame"] == 6
 
 
-def test_a_shape_without_a_surface_raises_no_subject_found(resident: ActionMeshPipeline) -> None:
+@pytest.mark.parametrize("octree_depth", [tiny.OCTREE_DEPTH, 7])
+def test_a_shape_without_a_surface_raises_no_subject_found(
+    resident: ActionMeshPipeline, monkeypatch: pytest.MonkeyPatch, octree_depth: int
+) -> None:
+    """Upstream fails in other places where its octree has one grid, and two or more."""
     import torch
 
     assert resident.engine is not None
+    monkeypatch.setattr(resident.engine, "octree_depth", octree_depth)
     bias = resident.engine.pipe.image_to_3d_pipe.vae.decoder.proj_out.bias
     kept = bias.data.clone()
     bias.data += 1e3 * torch.ones_like(bias)

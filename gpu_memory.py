@@ -43,7 +43,7 @@ test counts it, and that of decoding."""
 
 _WORKING_GB: Mapping[Part, float] = {
     "background": 2.0,  # four frames of 1024 x 1024
-    "shape": 3.0,  # the octree's grid of 513^3, five times in float16 or float32
+    "shape": 3.0,  # the octree's grid of 505^3, six times in float16 or float32; the steps' graph
     "context": 0.5,
     "motion": _MOTION_GB,
     "decoding": 2.0,

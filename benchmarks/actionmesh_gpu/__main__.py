@@ -4,7 +4,8 @@ One run of at most `--budget` seconds prints Markdown for RESULTS.md: what the c
 surface extraction, the worker over HTTP, each mode stock and with our speed-ups, each speed-up, and
 which limits are met. What does not fit in the time is skipped, with a row that says so: on an H100
 the speed-ups need a run of their own (`--parts speedups`; `--home` keeps the weights). Models are
-of full size with random weights: nothing is downloaded, times and memory are real, meshes are not.
+of full size with random weights, RMBG aside, which is tiny: nothing is downloaded, times and memory
+are real, meshes are not.
 
 Needs a CUDA GPU of 40 GB, 32 GB of memory, 20 GB of disk, the packages of requirements.txt and
 requirements/actionmesh.txt (diso aside), and upstream's pinned code in actionmesh_repo/:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in NEEDS.keys() & getattr(item, "fixturenames", ()):
             item.add_marker(NEEDS[fixture])
             item.add_marker(pytest.mark.xdist_group(NEEDS[fixture]))
+
+
+@pytest.fixture(scope="module")
+def collected_garbage() -> None:
+    """For tests that count open files: what other tests left closes its files here, not later."""
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ def test_facts_of_a_clip(tmp_path: Path) -> None:
     assert inspect(path, fps=8).used_frames == 16
 
 
+@pytest.mark.usefixtures("collected_garbage")
 @pytest.mark.parametrize("case", hostile())
 def test_hostile_files_get_the_right_error(case: dict[str, Any]) -> None:
     path = Path(MEDIA) / "hostile" / case["file"]

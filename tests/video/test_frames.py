@@ -210,6 +210,7 @@ def test_a_cover_picture_is_not_used_as_the_video(tmp_path: Path) -> None:
     assert numbers(clip.frames) == list(range(16))
 
 
+@pytest.mark.usefixtures("collected_garbage")
 def test_progress_is_reported_per_frame_and_may_raise(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 31)
     reported: list[tuple[int, int]] = []

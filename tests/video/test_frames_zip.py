@@ -187,6 +187,7 @@ def test_encrypted_and_oddly_packed_zips_are_refused(
     refused(zipped(tmp_path / "nothing.zip", {}))
 
 
+@pytest.mark.usefixtures("collected_garbage")
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -138,6 +138,7 @@ def test_a_program_with_too_much_output_is_killed() -> None:
     assert status != 0
 
 
+@pytest.mark.usefixtures("collected_garbage")
 def test_an_error_in_the_block_leaves_no_process_and_no_descriptor() -> None:
     with run_sandboxed(FOREVER, stdin=iter(()), wall_s=30):
         pass  # imports and caches are warm now

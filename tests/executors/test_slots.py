@@ -38,6 +38,7 @@ from tests.waiting import wait_until
 MakeTask = Callable[..., Task]
 
 
+@pytest.mark.slow
 class TestTwoSlots(ExecutorConformance):
     """The suite of every executor, as on a machine with two GPUs."""
 

@@ -27,6 +27,8 @@ from tests.upstream.huggingface_server import NEWEST, Hub, Refusal, safetensors
 from tests.waiting import wait_until
 from upstream.sources import SOURCES
 
+pytestmark = pytest.mark.slow
+
 TRIPOSG = next(source for source in SOURCES if source.name == "triposg")
 RMBG = next(source for source in SOURCES if source.runs_code)
 TRANSFORMER = "VAST-AI/TripoSG/transformer/diffusion_pytorch_model.safetensors"

@@ -35,10 +35,11 @@ from tests.executors.conformance import ExecutorConformance
 from tests.job_factory import OPTIONS, with_options
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 MakeTask = Callable[..., Task]
 
 
-@pytest.mark.slow
 class TestTwoSlots(ExecutorConformance):
     """The suite of every executor, as on a machine with two GPUs."""
 

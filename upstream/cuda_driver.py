@@ -45,9 +45,9 @@ class Driver:
 
 @dataclass(frozen=True)
 class NoDriver:
-    """`library`: NVML is installed, so the driver is too, but it does not answer."""
+    """`is_installed`: NVML is there, so the driver is too, but it does not answer."""
 
-    library: bool
+    is_installed: bool
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def find_driver() -> Driver | NoDriver:
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return NoDriver(library=False)
+        return NoDriver(is_installed=False)
     if nvml.nvmlInit_v2() != 0:
-        return NoDriver(library=True)
+        return NoDriver(is_installed=True)
     try:
         version = ctypes.create_string_buffer(80)
         cuda, gpus = ctypes.c_int(), ctypes.c_uint()
@@ -157,7 +157,7 @@ def why_torch_finds_none(torch_cuda: str) -> Problem:
 
 
 def _no_driver(driver: NoDriver) -> Problem:
-    if driver.library:
+    if driver.is_installed:
         return Problem(
             "NVIDIA's driver does not answer",
             "Restart the machine if the driver was updated; `nvidia-smi` shows the reason.",

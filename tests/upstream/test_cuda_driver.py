@@ -20,7 +20,7 @@ from upstream.cuda_driver import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-NONE = NoDriver(library=False)
+NONE = NoDriver(is_installed=False)
 FINE = Driver("580.82.07", (13, 0), gpus=1)
 OLD = Driver("550.54.15", (12, 4), gpus=1)
 OLDER_CUDA = (
@@ -32,7 +32,7 @@ OLDER_CUDA = (
     ("driver", "torch_cuda", "variables", "told"),
     [
         (NONE, "13.0", {}, ("no NVIDIA driver", "580", "--gpus all", "silhouette")),
-        (NoDriver(library=True), "13.0", {}, ("does not answer", "nvidia-smi")),
+        (NoDriver(is_installed=True), "13.0", {}, ("does not answer", "nvidia-smi")),
         (OLD, "13.0", {}, ("550.54.15 runs CUDA up to 12.4", "driver 580", OLDER_CUDA)),
         (Driver("470.256.02", (11, 4), 1), "13.0", {}, ("up to 11.4", "driver 580")),
         (Driver("470.256.02", (11, 4), 1), "12.6", {}, ("up to 11.4", "driver 525")),
@@ -115,7 +115,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
     [
         (0, 0, Driver("550.54.15", (12, 4), gpus=2)),
         (0, 12, Driver("550.54.15", None, gpus=2)),  # NVML_ERROR_LIBRARY_NOT_FOUND
-        (18, 0, NoDriver(library=True)),
+        (18, 0, NoDriver(is_installed=True)),
     ],
 )
 def test_the_driver_is_asked_through_nvml(

@@ -92,7 +92,7 @@ class ActionMeshPipeline:
         if settings.actionmesh_fast_math:
             self.use = replace(self.use, bfloat16_tail=True)
         if settings.actionmesh_compile and compile_blocks(
-            engine, self.presets["fast"], self.use.prefer_cudnn, cache_folder()
+            engine, self.presets["fast"], cache_folder()
         ):
             self.use = self.use.beside_compiled_blocks()
         self.engine = engine
@@ -162,7 +162,7 @@ class ActionMeshPipeline:
             self.engine.place(plan.placement)
             meshes = animate(self.engine, request, reporter)
         except RuntimeError as exc:
-            was_refused = request.use.prefer_cudnn and is_cudnn_refusal(exc)
+            was_refused = not self.engine.without_cudnn and is_cudnn_refusal(exc)
             failure = None if was_refused else _failure_of(exc)
         # outside `except`: inside it the traceback's frames keep every tensor alive
         if failure is not None:
@@ -170,8 +170,8 @@ class ActionMeshPipeline:
         self._free_memory()
         if was_refused:
             log.warning("cuDNN cannot compute an attention here: other kernels do from now on")
-            self.use = replace(self.use, prefer_cudnn=False)
-            return self._attempt(replace(request, use=self.use), plan, reporter)
+            self.engine.without_cudnn = True
+            return self._attempt(request, plan, reporter)
         return meshes
 
     def _place(self, engine: Engine) -> None:

@@ -31,7 +31,6 @@ def cache_folder() -> Path:
 def compile_blocks(
     engine: Engine,
     preset: ActionMeshPreset,
-    prefer_cudnn: bool,
     cache: Path,
     backend: str | Callable[..., Any] = "inductor",
 ) -> bool:
@@ -50,7 +49,7 @@ def compile_blocks(
     for block in blocks:
         block.forward = torch.compile(block.forward, dynamic=False, backend=backend)
     try:
-        _run_once(engine, preset, prefer_cudnn)
+        _run_once(engine, preset)
     except Exception:  # compilers, linkers and drivers raise what they like
         log.warning("the model cannot be compiled here, and runs as it is", exc_info=True)
         for block in blocks:
@@ -60,7 +59,7 @@ def compile_blocks(
     return True
 
 
-def _run_once(engine: Engine, preset: ActionMeshPreset, prefer_cudnn: bool) -> None:
+def _run_once(engine: Engine, preset: ActionMeshPreset) -> None:
     """One step of stage I and one frame of stage II, with the shapes of every job."""
     import torch
     import trimesh
@@ -79,9 +78,9 @@ def _run_once(engine: Engine, preset: ActionMeshPreset, prefer_cudnn: bool) -> N
     with torch.inference_mode():
         with engine.on_device("context"):
             context = pipe.encode_all_frames(clip)
-        with engine.on_device("motion"), mixed_precision(device, pipe._dtype, prefer_cudnn):
+        with engine.on_device("motion"), mixed_precision(pipe._dtype, engine.without_cudnn):
             pipe.generate_3d_latents(clip, context=context, latent_bank=latents, seed=0)
-        with engine.on_device("decoding"), mixed_precision(device, pipe._dtype, prefer_cudnn):
+        with engine.on_device("decoding"), mixed_precision(pipe._dtype, engine.without_cudnn):
             window, _ = latents.get(timesteps=times.to(device), device=device, add_batch_dim=True)
             pipe._decode_displacement(
                 latents=window,

@@ -151,7 +151,7 @@ class _Stages:
         """Inside, the model of stage I or II is on the device, in upstream's precision."""
         use, engine = self.request.use, self.engine
         rotation = speedups.in_place_rotation() if use.in_place_rotation else nullcontext()
-        precision = mixed_precision(engine.device, engine.pipe._dtype, use.prefer_cudnn)
+        precision = mixed_precision(engine.pipe._dtype, engine.without_cudnn)
         with engine.on_device(part), precision, rotation:
             yield
 

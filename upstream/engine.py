@@ -50,11 +50,13 @@ class Engine:
 
     `octree_depth` is TripoSG's, 9 there. `placement` is None until `place` is called: the weights
     are where they were loaded. Values of tensors have other addresses after each move.
+    `without_cudnn`: cuDNN has refused an attention here.
     """
 
     pipe: Any
     device: str
     octree_depth: int = 9
+    without_cudnn: bool = field(default=False, init=False)
     placement: Placement | None = field(default=None, init=False)
     # each waiting part: its tensors, and their values in host memory
     _waiting: dict[Part, list[tuple[Any, Any]]] = field(default_factory=dict, init=False)

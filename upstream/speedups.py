@@ -2,7 +2,7 @@
 
 All but `bfloat16_tail` (ACTIONMESH_FAST_MATH=1) have the same mathematics: results differ by
 rounding of the data type at most, and each hook has a test for that. driver.py and anchor.py apply
-them around their stages; two of them are in attention.py and step_graph.py.
+them around their stages; one of them is in step_graph.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ class Speedups:
     shared_octree_kv: bool = True
     threaded_mesh: bool = True
     step_graph: bool = True
-    prefer_cudnn: bool = True
     bias_cross_attention: bool = True
     chunked_queries: bool = True
     in_place_rotation: bool = True

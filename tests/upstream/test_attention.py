@@ -1,4 +1,4 @@
-"""Which attention kernels are preferred on which card, and what happens where cuDNN refuses one."""
+"""The 16-bit type of each card, and what happens where cuDNN refuses an attention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.upstream import tiny
 from tests.upstream.conftest import loaded
 from tests.upstream.recording_reporter import RecordingReporter
-from upstream.attention import half_type, is_cudnn_refusal, kernels_by_priority
+from upstream.attention import half_type, is_cudnn_refusal
 from upstream.speedups import Speedups
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -28,22 +28,6 @@ def test_a_gpu_without_attention_in_bfloat16_computes_in_float16(
     import torch
 
     assert half_type(capability) == getattr(torch, kind)
-
-
-@pytest.mark.parametrize("capability", [None, (7, 5), (8, 0), (8, 6), (8, 9)])
-def test_before_hopper_torch_chooses_the_kernel(capability: tuple[int, int] | None) -> None:
-    assert kernels_by_priority(capability) is None
-
-
-@pytest.mark.parametrize("capability", [(9, 0), (10, 0), (12, 0)])
-def test_from_hopper_on_cudnn_comes_first_and_others_may_follow(
-    opened: Any, capability: tuple[int, int]
-) -> None:
-    from torch.nn.attention import SDPBackend
-
-    order = kernels_by_priority(capability)
-    assert order is not None and order[0] == SDPBackend.CUDNN_ATTENTION
-    assert SDPBackend.FLASH_ATTENTION in order and SDPBackend.EFFICIENT_ATTENTION in order
 
 
 @pytest.mark.parametrize(
@@ -65,6 +49,8 @@ def test_a_refusal_is_told_apart_from_a_failed_gpu(
 
 @pytest.mark.timeout(600)
 def test_a_job_that_cudnn_refuses_is_done_without_it_and_so_are_the_next(cache: Any) -> None:
+    import torch
+
     pipeline = loaded(Speedups())
     assert pipeline.engine is not None
     clip = tiny.clip_of(16)
@@ -72,7 +58,7 @@ def test_a_job_that_cudnn_refuses_is_done_without_it_and_so_are_the_next(cache: 
     refusals: list[int] = []
 
     def refuse(*_: object) -> None:
-        if pipeline.use.prefer_cudnn:
+        if torch.backends.cuda.cudnn_sdp_enabled():  # as cuDNN would, were it asked
             refusals.append(1)
             raise RuntimeError(REFUSAL)
 

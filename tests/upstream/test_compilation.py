@@ -55,7 +55,7 @@ def test_a_bounded_number_of_graphs_serves_every_job(
         return graph.forward
 
     assert pipeline.engine is not None
-    assert compile_blocks(pipeline.engine, PRESET, False, tmp_path, backend=counting)
+    assert compile_blocks(pipeline.engine, PRESET, tmp_path, backend=counting)
     assert len(graphs) == 3
     pipeline.animate(tiny.clip_of(16), "fast", 1, RecordingReporter())
     pipeline.animate(tiny.clip_of(31), "default", 1, RecordingReporter(), faces=2000)
@@ -74,7 +74,7 @@ def test_compiled_blocks_give_the_same_job_and_are_kept_on_disk(
     clip = tiny.clip_of(16)
     wanted = pipeline.animate(clip, "fast", 3, RecordingReporter())
     assert pipeline.engine is not None
-    assert compile_blocks(pipeline.engine, PRESET, False, tmp_path)
+    assert compile_blocks(pipeline.engine, PRESET, tmp_path)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
     assert any(tmp_path.rglob("*.py"))
     made = pipeline.animate(clip, "fast", 3, RecordingReporter())
@@ -92,7 +92,7 @@ def test_without_a_compiler_the_blocks_run_as_they_are(
         raise OSError("no C compiler")
 
     assert pipeline.engine is not None
-    assert not compile_blocks(pipeline.engine, PRESET, False, tmp_path, backend=no_compiler)
+    assert not compile_blocks(pipeline.engine, PRESET, tmp_path, backend=no_compiler)
     assert "cannot be compiled" in caplog.text
     assert all("forward" not in vars(block) for block in blocks_of(pipeline))
     made = pipeline.animate(clip, "fast", 3, RecordingReporter())

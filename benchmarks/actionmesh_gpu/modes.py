@@ -13,10 +13,10 @@ from benchmarks.actionmesh_gpu.stages import ALL, LOAD_S, NONE, SHORT_S, Jobs, b
 from pipeline import Mode
 
 SMALL_CARD_GB = 12.0
-STOCK_S: dict[Mode, float] = {"fast": 45.0, "default": 85.0}
-OURS_S: dict[Mode, float] = {"fast": 32.0, "default": 55.0}
+STOCK_S: dict[Mode, float] = {"fast": 36.0, "default": 58.0}
+OURS_S: dict[Mode, float] = {"fast": 30.0, "default": 50.0}
 LOW_RAM_S = LOAD_S + 45.0
-COMPILED_S = LOAD_S + 90.0
+COMPILED_S = LOAD_S + 60.0
 
 
 def measure(part: Part) -> None:

@@ -26,7 +26,7 @@ from settings import Settings
 from upstream.speedups import Speedups
 
 NONE, ALL = Speedups.none(), Speedups()
-LOAD_S, SHORT_S = 25.0, 15.0
+LOAD_S, SHORT_S = 12.0, 15.0
 """Estimates: loading the weights, and a short job."""
 
 

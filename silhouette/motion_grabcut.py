@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from silhouette.flow import dense_flow, fast_method
 from silhouette.outline import Field, gradient
 from silhouette.plain_background import Mask, border_strip, fill_pinholes, keep_large_parts, to_lab
+from video.sizes import flow_size
 
-_SIDE_PX = 256
 _BORDER_SHARE = 0.10
 """The strip that shows how the camera moves."""
 _MEDIAN_OF = 11
@@ -42,7 +43,7 @@ class MotionSegmentation:
 
     `contrast` is the mean score (0..1) inside the masks minus that outside; `motion_px` the
     speed of the fastest tenth of the subject relative to the camera, where both flows agree, in
-    1/256 of the frame per frame.
+    pixels of `flow_size` per frame: 1/256 of the picture's longer side, less in very wide ones.
     """
 
     masks: list[Mask]
@@ -83,17 +84,15 @@ def segment_by_motion(
 
 
 def _prepare(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scene:
-    height, width = images[0].shape[:2]
-    scale = _SIDE_PX / max(height, width)
-    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    size = flow_size(*images[0].shape[1::-1])
     small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    method = fast_method()
     grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
     forward, backward, camera = [], [], []
     for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
-        forward.append(flow.calc(one, two, None))
-        backward.append(flow.calc(two, one, None))
+        forward.append(dense_flow(method, one, two))
+        backward.append(dense_flow(method, two, one))
         camera.append(_camera_motion(one, forward[t], backward[t], grid))
         tick(t)
     return _Scene(small, forward, backward, camera, grid)

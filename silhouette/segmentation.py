@@ -19,9 +19,8 @@ from pipeline import Reporter
 from silhouette.crop import Box, Cutout
 from silhouette.motion_grabcut import MotionSegmentation, segment_by_motion
 from silhouette.plain_background import fit_background, subject_mask
+from video.sizes import SEGMENTED_PX, segmented_size
 
-_WORK_PX = (256, 512)
-"""Colours are segmented at a longer side between these; smaller and larger frames are resized."""
 _TRANSPARENT_SHARE = 0.005
 """An alpha channel is used if at least this share of the clip's pixels is transparent."""
 _LEAST_COVERAGE = 0.001
@@ -86,10 +85,8 @@ def _from_alpha(frames: NDArray[np.uint8], whole: Box) -> Cutout | None:
 def _resized(frames: NDArray[np.uint8], box: Box) -> Images:
     """The box of every frame, resized one frame at a time."""
     left, top, right, bottom = box
-    longer = max(right - left, bottom - top)
-    scale = min(max(longer, _WORK_PX[0]), _WORK_PX[1]) / longer
-    size = tuple(max(16, round(side * scale)) for side in (right - left, bottom - top))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    size = segmented_size(right - left, bottom - top)
+    how = cv2.INTER_AREA if size.width < right - left else cv2.INTER_CUBIC
     parts = (frame[top:bottom, left:right, :3] for frame in frames)
     return [cv2.resize(part, size, interpolation=how) for part in parts]
 
@@ -103,7 +100,7 @@ def _from_plain_background(
     """
     cutout = _segment_box(images, whole, tick)
     longer = max(whole)
-    if cutout is None or longer <= _WORK_PX[1]:
+    if cutout is None or longer <= SEGMENTED_PX[1]:
         return cutout
     box = _surroundings(cutout, whole)
     if box is None or max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:

@@ -19,8 +19,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
+from silhouette.flow import optical_flow
 from silhouette.outline import Field, Points, sample_field
-from silhouette.tracking_frames import TrackingFrames, follow, optical_flow
+from silhouette.tracking_frames import TrackingFrames, follow
 from silhouette.triangulation import Mesh, averaging, embed, rim_edges, signed_areas, triangulate
 
 Track = NDArray[np.float64]

@@ -1,25 +1,22 @@
 """The tracker's input: the subject on a flat grey, its outlines, and optical flow between frames.
 
-The flow is dense inverse search (DIS, Kroeger et al. 2016). The grey contrasts with the subject, so
-that the flow also follows the outline. Used by tracking.py and reference_frame.py.
+The grey contrasts with the subject, so that the flow also follows the outline. Used by tracking.py
+and reference_frame.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from silhouette.crop import CroppedClip
+from silhouette.flow import Grey, optical_flow
 from silhouette.outline import Field, Outline, Points, sample_field
 from silhouette.triangulation import Triangles
-
-Grey = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,6 @@ class TrackingFrames:
         mesh, mask = drawn > 0, self.alphas[t] > 0.5
         union = np.count_nonzero(mesh | mask)
         return float(np.count_nonzero(mesh & mask) / union) if union else 1.0
-
-
-def optical_flow(source: Grey, target: Grey) -> Field:
-    """Where each pixel of `source` moves to in `target`: displacements `(H, W, 2)`."""
-    return np.asarray(_dis().calc(source, target, None))
-
-
-@cache
-def _dis() -> Any:
-    """Made once, for one thread: new buffers cost as much CPU time as the flow itself."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(2)  # a quarter of the size and no refinement take a quarter
-    dis.setVariationalRefinementIterations(0)  # of the time; nodes lie nine pixels apart
-    return dis
 
 
 def follow(points: Points, forward: Field, backward: Field) -> tuple[Points, NDArray[np.float64]]:

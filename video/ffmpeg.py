@@ -17,12 +17,10 @@ from typing import IO, Literal
 from errors import VideoUnreadable
 from video import ffmpeg_phrases
 from video.sandbox import OutOfTime, run_sandboxed
+from video.sizes import MAX_PIXELS, too_large
 
 Container = Literal["mov", "avi", "matroska", "zip"]
 Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
-
-MAX_PIXELS = 16_777_216
-MIN_SIDE = 16
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,png_pipe,jpeg_pipe,webp_pipe"
 _LISTING_BYTES = 16 << 20
@@ -158,17 +156,6 @@ def too_slow() -> VideoUnreadable:
     return VideoUnreadable(
         "Decoding the clip takes too long.",
         hint="Send a smaller clip: fewer pixels, or a lower rate.",
-    )
-
-
-def too_large(width: int, height: int) -> VideoUnreadable:
-    """The error for frames over MAX_PIXELS."""
-    return VideoUnreadable(
-        f"The frames are {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded.",
-        hint="Scale the clip down, for example to 1920 x 1080.",
-        width=width,
-        height=height,
-        max_pixels=MAX_PIXELS,
     )
 
 

@@ -32,9 +32,6 @@ from video.probe import Probe, probe, times_agree, wrong_count, zip_inputs
 from video.sampling import MAX_FRAMES, ClipWarning
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
 
-SIZE_LIMIT = 1024
-"""Longest side of decoded frames: both pipelines work on less, and memory stays small."""
-
 _WALL_S = 300.0
 _OPAQUE = 250  # of 255: lossy codecs change the alpha channel, too
 
@@ -48,7 +45,6 @@ def read_clip(
     fps: float | None = None,
     max_frames: int = MAX_FRAMES,
     *,
-    size_limit: int = SIZE_LIMIT,
     on_progress: OnProgress = lambda step, steps: None,  # noqa: ARG005
 ) -> tuple[Clip, tuple[ClipWarning, ...]]:
     """Frames uint8 `(T, H, W, 3)`, or 4 where one is not opaque. `on_progress(step, steps)`.
@@ -57,12 +53,12 @@ def read_clip(
     """
     plan = probe(path, container, start, fps, max_frames, check_frames=False)
     if container == "zip":
-        frames = _decode_zip(path, plan, size_limit, on_progress)
+        frames = _decode_zip(path, plan, on_progress)
     else:
-        decoded = _decode(path, container, plan, size_limit, on_progress)
+        decoded = _decode(path, container, plan, on_progress)
         if decoded is None:  # damaged later in the file: plan again from what can be decoded
             plan = probe(path, container, start, fps, max_frames, decode_all=True)
-            decoded = _decode(path, container, plan, size_limit, on_progress)
+            decoded = _decode(path, container, plan, on_progress)
         if decoded is None:
             raise VideoUnreadable("The clip does not decode to the same frames twice.")
         frames = decoded
@@ -71,26 +67,18 @@ def read_clip(
     return Clip(frames, plan.fps, plan.source), plan.warnings
 
 
-def decoded_size(plan: Probe, size_limit: int) -> tuple[int, int]:
-    """Width and height of frames with square pixels whose longer side is within the limit."""
-    aspect = min(max(plan.aspect, 0.25), 4.0)
-    width, height = plan.source.width * max(aspect, 1.0), plan.source.height / min(aspect, 1.0)
-    shrink = min(1.0, size_limit / max(width, height))
-    return max(1, round(width * shrink)), max(1, round(height * shrink))
-
-
 def _decode(
-    path: Path, container: Container, plan: Probe, limit: int, on_progress: OnProgress
+    path: Path, container: Container, plan: Probe, on_progress: OnProgress
 ) -> NDArray[np.uint8] | None:
     """The planned frames, or None if the decoded times do not match the plan."""
     assert container != "zip"
     chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
-    frames = _empty(plan, limit)
+    frames = _empty(plan)
     with open(path, "rb") as file, tempfile.TemporaryFile() as rows:
         source = Input(file, container, plan.decoder, plan.seek)
         args = [
             *input_arguments(source),
-            *_pixels(f"select='{chosen}',", plan, limit),
+            *_pixels(f"select='{chosen}',", plan),
             *frame_list_arguments(plan.picks[-1] + 1),
             *("-f", "framecrc", f"pipe:{rows.fileno()}"),
         ]
@@ -100,13 +88,13 @@ def _decode(
     return frames if filled == len(frames) and _matches_packets(plan, seen) else None
 
 
-def _decode_zip(path: Path, plan: Probe, limit: int, on_progress: OnProgress) -> NDArray[np.uint8]:
-    frames = _empty(plan, limit)
+def _decode_zip(path: Path, plan: Probe, on_progress: OnProgress) -> NDArray[np.uint8]:
+    frames = _empty(plan)
     filled = 0
     with FramesZip(path) as zipped:
         chosen = [zipped.pictures[index] for index in plan.source.used]
         for source, count in zip_inputs(zipped, chosen):
-            args = [*input_arguments(source), *_pixels("", plan, limit, count + 1)]
+            args = [*input_arguments(source), *_pixels("", plan, count + 1)]
             found, stderr = _run(args, source, frames[: filled + count], on_progress, filled)
             if found == filled:
                 raise unreadable(stderr)
@@ -116,14 +104,14 @@ def _decode_zip(path: Path, plan: Probe, limit: int, on_progress: OnProgress) ->
     return frames
 
 
-def _empty(plan: Probe, limit: int) -> NDArray[np.uint8]:
-    width, height = decoded_size(plan, limit)
+def _empty(plan: Probe) -> NDArray[np.uint8]:
+    width, height = plan.sizes.decoded
     return np.empty((len(plan.picks), height, width, 4 if plan.may_have_alpha else 3), np.uint8)
 
 
-def _pixels(select: str, plan: Probe, limit: int, most: int | None = None) -> list[str]:
+def _pixels(select: str, plan: Probe, most: int | None = None) -> list[str]:
     """Output arguments: raw pixels on stdout."""
-    width, height = decoded_size(plan, limit)
+    width, height = plan.sizes.decoded
     # area averages when it shrinks; at its own size a frame is only converted
     scale = f"scale={width}:{height}:flags=area+accurate_rnd+full_chroma_int"
     return [

@@ -17,15 +17,12 @@ from pathlib import Path
 from errors import VideoTooShort, VideoUnreadable
 from video.clip import SourceFacts
 from video.ffmpeg import (
-    MAX_PIXELS,
-    MIN_SIDE,
     PACKET_LIST_ARGUMENTS,
     Container,
     FrameList,
     Input,
     frame_list_arguments,
     read_frame_list,
-    too_large,
 )
 from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
 from video.frames_zip import FramesZip, Picture
@@ -38,6 +35,7 @@ from video.sampling import (
     frames_needed,
     source_rate,
 )
+from video.sizes import MAX_PIXELS, WorkingSizes, too_large, working_sizes
 
 _MOST_WITHOUT_TIMES = 1000
 _WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
@@ -48,8 +46,8 @@ _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 class Probe:
     """Facts about a clip, and the plan: which frames, at which rate, and how to decode them.
 
-    `aspect` is the width of a pixel over its height. `picks` are the frames used, counted from the
-    first frame decoded after seeking to `seek`; `times` (s) belong to the decoded frames.
+    `picks` are the frames used, counted from the first frame decoded after seeking to `seek`;
+    `times` (s) belong to the decoded frames.
     """
 
     source: SourceFacts
@@ -57,7 +55,7 @@ class Probe:
     warnings: tuple[ClipWarning, ...]
     picks: tuple[int, ...]
     may_have_alpha: bool
-    aspect: float = 1.0
+    sizes: WorkingSizes
     seek: float = 0.0
     times: tuple[float, ...] | None = None
     decoder: str | None = None
@@ -115,7 +113,7 @@ def _probe_video(
     source = replace(source, start=seek)
     most = early + (to_decode or _frames_to_decode(packets, at_start, fps))
     decoded = read_frame_list(source, frame_list_arguments(most))
-    _check_sides(decoded.width, decoded.height)
+    sizes = working_sizes(decoded.width, decoded.height, decoded.aspect)
     make_plan = _plan_from_packets if to_decode else _plan_from_frames
     plan = make_plan(packets, decoded, most, at_start - early)
     if plan is None:
@@ -135,7 +133,7 @@ def _probe_video(
         warnings=found.warnings,
         picks=picks,
         may_have_alpha=_may_have_alpha(decoded),
-        aspect=decoded.aspect,
+        sizes=sizes,
         seek=seek,
         times=plan.times,
         decoder=source.decoder,
@@ -160,17 +158,6 @@ def _check_packets(packets: FrameList, start: float) -> None:
             hint="Send an earlier `start`.",
             frames=0,
             min_frames=MIN_FRAMES,
-        )
-
-
-def _check_sides(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE:
-        raise VideoUnreadable(
-            f"The frames are {width} x {height} pixels; each side needs at least {MIN_SIDE}.",
-            hint="Send a clip in which the subject can be seen.",
-            width=width,
-            height=height,
-            min_side=MIN_SIDE,
         )
 
 
@@ -238,9 +225,7 @@ def _probe_zip(
         used = tuple(first + pick for pick in found.used)
         chosen = [zipped.pictures[index] for index in used]
         width, height = zipped.one_size(chosen)
-        if width * height > MAX_PIXELS:
-            raise too_large(width, height)
-        _check_sides(width, height)
+        working_sizes(width, height)  # before anything is decoded
         parts = [
             read_frame_list(source, frame_list_arguments(count + 1))
             for source, count in zip_inputs(zipped, chosen if check_frames else chosen[:1])
@@ -248,12 +233,14 @@ def _probe_zip(
         rows = sum(part.rows for part in parts)
         if check_frames and rows != len(chosen):
             raise wrong_count(rows, len(chosen))
+    width, height = parts[0].width, parts[0].height
     return Probe(
-        SourceFacts(parts[0].width, parts[0].height, total, None, used),
+        SourceFacts(width, height, total, None, used),
         fps=found.fps,
         warnings=found.warnings,
         picks=found.used,
         may_have_alpha=any(picture.kind != "jpeg_pipe" for picture in chosen),
+        sizes=working_sizes(width, height),
     )
 
 

@@ -158,3 +158,15 @@ def test_the_default_speedups_give_the_same_job_within_rounding(
     assert len(report.anchors) == 1
     assert made.vertices.shape == wanted.vertices.shape
     assert np.abs(made.vertices - wanted.vertices).max() < 1e-4
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 64), (64, 640), (1000, 40), (33, 17)])
+def test_frames_of_any_sides_become_a_mesh(
+    resident: ActionMeshPipeline, width: int, height: int
+) -> None:
+    """Upstream pads the subject to a square: wide and tall frames need nothing of ours."""
+    subject = tiny.clip_of(16, size=min(width, height)).frames
+    rows, columns = (side - min(width, height) for side in (height, width))
+    around = ((0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
+    made = resident.animate(tiny.as_clip(np.pad(subject, around)), "fast", 7, RecordingReporter())
+    assert len(made.vertices) == 16 and np.isfinite(made.vertices).all()

@@ -12,7 +12,6 @@ import pytest
 from tests.video.clips import H264, LOSSLESS, ffmpeg, numbered
 from video import ffmpeg_phrases
 from video.ffmpeg import (
-    MAX_PIXELS,
     PACKET_LIST_ARGUMENTS,
     Demuxer,
     Input,
@@ -22,6 +21,7 @@ from video.ffmpeg import (
     unreadable,
 )
 from video.sandbox import Limits, ffmpeg_path, launch, run_sandboxed
+from video.sizes import MAX_PIXELS
 
 ONE_FRAME = frame_list_arguments(1)
 

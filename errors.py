@@ -12,8 +12,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
 └─ ServerFault                   the server or the machine failed; traceback in the log only
    ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
-   └─ job                        WorkerCrashed  TimedOut  GpuOutOfMemory  GpuError  DiskFull
-                                 WeightsUnavailable  InternalError
+   └─ job                        WorkerCrashed  InputCrashesPipeline  TimedOut  GpuOutOfMemory
+                                 GpuError  DiskFull  WeightsUnavailable  InternalError
 
 Cancelled                        not an error: ends a job that was asked to stop
 """
@@ -285,6 +285,16 @@ class WorkerCrashed(ServerFault):
     meaning = "The process that ran the job ended without a result, in each attempt."
     code, title = "worker_crashed", "The worker crashed"
     default_hint = "Try a shorter or smaller clip, or mode=fast_low_ram."
+
+
+class InputCrashesPipeline(ServerFault):
+    meaning = "Native code crashed on this input in two attempts; a third would end the same way."
+    code, title = "input_crashes_pipeline", "The input crashes the pipeline"
+    default_hint = (
+        "Retry with mode=fast_low_ram or another `start`, or encode the clip again at a common "
+        "size, such as 1280 x 720."
+    )
+    retryable = False
 
 
 class TimedOut(ServerFault):

@@ -217,8 +217,8 @@ class JobStore:
         """An attempt begins; the count is on disk before any work is done."""
         return self._change(job_id, lambda job: job.started(self.clock()))
 
-    def requeue(self, job_id: str, *, counted: bool) -> Job:
-        return self._change(job_id, lambda job: job.requeued(counted=counted))
+    def requeue(self, job_id: str, *, counted: bool, crashed: bool = False) -> Job:
+        return self._change(job_id, lambda job: job.requeued(counted=counted, crashed=crashed))
 
     def report(self, job_id: str, progress: Progress) -> None:
         """Store progress: in RAM at once, on disk at most once a second. Not for ended jobs."""

@@ -127,7 +127,7 @@ def main() -> int:
         task = Task.from_dict(message["task"])
         with bound_to_job(task.job_id):
             if not _run_task(parent, recipe, message["do"], task):
-                return EXIT_UNUSABLE
+                os._exit(EXIT_UNUSABLE)  # libraries may abort at exit where a GPU is lost
 
 
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:

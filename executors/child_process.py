@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 1 << 20
 """A child that writes a longer line is ended."""
 STOP_S = 2.0
+_CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"})
+"""Signals by which native code ends itself; all others are sent by someone else."""
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
 # What a child inherits: no keys and no server settings (they come in its ChildConfig).
@@ -76,10 +78,14 @@ def child_environment(
 
 
 class ChildProcess:
-    """`environment` is all that the child inherits: see `child_environment`."""
+    """`environment` is all that the child inherits: see `child_environment`.
+
+    `crash` names the signal if native code in the child ended it; known after `end`.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.is_ready = False
+        self.crash = ""
         self._ended: str | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(_CHILD), str(os.getpid())],
@@ -150,6 +156,8 @@ class ChildProcess:
                 pipe.close()
         self._drain.join(STOP_S)
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        name = signal.Signals(-code).name if code is not None and code < 0 else ""
+        self.crash = name if name in _CRASHES else ""
         self._ended = f"{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
         return self._ended
 

@@ -203,7 +203,9 @@ class ChildSupervisor:
             end = self.terminate()
             reason = f"{lost}; {end}" if end else str(lost)
         if self.task is not None:
-            events.append(Stopped() if is_cancelled else Lost(reason))
+            # a child that crashes while it loads does not do so because of the task
+            crash = child.crash if child is not None and child.is_ready else ""
+            events.append(Stopped() if is_cancelled else Lost(reason, crash))
             self._end_task()
         elif not self._closed:
             log.error("%s: the child is lost: %s", self.name, reason)

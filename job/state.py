@@ -54,8 +54,9 @@ class Job:
     `idempotency` holds `key` and `hash`, both as sha256 in hex: of the client's Idempotency-Key and
     of the request that it came with.
 
-    `attempts` counts the starts, without those that a server stop ended; `revision` grows with
-    every change and is not stored. `waiting_for_input` is True until a video_url has been fetched.
+    `attempts` counts the starts, without those that a server stop ended; `crashes` those that ended
+    by a crash of native code. `revision` grows with every change and is not stored.
+    `waiting_for_input` is True until a video_url has been fetched.
     """
 
     job_id: str
@@ -69,6 +70,7 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: int = 0
+    crashes: int = 0
     progress: Progress | None = None
     cancel_requested: bool = False
     result: Result | None = None
@@ -102,10 +104,15 @@ class Job:
             cancel_requested=False,
         )
 
-    def requeued(self, *, counted: bool) -> Job:
+    def requeued(self, *, counted: bool, crashed: bool = False) -> Job:
         """Back to its place in the queue; after a graceful stop the attempt is not counted."""
-        attempts = self.attempts if counted else max(0, self.attempts - 1)
-        return self._to(JobStatus.QUEUED, attempts=attempts, started_at=None, progress=None)
+        return self._to(
+            JobStatus.QUEUED,
+            attempts=self.attempts if counted else max(0, self.attempts - 1),
+            crashes=self.crashes + crashed,
+            started_at=None,
+            progress=None,
+        )
 
     def finished(self, now: datetime, result: Result) -> Job:
         return self._to(

@@ -114,9 +114,13 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Lost:
-    """The process that ran the job ended without a result; the job may be tried again."""
+    """The process that ran the job ended without a result; the job may be tried again.
+
+    `crash` names the signal if native code crashed at the work: SIGSEGV, for example.
+    """
 
     reason: str
+    crash: str = ""
 
 
 Outcome = Result | Failed | Stopped | Lost

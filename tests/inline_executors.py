@@ -104,11 +104,15 @@ class FinishesAtOnce:
 
 
 class LosesWorkers(FinishesAtOnce):
-    """Loses `times` attempts as if its process had ended, then finishes."""
+    """Loses `times` attempts as if its process had ended, then finishes.
 
-    def __init__(self, times: int) -> None:
+    `crashes` are the signals of native crashes, "" for an attempt that was lost otherwise.
+    """
+
+    def __init__(self, times: int, crashes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.times = times
+        self.crashes = iter(crashes)
 
     def attempt(self, task: Task) -> Events:
         """Leaves an incomplete workspace, as after a real crash."""
@@ -116,7 +120,7 @@ class LosesWorkers(FinishesAtOnce):
             self.tasks.append(task)
             task.workspace.mkdir()
             (task.workspace / "half").write_bytes(b"x")
-            yield Lost("the child ended")
+            yield Lost("the child ended", next(self.crashes, ""))
         else:
             yield from super().attempt(task)
 

@@ -6,6 +6,7 @@ with PIPELINE=tests.pipelines:Bends.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import resource
@@ -175,6 +176,30 @@ class Segfaults(Bends):
     def step(self, k: int) -> None:
         """Address zero."""
         ctypes.string_at(0)
+
+
+class Aborts(Bends):
+    """Ends itself, as native code does where an assertion fails."""
+
+    def step(self, k: int) -> None:
+        """SIGABRT."""
+        os.abort()
+
+
+class AbortsAtExit(LosesGpu):
+    """Loses its GPU; then a library aborts while the process ends."""
+
+    def load(self, reporter: Any) -> None:
+        """As destructors of CUDA objects do after an error."""
+        atexit.register(os.abort)
+
+
+class CrashesWhileLoading(Bends):
+    """Crashes before it gets a task."""
+
+    def load(self, reporter: Any) -> None:
+        """As a package that was built for another processor."""
+        os.kill(os.getpid(), signal.SIGILL)
 
 
 class Prints(Bends):

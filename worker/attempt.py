@@ -12,7 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from errors import ServerFault, ServiceError, WorkerCrashed, from_os_error
+from errors import (
+    InputCrashesPipeline,
+    ServerFault,
+    ServiceError,
+    WorkerCrashed,
+    from_os_error,
+)
 from job import failpoint
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
@@ -24,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """A job whose process was lost so many times fails."""
+MAX_CRASHES = 2
+"""So does one on which native code crashed so many times: a kill is chance, a crash is not."""
 DISK_PAUSE_S = 2.0
 """How long the thread waits after a failed write before it tries again."""
 
@@ -77,7 +85,7 @@ class AttemptRecorder:
                     log.info("the attempt ended: %s", outcome.reason)
                 self.cancel(job_id)
             elif isinstance(outcome, Lost):
-                return self._after_loss(task, outcome.reason)
+                return self._after_loss(task, outcome)
             else:
                 self._finish(task, outcome, took_s)
         except OSError as exc:
@@ -100,20 +108,41 @@ class AttemptRecorder:
             level = logging.ERROR if isinstance(error, ServerFault) else logging.INFO
             log.log(level, "failed: %s: %s", error.code, error.message)
 
-    def _after_loss(self, task: Task, reason: str) -> bool:
+    def _after_loss(self, task: Task, lost: Lost) -> bool:
         """Requeued uncounted, tried again (True) or failed."""
         job_id, attempt = task.job_id, task.attempt
-        counted = not self.stopping.is_set()
+        counted, crashed = not self.stopping.is_set(), bool(lost.crash)
+        if crashed and self._crash_is_final(job_id, lost.crash):
+            return False
         if counted and attempt >= MAX_ATTEMPTS:
-            log.error("attempt %d lost, the last: %s", attempt, reason)
+            log.error("attempt %d lost, the last: %s", attempt, lost.reason)
             self.fail_after_losses(job_id, attempt)
             return False
-        if counted:
-            log.error("attempt %d lost: %s", attempt, reason)
-        requeue = partial(self.store.requeue, job_id, counted=counted)
+        if counted or crashed:
+            log.error("attempt %d lost: %s", attempt, lost.reason)
+        requeue = partial(self.store.requeue, job_id, counted=counted, crashed=crashed)
         if self.commit(job_id, requeue, last=False) and not counted:
             log.info("requeued: the server is stopping")
         return counted
+
+    def _crash_is_final(self, job_id: str, signal: str) -> bool:
+        """Fail the job if this crash was its last; the earlier ones are in its record."""
+        job = self.store.get(job_id)
+        crashes = job.crashes + 1
+        if crashes < MAX_CRASHES:
+            return False
+        stage = job.progress.stage if job.progress else "extracting"
+        self._fail(
+            job_id,
+            InputCrashesPipeline(
+                f"This input crashes the pipeline: {crashes} attempts ended by a crash, the last "
+                f"one in stage {stage} ({signal}).",
+                crashes=crashes,
+                stage=stage,
+                signal=signal,
+            ),
+        )
+        return True
 
     def fail_after_losses(self, job_id: str, attempts: int) -> None:
         words = f"The process that ran this job ended without a result, {attempts} times."

@@ -71,8 +71,8 @@ def test_every_error_is_a_problem_with_a_valid_example(document: dict[str, Any])
             assert ERRORS_BY_CODE[name].status == body.status
             seen.add(name)
     only_in_jobs = {
-        "no_subject_found", "url_fetch_failed", "worker_crashed", "timed_out", "gpu_out_of_memory",
-        "gpu_error", "disk_full", "weights_unavailable",
+        "no_subject_found", "url_fetch_failed", "worker_crashed", "input_crashes_pipeline",
+        "timed_out", "gpu_out_of_memory", "gpu_error", "disk_full", "weights_unavailable",
     }  # fmt: skip
     of_no_route = {"not_found", "method_not_allowed"}
     assert seen | only_in_jobs | of_no_route == set(ERRORS_BY_CODE)

@@ -100,11 +100,23 @@ class ExecutorConformance:
         assert "secret" not in outcome.error.message
 
     @pytest.mark.parametrize(
-        "pipeline", ["Exits", "IsKilled", "Segfaults", "LosesGpu", "BreaksProtocol"]
+        ("pipeline", "crash"),
+        [
+            ("Exits", ""),
+            ("IsKilled", ""),
+            ("Segfaults", "SIGSEGV"),
+            ("Aborts", "SIGABRT"),
+            ("LosesGpu", ""),
+            ("AbortsAtExit", ""),
+            ("CrashesWhileLoading", ""),
+            ("BreaksProtocol", ""),
+        ],
     )
-    def test_a_process_that_ends_loses_the_attempt(self, task: Task, pipeline: str) -> None:
+    def test_a_process_that_ends_loses_the_attempt(
+        self, task: Task, pipeline: str, crash: str
+    ) -> None:
         outcome, _ = self.run(options(pipeline), task)
-        assert isinstance(outcome, Lost)
+        assert isinstance(outcome, Lost) and outcome.crash == crash
 
     def test_after_a_loss_the_next_attempt_runs(self, task: Task) -> None:
         with closing(self.executor(options("IsKilledOnce"))) as executor:

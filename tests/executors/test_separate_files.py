@@ -82,7 +82,9 @@ def test_meshes_that_cannot_be_read_are_computed_again(task: Task) -> None:
         assert isinstance(run_to_end(executor, replace(task, attempt=2)), Result)
 
 
-@pytest.mark.parametrize(("end", "outcome"), [("cancel", Stopped), ("close", Lost), ("kill", Lost)])
+@pytest.mark.parametrize(
+    ("end", "outcome"), [("cancel", Stopped), ("close", Lost), ("kill", Lost), ("crash", Lost)]
+)
 def test_a_failed_export_does_not_affect_the_compute_child(
     task: Task, blocking_blender: BlockingBlender, end: str, outcome: type[Outcome]
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_failed_export_does_not_affect_the_compute_child(
         "cancel": lambda: executor.cancel(task.job_id),
         "close": export.close,
         "kill": lambda: os.kill(export.child.pid, signal.SIGKILL),  # type: ignore[union-attr]
+        "crash": lambda: os.kill(export.child.pid, signal.SIGSEGV),  # type: ignore[union-attr]
     }
     reported: list[Progress] = []
 
@@ -103,7 +106,9 @@ def test_a_failed_export_does_not_affect_the_compute_child(
     with closing(executor):
         executor.start()
         compute = executor.slots[0].child
-        assert isinstance(run_to_end(executor, task, note), outcome)
+        found = run_to_end(executor, task, note)
+        assert isinstance(found, outcome)
+        assert not isinstance(found, Lost) or found.crash == ("SIGSEGV" if end == "crash" else "")
         assert reported and compute is not None and compute.is_alive and executor.has_room
         wait_until(lambda: not blocking_blender.is_running())
 

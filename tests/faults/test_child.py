@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeServer
-from tests.faults.inspection import faults
+from tests.faults.inspection import faults, records
 from tests.faults.processes import command, is_alive
 from tests.faults.server import Server
 from tests.video.clips import numbered
 from tests.waiting import wait_until
 
 OBEYS_SEED = "tests.pipelines:ObeysSeed"
-SLOWLY, HANGS, SLEEPS_LONG, KILLED_ONCE = 11, 9, 10, 12
+SEGFAULTS, SLOWLY, HANGS, SLEEPS_LONG, WORKS = 3, 11, 9, 10, 44
 
 
 def assert_the_next_job_finishes(server: Server, clip: Path) -> None:
@@ -70,7 +70,7 @@ def test_of_two_children_a_killed_one_costs_only_its_own_attempt(
     [
         pytest.param(1, "worker_crashed", id="exits"),
         pytest.param(2, "worker_crashed", id="is killed"),
-        pytest.param(3, "worker_crashed", id="segfaults"),
+        pytest.param(3, "input_crashes_pipeline", id="segfaults"),
         pytest.param(4, "worker_crashed", id="writes junk"),
         pytest.param(5, "worker_crashed", id="sends an endless line"),
         pytest.param(6, "worker_crashed", id="eats memory"),
@@ -84,6 +84,34 @@ def test_a_job_that_breaks_its_child_ends_and_the_next_job_finishes(
     found = server.wait_for(server.submit(clip, seed=seed), "error")
     assert found["error_code"] == code
     assert "/" not in found["error"] and "secret" not in found["error"]
+    assert_the_next_job_finishes(server, clip)
+
+
+def test_two_crashes_are_final_across_a_killed_server_and_a_retry_begins_anew(
+    fork_server: MakeServer, clip: Path
+) -> None:
+    server = fork_server(OBEYS_SEED).start(crash_at="changed:queued")
+    job_id = server.submit(clip, seed=SEGFAULTS)
+    assert server.wait_for_end() == -signal.SIGKILL  # just after the first crash was recorded
+    server.start()
+    found = server.wait_for(job_id, "error")
+    assert (found["error_code"], found["retryable"]) == ("input_crashes_pipeline", False)
+    assert "2 attempts" in found["error"] and "SIGSEGV" in found["error"]
+    assert found["error_hint"] and records(server.jobs_dir)[job_id].attempts == 2
+    reply = server.http.post(f"/jobs/{job_id}/retry", json={"seed": WORKS})
+    assert reply.status_code == 202
+    server.wait_for(reply.json()["job_id"])
+    assert_the_next_job_finishes(server, clip)
+
+
+def test_after_two_kills_a_job_is_tried_a_third_time(fork_server: MakeServer, clip: Path) -> None:
+    server = fork_server(OBEYS_SEED).start()
+    job_id = server.submit(clip, seed=SLOWLY)
+    for number in (1, 2):
+        server.wait_for_stage(job_id, "motion")
+        os.kill(server.child(), signal.SIGKILL)
+        wait_until(lambda n=number: f"attempt {n} lost" in server.output())  # type: ignore[misc]
+    assert server.wait_for(job_id)["attempt"] == 3
     assert_the_next_job_finishes(server, clip)
 
 

@@ -97,6 +97,52 @@ def test_a_job_that_loses_its_process_three_times_fails(store: JobStore) -> None
     assert not worker.run_once(0)
 
 
+@pytest.mark.parametrize(
+    ("crashes", "code", "attempts"),
+    [
+        pytest.param(("SIGSEGV", "SIGSEGV"), "input_crashes_pipeline", 2, id="twice"),
+        pytest.param(("SIGABRT", "", "SIGBUS"), "input_crashes_pipeline", 3, id="and a kill"),
+        pytest.param(("", "SIGSEGV", ""), "worker_crashed", 3, id="once"),
+        pytest.param(("", "", ""), "worker_crashed", 3, id="only kills"),
+    ],
+)
+def test_a_job_fails_at_its_second_crash_or_its_third_loss(
+    store: JobStore, crashes: tuple[str, ...], code: str, attempts: int
+) -> None:
+    executor = LosesWorkers(99, crashes)
+    worker = Worker(store, store.folder, executor)
+    job_id = submitted(store, worker)
+    while store.get(job_id).status is not JobStatus.ERROR:
+        assert worker.run_once(0)
+    job = store.get(job_id)
+    assert job.error is not None and job.error["code"] == code
+    assert job.error["retryable"] is (code == "worker_crashed")
+    assert len(executor.tasks) == attempts
+    assert not list(store.folder.job_dir(job_id).glob("attempt-*"))
+    if code == "input_crashes_pipeline":
+        assert job.error["facts"] == {
+            "crashes": 2, "stage": "extracting", "signal": crashes[-1]
+        }  # fmt: skip
+
+
+def test_crashes_under_an_earlier_server_count(store: JobStore, tmp_path: Path) -> None:
+    first = Worker(store, store.folder, LosesWorkers(1, ("SIGSEGV",)))
+    job_id = submitted(store, first)
+    first.run_once(0)
+    store.close()
+    reopened = JobStore(JobsFolder(tmp_path / "jobs"))
+    reopened.open()
+    executor = LosesWorkers(1, ("SIGSEGV",))
+    second = Worker(reopened, reopened.folder, executor)
+    second.start()
+    wait_until(lambda: reopened.get(job_id).status is JobStatus.ERROR)
+    second.stop()
+    job = reopened.get(job_id)
+    assert job.error is not None and job.error["code"] == "input_crashes_pipeline"
+    assert len(executor.tasks) == 1
+    reopened.close()
+
+
 def test_attempts_of_earlier_servers_count(store: JobStore, tmp_path: Path) -> None:
     job_id = accept(store).job_id
     for _ in range(MAX_ATTEMPTS):

@@ -31,15 +31,13 @@ from job import logs
 from job.folder import JobsFolder, JobsFolderError
 from job.task import ChildConfig
 from job_store import JobStore
-from pipeline import Gpu, PipelineChoice, choose_pipeline, smallest
+from pipeline import Gpu, PipelineChoice, child_memory_mb, choose_pipeline, smallest
 from settings import VERSION, Settings, SettingsError
 from worker.fetching import Fetcher
 from worker.loop import Worker
 
 EXIT_MISCONFIGURED = 2
 OPEN_PATHS = ("/", "/health", "/ready", "/client.py", "/docs.css")
-SILHOUETTE_MEMORY_MB = 4096
-"""A job needs about 500 MB; above this limit its child ends, and the machine is safe."""
 REPLY_GRACE_S = 3
 """How long open replies may take after the server was asked to stop."""
 
@@ -98,7 +96,9 @@ def _executor(settings: Settings, choice: PipelineChoice, gpus: Sequence[Gpu]) -
         ChildConfig(
             choice.name,
             settings.log_format,
-            memory_mb=SILHOUETTE_MEMORY_MB if choice.name == "silhouette" else 0,
+            memory_mb=child_memory_mb(choice.name, settings.child_memory_gb),
+            uses_cuda=choice.may_use_cuda,
+            task_s=settings.job_timeout,
             blender_path=str(settings.blender_path or ""),
             environment=settings.child_environment(with_paths=not settings.ray_address),
         ),

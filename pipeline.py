@@ -106,6 +106,11 @@ class PipelineChoice:
     gpu: Gpu | None
     elsewhere: bool = False
 
+    @property
+    def may_use_cuda(self) -> bool:
+        """True if its process must be free to reserve and map more memory than it uses."""
+        return self.name != "silhouette"
+
 
 def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineChoice:
     """`wanted` is auto, actionmesh, silhouette, or `module:Class` for your own pipeline.
@@ -126,6 +131,19 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
     reason = f"a GPU is here ({gpu.name}), but {missing_part}: run `make actionmesh`"
     return PipelineChoice("silhouette", reason, gpu)
+
+
+_MEMORY_GB = {"silhouette": 4.0, "actionmesh": 24.0}
+"""A silhouette needs 0.7 GB. ActionMesh may hold all its weights as on disk while it loads (16 GB),
+later those that wait for their stage (8.7 GB); the rest is for libraries, frames and meshes."""
+
+
+def child_memory_mb(pipeline: str, wanted_gb: float = 0.0) -> int:
+    """How much host memory, in MiB, a process that runs jobs may use; 0 is no limit.
+
+    `wanted_gb`, in GiB, replaces what is usual, which is no limit for a pipeline of one's own.
+    """
+    return round(1024 * (wanted_gb or _MEMORY_GB.get(pipeline, 0.0)))
 
 
 # --- what a mode means: every number, for each pipeline

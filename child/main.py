@@ -93,6 +93,7 @@ def main() -> int:
 
     config = ChildConfig(**json.loads(first)["config"])
     os.environ.update(config.environment)  # before anything is imported that reads it
+    from child import limits
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
     from errors import ServiceError
@@ -101,10 +102,11 @@ def main() -> int:
     from pipeline import Gpu
 
     configure(config.log_format)
+    limits.limit_process()
     if config.pipeline in ("silhouette", ""):
         os.nice(10)  # on the CPU the API has priority
-    if config.memory_mb:
-        _limit_memory(config.memory_mb)
+    if config.memory_mb and not config.uses_cuda:
+        limits.limit_data(config.memory_mb)
     prefetcher = FramePrefetcher()
     listen = partial(parent.listen, prefetcher.prefetch)
     threading.Thread(target=listen, name="stdin", daemon=True).start()
@@ -114,6 +116,7 @@ def main() -> int:
             pipeline, parent.send, parent.cancelled, prefetcher, blender_path=config.blender_path
         )
         recipe.load()
+        limits.limit_files()
     except ServiceError as error:
         log.exception("the pipeline could not be loaded")
         parent.send("broken", error=error.to_dict())
@@ -125,6 +128,7 @@ def main() -> int:
     while True:
         message = parent.tasks.get()
         task = Task.from_dict(message["task"])
+        limits.limit_cpu(config.task_s)
         with bound_to_job(task.job_id):
             if not _run_task(parent, recipe, message["do"], task):
                 os._exit(EXIT_UNUSABLE)  # libraries may abort at exit where a GPU is lost
@@ -164,15 +168,6 @@ def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> 
             log.exception("a bug in the server ended the job")
             parent.send("failed", error=errors.InternalError().to_dict())
     return True
-
-
-def _limit_memory(megabytes: int) -> None:
-    """Limit writable private memory, not address space: threads reserve much more than they use."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, hard))
 
 
 def _end_with_parent(parent_pid: int) -> None:

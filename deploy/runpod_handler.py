@@ -29,6 +29,7 @@ from api.modes import parse_options
 from errors import (
     BothInputs,
     Cancelled,
+    InputCrashesPipeline,
     InvalidParameter,
     MissingInput,
     ServiceError,
@@ -42,7 +43,7 @@ from intake.url_guard import fetch
 from job import logs
 from job.options import REQUEST_FIELDS, JobOptions, check_names
 from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
-from pipeline import Gpu, PipelineChoice, choose_pipeline
+from pipeline import Gpu, PipelineChoice, child_memory_mb, choose_pipeline
 from settings import Settings
 
 RESULT_LIMIT_BYTES = 10_000_000
@@ -52,7 +53,7 @@ ENVELOPE_BYTES = 100_000
 REPORT_EVERY_S = 1.0
 """For each progress update RunPod's client starts a thread and sends an HTTP request."""
 FETCH_S = 300.0
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS, MAX_CRASHES = 3, 2
 BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
 MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
 OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")
@@ -79,6 +80,9 @@ class Handler:
         child = ChildConfig(
             choice.name,
             settings.log_format,
+            memory_mb=child_memory_mb(choice.name, settings.child_memory_gb),
+            uses_cuda=choice.may_use_cuda,
+            task_s=settings.job_timeout,
             blender_path=str(settings.blender_path or ""),
             environment=settings.child_environment(),
         )
@@ -138,6 +142,7 @@ class Handler:
         def on_progress(progress: Progress) -> None:
             report({**vars(progress), "percent": round(100 * progress.fraction, 1)})
 
+        crashes = 0
         for attempt in range(1, MAX_ATTEMPTS + 1):
             next_attempt = replace(task, attempt=attempt)
             outcome = run_to_end(self._executor, next_attempt, on_progress, cancelled.is_set)
@@ -147,7 +152,12 @@ class Handler:
                 raise outcome.error
             if isinstance(outcome, Stopped):
                 raise Cancelled
-            reason = outcome.reason
+            reason, crashes = outcome.reason, crashes + bool(outcome.crash)
+            if outcome.crash and crashes >= MAX_CRASHES:
+                raise InputCrashesPipeline(
+                    f"This input crashes the pipeline: {crashes} attempts ended by a crash "
+                    f"({outcome.crash})."
+                )
         raise WorkerCrashed(f"The job's process ended {MAX_ATTEMPTS} times: {reason}")
 
 

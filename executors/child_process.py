@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from executors.base import ProcessLost
+from executors.memory_watch import MemoryWatch
 from pipeline import Gpu
 
 log = logging.getLogger(__name__)
@@ -80,10 +81,11 @@ def child_environment(
 class ChildProcess:
     """`environment` is all that the child inherits: see `child_environment`.
 
-    `crash` names the signal if native code in the child ended it; known after `end`.
+    It is killed if it uses more than `memory_mb` (0: no limit). `crash` names the signal if native
+    code in it ended it; known after `end`.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], memory_mb: int = 0) -> None:
         self.is_ready = False
         self.crash = ""
         self._ended: str | None = None
@@ -103,10 +105,16 @@ class ChildProcess:
         self._unread = b""
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
+        self._memory_mb = memory_mb
+        self._watch = MemoryWatch(self.pid, memory_mb, self.kill) if memory_mb else None
 
     @property
     def is_alive(self) -> bool:
         return self._ended is None and self._process.poll() is None
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._watch is not None and self._watch.exceeded
 
     def send(self, message: dict[str, Any]) -> None:
         """One line to the child. Raises ProcessLost if it does not read, or has ended."""
@@ -146,6 +154,8 @@ class ChildProcess:
         """Kill, reap and close; returns how it ended. Only the worker thread calls this."""
         if self._ended is not None:
             return self._ended
+        if self._watch is not None:
+            self._watch.stop()
         self.kill()
         try:
             code = self._process.wait(STOP_S)
@@ -158,7 +168,8 @@ class ChildProcess:
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         name = signal.Signals(-code).name if code is not None and code < 0 else ""
         self.crash = name if name in _CRASHES else ""
-        self._ended = f"{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
+        used = f"it used more than {self._memory_mb} MB of memory, " if self._is_too_large else ""
+        self._ended = f"{used}{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
         return self._ended
 
     def _drain_stderr(self) -> None:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 SLOTS_PER_EXPORT_CHILD = 4
 """Files take about 3 CPU seconds of a job, its meshes 24 s or more of a GPU."""
+EXPORT_MEMORY_MB = 8192
+"""Meshes of 200,000 vertices need 2 GB; PyTorch3D needs some of its own beside the GPU's."""
 RETRY_S = 30.0
 """After a second failure in a row a slot waits so long, then twice as long each time."""
 MAX_RETRY_S = 900.0
@@ -51,7 +53,7 @@ class LocalExecutor:
         ]
         self.exports: list[ChildSupervisor] = []
         if options.separate_files:
-            config = replace(options.child, pipeline="", memory_mb=0)
+            config = replace(options.child, pipeline="", memory_mb=EXPORT_MEMORY_MB)
             for number, gpu in enumerate(options.gpus[::SLOTS_PER_EXPORT_CHILD]):
                 child = replace(options, child=config)
                 name = f"export {number}"

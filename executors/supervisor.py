@@ -110,7 +110,7 @@ class ChildSupervisor:
             if self._closed:
                 raise ProcessLost("the server is stopping")
             try:
-                child = ChildProcess(environment)
+                child = ChildProcess(environment, config.memory_mb)
             except OSError as exc:
                 self._note_failure()
                 raise ProcessLost(f"no child could be started: {exc.strerror}") from exc

@@ -276,6 +276,57 @@ class EatsMemory(Bends):
         raise AssertionError(f"{len(blocks)} blocks could be allocated")
 
 
+class GrowsMemory(Bends):
+    """Uses more and more memory, whatever it may reserve."""
+
+    def step(self, k: int) -> None:
+        """Up to four gigabytes, in small steps."""
+        blocks = []
+        for _ in range(256):
+            blocks.append(np.ones(1 << 24, np.uint8))
+            time.sleep(0.005)
+        raise AssertionError(f"{len(blocks)} blocks could be used")
+
+
+class ReadsAMappedFile(Bends):
+    """Maps a file of 400 MB, as weights are mapped, and reads every page for a while."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """The file is sparse: it takes no disk."""
+        path = reporter.task.folder / "weights"
+        with open(path, "wb") as file:
+            file.truncate(400 << 20)
+        weights = np.memmap(path, np.uint8, "r")
+        for _ in range(20):
+            assert not weights[::4096].any()
+            time.sleep(0.05)
+        path.unlink()
+        return super().animate(clip, mode, seed, reporter)
+
+
+class WritesAHugeFile(Bends):
+    """Makes a file of five gigabytes."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """Sparse, so that no disk is needed."""
+        with open(reporter.task.workspace / "huge", "wb") as file:
+            file.truncate(5 << 30)
+        return super().animate(clip, mode, seed, reporter)
+
+
+class Spins(Bends):
+    """Computes for ever."""
+
+    def step(self, k: int) -> None:
+        """Never returns to the reporter."""
+        while True:
+            pass
+
+
 class Specks(Bends):
     """Two tiny tetrahedra far apart: little to render, for tests with many jobs."""
 
@@ -359,6 +410,7 @@ class ObeysSeed(Specks):
 BEHAVIOURS: Mapping[int, type[Bends]] = {
     1: Exits, 2: IsKilled, 3: Segfaults, 4: BreaksProtocol, 5: SendsAnEndlessLine, 6: EatsMemory,
     7: HasABug, 8: FindsNothing, 9: Hangs, 10: SleepsLong, 11: SpecksSlowly, 12: IsKilledOnce,
+    13: GrowsMemory,
 }  # fmt: skip
 
 # two triangles a side, counter-clockwise from outside; corner index is 4x + 2y + z

@@ -225,6 +225,8 @@ def test_a_failed_job_returns_its_error(
 def test_a_lost_process_is_tried_three_times(tmp_path: Path) -> None:
     with local_server(tmp_path, PIPELINE="tests.pipelines:Exits") as client:
         assert "worker_crashed" in run(client, video_base64=CLIP)["error"]
+    with local_server(tmp_path, PIPELINE="tests.pipelines:Segfaults") as client:
+        assert "input_crashes_pipeline" in run(client, video_base64=CLIP)["error"]
     with local_server(tmp_path, PIPELINE="tests.pipelines:IsKilledOnce") as client:
         assert run(client, video_base64=CLIP, files=["preview.mp4"])["status"] == "COMPLETED"
 

@@ -19,7 +19,7 @@ from tests.video.clips import numbered
 from tests.waiting import wait_until
 
 OBEYS_SEED = "tests.pipelines:ObeysSeed"
-SEGFAULTS, SLOWLY, HANGS, SLEEPS_LONG, WORKS = 3, 11, 9, 10, 44
+SEGFAULTS, SLOWLY, HANGS, SLEEPS_LONG, GROWS, WORKS = 3, 11, 9, 10, 13, 44
 
 
 def assert_the_next_job_finishes(server: Server, clip: Path) -> None:
@@ -112,6 +112,14 @@ def test_after_two_kills_a_job_is_tried_a_third_time(fork_server: MakeServer, cl
         os.kill(server.child(), signal.SIGKILL)
         wait_until(lambda n=number: f"attempt {n} lost" in server.output())  # type: ignore[misc]
     assert server.wait_for(job_id)["attempt"] == 3
+    assert_the_next_job_finishes(server, clip)
+
+
+def test_a_job_that_uses_too_much_memory_ends_alone(fork_server: MakeServer, clip: Path) -> None:
+    server = fork_server(OBEYS_SEED, CHILD_MEMORY_GB=0.3).start()
+    found = server.wait_for(server.submit(clip, seed=GROWS), "error")
+    assert (found["error_code"], found["retryable"]) == ("worker_crashed", True)
+    assert server.output().count("used more than 307 MB of memory") == 3
     assert_the_next_job_finishes(server, clip)
 
 

@@ -28,6 +28,7 @@ def server(cache: Path, start_server: Callable[..., ProcessServer]) -> ProcessSe
     return start_server(
         PIPELINE="tests.upstream.tiny_pipeline:TinyActionMesh",
         HF_HOME=str(cache.parent),
+        CHILD_MEMORY_GB="24",  # what ActionMesh has without a setting
     )
 
 

@@ -1,0 +1,57 @@
+"""The limits that this process sets itself, as video/sandbox.py does for ffmpeg. Called by main.py.
+
+With CUDA the parent limits its memory instead (executors/memory_watch.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+FILE_MB = 4096
+"""Of every file written; the largest that a job makes, meshes of 200,000 vertices, has 0.5 GB."""
+OPEN_FILES = 1024
+
+
+def limit_process() -> None:
+    """No core dumps: they hold the client's frames, and may fill the disk."""
+    _set("RLIMIT_CORE", 0)
+
+
+def limit_data(megabytes: int) -> None:
+    """Limit writable private memory, not address space: threads reserve much more than they use.
+
+    Not with CUDA: see executors/memory_watch.py.
+    """
+    _set("RLIMIT_DATA", megabytes << 20, keep_hard=True)
+
+
+def limit_files() -> None:
+    """After loading: weights are larger files, and are downloaded over many connections."""
+    _set("RLIMIT_FSIZE", FILE_MB << 20)
+    _set("RLIMIT_NOFILE", OPEN_FILES)
+
+
+def limit_cpu(seconds: float) -> None:
+    """Let all threads together use so many CPU seconds for each core from now on; 0 is no limit.
+
+    The parent's clock ends a task long before; this holds if the parent is stopped.
+    """
+    if seconds:
+        cores = os.cpu_count() or 1
+        _set("RLIMIT_CPU", int(time.process_time() + seconds * cores) + 1, keep_hard=True)
+
+
+def _set(name: str, value: int, *, keep_hard: bool = False) -> None:
+    """Never above the hard limit. macOS has the names, but not all of the limits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        which = getattr(resource, name)
+        _, hard = resource.getrlimit(which)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (soft, hard if keep_hard else soft))

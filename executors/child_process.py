@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 1 << 20
 """A child that writes a longer line is ended."""
 STOP_S = 2.0
-_CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"})
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 """Signals by which native code ends itself; all others are sent by someone else."""
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"
@@ -166,8 +166,7 @@ class ChildProcess:
                 pipe.close()
         self._drain.join(STOP_S)
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        name = signal.Signals(-code).name if code is not None and code < 0 else ""
-        self.crash = name if name in _CRASHES else ""
+        self.crash = next((number.name for number in _CRASHES if code == -number), "")
         used = f"it used more than {self._memory_mb} MB of memory, " if self._is_too_large else ""
         self._ended = f"{used}{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
         return self._ended
@@ -195,5 +194,6 @@ def _exit_text(code: int | None) -> str:
     if code is None:
         return "it could not be killed"
     if code < 0:
-        return f"ended by signal {signal.Signals(-code).name}"
+        named = {int(number): number.name for number in signal.Signals}
+        return f"ended by signal {named.get(-code, -code)}"  # real-time signals have no names
     return f"exit code {code}"

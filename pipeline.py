@@ -141,9 +141,9 @@ later those that wait for their stage (8.7 GB); the rest is for libraries, frame
 def child_memory_mb(pipeline: str, wanted_gb: float = 0.0) -> int:
     """How much host memory, in MiB, a process that runs jobs may use; 0 is no limit.
 
-    `wanted_gb`, in GiB, replaces what is usual, which is no limit for a pipeline of one's own.
+    `wanted_gb`, of 1e9 bytes, replaces what is usual: no limit for a pipeline of one's own.
     """
-    return round(1024 * (wanted_gb or _MEMORY_GB.get(pipeline, 0.0)))
+    return round((wanted_gb or _MEMORY_GB.get(pipeline, 0.0)) * 1e9 / (1 << 20))
 
 
 # --- what a mode means: every number, for each pipeline

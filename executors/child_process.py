@@ -167,7 +167,8 @@ class ChildProcess:
         self._drain.join(STOP_S)
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         self.crash = next((number.name for number in _CRASHES if code == -number), "")
-        used = f"it used more than {self._memory_mb} MB of memory, " if self._is_too_large else ""
+        limit_gb = self._memory_mb * (1 << 20) / 1e9
+        used = f"it used more than {limit_gb:.3g} GB of memory, " if self._is_too_large else ""
         self._ended = f"{used}{_exit_text(code)}, peak memory of children so far {peak_mb:.0f} MB"
         return self._ended
 

@@ -114,7 +114,7 @@ def test_a_child_with_cuda_is_ended_if_it_uses_too_much_memory(task: Task) -> No
     with closing(watched("GrowsMemory")) as executor:
         outcome = run_to_end(executor, task)
         assert isinstance(outcome, Lost) and outcome.crash == ""
-        assert "used more than 300 MB of memory" in outcome.reason
+        assert "used more than 0.315 GB of memory" in outcome.reason
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process uses")

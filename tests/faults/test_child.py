@@ -119,7 +119,7 @@ def test_a_job_that_uses_too_much_memory_ends_alone(fork_server: MakeServer, cli
     server = fork_server(OBEYS_SEED, CHILD_MEMORY_GB=0.3).start()
     found = server.wait_for(server.submit(clip, seed=GROWS), "error")
     assert (found["error_code"], found["retryable"]) == ("worker_crashed", True)
-    assert server.output().count("used more than 307 MB of memory") == 3
+    assert server.output().count("used more than 0.3 GB of memory") == 3
     assert_the_next_job_finishes(server, clip)
 
 

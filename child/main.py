@@ -97,8 +97,7 @@ def main() -> int:
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
     from errors import ServiceError
-    from job.logs import bound_to_job, configure
-    from job.task import Task
+    from job.logs import configure
     from pipeline import Gpu
 
     configure(config.log_format)
@@ -125,13 +124,23 @@ def main() -> int:
     gc.freeze()  # a quarter of a second less for each collection, while the GPU waits
     gpu = getattr(pipeline, "gpu", None)
     parent.send("ready", pid=os.getpid(), gpu=vars(gpu) if isinstance(gpu, Gpu) else None)
-    while True:
+    _run_tasks(parent, recipe, config.task_s)
+    os._exit(EXIT_UNUSABLE)  # libraries may abort at exit where a GPU is lost
+
+
+def _run_tasks(parent: ParentConnection, recipe: Recipe, task_s: float) -> None:
+    """One task after another; returns if this process must end."""
+    from child import limits
+    from job.logs import bound_to_job
+    from job.task import Task
+
+    is_usable = True
+    while is_usable:
         message = parent.tasks.get()
         task = Task.from_dict(message["task"])
-        limits.limit_cpu(config.task_s)
+        limits.limit_cpu(task_s)
         with bound_to_job(task.job_id):
-            if not _run_task(parent, recipe, message["do"], task):
-                os._exit(EXIT_UNUSABLE)  # libraries may abort at exit where a GPU is lost
+            is_usable = _run_task(parent, recipe, message["do"], task)
 
 
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:

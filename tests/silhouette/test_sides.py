@@ -24,7 +24,7 @@ from silhouette.flow import dense_flow, fast_method, optical_flow
 from tests.servers import process_server
 from tests.video.clips import LOSSLESS, ffmpeg
 from tests.waiting import wait_until
-from video.sizes import FLOW_MIN_SIDE
+from video.sizes import FLOW_MIN_SIDE, FLOW_PX
 
 BUSY = "testsrc2=s={size}:r=12"
 PLAIN = (
@@ -122,7 +122,7 @@ def test_flow_is_never_asked_for_at_a_size_that_crashes_it(width: int, height: i
 
 def test_the_smallest_flow_is_finite() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 1024, FLOW_MIN_SIDE), dtype=np.uint8)
-    for one, two in (noise, noise.transpose(0, 2, 1), noise[:, :FLOW_MIN_SIDE]):
+    for one, two in (noise, noise.transpose(0, 2, 1), noise[:, :FLOW_PX]):
         for flow in (dense_flow(fast_method(), one, two), optical_flow(one, two)):
             assert flow.shape == (*one.shape, 2) and np.isfinite(flow).all()
 

@@ -31,6 +31,7 @@ _RETRY_MS = 2000
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job",
+    response_class=Response,
     responses={**EVENTS, **answers(JobNotFound, JobExpired)},
 )
 async def follow_job(job_id: str, request: Request) -> Response:

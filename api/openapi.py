@@ -22,7 +22,8 @@ from errors import ServiceError
 from intake.glb import MAX_MESH_BYTES
 from job.options import REQUEST_FIELDS, RETRY_FIELDS
 
-_EVERYWHERE = (errors.BadHost, errors.Unauthorized, errors.InternalError)
+_BINARY = {"type": "string", "format": "binary"}
+_EVERYWHERE = (errors.BadHost, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
@@ -60,11 +61,13 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
 }
 
 
-def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The error replies of a route, with one example each; those of every route are added."""
+def answers(*kinds: type[ServiceError], keyless: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The error replies of a route, with one example each; those of every route are added.
+
+    `keyless`: it needs no key where others do.
+    """
     by_status: defaultdict[int, list[type[ServiceError]]] = defaultdict(list)
-    all_kinds: tuple[type[ServiceError], ...] = (*kinds, *_EVERYWHERE)
-    for kind in all_kinds:
+    for kind in (*kinds, *_EVERYWHERE, *(() if keyless else (errors.Unauthorized,))):
         by_status[kind.status].append(kind)
     return {
         status: {
@@ -93,10 +96,16 @@ def reply(
     return {status: {"model": model, "description": description, "content": content}}
 
 
-def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    kinds = {"application/json": "object"}
-    content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
-    return {200: {"description": description, "content": content}}
+def raw(description: str, *media_types: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """A reply without a model. Its route needs `response_class=Response`, or FastAPI adds JSON."""
+    content = {name: {"schema": _schema(name)} for name in media_types}
+    return {status: {"description": description, "content": content}}
+
+
+def _schema(media_type: str) -> dict[str, Any]:
+    if media_type == "application/json":
+        return {"type": "object"}
+    return {"type": "string"} if media_type.startswith("text/") else _BINARY
 
 
 HEALTH = {
@@ -112,8 +121,12 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     204: {"description": "The last event has been received already (Last-Event-ID)."},
 }
 METRICS = raw("Prometheus text format.", "text/plain")
-LINKS = raw("The page, or links where it is not installed.", "text/html", "application/json")
-CLIENT = raw("Python source.", "text/x-python")
+_UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It has the ETag in If-None-Match."}
+}
+PAGE = {**raw("The page.", "text/html"), **_UNCHANGED}
+LINKS = raw("Links, since the page is not installed here.", "application/json")
+CLIENT = {**raw("Python source.", "text/x-python"), **_UNCHANGED}
 INFO = reply(schemas.Info, "What this server is and can.", "info")
 DELETED = reply(schemas.Deleted, "The job is deleted.", "deleted")
 CANCELLED = {
@@ -135,7 +148,6 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
     return {"schema": {**schema, "required": required} if required else schema, **more}
 
 
-_BINARY = {"type": "string", "format": "binary"}
 _FILES = {
     "file": {
         **_BINARY,

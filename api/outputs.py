@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.app_state import AppState, state_of
 from api.job_view import ANCHOR, ARCHIVE
-from api.openapi import answers
+from api.openapi import answers, raw
 from api.problems import problem
 from api.responses import has_already
 from errors import JobExpired, JobNotFinished, JobNotFound, OutputNotFound, RangeNotSatisfiable
@@ -41,18 +41,17 @@ MEDIA_TYPES = {
     ".usdz": "model/vnd.usdz+zip",
 }
 _RANGE = re.compile(r"bytes=\s*(\d{0,999})\s*-\s*(\d{0,999})\s*", re.IGNORECASE | re.ASCII)
-_FILE_REPLIES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The file.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in (*MEDIA_TYPES.values(), "application/octet-stream")
-        },
-    },
-    206: {"description": "The part named in Range."},
-    304: {"description": "The file has the ETag in If-None-Match."},
-    **answers(JobNotFound, OutputNotFound, JobNotFinished, JobExpired, RangeNotSatisfiable),
-}
+_ZIP = MEDIA_TYPES[".zip"]
+_OTHER_TYPE = "application/octet-stream"
+
+
+def _replies(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        **raw("The file.", *media_types),
+        **raw("The part named in Range.", *media_types, status=206),
+        304: {"description": "The file has the ETag in If-None-Match."},
+        **answers(JobNotFound, OutputNotFound, JobNotFinished, JobExpired, RangeNotSatisfiable),
+    }
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,23 @@ class Output:
     moves_to: Path | None = None
 
 
-@router.get("/outputs/{job_id}/meshes.zip", summary="All per-frame meshes", responses=_FILE_REPLIES)
+@router.get(
+    "/outputs/{job_id}/meshes.zip",
+    summary="All per-frame meshes",
+    responses=_replies(_ZIP),
+    response_class=Response,
+)
 async def get_archive(job_id: str, request: Request) -> Response:
     """A zip with `mesh_000.glb` and so on: the same bytes each time."""
     return await _reply(request, job_id, ARCHIVE)
 
 
-@router.get("/outputs/{job_id}/{filename}", summary="One file", responses=_FILE_REPLIES)
+@router.get(
+    "/outputs/{job_id}/{filename}",
+    summary="One file",
+    responses=_replies(*(kind for kind in MEDIA_TYPES.values() if kind != _ZIP), _OTHER_TYPE),
+    response_class=Response,
+)
 async def get_output(job_id: str, filename: str, request: Request) -> Response:
     """Any name in the job's `files`; `anchor.glb` as soon as `preview_mesh` is there."""
     return await _reply(request, job_id, filename)
@@ -138,7 +147,7 @@ def _headers(output: Output) -> dict[str, str]:
 
 
 def _media_type(output: Output) -> str:
-    return MEDIA_TYPES.get(output.path.suffix, "application/octet-stream")
+    return MEDIA_TYPES.get(output.path.suffix, _OTHER_TYPE)
 
 
 def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:

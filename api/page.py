@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from api.openapi import CLIENT, LINKS, answers
+from api.openapi import CLIENT, LINKS, PAGE, answers
 from api.responses import has_already
 from errors import NotFound
 from settings import NAME, VERSION
@@ -68,8 +68,9 @@ def page_router(files: dict[str, Path]) -> APIRouter:
     """Routes for the page (or, without one, a list of links), its files and the client."""
     router = APIRouter(tags=["page"])
     client = ROOT / "client.py"
+    replies = {**(PAGE if "/index.html" in files else LINKS), **answers(keyless=True)}
 
-    @router.get("/", summary="The page", responses={**LINKS, **answers()})
+    @router.get("/", summary="The page", responses=replies, response_class=Response)
     async def page(request: Request) -> Response:
         """The web page; a list of links where it is not installed."""
         if "/index.html" in files:
@@ -78,9 +79,11 @@ def page_router(files: dict[str, Path]) -> APIRouter:
         links = {name: f"{root}/{name}" for name in ("docs", "info", "health", "ready", "jobs")}
         return JSONResponse({"name": NAME, "version": VERSION, **links})
 
-    replies = {**CLIENT, **answers(NotFound)}
+    replies = {**CLIENT, **answers(NotFound, keyless=True)}
 
-    @router.get("/client.py", summary="The Python client", responses=replies)
+    @router.get(
+        "/client.py", summary="The Python client", responses=replies, response_class=Response
+    )
     async def get_client(request: Request) -> Response:
         """One file without dependencies: `curl -O` it and run it."""
         if not client.is_file():

@@ -41,7 +41,9 @@ _MODELS = {
 }
 
 
-@router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
+@router.get(
+    "/health", summary="Is the server alive?", responses={**HEALTH, **answers(keyless=True)}
+)
 async def health(request: Request) -> Response:
     """503 only if the server must be restarted."""
     state = state_of(request)
@@ -51,7 +53,9 @@ async def health(request: Request) -> Response:
     return JsonResponse(Health(status="unhealthy", gpu_available=False), 503, _NOT_STORED)
 
 
-@router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
+@router.get(
+    "/ready", summary="Would a job run at once?", responses={**READY, **answers(keyless=True)}
+)
 async def ready(request: Request) -> Response:
     """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
     state = state_of(request)
@@ -121,7 +125,12 @@ async def info(request: Request) -> Response:
     return JsonResponse(Info.model_validate(body), headers=_NOT_STORED)
 
 
-@router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})
+@router.get(
+    "/metrics",
+    summary="Numbers for Prometheus",
+    responses={**METRICS, **answers()},
+    response_class=Response,
+)
 async def metrics(request: Request) -> Response:
     """Jobs by outcome, their time by stage, what runs now, and free space on the disk."""
     state = state_of(request)

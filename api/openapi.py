@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 import errors
@@ -20,7 +21,7 @@ from api.multipart import MAX_SMALL_BODY
 from api.problems import MEDIA_TYPE, problem_body
 from errors import ServiceError
 from intake.glb import MAX_MESH_BYTES
-from job.options import REQUEST_FIELDS, RETRY_FIELDS
+from job.options import REQUEST_FIELDS, RETRY_FIELDS, as_text
 
 _BINARY = {"type": "string", "format": "binary"}
 _EVERYWHERE = (errors.BadHost, errors.InternalError)
@@ -160,16 +161,20 @@ _FILES = {
         "the first frame: it is animated instead of a new shape. ActionMesh pipeline only.",
     },
 }
-_COMMAS = {"formats": {"style": "form", "explode": False}}
+_FORM_FIELDS = {**REQUEST_FIELDS, "formats": as_text(REQUEST_FIELDS["formats"])}
 _VIDEO_URL = {"video_url": "https://example.com/cat.mp4", "mode": "fast"}
 _UPLOAD_BODY = {
     "required": True,
     "description": f"A JSON body holds at most {MAX_SMALL_BODY} bytes.",
     "content": {
-        "multipart/form-data": _body({**_FILES, **REQUEST_FIELDS}, encoding=_COMMAS),
+        "multipart/form-data": _body({**_FILES, **_FORM_FIELDS}),
         "application/json": _body(REQUEST_FIELDS, "video_url", example=_VIDEO_URL),
-        "application/x-www-form-urlencoded": _body(REQUEST_FIELDS, "video_url", encoding=_COMMAS),
+        "application/x-www-form-urlencoded": _body(_FORM_FIELDS, "video_url"),
     },
+}
+_LINKS = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/job_id"}}
+    for name in ("get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_archive")
 }
 _RETRY_BODY = {
     "required": False,
@@ -179,6 +184,7 @@ _RETRY_BODY = {
 
 def _submission(body: dict[str, Any], *kinds: type[ServiceError]) -> dict[str, Any]:
     accepted = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
+    accepted[202]["links"] = _LINKS
     return {
         "status_code": 202,
         "responses": {**accepted, **answers(*_SUBMISSION_ERRORS, *kinds)},
@@ -194,8 +200,14 @@ RETRY_ROUTE = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished
 
 
 def complete(app: FastAPI) -> None:
-    """Give the app an `openapi` that knows our problem documents instead of the framework's."""
+    """Give the app an `openapi` that knows our problem documents instead of the framework's.
+
+    Operations are named as their functions: generated clients have these names.
+    """
     made_by_framework = app.openapi
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.operation_id = route.name
 
     @cache
     def openapi() -> dict[str, Any]:

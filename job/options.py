@@ -136,6 +136,13 @@ def _request_fields() -> dict[str, dict[str, Any]]:
     return fields
 
 
+def as_text(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list in a form, where it is one text with commas between."""
+    one = f"({'|'.join(field['items']['enum'])})"
+    pattern = f"^({one}(,{one})*)?$"
+    return {"type": "string", "pattern": pattern, "description": field["description"]}
+
+
 REQUEST_FIELDS = _request_fields()
 RETRY_FIELDS = {name: field for name, field in REQUEST_FIELDS.items() if "x-retry" in field}
 

@@ -121,6 +121,18 @@ def test_both_request_bodies_are_described(document: dict[str, Any]) -> None:
     }
 
 
+def test_a_new_job_is_linked_to_the_operations_on_it(document: dict[str, Any]) -> None:
+    names = [
+        operation["operationId"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    assert len(set(names)) == len(names) and all(name.isidentifier() for name in names)
+    for path in ("/jobs", "/jobs/{job_id}/retry"):
+        links = document["paths"][path]["post"]["responses"]["202"]["links"]
+        assert {link["operationId"] for link in links.values()} < set(names)
+
+
 def test_job_examples_cover_every_key() -> None:
     shown = {key for example in JOB_EXAMPLES.values() for key in example}
     assert shown >= set(schemas.JobBody.model_fields) - {"retry_of", "cancel_requested", "source"}

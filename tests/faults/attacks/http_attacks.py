@@ -228,7 +228,7 @@ def a_flood_of_pipelined_requests(target: Target) -> Iterator[int]:
             yield status(peer)
 
 
-@attack(200, short=True)
+@attack(200, 413, short=True)
 def a_body_that_nobody_asked_for(target: Target) -> Iterator[int]:
     """30 MB with GET /health."""
     request = head("GET", "/health", "Content-Length: 30000000") + END

@@ -134,6 +134,7 @@ def _probes(server: Server, measured: Measured) -> Iterator[None]:
     ours, theirs = fork.Pipe()
     prober = fork.Process(target=_probe, args=(server.port, server.pid, theirs), daemon=True)
     prober.start()
+    assert ours.recv() == "ready"
     try:
         yield
     finally:
@@ -143,17 +144,20 @@ def _probes(server: Server, measured: Measured) -> Iterator[None]:
 
 
 def _probe(port: int, pid: int, parent: Connection) -> None:
-    """Ask until the parent says stop; send it the longest time, the most held, and the count."""
+    """Ask until the parent says stop, at least once; send it the longest time, the most CPU of the
+    server in the time of one answer, and the count.
+    """
     longest = held = 0.0
     count = 0
-    while not parent.poll(PROBE_S):
+    parent.send("ready")
+    while count == 0 or not parent.poll(PROBE_S):
         with contextlib.suppress(OSError):  # the server has ended
             began, used = time.monotonic(), cpu_s(pid)
-            taken = 1e3 * (time.monotonic() - began) if _is_healthy(port) else LATEST_MS
-            taken = max(taken, 1e3 * (time.monotonic() - began))
+            is_healthy = _is_healthy(port)
+            taken = 1e3 * (time.monotonic() - began) if is_healthy else LATEST_MS
             longest = max(longest, taken)
             held = max(held, min(taken, 1e3 * (cpu_s(pid) - used)))
-            count += 1
+        count += 1
     parent.send((longest, held, count))
 
 

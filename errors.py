@@ -98,7 +98,10 @@ class BothInputs(UserFault):
 class BadHost(UserFault):
     meaning = "The Host header names a host that this server does not answer for."
     code, title = "bad_host", "Unknown host"
-    default_hint = "Add the host to ALLOWED_HOSTS."
+    default_hint = (
+        "Use the server's IP address or, on its own machine, localhost; "
+        "or add the name to ALLOWED_HOSTS on the server."
+    )
 
 
 class Unauthorized(UserFault):
@@ -115,10 +118,11 @@ class OriginNotAllowed(UserFault):
 
 class ListingDisabled(UserFault):
     meaning = (
-        "Without API_KEY only this machine may list jobs: others must know a job's id to see it."
+        "Without API_KEY only this machine may list jobs, and not through a proxy: others must "
+        "know a job's id to see it."
     )
     code, title, status = "listing_disabled", "Listing is disabled", 403
-    default_hint = "Set API_KEY on the server, or ask from the server's own machine."
+    default_hint = "Set API_KEY on the server, or ask from its own machine, without a proxy."
 
 
 class RequestTimeout(UserFault):

@@ -6,7 +6,6 @@ Everything that may block (the disk, ffmpeg) runs in a thread; the event loop on
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from contextlib import suppress
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.app_state import AppState, state_of
+from api.hosts import is_on_this_machine
 from api.notifier import wait_until
 from api.openapi import CANCELLED, DELETED, JOB, JOB_LIST, answers
 from api.responses import JsonResponse, has_already
@@ -39,7 +39,6 @@ WAIT = {
     "schema": {"type": "number", "minimum": 0, "default": 0},
 }
 """Parsed here: as a Query it would add 10 us to every poll, a tenth of the whole reply."""
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host", "via")
 
 
 @router.get(
@@ -72,8 +71,8 @@ async def list_jobs(
 ) -> Response:
     """Without an API key only the server's own machine may list jobs: their ids are secret."""
     state = state_of(request)
-    if not state.settings.api_keys and not _is_local(request):
-        raise ListingDisabled("The list of jobs is not shown to other machines.")
+    if not state.settings.api_keys and not is_on_this_machine(request, state.settings):
+        raise ListingDisabled("The list of jobs is not shown to other machines or through a proxy.")
     wanted = _statuses(status)
     before = _cursor(cursor)
 
@@ -164,14 +163,3 @@ def _cursor(text: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 18):
         raise InvalidParameter("cursor must be the next_cursor of a page.", field="cursor")
     return int(text)
-
-
-def _is_local(request: Request) -> bool:
-    """True for a loopback peer that is no proxy for another machine."""
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
-        return False
-    try:
-        peer = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return False
-    return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback

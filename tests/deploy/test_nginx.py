@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -153,3 +154,25 @@ def test_an_upload_of_many_megabytes_passes(client: httpx.Client) -> None:
 
 def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
     assert client.get("/jobs").json()["code"] == "listing_disabled"
+
+
+BARE_SITES = {
+    "nothing but proxy_pass": "",
+    "HTTP/1.1": "proxy_http_version 1.1;",
+    "a local Host": "proxy_http_version 1.1; proxy_set_header Host localhost;",
+    "WebSocket lines": "proxy_http_version 1.1; proxy_set_header Connection upgrade;",
+    "its own Host": 'proxy_http_version 1.1; proxy_set_header Connection ""; '
+    "proxy_set_header Host $http_host;",
+}
+
+
+@pytest.mark.parametrize("lines", BARE_SITES.values(), ids=BARE_SITES.keys())
+def test_the_list_is_closed_behind_a_proxy_that_adds_no_header(
+    server: ProcessServer, tmp_path: Path, lines: str
+) -> None:
+    """The server is on loopback and has no settings for a proxy, and nginx names no client."""
+    assert httpx.get(f"{server.url}/jobs", timeout=60).status_code == 200
+    site = f"location / {{ proxy_pass {server.url}; {lines} }}"
+    with nginx_before(server, tmp_path / "nginx", site) as nginx:
+        response = httpx.get(f"{nginx.url}/jobs", headers={"Host": "192.168.1.5"}, timeout=60)
+    assert response.json()["code"] in ("listing_disabled", "bad_host")

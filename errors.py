@@ -7,7 +7,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 │  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
 │  │                             IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
-│  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
+│  │                             JobNotFinished  AlreadyFinished  PreconditionFailed
+│                             RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
 └─ ServerFault                   the server or the machine failed; traceback in the log only
@@ -199,6 +200,12 @@ class AlreadyFinished(UserFault):
     meaning = "The job has ended, so it cannot be cancelled."
     code, title, status = "already_finished", "Job already finished", 409
     default_hint = "GET /jobs/{id} shows how it ended; DELETE /jobs/{id} removes it."
+
+
+class PreconditionFailed(UserFault):
+    meaning = "The ETag or the time in If-Match, If-None-Match or If-Unmodified-Since is another."
+    code, title, status = "precondition_failed", "Precondition failed", 412
+    default_hint = "Read the current state first, or leave the condition out."
 
 
 class RangeNotSatisfiable(UserFault):

@@ -7,7 +7,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 │  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
 │  │                             IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
-│  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
+│  │                             JobNotFinished  AlreadyFinished  PreconditionFailed
+│                             RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
 └─ ServerFault                   the server or the machine failed; traceback in the log only
@@ -98,7 +99,10 @@ class BothInputs(UserFault):
 class BadHost(UserFault):
     meaning = "The Host header names a host that this server does not answer for."
     code, title = "bad_host", "Unknown host"
-    default_hint = "Add the host to ALLOWED_HOSTS."
+    default_hint = (
+        "Use the server's IP address or, on its own machine, localhost; "
+        "or add the name to ALLOWED_HOSTS on the server."
+    )
 
 
 class Unauthorized(UserFault):
@@ -115,10 +119,11 @@ class OriginNotAllowed(UserFault):
 
 class ListingDisabled(UserFault):
     meaning = (
-        "Without API_KEY only this machine may list jobs: others must know a job's id to see it."
+        "Without API_KEY only this machine may list jobs, and not through a proxy: others must "
+        "know a job's id to see it."
     )
     code, title, status = "listing_disabled", "Listing is disabled", 403
-    default_hint = "Set API_KEY on the server, or ask from the server's own machine."
+    default_hint = "Set API_KEY on the server, or ask from its own machine, without a proxy."
 
 
 class RequestTimeout(UserFault):
@@ -195,6 +200,12 @@ class AlreadyFinished(UserFault):
     meaning = "The job has ended, so it cannot be cancelled."
     code, title, status = "already_finished", "Job already finished", 409
     default_hint = "GET /jobs/{id} shows how it ended; DELETE /jobs/{id} removes it."
+
+
+class PreconditionFailed(UserFault):
+    meaning = "The ETag or the time in If-Match, If-None-Match or If-Unmodified-Since is another."
+    code, title, status = "precondition_failed", "Precondition failed", 412
+    default_hint = "Read the current state first, or leave the condition out."
 
 
 class RangeNotSatisfiable(UserFault):

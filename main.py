@@ -129,7 +129,14 @@ def _register_head(app: FastAPI, router: APIRouter) -> None:
             and "GET" in (route.methods or ())
             and "events" not in route.path
         ):
-            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            app.router.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                include_in_schema=False,
+                openapi_extra=route.openapi_extra,
+                route_class_override=type(route),
+            )
 
 
 def main() -> int:

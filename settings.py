@@ -33,6 +33,13 @@ VERSION = "1.0.0"
 GB = 1_000_000_000
 
 
+_HOST = re.compile(
+    r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?(:\d+)?|\[[0-9a-f:.]+\](:\d+)?|[0-9a-f:.]+",
+    re.IGNORECASE | re.ASCII,
+)
+"""A name, also `*.name`, or an address, perhaps with a port; or `*`."""
+
+
 class SettingsError(ValueError):
     """One line that names the variable, the value found and the value needed."""
 
@@ -45,6 +52,13 @@ def _plain_number(text: str) -> str:
 
 def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _host_list(text: str) -> tuple[str, ...]:
+    hosts = _comma_list(text)
+    if not all(map(_HOST.fullmatch, hosts)):
+        raise ValueError(text)
+    return hosts
 
 
 def _program(text: str) -> Path:
@@ -108,7 +122,11 @@ class Settings:
     ] = "auto"
     api_keys: Annotated[CommaList, Field(description="a key, or several with commas between")] = ()
     require_auth: Flag = False
-    allowed_hosts: Annotated[CommaList, Field(description="host names with commas between")] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="host names with commas between"),
+        BeforeValidator(_host_list),
+    ] = ()
     cors_origins: Annotated[CommaList, Field(description="origins with commas between")] = ()
     max_queue: Count = 32
     max_uploads: Count = 8

@@ -13,8 +13,10 @@ from api.app_state import AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
+from api.query import CheckedRoute
 from api.responses import JsonResponse
 from api.schemas import Health, Info, ModeInfo, Ready, SlotInfo
+from errors import InvalidParameter
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
@@ -22,7 +24,7 @@ from pipeline import ACTIONMESH, MODES
 from settings import GB, NAME, VERSION
 from video.sampling import MAX_FRAMES, MIN_FRAMES
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=CheckedRoute)
 
 _NOT_STORED = {"Cache-Control": "no-store"}
 _MODELS = {
@@ -42,7 +44,9 @@ _MODELS = {
 
 
 @router.get(
-    "/health", summary="Is the server alive?", responses={**HEALTH, **answers(keyless=True)}
+    "/health",
+    summary="Is the server alive?",
+    responses={**HEALTH, **answers(InvalidParameter, keyless=True)},
 )
 async def health(request: Request) -> Response:
     """503 only if the server must be restarted."""
@@ -54,7 +58,9 @@ async def health(request: Request) -> Response:
 
 
 @router.get(
-    "/ready", summary="Would a job run at once?", responses={**READY, **answers(keyless=True)}
+    "/ready",
+    summary="Would a job run at once?",
+    responses={**READY, **answers(InvalidParameter, keyless=True)},
 )
 async def ready(request: Request) -> Response:
     """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
@@ -84,7 +90,9 @@ def _missing(state: AppState) -> dict[str, Any] | None:
     return None
 
 
-@router.get("/info", summary="What can this server do?", responses={**INFO, **answers()})
+@router.get(
+    "/info", summary="What can this server do?", responses={**INFO, **answers(InvalidParameter)}
+)
 async def info(request: Request) -> Response:
     """Modes, limits and features, for the page and the client."""
     state = state_of(request)
@@ -128,7 +136,7 @@ async def info(request: Request) -> Response:
 @router.get(
     "/metrics",
     summary="Numbers for Prometheus",
-    responses={**METRICS, **answers()},
+    responses={**METRICS, **answers(InvalidParameter)},
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:

@@ -21,6 +21,7 @@ from api.job_view import poll_after
 from api.modes import parse_options
 from api.multipart import Received
 from api.openapi import RETRY_ROUTE, SUBMIT_ROUTE
+from api.query import CheckedRoute
 from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
@@ -40,7 +41,7 @@ from job.folder import Staging
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
 
 UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 

@@ -4,8 +4,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 ├─ UserFault                     the request or the input is wrong; logged at INFO, no traceback
 │  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
 │  │                             OriginNotAllowed  ListingDisabled  RequestTimeout
-│  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
-│  │                             IdempotencyKeyReused
+│  │                             HeadTooLarge  InvalidParameter  ModeUnavailable
+│  │                             IdempotencyInProgress  IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
 │  │                             JobNotFinished  AlreadyFinished  PreconditionFailed
 │                             RangeNotSatisfiable
@@ -131,6 +131,12 @@ class RequestTimeout(UserFault):
     code, title, status = "request_timeout", "Request timed out", 408
     default_hint = "Send the request again, over a faster connection."
     retryable = True
+
+
+class HeadTooLarge(UserFault):
+    meaning = "The request line and the headers, or the trailers, are too long or too many."
+    code, title, status = "head_too_large", "Request head too large", 431
+    default_hint = "Send fewer and shorter headers, and a shorter address."
 
 
 class InvalidParameter(UserFault):

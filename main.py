@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.app_state import AppState
-from api.http_protocol import TimeoutHttpProtocol
+from api.http_protocol import LimitedHttpProtocol
 from api.lifespan import lifespan
 from api.security import SecurityMiddleware
 from executors.base import Executor, ExecutorOptions
@@ -153,7 +153,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http=TimeoutHttpProtocol,
+        http=LimitedHttpProtocol,
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -24,7 +24,7 @@ from intake.glb import MAX_MESH_BYTES
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, as_text
 
 _BINARY = {"type": "string", "format": "binary"}
-_EVERYWHERE = (errors.BadHost, errors.InternalError)
+_EVERYWHERE = (errors.BadHost, errors.HeadTooLarge, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip

@@ -138,6 +138,11 @@ def _ask_a_finished_job(asked: Asked, server: ThreadServer) -> None:
         client.get("/jobs", headers={"Forwarded": "for=192.0.2.1"})
         client.get(f"/jobs/{job_id}/events")
         client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"})
+        for method, path in (
+            ("GET", f"/jobs/{job_id}"), ("DELETE", f"/jobs/{job_id}"),
+            ("GET", f"/outputs/{job_id}/mesh_000.glb"), ("GET", f"/outputs/{job_id}/meshes.zip"),
+        ):  # fmt: skip
+            client.request(method, path, headers={"If-Match": '"another"'})
         for file in job["files"]:
             path = f"/outputs/{job_id}/{file['name']}"
             client.get(path)

@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ def zips_that_expand(target: Target) -> Iterator[int]:
     packed = zipped([png(64, 64)] * 16)
     size = struct.pack("<I", len(png(64, 64)))
     yield upload(target, packed.replace(size, b"\xf0\xff\xff\xff"), "a.zip")
+
+
+@attack(*REFUSED, 503)
+def hostile_zips_at_once(target: Target) -> Iterator[int]:
+    """Sixteen uploads at the same time, each with 65,534 entries or frames that expand."""
+    entries = many_entries(target.folder / "a.zip", 65_534, 0).read_bytes()
+    expands = zipped([b"\x89PNG\r\n\x1a\n" + bytes(100_000_000)] * 2 + [png(64, 64)] * 16)
+    with ThreadPoolExecutor(16) as threads:
+        yield from threads.map(lambda file: upload(target, file, "a.zip"), [entries, expands] * 8)
+
+
+@attack(*REFUSED, short=True)
+def an_upload_of_the_largest_size(target: Target) -> Iterator[int]:
+    """100 MB that begin like a video, and one byte more."""
+    start = b"\0\0\0\x20ftypisom" + bytes(20)
+    yield upload(target, start.ljust(100 << 20, b"\0"))
+    yield upload(target, start.ljust((100 << 20) + 1, b"\0"))
 
 
 def many_entries(path: Path, entries: int, comment: int, name: bytes = b"a") -> Path:

@@ -263,3 +263,16 @@ def slow_uploads_beside_others(target: Target) -> Iterator[int]:
                 send_all(peer, [b"x"])
             time.sleep(5.0)
         yield found
+
+
+@attack(*REFUSED, 404)
+def many_names_and_keys(target: Target) -> Iterator[int]:
+    """Hundreds of unknown jobs, idempotency keys and request ids: nothing is kept of them."""
+    kind, size = "Content-Type: application/json", "Content-Length: 2"
+    with connection(target) as peer:
+        for k in range(500):
+            key = f"Idempotency-Key: {k:0200d}"
+            peer.sendall(head(path=f"/jobs/{k:0500d}") + END)
+            yield status(peer)
+            peer.sendall(head("POST", "/jobs", key, kind, size, f"X-Request-ID: {k}") + END + b"{}")
+            yield status(peer)

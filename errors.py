@@ -4,8 +4,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 ├─ UserFault                     the request or the input is wrong; logged at INFO, no traceback
 │  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
 │  │                             OriginNotAllowed  ListingDisabled  RequestTimeout
-│  │                             HeadTooLarge  InvalidParameter  ModeUnavailable
-│  │                             IdempotencyInProgress  IdempotencyKeyReused
+│  │                             UploadTooSlow  HeadTooLarge  InvalidParameter
+│  │                             ModeUnavailable  IdempotencyInProgress  IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
 │  │                             JobNotFinished  AlreadyFinished  PreconditionFailed
 │                             RangeNotSatisfiable
@@ -129,6 +129,13 @@ class ListingDisabled(UserFault):
 class RequestTimeout(UserFault):
     meaning = "The body stopped arriving, or took too long in all."
     code, title, status = "request_timeout", "Request timed out", 408
+    default_hint = "Send the request again, over a faster connection."
+    retryable = True
+
+
+class UploadTooSlow(UserFault):
+    meaning = "The body arrived more slowly than MIN_UPLOAD_RATE."
+    code, title, status = "upload_too_slow", "Upload too slow", 408
     default_hint = "Send the request again, over a faster connection."
     retryable = True
 

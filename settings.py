@@ -79,6 +79,9 @@ Whole = Annotated[int, BeforeValidator(_plain_number)]
 Port = Annotated[Whole, Field(ge=1, le=65535, description="a port from 1 to 65535")]
 Count = Annotated[Whole, Field(ge=1, le=10**15, description="a whole number of at least 1")]
 Bytes = Annotated[Count, Field(description="a whole number of bytes, at least 1")]
+Rate = Annotated[
+    Whole, Field(ge=0, le=10**15, description="a whole number of bytes a second, at least 0")
+]
 Workers = Annotated[int, Field(ge=0, le=10**15, description="a whole number of at least 0")]
 Amount = Annotated[float, Field(ge=0, le=1e15, description="a number of at least 0")]
 Seconds = Annotated[float, Field(ge=1, le=1e15, description="a number of seconds of at least 1")]
@@ -130,6 +133,7 @@ class Settings:
     cors_origins: Annotated[CommaList, Field(description="origins with commas between")] = ()
     max_queue: Count = 32
     max_uploads: Count = 8
+    min_upload_rate: Rate = 16_384
     job_timeout: Seconds = 1800.0
     job_ttl_hours: Amount = 0.0
     jobs_max_gb: Amount = 0.0

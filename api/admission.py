@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from api.app_state import AppState
+from api.upload_places import UploadPlace
 from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
 from intake.inspect import ClipFacts
 from job.folder import Staging
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 class Admission:
     """One job that is being accepted: a reserved place, and a staging folder once it is used."""
 
-    def __init__(self, state: AppState) -> None:
+    def __init__(self, state: AppState, place: UploadPlace) -> None:
         self._state = state
+        self.place = place
         self._staging: Staging | None = None
         self.committing = False
 
@@ -91,20 +93,22 @@ class Admission:
 
 
 @asynccontextmanager
-async def admission(state: AppState, expected_bytes: int, *, new: bool) -> AsyncIterator[Admission]:
+async def admission(
+    state: AppState, peer: str, expected_bytes: int, *, new: bool
+) -> AsyncIterator[Admission]:
     """The checks before the body is read; what they reserve is released at the end.
 
     A request that only repeats another (`new` is False) takes no place in the queue. Raises
     TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
     """
-    with state.upload_slot():
+    with state.uploads.take(peer) as place:
         if new:
             try:
                 state.worker.queue.reserve()
             except (QueueFull, Draining) as refusal:
                 refusal.facts["retry_after"] = _retry_after_s(state)
                 raise
-        admitted = Admission(state)
+        admitted = Admission(state, place)
         try:
             free = await asyncio.to_thread(state.folder.free_bytes)
             with state.reserved_bytes(expected_bytes, free):

@@ -1,6 +1,6 @@
 """What the routes need, in one object: made by main.create_app, kept at `app.state.app_state`.
 
-Counts the uploads that are being received. Changes no job: worker/loop.py and job_store.py do.
+Changes no job: worker/loop.py and job_store.py do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from starlette.requests import Request
 from api.job_view import JobView
 from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
-from errors import InsufficientStorage, TooManyUploads
+from api.upload_places import UploadPlaces
+from errors import InsufficientStorage
 from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
@@ -42,12 +43,11 @@ class AppState:
     sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
     #: sha256 of each Idempotency-Key whose request has not been answered yet
     keys_in_progress: set[str] = field(default_factory=set)
-    #: bodies that arrive now
-    receiving: int = 0
     _expected_bytes: int = 0
     _store_is_open: bool = False
 
     def __post_init__(self) -> None:
+        self.uploads = UploadPlaces(self.settings.max_uploads, self.settings.min_upload_rate)
         self.view = JobView(self.settings, self.worker)
         self.changes = JobChangeNotifier()
         self.metrics = Metrics(self.store, self.folder)
@@ -61,6 +61,11 @@ class AppState:
         """The pipeline, and the smallest GPU that it is on, as soon as the children say so."""
         gpu = self.worker.executor.status.gpu
         return self.first_choice if gpu is None else replace(self.first_choice, gpu=gpu)
+
+    @property
+    def receiving(self) -> int:
+        """Bodies that arrive now."""
+        return len(self.uploads)
 
     def open_store(self) -> None:
         """Open and lock JOBS_DIR, once. Raises JobsFolderError."""
@@ -78,21 +83,6 @@ class AppState:
         """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
-
-    @contextmanager
-    def upload_slot(self) -> Iterator[None]:
-        """One of MAX_UPLOADS places for a body that is being received. Raises TooManyUploads."""
-        if self.receiving >= self.settings.max_uploads:
-            raise TooManyUploads(
-                f"{self.receiving} uploads are being received already.",
-                max_uploads=self.settings.max_uploads,
-                retry_after=5,
-            )
-        self.receiving += 1
-        try:
-            yield
-        finally:
-            self.receiving -= 1
 
     @contextmanager
     def reserved_bytes(self, expected: int, free: int) -> Iterator[None]:

@@ -93,18 +93,20 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # --- bytes
 
     def data_received(self, data: bytes) -> None:
-        """Parse, in pieces that end where a limit is reached."""
-        if self._refused and not self._ended:
+        if not self._refused:
+            self._unset_keepalive_if_required()
+            if self._timer is None and not self._in_body and not self._unanswered:
+                self._start_timer(HEAD_S)
+            self._parse_or_refuse(data)
+        elif not self._ended:
             self.flow.pause_reading()
-            return
+        # paused already if the body that arrives is read more slowly
         if len(data) > READ_BYTES and not self.flow.read_paused:
             self.flow.pause_reading()
             self.loop.call_soon(self._read_on)
-        if self._refused:
-            return
-        self._unset_keepalive_if_required()
-        if self._timer is None and not self._in_body and not self._unanswered:
-            self._start_timer(HEAD_S)
+
+    def _parse_or_refuse(self, data: bytes) -> None:
+        """Parse in pieces that end where a limit is reached."""
         try:
             while data and not self._refused:
                 piece = data[: self._room(len(data))]

@@ -39,6 +39,7 @@ _SUBMISSION_ERRORS = (
     errors.MalformedRequest,
     errors.OriginNotAllowed,
     errors.RequestTimeout,
+    errors.UploadTooSlow,
     errors.IdempotencyInProgress,
     errors.IdempotencyKeyReused,
     errors.UploadTooLarge,
@@ -55,6 +56,7 @@ _SUBMISSION_ERRORS = (
 
 _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},
+    errors.UploadTooSlow: {"min_bytes_per_second": 16384},
     errors.VideoTooShort: {"frames": 10, "min_frames": 16},
     errors.InvalidParameter: {"field": "mod", "fields": ["file", "mode"]},
     errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "zip"]},

@@ -74,7 +74,7 @@ def test_every_error_is_a_problem_with_a_valid_example(document: dict[str, Any])
         "no_subject_found", "url_fetch_failed", "worker_crashed", "timed_out", "gpu_out_of_memory",
         "gpu_error", "disk_full", "weights_unavailable",
     }  # fmt: skip
-    of_no_route = {"not_found", "method_not_allowed"}
+    of_no_route = {"not_found", "method_not_allowed", "head_too_large"}
     assert seen | only_in_jobs | of_no_route == set(ERRORS_BY_CODE)
 
 

@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from api.app_state import AppState
-from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
+from errors import Draining, InsufficientStorage, QueueFull, is_disk_full
 from intake.inspect import ClipFacts
-from job.folder import Staging
+from job.folder import JobsFolder, Staging
 from job.options import JobOptions
 from job.state import Job, JobStatus
 
@@ -95,7 +95,8 @@ async def admission(state: AppState, expected_bytes: int, *, new: bool) -> Async
     """The checks before the body is read; what they reserve is released at the end.
 
     A request that only repeats another (`new` is False) takes no place in the queue. Raises
-    TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
+    TooManyUploads, QueueFull, Draining, StorageUnavailable, InsufficientStorage; an OSError inside
+    becomes one of ours.
     """
     with state.upload_slot():
         if new:
@@ -106,18 +107,24 @@ async def admission(state: AppState, expected_bytes: int, *, new: bool) -> Async
                 raise
         admitted = Admission(state)
         try:
-            free = await asyncio.to_thread(state.folder.free_bytes)
+            free = await asyncio.to_thread(_checked_free_bytes, state.folder)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:
             if is_disk_full(exc):
                 raise InsufficientStorage("The server's disk is full.") from exc
-            raise from_os_error(exc) from exc
+            raise await state.from_os_error(exc) from exc
         finally:
             if not admitted.committing:
                 if new:
                     state.worker.queue.release()
                 await admitted.discard()
+
+
+def _checked_free_bytes(folder: JobsFolder) -> int:
+    """Blocking. Raises StorageUnavailable, OSError."""
+    folder.check()
+    return folder.free_bytes()
 
 
 def _retry_after_s(state: AppState) -> int:

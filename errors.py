@@ -12,7 +12,8 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
 └─ ServerFault                   the server or the machine failed; traceback in the log only
-   ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
+   ├─ busy                       QueueFull  TooManyUploads  Draining  StorageUnavailable
+   │                             InsufficientStorage
    └─ job                        WorkerCrashed  TimedOut  GpuOutOfMemory  GpuError  DiskFull
                                  WeightsUnavailable  InternalError
 
@@ -294,6 +295,12 @@ class Draining(ServerFault):
     meaning = "The server is stopping and takes no new work."
     code, title, status = "draining", "Server is stopping", 503
     default_hint = "Try again when the server has been restarted."
+
+
+class StorageUnavailable(ServerFault):
+    meaning = "JOBS_DIR is missing, was replaced, or cannot be read or written now."
+    code, title, status = "storage_unavailable", "Storage unavailable", 503
+    default_hint = "Try again when the server's disk is repaired; GET /ready says when."
 
 
 class InsufficientStorage(ServerFault):

@@ -15,9 +15,9 @@ from datetime import datetime
 
 from api.app_state import AppState
 from api.upload_places import UploadPlace
-from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
+from errors import Draining, InsufficientStorage, QueueFull, is_disk_full
 from intake.inspect import ClipFacts
-from job.folder import Staging
+from job.folder import JobsFolder, Staging
 from job.options import JobOptions
 from job.state import Job, JobStatus
 
@@ -99,7 +99,8 @@ async def admission(
     """The checks before the body is read; what they reserve is released at the end.
 
     A request that only repeats another (`new` is False) takes no place in the queue. Raises
-    TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
+    TooManyUploads, QueueFull, Draining, StorageUnavailable, InsufficientStorage; an OSError inside
+    becomes one of ours.
     """
     with state.uploads.take(peer) as place:
         if new:
@@ -110,18 +111,24 @@ async def admission(
                 raise
         admitted = Admission(state, place)
         try:
-            free = await asyncio.to_thread(state.folder.free_bytes)
+            free = await asyncio.to_thread(_checked_free_bytes, state.folder)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:
             if is_disk_full(exc):
                 raise InsufficientStorage("The server's disk is full.") from exc
-            raise from_os_error(exc) from exc
+            raise await state.from_os_error(exc) from exc
         finally:
             if not admitted.committing:
                 if new:
                     state.worker.queue.release()
                 await admitted.discard()
+
+
+def _checked_free_bytes(folder: JobsFolder) -> int:
+    """Blocking. Raises StorageUnavailable, OSError."""
+    folder.check()
+    return folder.free_bytes()
 
 
 def _retry_after_s(state: AppState) -> int:

@@ -16,7 +16,7 @@ from api.job_view import JobView
 from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
 from api.upload_places import UploadPlaces
-from errors import InsufficientStorage
+from errors import InsufficientStorage, ServerFault, StorageUnavailable, from_os_error
 from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
@@ -25,6 +25,7 @@ from settings import GB, Settings
 from worker.fetching import Fetcher
 from worker.loop import Worker
 from worker.retention import Retention
+from worker.storage_watch import StorageWatch
 from worker.webhooks import Webhooks
 
 
@@ -55,6 +56,7 @@ class AppState:
             self.store, self.folder, self.settings, lambda job: self.view.body(job)[0]
         )
         self.retention = Retention(self.store, self.folder, self.settings)
+        self.storage = StorageWatch(self.store, self.folder, self.worker)
 
     @property
     def choice(self) -> PipelineChoice:
@@ -83,6 +85,14 @@ class AppState:
         """The job, read in a thread if it is not in RAM. Raises JobNotFound, JobExpired."""
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
+
+    async def from_os_error(self, exc: OSError) -> ServerFault:
+        """The error for a failed read or write: StorageUnavailable if JOBS_DIR is the reason."""
+        try:
+            await asyncio.to_thread(self.folder.check)
+        except StorageUnavailable as found:
+            return found
+        return from_os_error(exc)
 
     @contextmanager
     def reserved_bytes(self, expected: int, free: int) -> Iterator[None]:

@@ -51,6 +51,7 @@ _SUBMISSION_ERRORS = (
     errors.QueueFull,
     errors.TooManyUploads,
     errors.Draining,
+    errors.StorageUnavailable,
     errors.InsufficientStorage,
 )
 
@@ -113,7 +114,12 @@ def _schema(media_type: str) -> dict[str, Any]:
 
 HEALTH = {
     **reply(schemas.Health, "The server is healthy.", "healthy"),
-    **reply(schemas.Health, "The server must be restarted.", "unhealthy", status=503),
+    **reply(
+        schemas.Health,
+        "The server must be restarted, or its disk repaired.",
+        "unhealthy",
+        status=503,
+    ),
 }
 READY = {
     **reply(schemas.Ready, "A job sent now runs at once.", "ready"),

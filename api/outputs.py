@@ -34,6 +34,7 @@ from errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 
 router = APIRouter(tags=["outputs"], route_class=CheckedRoute)
@@ -111,7 +112,7 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
     job = await state.find(job_id)
     output = _find(state, job, name)
     if not _is_for_nginx(request, output):
-        return OutputResponse(output)
+        return OutputResponse(output, state.folder)
     assert output.etag is not None
     if has_already(request.scope, output.etag):
         return Response(status_code=304, headers=_headers(output))
@@ -194,13 +195,14 @@ class OutputResponse(RangeResponse):
 
     chunk_size = READ_BYTES
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, folder: JobsFolder) -> None:
         super().__init__(output.path, headers=_headers(output), media_type=_media_type(output))
         self._output = output
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises OutputNotFound and PreconditionFailed before anything is sent."""
-        descriptor = await asyncio.to_thread(_opened, self._output)
+        descriptor = await asyncio.to_thread(_opened, self._output, self._folder)
         try:
             self.path, self.stat_result = f"/proc/self/fd/{descriptor}", os.fstat(descriptor)
             self.set_stat_headers(self.stat_result)
@@ -213,8 +215,8 @@ class OutputResponse(RangeResponse):
             os.close(descriptor)
 
 
-def _opened(output: Output) -> int:
-    """A descriptor of a regular file, links not followed."""
+def _opened(output: Output, folder: JobsFolder) -> int:
+    """A descriptor of a regular file, links not followed. Raises OSError if JOBS_DIR is gone."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     for path in filter(None, (output.path, output.moves_to)):
         with contextlib.suppress(OSError):
@@ -222,4 +224,5 @@ def _opened(output: Output) -> int:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return descriptor
             os.close(descriptor)
+    folder.require_present()
     raise OutputNotFound("This file does not exist (any more).")

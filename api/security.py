@@ -25,9 +25,10 @@ from errors import (
     BadHost,
     InternalError,
     OriginNotAllowed,
+    ServerFault,
     ServiceError,
+    StorageUnavailable,
     Unauthorized,
-    from_os_error,
 )
 from settings import Settings
 
@@ -107,10 +108,13 @@ class SecurityMiddleware:
         except ClientDisconnect:
             log.info("the client went away (request %s)", request_id)
         except Exception as exc:
-            log.exception("request %s failed", request_id)
+            error: ServerFault = InternalError()
+            if isinstance(exc, OSError):
+                error = await scope["app"].state.app_state.from_os_error(exc)
+            if reply.started or not isinstance(error, StorageUnavailable):
+                log.exception("request %s failed", request_id)
             if reply.started:
                 raise  # too late for an error reply: the server closes the connection
-            error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
             await problem(error, scope)(scope, receive, reply)
 
     # --- Host: the only protection from DNS rebinding

@@ -16,7 +16,7 @@ from api.openapi import HEALTH, INFO, METRICS, READY, answers
 from api.query import CheckedRoute
 from api.responses import JsonResponse
 from api.schemas import Health, Info, ModeInfo, Ready, SlotInfo
-from errors import InvalidParameter
+from errors import InvalidParameter, StorageUnavailable
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
@@ -49,9 +49,9 @@ _MODELS = {
     responses={**HEALTH, **answers(InvalidParameter, keyless=True)},
 )
 async def health(request: Request) -> Response:
-    """503 only if the server must be restarted."""
+    """503 if the server must be restarted, or until JOBS_DIR is repaired."""
     state = state_of(request)
-    if state.draining or state.worker.is_alive:
+    if state.draining or (state.worker.is_alive and state.storage.problem is None):
         body = Health(status="healthy", gpu_available=state.choice.gpu is not None)
         return JsonResponse(body, headers=_NOT_STORED)
     return JsonResponse(Health(status="unhealthy", gpu_available=False), 503, _NOT_STORED)
@@ -78,7 +78,12 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if state.folder.free_bytes() < state.settings.min_free_gb * GB:
+    try:
+        state.folder.check()
+        free = state.folder.free_bytes()
+    except (StorageUnavailable, OSError):
+        return {"reason": "storage_unavailable"}
+    if free < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     status = state.worker.executor.status
     if status.broken is not None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from errors import StorageUnavailable, is_disk_full
 from job import durable, failpoint
 from job.task import Result
 
@@ -28,6 +29,9 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 
 SEQUENCE_BLOCK = 1000
 """Sequence numbers are reserved on disk in blocks, so that a 202 costs no extra fsync."""
+
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class JobsFolderError(Exception):
@@ -44,6 +48,10 @@ class JobsFolder:
         self._quarantine = root / ".quarantine"
         self._expired = root / ".expired"
         self._webhooks = root / ".webhooks"
+        self._lock_path = root / ".lock"
+        self._parts = (
+            self.staging, self._trash, self._quarantine, self._expired, self._webhooks
+        )  # fmt: skip
         self._lock_descriptor: int | None = None
         self._sequence = 0
         self._reserved = 0
@@ -54,18 +62,30 @@ class JobsFolder:
         """Create, check and lock the folder; empty .staging. Raises JobsFolderError."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check_owner()
-            self._take_lock()
-            for folder in (
-                self.staging, self._trash, self._quarantine, self._expired, self._webhooks
-            ):  # fmt: skip
-                folder.mkdir(mode=0o700, exist_ok=True)
+            self._take()
             for leftover in self.staging.iterdir():
                 _remove(leftover)
-            self._read_sequence()
         except OSError as exc:
             self.close()
             raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
+
+    def reopen(self) -> None:
+        """Lock and complete the folder that is at JOBS_DIR now; the caller holds the store's lock.
+
+        It is not created: perhaps it is being moved. Raises JobsFolderError; the old lock is then
+        kept.
+        """
+        try:
+            self._take()
+        except OSError as exc:
+            raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
+
+    def _take(self) -> None:
+        self._check_owner()
+        self._take_lock()
+        for folder in self._parts:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._read_sequence()
 
     def close(self) -> None:
         """Release the lock. Idempotent."""
@@ -85,9 +105,10 @@ class JobsFolder:
             os.chmod(self.root, 0o700)
 
     def _take_lock(self) -> None:
-        descriptor = os.open(
-            self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        descriptor = os.open(self._lock_path, _LOCK_FLAGS | os.O_CREAT, 0o600)
+        if self._is_ours(os.fstat(descriptor)):
+            os.close(descriptor)
+            return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -97,19 +118,63 @@ class JobsFolder:
                 f"JOBS_DIR {self.root} is in use by another server (pid {holder}); "
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
-        self._lock_descriptor = descriptor
+        held, self._lock_descriptor = self._lock_descriptor, descriptor
+        if held is not None:
+            os.close(held)
         with contextlib.suppress(OSError):  # only information, and the disk may be full
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            _write_pid(descriptor)
+
+    # --- is it still there?
+
+    def _is_ours(self, found: os.stat_result) -> bool:
+        """True for the .lock that this server has locked."""
+        held = self._lock_descriptor
+        return held is not None and os.path.samestat(found, os.fstat(held))
+
+    def is_present(self) -> bool:
+        """True if JOBS_DIR is the folder that this server has locked. Raises OSError."""
+        try:
+            return self._is_ours(os.lstat(self._lock_path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def require_present(self) -> None:
+        """Raise OSError if JOBS_DIR is gone: then a missing file says nothing about a job."""
+        if not self.is_present():
+            raise FileNotFoundError(errno.ENOENT, "JOBS_DIR is missing")
+
+    def is_complete(self) -> bool:
+        """True if it is present and no part was removed; else `reopen` may help."""
+        return self.is_present() and all(part.is_dir() for part in self._parts)
+
+    def check(self) -> None:
+        """Raise StorageUnavailable unless jobs can be stored; a full disk is no reason.
+
+        It writes: the pid in .lock again, through the path.
+        """
+        try:
+            if not self.is_complete():
+                raise StorageUnavailable("JOBS_DIR was removed or replaced.")
+            descriptor = os.open(self._lock_path, _LOCK_FLAGS)
+            try:
+                _write_pid(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            if not is_disk_full(exc):
+                raise StorageUnavailable("JOBS_DIR cannot be written.") from exc
+        if not all(os.access(path, os.W_OK | os.X_OK) for path in (self.root, *self._parts)):
+            raise StorageUnavailable("JOBS_DIR cannot be written.")
 
     # --- sequence numbers
 
     def _read_sequence(self) -> None:
         try:
-            self._sequence = int((self.root / ".sequence").read_text())
+            found = int((self.root / ".sequence").read_text())
         except (FileNotFoundError, ValueError):
-            self._sequence = self._highest_sequence()
-        self._reserved = self._sequence
+            found = self._highest_sequence()
+        self._sequence = self._reserved = max(found, self._sequence)
 
     def _highest_sequence(self) -> int:
         highest = 0
@@ -276,6 +341,10 @@ class Staging:
 def is_job_id(text: str) -> bool:
     """True for a lower-case UUID4; nothing else ever becomes part of a path."""
     return _JOB_ID.fullmatch(text) is not None
+
+
+def _write_pid(descriptor: int) -> None:
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _remove(path: Path) -> None:

@@ -256,13 +256,13 @@ def slow_uploads_beside_others(target: Target) -> Iterator[int]:
         slow = [opened.enter_context(connection(target)) for _ in range(8)]
         for peer in slow:
             peer.sendall(announced)
-        yield small_upload(target, "127.0.0.2")
-        deadline = time.monotonic() + 31.0
-        while (found := small_upload(target, "127.0.0.1")) == 503 and time.monotonic() < deadline:
-            for peer in slow:
-                send_all(peer, [b"x"])
-            time.sleep(5.0)
-        yield found
+        deadline = time.monotonic() + 30.0
+        for source in ("127.0.0.2", "127.0.0.1"):
+            while (found := small_upload(target, source)) == 503 and time.monotonic() < deadline:
+                for peer in slow:
+                    send_all(peer, [b"x"])
+                time.sleep(5.0)
+            yield found
 
 
 @attack(*REFUSED, 404)

@@ -67,7 +67,7 @@ fuzz: $(VENV)/.dev  ## hostile inputs (FILES of each CORPUS) for everything that
 	$(BIN)/python -m tests.faults.fuzz --files $(FILES) --corpus $(CORPUS)
 
 attack: $(VENV)/.dev  ## attacks on a server without a key; its memory, answers, delays
-	$(BIN)/python -m tests.faults.attacks $(ATTACKS)
+	$(BIN)/python -m benchmarks.attacks $(ATTACKS)
 
 audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
 	$(PYTHON) -m venv $(VENV)/audit

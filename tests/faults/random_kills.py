@@ -292,7 +292,7 @@ def main(arguments: list[str]) -> int:
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
     say(f"{count} kills, seed {seed}")
     began = time.monotonic()
-    at_once = min(RUNS_PER_CORE * (os.cpu_count() or 1), 12)
+    at_once = max(1, min(RUNS_PER_CORE * (os.cpu_count() or 1), count // REST_EVERY))
     shares = [len(range(k, count, at_once)) for k in range(at_once)]
     with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as runs:
         results = list(runs.map(one_run, shares, range(seed, seed + at_once)))

@@ -1,7 +1,8 @@
-"""Attacks on a real server without a key, measured: `python -m tests.faults.attacks [name ...]`.
+"""Attacks on a real server without a key, and what each does to it.
 
 http_attacks.py and file_attacks.py have one function per attack; measure.py runs one and looks at
-the server's memory, answers, files and processes. tests/faults/test_attacks.py runs the short ones.
+the server's memory, answers, files and processes. tests/faults/test_attacks.py runs the short ones,
+benchmarks/attacks.py all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the named attacks, or all, and prints a table: `python -m tests.faults.attacks [name ...]`.
+"""Runs the named attacks, or all, and prints a table: `python -m benchmarks.attacks [name ...]`.
 
 Exit code 1 if the API process grew by more than 60 MB, an answer was wrong, something was left, or
 /health waited more than 100 ms while the server was busy. With TEST_MEDIA more attacks run.

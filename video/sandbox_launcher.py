@@ -1,4 +1,4 @@
-"""Sets resource limits, priority and the parent-death signal, then becomes the sandboxed program (exec).
+"""Sets limits, priority and the parent-death signal, then becomes the sandboxed program (exec).
 
 Run by path in an isolated interpreter, never imported:
 `python -I -S sandbox_launcher.py <parent> <limits> <program> ...`. It exists because `preexec_fn`

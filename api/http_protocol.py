@@ -70,6 +70,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _chunk_bytes = 0
     #: of the requests that wait for their turn
     _queued_bytes = 0
+    #: a head for the parser of a body that httptools has skipped
+    _skipped_body = b""
     #: this connection's share of _bytes_of_all_heads
     _counted_bytes = 0
 
@@ -111,11 +113,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             while data and not self._refused:
                 piece = data[: self._room(len(data))]
                 data = data[len(piece) :]
-                self._parse(piece)
+                try:
+                    self._parse(piece)
+                except httptools.HttpParserUpgrade as end:
+                    data = self._after_upgrade(piece[end.args[0] :] + data)
         except UserFault as fault:
             self._refuse(fault)
-        except httptools.HttpParserUpgrade:  # bytes of another protocol
-            self._take_no_more()
         except httptools.HttpParserError as exc:
             cause = exc.__context__  # what one of the methods below raised
             invalid = MalformedRequest("This is no valid HTTP/1.1 request.")
@@ -154,6 +157,22 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 raise MalformedRequest("The chunks of the body are too small.")
         self._count_head(0 if self._in_body else self._run_bytes)
 
+    def _after_upgrade(self, data: bytes) -> bytes:
+        """What is left to parse after a request for an upgrade, which is answered without one."""
+        if not self._skipped_body:
+            self._take_no_more()  # bytes of another protocol
+            return b""
+        # httptools takes every upgrade for the end of the message; h2c may come with a body
+        ended = SimpleNamespace(on_body=self.on_body, on_message_complete=self._upgrade_ended)
+        self.parser = httptools.HttpRequestParser(ended)
+        start, self._skipped_body = self._skipped_body, b""
+        self.parser.feed_data(start)
+        return data
+
+    def _upgrade_ended(self) -> None:
+        self.on_message_complete()
+        self._take_no_more()
+
     def _count_head(self, size: int) -> None:
         LimitedHttpProtocol._bytes_of_all_heads += size - self._counted_bytes
         self._counted_bytes = size
@@ -185,10 +204,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             raise MalformedRequest("Too many requests wait for a reply on this connection.")
         super().on_headers_complete()
         self.cycle.transport = self._reply_transport
-        if (
-            self.parser.should_upgrade()
-        ):  # to a protocol that we do not speak: answered, then closed
-            self.cycle.keep_alive = False
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # we speak no other protocol: answered, then closed
+            lengths = [name + b": " + value + b"\r\n" for name, value in self.headers
+                       if name in (b"content-length", b"transfer-encoding")]  # fmt: skip
+            if lengths:
+                self._skipped_body = b"POST / HTTP/1.1\r\n" + b"".join(lengths) + b"\r\n"
         self._unanswered.append(self.cycle)
         self._in_body = self._head_ended = True
         self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
@@ -210,6 +231,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._skipped_body:
+            return
         self._in_body = self._is_chunked = False
         self._stop_timer()
         super().on_message_complete()

@@ -228,6 +228,27 @@ def test_other_protocols_are_answered_and_closed(quick: ThreadServer) -> None:
     assert statuses(exchange(quick.url, b"CONNECT localhost:1 HTTP/1.1\r\n\r\n")) == [400]
 
 
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [
+        (b"Content-Length: 16", b'{"mod": "fast" }'),
+        (b"Transfer-Encoding: chunked", b'8\r\n{"mod": \r\n9\r\n"fast" } \r\n0\r\n\r\n'),
+    ],
+)
+@pytest.mark.parametrize("after", [b"", GET, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+def test_a_body_that_comes_with_an_offer_of_http2_is_read(
+    quick: ThreadServer, length: bytes, body: bytes, after: bytes
+) -> None:
+    """As curl --http2 and Java's HttpClient send it."""
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + length + b"\r\n\r\n"
+    for cut in (len(head) + len(body), len(head), len(head) + 3, 20):
+        whole = head + body + after
+        received = exchange(quick.url, whole[:cut], whole[cut:])
+        assert statuses(received) == [422] and b'"field":"mod"' in received
+        assert b"connection: close" in received
+
+
 def test_a_connection_that_is_idle_after_a_refused_body_is_closed(
     quick: ThreadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ def test_curl_continues_a_download(address: str, part: Path) -> None:
     assert is_whole(part, address)
 
 
-@pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2"])
 def test_curl_runs_a_whole_job(server: ThreadServer, tmp_path: Path, version: str) -> None:
     def curl(path: str, *options: str) -> str:
         return run(
@@ -122,7 +122,8 @@ def test_curl_runs_a_whole_job(server: ThreadServer, tmp_path: Path, version: st
     assert "event: done" in curl(f"/jobs/{job_id}/events")
     curl(f"/outputs/{job_id}/meshes.zip", "-o", "found.zip")
     assert is_whole(tmp_path / "found.zip", f"{server.url}/outputs/{job_id}/meshes.zip")
-    assert job_id in curl("/jobs")
+    if version == "--http1.1":  # the others look like a proxy's requests: for them it is closed
+        assert job_id in curl("/jobs")
     again = json.loads(curl(f"/jobs/{job_id}/retry", "-X", "POST"))["job_id"]
     for each in (job_id, again):
         assert json.loads(curl(f"/jobs/{each}", "-X", "DELETE"))["status"] == "deleted"

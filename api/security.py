@@ -6,6 +6,7 @@ and security headers, and answers an unexpected exception with a 500 that shows 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import os
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import problem
 from errors import (
     BadHost,
+    Draining,
     InternalError,
     OriginNotAllowed,
     ServiceError,
@@ -110,12 +112,16 @@ class SecurityMiddleware:
                 await self._app(scope, receive, reply)
         except ClientDisconnect:
             log.info("the client went away (request %s)", request_id)
+        except asyncio.CancelledError:  # the server stops, and does not wait any longer
+            if not reply.started:
+                error = Draining("The server stopped before it had answered this request.")
+                await problem(error, scope)(scope, receive, reply)
         except Exception as exc:
             log.exception("request %s failed", request_id)
             if reply.started:
                 raise  # too late for an error reply: the server closes the connection
-            error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
-            await problem(error, scope)(scope, receive, reply)
+            failure = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
+            await problem(failure, scope)(scope, receive, reply)
 
     # --- Host: the only protection from DNS rebinding
 

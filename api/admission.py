@@ -67,7 +67,11 @@ class Admission:
 
         staging = self.staging
         self.committing = True
-        job = await asyncio.to_thread(self._commit, staging, make)
+        storing = asyncio.ensure_future(asyncio.to_thread(self._commit, staging, make))
+        try:
+            job = await asyncio.shield(storing)
+        except asyncio.CancelledError:  # the server stops; the job is stored, so the reply is 202
+            job = await storing
         if job.waiting_for_input:
             self._state.fetcher.begin(job.job_id)
         return job

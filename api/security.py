@@ -6,6 +6,7 @@ and security headers, and answers an unexpected exception with a 500 that shows 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import os
@@ -23,6 +24,7 @@ from api.hosts import LOCAL_NAMES, HostRule, split_host
 from api.problems import problem
 from errors import (
     BadHost,
+    Draining,
     InternalError,
     OriginNotAllowed,
     ServerFault,
@@ -107,6 +109,10 @@ class SecurityMiddleware:
                 await self._app(scope, receive, reply)
         except ClientDisconnect:
             log.info("the client went away (request %s)", request_id)
+        except asyncio.CancelledError:  # the server stops, and does not wait any longer
+            if not reply.started:
+                stopped = Draining("The server stopped before it had answered this request.")
+                await problem(stopped, scope)(scope, receive, reply)
         except Exception as exc:
             error: ServerFault = InternalError()
             if isinstance(exc, OSError):

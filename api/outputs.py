@@ -33,6 +33,7 @@ from errors import (
     OutputNotFound,
     PreconditionFailed,
     RangeNotSatisfiable,
+    StorageUnavailable,
 )
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
@@ -68,6 +69,7 @@ _FILE_REPLIES: dict[int | str, dict[str, Any]] = {
         PreconditionFailed,
         RangeNotSatisfiable,
         InvalidParameter,
+        StorageUnavailable,
     ),
 }
 

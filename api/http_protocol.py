@@ -12,6 +12,7 @@ import os
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.hosts import take_host_of_target
 from api.problems import problem
 from errors import MalformedRequest
 
@@ -43,6 +44,7 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete; reading the body has its own timeouts."""
+        take_host_of_target(self.url, self.headers)
         self._stop_timer()
         super().on_headers_complete()
 

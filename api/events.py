@@ -16,7 +16,7 @@ from api.app_state import AppState, state_of
 from api.notifier import wait_until
 from api.openapi import EVENTS, answers
 from api.query import CheckedRoute
-from errors import InvalidParameter, JobExpired, JobNotFound
+from errors import InvalidParameter, JobExpired, JobNotFound, StorageUnavailable
 from job.state import Job
 
 router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
@@ -33,7 +33,7 @@ _RETRY_MS = 2000
     "/jobs/{job_id}/events",
     summary="Follow a job",
     response_class=Response,
-    responses={**EVENTS, **answers(JobNotFound, JobExpired, InvalidParameter)},
+    responses={**EVENTS, **answers(JobNotFound, JobExpired, InvalidParameter, StorageUnavailable)},
 )
 async def follow_job(job_id: str, request: Request) -> Response:
     """Events named `progress`, and one named `done` when the job has ended.

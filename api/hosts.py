@@ -2,7 +2,7 @@
 
 The Host is the only protection from DNS rebinding: a page of evil.example whose name suddenly means
 127.0.0.1 sends `Host: evil.example`. An address cannot be rebound, nor can a name that is resolved
-without DNS. security.py and jobs.py call this; nothing here reads the network.
+without DNS. security.py, jobs.py and http_protocol.py call this; nothing here reads the network.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ def split_host(values: Sequence[str]) -> tuple[str, int | None] | None:
             return None
         name = f"[{address}]"
     return name, int(found[2]) if found[2] else None
+
+
+def take_host_of_target(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """In `GET http://name/path` the name counts, and replaces the Host header (RFC 9112, 3.2.2)."""
+    scheme, found, rest = target.partition(b"://")
+    if not found or not scheme.isalpha():
+        return
+    host = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+    others = [pair for pair in headers if pair[0] != b"host"]
+    count = max(1, len(headers) - len(others))  # two Host headers stay a mistake
+    headers[:] = [*others, *[(b"host", host)] * count]
 
 
 class HostRule:

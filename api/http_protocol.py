@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from api.hosts import take_host_of_target
 from api.multipart import MAX_SMALL_BODY, too_large
 from api.problems import problem
 from errors import HeadTooLarge, MalformedRequest, UserFault
@@ -199,6 +200,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete; reading the body has its own timeouts."""
+        take_host_of_target(self.url, self.headers)
         self._stop_timer()
         if len(self.pipeline) >= QUEUED_REQUESTS:
             raise MalformedRequest("Too many requests wait for a reply on this connection.")

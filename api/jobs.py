@@ -28,6 +28,7 @@ from errors import (
     ListingDisabled,
     OriginNotAllowed,
     PreconditionFailed,
+    StorageUnavailable,
 )
 from job.state import Job, JobStatus
 
@@ -60,7 +61,12 @@ CURSOR = Query(
 @router.get(
     "/jobs/{job_id}",
     summary="The status of a job",
-    responses={**JOB, **answers(JobNotFound, JobExpired, PreconditionFailed, InvalidParameter)},
+    responses={
+        **JOB,
+        **answers(
+            JobNotFound, JobExpired, PreconditionFailed, InvalidParameter, StorageUnavailable
+        ),
+    },
     openapi_extra={"parameters": [WAIT]},
 )
 async def get_job(job_id: str, request: Request) -> Response:
@@ -77,7 +83,7 @@ async def get_job(job_id: str, request: Request) -> Response:
 @router.get(
     "/jobs",
     summary="The jobs of this server, newest first",
-    responses={**JOB_LIST, **answers(ListingDisabled, InvalidParameter)},
+    responses={**JOB_LIST, **answers(ListingDisabled, InvalidParameter, StorageUnavailable)},
 )
 async def list_jobs(
     request: Request,
@@ -108,7 +114,14 @@ async def list_jobs(
     summary="Stop a job",
     responses={
         **CANCELLED,
-        **answers(OriginNotAllowed, JobNotFound, JobExpired, AlreadyFinished, InvalidParameter),
+        **answers(
+            OriginNotAllowed,
+            JobNotFound,
+            JobExpired,
+            AlreadyFinished,
+            InvalidParameter,
+            StorageUnavailable,
+        ),
     },
 )
 async def cancel_job(job_id: str, request: Request) -> Response:
@@ -128,7 +141,14 @@ async def cancel_job(job_id: str, request: Request) -> Response:
     summary="Delete a job and its files",
     responses={
         **DELETED,
-        **answers(OriginNotAllowed, JobNotFound, JobExpired, PreconditionFailed, InvalidParameter),
+        **answers(
+            OriginNotAllowed,
+            JobNotFound,
+            JobExpired,
+            PreconditionFailed,
+            InvalidParameter,
+            StorageUnavailable,
+        ),
     },
 )
 async def delete_job(job_id: str, request: Request) -> Response:

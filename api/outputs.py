@@ -33,6 +33,7 @@ from errors import (
     OutputNotFound,
     PreconditionFailed,
     RangeNotSatisfiable,
+    StorageUnavailable,
 )
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
@@ -67,6 +68,7 @@ def _replies(*media_types: str) -> dict[int | str, dict[str, Any]]:
             PreconditionFailed,
             RangeNotSatisfiable,
             InvalidParameter,
+            StorageUnavailable,
         ),
     }
 

@@ -1,4 +1,4 @@
-"""JOBS_DIR on disk: its lock, its layout, and every path that is built from a job id.
+"""JOBS_DIR on disk: its layout, whether it is still there, and every path with a job id in it.
 
 job_store.py and worker/ decide what is kept; the executors write the files of a job. Nothing here
 follows a symbolic link.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from uuid import uuid4
 
 from errors import StorageUnavailable, is_disk_full
 from job import durable, failpoint
+from job.folder_lock import AlreadyLocked, FolderLock
 from job.task import Result
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,6 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 
 SEQUENCE_BLOCK = 1000
 """Sequence numbers are reserved on disk in blocks, so that a 202 costs no extra fsync."""
-
-
-_LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class JobsFolderError(Exception):
@@ -48,11 +45,10 @@ class JobsFolder:
         self._quarantine = root / ".quarantine"
         self._expired = root / ".expired"
         self._webhooks = root / ".webhooks"
-        self._lock_path = root / ".lock"
         self._parts = (
             self.staging, self._trash, self._quarantine, self._expired, self._webhooks
         )  # fmt: skip
-        self._lock_descriptor: int | None = None
+        self._lock = FolderLock(root)
         self._sequence = 0
         self._reserved = 0
 
@@ -89,9 +85,7 @@ class JobsFolder:
 
     def close(self) -> None:
         """Release the lock. Idempotent."""
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._lock.close()
 
     def _check_owner(self) -> None:
         found = os.lstat(self.root)
@@ -105,39 +99,19 @@ class JobsFolder:
             os.chmod(self.root, 0o700)
 
     def _take_lock(self) -> None:
-        descriptor = os.open(self._lock_path, _LOCK_FLAGS | os.O_CREAT, 0o600)
-        if self._is_ours(os.fstat(descriptor)):
-            os.close(descriptor)
-            return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
+            self._lock.take()
+        except AlreadyLocked as exc:
             raise JobsFolderError(
-                f"JOBS_DIR {self.root} is in use by another server (pid {holder}); "
+                f"JOBS_DIR {self.root} is in use by another server (pid {exc.holder}); "
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
-        held, self._lock_descriptor = self._lock_descriptor, descriptor
-        if held is not None:
-            os.close(held)
-        with contextlib.suppress(OSError):  # only information, and the disk may be full
-            os.ftruncate(descriptor, 0)
-            _write_pid(descriptor)
 
     # --- is it still there?
 
-    def _is_ours(self, found: os.stat_result) -> bool:
-        """True for the .lock that this server has locked."""
-        held = self._lock_descriptor
-        return held is not None and os.path.samestat(found, os.fstat(held))
-
     def is_present(self) -> bool:
         """True if JOBS_DIR is the folder that this server has locked. Raises OSError."""
-        try:
-            return self._is_ours(os.lstat(self._lock_path))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return self._lock.is_held()
 
     def require_present(self) -> None:
         """Raise OSError if JOBS_DIR is gone: then a missing file says nothing about a job."""
@@ -149,23 +123,24 @@ class JobsFolder:
         return self.is_present() and all(part.is_dir() for part in self._parts)
 
     def check(self) -> None:
-        """Raise StorageUnavailable unless jobs can be stored; a full disk is no reason.
-
-        It writes: the pid in .lock again, through the path.
-        """
+        """Raise StorageUnavailable unless jobs can be stored; a full disk is no reason."""
         try:
             if not self.is_complete():
                 raise StorageUnavailable("JOBS_DIR was removed or replaced.")
-            descriptor = os.open(self._lock_path, _LOCK_FLAGS)
-            try:
-                _write_pid(descriptor)
-            finally:
-                os.close(descriptor)
+            self._lock.rewrite()
         except OSError as exc:
             if not is_disk_full(exc):
                 raise StorageUnavailable("JOBS_DIR cannot be written.") from exc
         if not all(os.access(path, os.W_OK | os.X_OK) for path in (self.root, *self._parts)):
             raise StorageUnavailable("JOBS_DIR cannot be written.")
+
+    def is_usable(self) -> bool:
+        """False if `check` raises."""
+        try:
+            self.check()
+        except StorageUnavailable:
+            return False
+        return True
 
     # --- sequence numbers
 
@@ -341,10 +316,6 @@ class Staging:
 def is_job_id(text: str) -> bool:
     """True for a lower-case UUID4; nothing else ever becomes part of a path."""
     return _JOB_ID.fullmatch(text) is not None
-
-
-def _write_pid(descriptor: int) -> None:
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _remove(path: Path) -> None:

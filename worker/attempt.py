@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from errors import ServerFault, ServiceError, StorageUnavailable, WorkerCrashed, from_os_error
+from errors import ServerFault, ServiceError, WorkerCrashed, from_os_error
 from job import failpoint
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
@@ -68,7 +68,7 @@ class AttemptRecorder:
         be that its files were missing. Raises JobNotFound if the job was deleted meanwhile.
         """
         job_id = task.job_id
-        had_storage = self._has_storage()
+        had_storage = self.folder.is_usable()
         if not had_storage:
             if not self._wait_for_storage():
                 return False
@@ -165,18 +165,11 @@ class AttemptRecorder:
         log.error("a job's record cannot be written (%s); trying again soon", exc.strerror)
         return not self.stopping.wait(DISK_PAUSE_S)
 
-    def _has_storage(self) -> bool:
-        try:
-            self.folder.check()
-        except StorageUnavailable:
-            return False
-        return True
-
     def _wait_for_storage(self) -> bool:
         """True once JOBS_DIR can be used again; False if the server stops meanwhile."""
         log.error("an attempt ended while JOBS_DIR could not be used; waiting for it")
         while not self.stopping.wait(DISK_PAUSE_S):
-            if self._has_storage():
+            if self.folder.is_usable():
                 return True
         return False
 

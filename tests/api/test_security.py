@@ -168,6 +168,27 @@ def test_without_a_key_a_request_has_a_host(quick: ThreadServer) -> None:
     assert raw_status(quick, b"GET /health HTTP/1.0\r\nHost: localhost") == 200
 
 
+TARGETS = [
+    (b"GET http://evil.example/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://user:x@localhost/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://evil.example?/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://evil.example/health HTTP/1.0", 400),
+    (b"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
+    (b"GET http://localhost/health HTTP/1.1\r\nHost: evil.example", 200),
+    (b"GET HTTP://LOCALHOST:8000/health HTTP/1.1\r\nHost: localhost", 200),
+    (b"GET http://[::1]:8000/health HTTP/1.1\r\nHost: localhost", 200),
+    (b"GET http://localhost/health HTTP/1.0", 200),
+    (b"GET /docs?u=http://evil.example/ HTTP/1.1\r\nHost: localhost", 200),
+]
+
+
+@pytest.mark.parametrize(("head", "status"), TARGETS)
+def test_the_host_of_an_absolute_target_counts(
+    quick: ThreadServer, head: bytes, status: int
+) -> None:
+    assert raw_status(quick, head) == status
+
+
 def test_listed_names_are_compared_as_browsers_send_them(serve: Serve) -> None:
     listed = ("Mesh.Example.com.", "other.example:8443", "*.Lab.example", "fd00::7")
     server = serve(host="127.0.0.1", allowed_hosts=listed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from uuid import uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from tests.api.bodies import submit
 from tests.api.test_submissions import answer_of, refused
 from tests.servers import ThreadServer
 
-ID = uuid4()
+ID = UUID(int=1)
 API = [
     ("GET", "/health"), ("HEAD", "/health"), ("GET", "/ready"), ("GET", "/info"),
     ("GET", "/metrics"), ("GET", "/jobs"), ("HEAD", "/jobs"), ("POST", "/jobs"),

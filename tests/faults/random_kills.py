@@ -32,7 +32,7 @@ from tests.faults.test_kill import QUICK, SLOW
 from tests.video.clips import numbered
 from tests.waiting import wait_until
 
-RUNS_PER_CORE = 3
+RUNS_PER_CORE = 2
 """While one run waits for a moment to kill, others use the core."""
 REST_EVERY = 25
 """After this number of kills all jobs may finish."""

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench torture fuzz audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench torture fuzz attack audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -62,8 +62,12 @@ torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count wha
 	$(BIN)/python -m tests.faults.random_kills $(KILLS)
 
 FILES ?= 10000
-fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads strangers' files
-	$(BIN)/python -m tests.faults.mutated_files $(FILES)
+CORPUS ?= all
+fuzz: $(VENV)/.dev  ## hostile inputs (FILES of each CORPUS) for everything that reads strangers' bytes
+	$(BIN)/python -m tests.faults.fuzz --files $(FILES) --corpus $(CORPUS)
+
+attack: $(VENV)/.dev  ## attacks on a server without a key; its memory, answers, delays
+	$(BIN)/python -m benchmarks.attacks $(ATTACKS)
 
 audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
 	$(PYTHON) -m venv $(VENV)/audit

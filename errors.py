@@ -4,14 +4,16 @@ ServiceError                     code, HTTP status, public message, hint, facts 
 ├─ UserFault                     the request or the input is wrong; logged at INFO, no traceback
 │  ├─ request                    MalformedRequest  MissingInput  BothInputs  BadHost  Unauthorized
 │  │                             OriginNotAllowed  ListingDisabled  RequestTimeout
-│  │                             InvalidParameter  ModeUnavailable  IdempotencyInProgress
-│  │                             IdempotencyKeyReused
+│  │                             UploadTooSlow  HeadTooLarge  InvalidParameter
+│  │                             ModeUnavailable  IdempotencyInProgress  IdempotencyKeyReused
 │  ├─ address                    NotFound  MethodNotAllowed  JobNotFound  JobExpired  OutputNotFound
-│  │                             JobNotFinished  AlreadyFinished  RangeNotSatisfiable
+│  │                             JobNotFinished  AlreadyFinished  PreconditionFailed
+│                             RangeNotSatisfiable
 │  └─ input                      UploadTooLarge  UnsupportedMediaType  VideoUnreadable
 │                                VideoTooShort  NoSubjectFound  UrlNotAllowed  UrlFetchFailed
 └─ ServerFault                   the server or the machine failed; traceback in the log only
-   ├─ busy                       QueueFull  TooManyUploads  Draining  InsufficientStorage
+   ├─ busy                       QueueFull  TooManyUploads  Draining  StorageUnavailable
+   │                             InsufficientStorage
    └─ job                        WorkerCrashed  InputCrashesPipeline  TimedOut  GpuOutOfMemory
                                  GpuError  DiskFull  WeightsUnavailable  InternalError
 
@@ -98,7 +100,10 @@ class BothInputs(UserFault):
 class BadHost(UserFault):
     meaning = "The Host header names a host that this server does not answer for."
     code, title = "bad_host", "Unknown host"
-    default_hint = "Add the host to ALLOWED_HOSTS."
+    default_hint = (
+        "Use the server's IP address or, on its own machine, localhost; "
+        "or add the name to ALLOWED_HOSTS on the server."
+    )
 
 
 class Unauthorized(UserFault):
@@ -115,10 +120,11 @@ class OriginNotAllowed(UserFault):
 
 class ListingDisabled(UserFault):
     meaning = (
-        "Without API_KEY only this machine may list jobs: others must know a job's id to see it."
+        "Without API_KEY only this machine may list jobs, and not through a proxy: others must "
+        "know a job's id to see it."
     )
     code, title, status = "listing_disabled", "Listing is disabled", 403
-    default_hint = "Set API_KEY on the server, or ask from the server's own machine."
+    default_hint = "Set API_KEY on the server, or ask from its own machine, without a proxy."
 
 
 class RequestTimeout(UserFault):
@@ -126,6 +132,19 @@ class RequestTimeout(UserFault):
     code, title, status = "request_timeout", "Request timed out", 408
     default_hint = "Send the request again, over a faster connection."
     retryable = True
+
+
+class UploadTooSlow(UserFault):
+    meaning = "The body arrived more slowly than MIN_UPLOAD_RATE."
+    code, title, status = "upload_too_slow", "Upload too slow", 408
+    default_hint = "Send the request again, over a faster connection."
+    retryable = True
+
+
+class HeadTooLarge(UserFault):
+    meaning = "The request line and the headers, or the trailers, are too long or too many."
+    code, title, status = "head_too_large", "Request head too large", 431
+    default_hint = "Send fewer and shorter headers, and a shorter address."
 
 
 class InvalidParameter(UserFault):
@@ -195,6 +214,12 @@ class AlreadyFinished(UserFault):
     meaning = "The job has ended, so it cannot be cancelled."
     code, title, status = "already_finished", "Job already finished", 409
     default_hint = "GET /jobs/{id} shows how it ended; DELETE /jobs/{id} removes it."
+
+
+class PreconditionFailed(UserFault):
+    meaning = "The ETag or the time in If-Match, If-None-Match or If-Unmodified-Since is another."
+    code, title, status = "precondition_failed", "Precondition failed", 412
+    default_hint = "Read the current state first, or leave the condition out."
 
 
 class RangeNotSatisfiable(UserFault):
@@ -270,6 +295,12 @@ class Draining(ServerFault):
     meaning = "The server is stopping and takes no new work."
     code, title, status = "draining", "Server is stopping", 503
     default_hint = "Try again when the server has been restarted."
+
+
+class StorageUnavailable(ServerFault):
+    meaning = "JOBS_DIR is missing, was replaced, or cannot be read or written now."
+    code, title, status = "storage_unavailable", "Storage unavailable", 503
+    default_hint = "Try again when the server's disk is repaired; GET /ready says when."
 
 
 class InsufficientStorage(ServerFault):

@@ -61,6 +61,20 @@ class JobStore:
         """Lock and prepare the folder. Raises JobsFolderError if another server has it."""
         self.folder.open()
 
+    def reopen(self) -> list[Job]:
+        """Take the folder that is at JOBS_DIR now, with its jobs; returns those to run, in order.
+
+        Ended jobs that are not in it are forgotten; the others are when the worker asks for them.
+        Raises JobsFolderError.
+        """
+        with self._lock:
+            self.folder.reopen()
+        found = set(self.folder.job_ids())
+        for job in self.ended():
+            if job.job_id not in found:
+                self.forget(job.job_id)
+        return self.recover()
+
     def close(self) -> None:
         self.folder.close()
 
@@ -170,13 +184,18 @@ class JobStore:
         return self._live.get(job_id) or self._ended.whole(job_id)
 
     def get(self, job_id: str) -> Job:
-        """The job, from RAM or disk. Raises JobNotFound, JobExpired. May read a small file."""
+        """The job, from RAM or disk. May read a small file.
+
+        Raises JobNotFound, JobExpired, and OSError if JOBS_DIR is gone.
+        """
         job = self.peek(job_id)
         if job is not None:
             return job
         content = self.folder.read_record(job_id) if is_job_id(job_id) else None
         job = self._parse(job_id, content) if content is not None else None
         if job is None:
+            if is_job_id(job_id):
+                self.folder.require_present()
             if is_job_id(job_id) and self.folder.is_expired(job_id):
                 raise JobExpired("This job expired, and its files were removed.")
             raise JobNotFound("There is no job with this id.")
@@ -264,9 +283,11 @@ class JobStore:
         with self._lock:
             job = change(self._live.get(job_id) or self.get(job_id))
             failpoint.reach(f"change:{job.status.value}")
+            self.folder.require_present()  # never write into another server's folder
             try:
                 durable.write(self.folder.record_path(job_id), _serialised(job))
             except FileNotFoundError:
+                self.folder.require_present()  # else the whole folder has just vanished
                 self.forget(job_id)
                 raise JobNotFound("The job's folder is missing.") from None
             failpoint.reach(f"changed:{job.status.value}")
@@ -290,7 +311,7 @@ class JobStore:
     def delete(self, job_id: str, *, expired: bool = False) -> None:
         """One rename into .trash, which retention empties; an `expired` id stays known as such.
 
-        Raises JobNotFound, JobExpired.
+        Raises JobNotFound, JobExpired, OSError.
         """
         with self._lock:
             try:
@@ -298,14 +319,19 @@ class JobStore:
             except (JobNotFound, JobExpired):
                 self.forget(job_id)
                 raise
+            self.folder.require_present()
             failpoint.reach("delete:asked")
             if expired:
                 self.folder.mark_expired(job_id)
                 failpoint.reach("expire:marked")
             try:
                 self.folder.trash(job_id)
+            except FileNotFoundError:
+                self.folder.require_present()
+                raise JobNotFound("The job's folder is missing.") from None
             finally:
-                if not self.folder.job_dir(job_id).exists():  # renamed, perhaps not yet durably
+                # renamed, perhaps not yet durably
+                if self.folder.is_present() and not self.folder.job_dir(job_id).exists():
                     self.forget(job_id)
                     if job.idempotency and self.find_by_key(job.idempotency["key"]) == job_id:
                         del self._id_by_key[job.idempotency["key"]]

@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.app_state import AppState
-from api.http_protocol import TimeoutHttpProtocol
+from api.http_protocol import LimitedHttpProtocol
 from api.lifespan import lifespan
 from api.security import SecurityMiddleware
 from executors.base import Executor, ExecutorOptions
@@ -129,7 +129,14 @@ def _register_head(app: FastAPI, router: APIRouter) -> None:
             and "GET" in (route.methods or ())
             and "events" not in route.path
         ):
-            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            app.router.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                include_in_schema=False,
+                openapi_extra=route.openapi_extra,
+                route_class_override=type(route),
+            )
 
 
 def main() -> int:
@@ -146,7 +153,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http=TimeoutHttpProtocol,
+        http=LimitedHttpProtocol,
         access_log=False,
         server_header=False,
         proxy_headers=False,

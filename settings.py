@@ -33,6 +33,13 @@ VERSION = "1.0.0"
 GB = 1_000_000_000
 
 
+_HOST = re.compile(
+    r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?(:\d+)?|\[[0-9a-f:.]+\](:\d+)?|[0-9a-f:.]+",
+    re.IGNORECASE | re.ASCII,
+)
+"""A name, also `*.name`, or an address, perhaps with a port; or `*`."""
+
+
 class SettingsError(ValueError):
     """One line that names the variable, the value found and the value needed."""
 
@@ -45,6 +52,13 @@ def _plain_number(text: str) -> str:
 
 def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _host_list(text: str) -> tuple[str, ...]:
+    hosts = _comma_list(text)
+    if not all(map(_HOST.fullmatch, hosts)):
+        raise ValueError(text)
+    return hosts
 
 
 def _program(text: str) -> Path:
@@ -65,6 +79,9 @@ Whole = Annotated[int, BeforeValidator(_plain_number)]
 Port = Annotated[Whole, Field(ge=1, le=65535, description="a port from 1 to 65535")]
 Count = Annotated[Whole, Field(ge=1, le=10**15, description="a whole number of at least 1")]
 Bytes = Annotated[Count, Field(description="a whole number of bytes, at least 1")]
+Rate = Annotated[
+    Whole, Field(ge=0, le=10**15, description="a whole number of bytes a second, at least 0")
+]
 Workers = Annotated[int, Field(ge=0, le=10**15, description="a whole number of at least 0")]
 Amount = Annotated[float, Field(ge=0, le=1e15, description="a number of at least 0")]
 Seconds = Annotated[float, Field(ge=1, le=1e15, description="a number of seconds of at least 1")]
@@ -108,10 +125,15 @@ class Settings:
     ] = "auto"
     api_keys: Annotated[CommaList, Field(description="a key, or several with commas between")] = ()
     require_auth: Flag = False
-    allowed_hosts: Annotated[CommaList, Field(description="host names with commas between")] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="host names with commas between"),
+        BeforeValidator(_host_list),
+    ] = ()
     cors_origins: Annotated[CommaList, Field(description="origins with commas between")] = ()
     max_queue: Count = 32
     max_uploads: Count = 8
+    min_upload_rate: Rate = 16_384
     job_timeout: Seconds = 1800.0
     job_ttl_hours: Amount = 0.0
     jobs_max_gb: Amount = 0.0

@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from api.app_state import AppState
-from errors import Draining, InsufficientStorage, QueueFull, from_os_error, is_disk_full
+from api.upload_places import UploadPlace
+from errors import Draining, InsufficientStorage, QueueFull, is_disk_full
 from intake.inspect import ClipFacts
-from job.folder import Staging
+from job.folder import JobsFolder, Staging
 from job.options import JobOptions
 from job.state import Job, JobStatus
 
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 class Admission:
     """One job that is being accepted: a reserved place, and a staging folder once it is used."""
 
-    def __init__(self, state: AppState) -> None:
+    def __init__(self, state: AppState, place: UploadPlace) -> None:
         self._state = state
+        self.place = place
         self._staging: Staging | None = None
         self.committing = False
 
@@ -65,7 +67,11 @@ class Admission:
 
         staging = self.staging
         self.committing = True
-        job = await asyncio.to_thread(self._commit, staging, make)
+        storing = asyncio.ensure_future(asyncio.to_thread(self._commit, staging, make))
+        try:
+            job = await asyncio.shield(storing)
+        except asyncio.CancelledError:  # the server stops; the job is stored, so the reply is 202
+            job = await storing
         if job.waiting_for_input:
             self._state.fetcher.begin(job.job_id)
         return job
@@ -91,33 +97,42 @@ class Admission:
 
 
 @asynccontextmanager
-async def admission(state: AppState, expected_bytes: int, *, new: bool) -> AsyncIterator[Admission]:
+async def admission(
+    state: AppState, peer: str, expected_bytes: int, *, new: bool
+) -> AsyncIterator[Admission]:
     """The checks before the body is read; what they reserve is released at the end.
 
     A request that only repeats another (`new` is False) takes no place in the queue. Raises
-    TooManyUploads, QueueFull, Draining, InsufficientStorage; an OSError inside becomes one of ours.
+    TooManyUploads, QueueFull, Draining, StorageUnavailable, InsufficientStorage; an OSError inside
+    becomes one of ours.
     """
-    with state.upload_slot():
+    with state.uploads.take(peer) as place:
         if new:
             try:
                 state.worker.queue.reserve()
             except (QueueFull, Draining) as refusal:
                 refusal.facts["retry_after"] = _retry_after_s(state)
                 raise
-        admitted = Admission(state)
+        admitted = Admission(state, place)
         try:
-            free = await asyncio.to_thread(state.folder.free_bytes)
+            free = await asyncio.to_thread(_checked_free_bytes, state.folder)
             with state.reserved_bytes(expected_bytes, free):
                 yield admitted
         except OSError as exc:
             if is_disk_full(exc):
                 raise InsufficientStorage("The server's disk is full.") from exc
-            raise from_os_error(exc) from exc
+            raise await state.from_os_error(exc) from exc
         finally:
             if not admitted.committing:
                 if new:
                     state.worker.queue.release()
                 await admitted.discard()
+
+
+def _checked_free_bytes(folder: JobsFolder) -> int:
+    """Blocking. Raises StorageUnavailable, OSError."""
+    folder.check()
+    return folder.free_bytes()
 
 
 def _retry_after_s(state: AppState) -> int:

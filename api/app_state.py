@@ -1,6 +1,6 @@
 """What the routes need, in one object: made by main.create_app, kept at `app.state.app_state`.
 
-Counts the uploads that are being received. Changes no job: worker/loop.py and job_store.py do.
+Changes no job: worker/loop.py and job_store.py do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from starlette.requests import Request
 from api.job_view import JobView
 from api.metrics import Metrics
 from api.notifier import JobChangeNotifier
-from errors import InsufficientStorage, TooManyUploads
+from api.upload_places import UploadPlaces
+from errors import InsufficientStorage, ServerFault, StorageUnavailable, from_os_error
 from job.folder import JobsFolder
 from job.state import Job
 from job_store import JobStore
@@ -24,6 +25,7 @@ from settings import GB, Settings
 from worker.fetching import Fetcher
 from worker.loop import Worker
 from worker.retention import Retention
+from worker.storage_watch import StorageWatch
 from worker.webhooks import Webhooks
 
 
@@ -42,12 +44,11 @@ class AppState:
     sweep_soon: asyncio.Event = field(default_factory=asyncio.Event)
     #: sha256 of each Idempotency-Key whose request has not been answered yet
     keys_in_progress: set[str] = field(default_factory=set)
-    #: bodies that arrive now
-    receiving: int = 0
     _expected_bytes: int = 0
     _store_is_open: bool = False
 
     def __post_init__(self) -> None:
+        self.uploads = UploadPlaces(self.settings.max_uploads, self.settings.min_upload_rate)
         self.view = JobView(self.settings, self.worker)
         self.changes = JobChangeNotifier()
         self.metrics = Metrics(self.store, self.folder)
@@ -55,12 +56,18 @@ class AppState:
             self.store, self.folder, self.settings, lambda job: self.view.body(job)[0]
         )
         self.retention = Retention(self.store, self.folder, self.settings)
+        self.storage = StorageWatch(self.store, self.folder, self.worker)
 
     @property
     def choice(self) -> PipelineChoice:
         """The pipeline, and the smallest GPU that it is on, as soon as the children say so."""
         gpu = self.worker.executor.status.gpu
         return self.first_choice if gpu is None else replace(self.first_choice, gpu=gpu)
+
+    @property
+    def receiving(self) -> int:
+        """Bodies that arrive now."""
+        return len(self.uploads)
 
     def open_store(self) -> None:
         """Open and lock JOBS_DIR, once. Raises JobsFolderError."""
@@ -79,20 +86,13 @@ class AppState:
         job = self.store.peek(job_id)
         return job if job is not None else await asyncio.to_thread(self.store.get, job_id)
 
-    @contextmanager
-    def upload_slot(self) -> Iterator[None]:
-        """One of MAX_UPLOADS places for a body that is being received. Raises TooManyUploads."""
-        if self.receiving >= self.settings.max_uploads:
-            raise TooManyUploads(
-                f"{self.receiving} uploads are being received already.",
-                max_uploads=self.settings.max_uploads,
-                retry_after=5,
-            )
-        self.receiving += 1
+    async def from_os_error(self, exc: OSError) -> ServerFault:
+        """The error for a failed read or write: StorageUnavailable if JOBS_DIR is the reason."""
         try:
-            yield
-        finally:
-            self.receiving -= 1
+            await asyncio.to_thread(self.folder.check)
+        except StorageUnavailable as found:
+            return found
+        return from_os_error(exc)
 
     @contextmanager
     def reserved_bytes(self, expected: int, free: int) -> Iterator[None]:

@@ -15,10 +15,11 @@ from starlette.responses import Response, StreamingResponse
 from api.app_state import AppState, state_of
 from api.notifier import wait_until
 from api.openapi import EVENTS, answers
-from errors import JobExpired, JobNotFound
+from api.query import CheckedRoute
+from errors import InvalidParameter, JobExpired, JobNotFound, StorageUnavailable
 from job.state import Job
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
 
 SHORTEST_GAP_S = 0.25
 """At most four events a second."""
@@ -31,7 +32,8 @@ _RETRY_MS = 2000
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job",
-    responses={**EVENTS, **answers(JobNotFound, JobExpired)},
+    response_class=Response,
+    responses={**EVENTS, **answers(JobNotFound, JobExpired, InvalidParameter, StorageUnavailable)},
 )
 async def follow_job(job_id: str, request: Request) -> Response:
     """Events named `progress`, and one named `done` when the job has ended.

@@ -1,79 +1,324 @@
-"""Timeouts below HTTP: for the head of a request, and for the rest of a body that was refused.
+"""What one connection may send, and for how long: the limits and timeouts below HTTP.
 
-uvicorn waits for both without limit. This is its protocol with two timeouts, and with a problem
-document for bytes that are not HTTP. `python main.py` uses it; with `uvicorn main:app` a reverse
-proxy must do the same. request_body.py has the timeouts of a body that is being read.
+uvicorn limits only bodies. This is its protocol with every other byte counted, and with a problem
+document for what exceeds a limit or is not HTTP. `python main.py` uses it; request_body.py limits
+the bodies that are read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
+from types import SimpleNamespace
+from typing import ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from api.hosts import take_host_of_target
+from api.multipart import MAX_SMALL_BODY, too_large
 from api.problems import problem
-from errors import MalformedRequest
+from errors import HeadTooLarge, MalformedRequest, UserFault
+
+HEAD_BYTES = 65_536
+"""Request line and fields together. Also the trailers, and each gap between pieces of a body."""
+HEAD_FIELDS = 100
+"""Fields of the head and of the trailers together."""
+ALL_HEADS_BYTES = 16 << 20
+"""If the incomplete heads of all connections hold more, each may have CROWDED_HEAD_BYTES only."""
+CROWDED_HEAD_BYTES = 8192
+CHUNK_BYTES = 262_144
+"""Sizes, extensions and line ends of chunks, beyond an eighth of the body in them."""
+QUEUED_REQUESTS = 8
+"""Requests that wait until an earlier one on their connection is answered."""
+READ_BYTES = 65_536
+"""After a larger read, other connections are read before this one is again."""
 
 HEAD_S = 30.0
 """From the first byte of a connection or request until its head is complete."""
 LEFTOVER_S = 60.0
 """For the rest of a body after its reply: some clients read the reply only after sending all."""
+LINGER_S = 5.0
+"""For a client to read why it was refused: if it still sends, an early close loses the reply."""
 
 
-class TimeoutHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. Ended by `transport.abort`, as `close` would wait for a peer that stalls."""
 
+    _bytes_of_all_heads: ClassVar[int] = 0
+
     _timer: asyncio.TimerHandle | None = None
-    _in_message = False
+    #: from the end of a head to the end of its message
+    _in_body = False
+    _is_chunked = False
+    #: what still arrives is not parsed
+    _refused = False
+    #: the last reply was written
+    _ended = False
+    _fields = 0
+    #: bytes since the head began, or since the last byte of the body
+    _run_bytes = 0
+    #: whether a head ended, and how many bytes of a body there were, in what was parsed last
+    _head_ended = False
+    _body_bytes = 0
+    #: of a request whose method takes no body
+    _dropped_bytes = 0
+    _chunk_bytes = 0
+    #: of the requests that wait for their turn
+    _queued_bytes = 0
+    #: a head for the parser of a body that httptools has skipped
+    _skipped_body = b""
+    #: this connection's share of _bytes_of_all_heads
+    _counted_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the timer, for a peer that sends nothing at all."""
         super().connection_made(transport)
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._reply_transport = cast(
+            asyncio.Transport,
+            SimpleNamespace(
+                write=transport.write, is_closing=transport.is_closing, close=self._end
+            ),
+        )
         self._start_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._count_head(0)
         super().connection_lost(exc)
 
+    # --- bytes
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            self._unset_keepalive_if_required()
+            if self._timer is None and not self._in_body and not self._unanswered:
+                self._start_timer(HEAD_S)
+            self._parse_or_refuse(data)
+        elif not self._ended:
+            self.flow.pause_reading()
+        # paused already if the body that arrives is read more slowly
+        if len(data) > READ_BYTES and not self.flow.read_paused:
+            self.flow.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _parse_or_refuse(self, data: bytes) -> None:
+        """Parse in pieces that end where a limit is reached."""
+        try:
+            while data and not self._refused:
+                piece = data[: self._room(len(data))]
+                data = data[len(piece) :]
+                try:
+                    self._parse(piece)
+                except httptools.HttpParserUpgrade as end:
+                    data = self._after_upgrade(piece[end.args[0] :] + data)
+        except UserFault as fault:
+            self._refuse(fault)
+        except httptools.HttpParserError as exc:
+            cause = exc.__context__  # what one of the methods below raised
+            invalid = MalformedRequest("This is no valid HTTP/1.1 request.")
+            self._refuse(cause if isinstance(cause, UserFault) else invalid)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing() and (self._ended or not self._refused):
+            self.flow.resume_reading()
+
+    def _room(self, size: int) -> int:
+        """How many of the next `size` bytes may be parsed. Raises HeadTooLarge."""
+        if self._in_body and not self._is_chunked:
+            return size
+        limit = HEAD_BYTES
+        if not self._in_body and self._bytes_of_all_heads > ALL_HEADS_BYTES:
+            limit = CROWDED_HEAD_BYTES
+        room = limit - self._run_bytes - self._queued_bytes
+        if room <= 0:
+            raise HeadTooLarge(
+                f"The head or the trailers have more than {limit} bytes.", max_bytes=limit
+            )
+        return room
+
+    def _parse(self, piece: bytes) -> None:
+        """Feed the parser, then count what neither ended a head nor was part of a body."""
+        self._head_ended, self._body_bytes = False, 0
+        self.parser.feed_data(piece)
+        if self._head_ended or self._body_bytes:
+            self._run_bytes = 0
+        else:
+            self._run_bytes += len(piece)
+        if self._is_chunked and not self._head_ended:
+            more = len(piece) - self._body_bytes - self._body_bytes // 8
+            self._chunk_bytes = max(0, self._chunk_bytes + more)
+            if self._chunk_bytes > CHUNK_BYTES:
+                raise MalformedRequest("The chunks of the body are too small.")
+        self._count_head(0 if self._in_body else self._run_bytes)
+
+    def _after_upgrade(self, data: bytes) -> bytes:
+        """What is left to parse after a request for an upgrade, which is answered without one."""
+        if not self._skipped_body:
+            self._take_no_more()  # bytes of another protocol
+            return b""
+        # httptools takes every upgrade for the end of the message; h2c may come with a body
+        ended = SimpleNamespace(on_body=self.on_body, on_message_complete=self._upgrade_ended)
+        self.parser = httptools.HttpRequestParser(ended)
+        start, self._skipped_body = self._skipped_body, b""
+        self.parser.feed_data(start)
+        return data
+
+    def _upgrade_ended(self) -> None:
+        self.on_message_complete()
+        self._take_no_more()
+
+    def _count_head(self, size: int) -> None:
+        LimitedHttpProtocol._bytes_of_all_heads += size - self._counted_bytes
+        self._counted_bytes = size
+
+    # --- called by the parser
+
     def on_message_begin(self) -> None:
+        if self._ended:
+            raise MalformedRequest("The connection was to be closed after the last request.")
         super().on_message_begin()
-        self._in_message = True
+        self._fields = self._dropped_bytes = 0
         self._start_timer(HEAD_S)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or of the trailers, which are dropped."""
+        self._fields += 1
+        if self._fields > HEAD_FIELDS:
+            raise HeadTooLarge(
+                f"The head and the trailers have more than {HEAD_FIELDS} fields.",
+                max_fields=HEAD_FIELDS,
+            )
+        if not self._in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete; reading the body has its own timeouts."""
+        take_host_of_target(self.url, self.headers)
         self._stop_timer()
+        if len(self.pipeline) >= QUEUED_REQUESTS:
+            raise MalformedRequest("Too many requests wait for a reply on this connection.")
         super().on_headers_complete()
+        self.cycle.transport = self._reply_transport
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # we speak no other protocol: answered, then closed
+            lengths = [name + b": " + value + b"\r\n" for name, value in self.headers
+                       if name in (b"content-length", b"transfer-encoding")]  # fmt: skip
+            if lengths:
+                self._skipped_body = b"POST / HTTP/1.1\r\n" + b"".join(lengths) + b"\r\n"
+        self._unanswered.append(self.cycle)
+        self._in_body = self._head_ended = True
+        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        self._chunk_bytes = 0
+        if self.pipeline:
+            self._queued_bytes += len(self.url) + sum(len(n) + len(v) for n, v in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self.scope["method"] != "POST":  # no other method takes a body
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > MAX_SMALL_BODY:
+                raise too_large(MAX_SMALL_BODY)
+            return
+        if self.pipeline:
+            self._queued_bytes += len(body)
+            if self._queued_bytes > HEAD_BYTES:
+                raise too_large(HEAD_BYTES)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_message = False
+        if self._skipped_body:
+            return
+        self._in_body = self._is_chunked = False
         self._stop_timer()
         super().on_message_complete()
+        if self._ended:
+            self.transport.close()
+        elif self.cycle.response_complete:
+            self._start_timer(HEAD_S)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    # --- replies
 
     def on_response_complete(self) -> None:
         """The reply is sent; bytes that still arrive belong to a body that was refused."""
+        self._unanswered.popleft()
+        if self._ended:
+            return
         super().on_response_complete()
-        if self._in_message and self._timer is None:
+        if not self.pipeline:
+            self._queued_bytes = 0
+        if self._in_body and self.cycle.response_complete and self._timer is None:
             self._start_timer(LEFTOVER_S)
 
-    def send_400_response(self, _msg: str) -> None:
+    def _refuse(self, fault: UserFault) -> None:
+        """Answer the message that is arriving with `fault`, if it still can be, and close."""
+        if self._ended:
+            return
+        answered = self._in_body and self.cycle.response_complete
+        if self._in_body and not answered:
+            broken = self._unanswered.pop()
+            broken.disconnected = True
+            broken.message_event.set()
+            if broken.response_started:
+                self.transport.abort()
+                return
+        if not self._unanswered and not answered:
+            self._write(fault)
+        self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        """Parse nothing more; close as soon as the requests before are answered."""
+        self._refused = True
+        self._stop_timer()
+        if self._unanswered:
+            self._unanswered[-1].keep_alive = False
+            self.flow.pause_reading()
+        else:
+            self._end()
+
+    def _write(self, fault: UserFault) -> None:
         """A problem document, as for every other error; the application never sees this request."""
         request_id = os.urandom(16).hex()
         reply = problem(
-            MalformedRequest("This is no valid HTTP/1.1 request."),
+            fault,
             {"state": {"request_id": request_id}},
             {"Connection": "close", "X-Request-ID": request_id},
         )
-        headers = [name + b": " + value + b"\r\n" for name, value in reply.raw_headers]
-        self.transport.write(b"".join((STATUS_LINE[400], *headers, b"\r\n", reply.body)))
-        self.transport.close()
+        headers = (*self.server_state.default_headers, *reply.raw_headers)
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        self.transport.write(b"".join((STATUS_LINE[fault.status], *lines, b"\r\n", reply.body)))
+
+    def _end(self) -> None:
+        """Close the connection; a peer that still sends is first given time to read the reply."""
+        self._ended = True
+        if not (self._in_body or self._refused):
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._start_timer(LINGER_S if self._refused else LEFTOVER_S)
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(seconds, self.transport.abort)
+        self._timer = self.loop.call_later(seconds, self._time_is_over)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _time_is_over(self) -> None:
+        if self._unanswered and not self._ended:
+            self._take_no_more()
+        else:
+            self.transport.abort()

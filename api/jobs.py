@@ -6,7 +6,7 @@ Everything that may block (the disk, ffmpeg) runs in a thread; the event loop on
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import re
 from contextlib import suppress
 from typing import Annotated
 
@@ -14,8 +14,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.app_state import AppState, state_of
+from api.hosts import is_on_this_machine
 from api.notifier import wait_until
 from api.openapi import CANCELLED, DELETED, JOB, JOB_LIST, answers
+from api.query import CheckedRoute
 from api.responses import JsonResponse, has_already
 from api.schemas import Cancelled, Deleted, JobList
 from errors import (
@@ -25,10 +27,12 @@ from errors import (
     JobNotFound,
     ListingDisabled,
     OriginNotAllowed,
+    PreconditionFailed,
+    StorageUnavailable,
 )
 from job.state import Job, JobStatus
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
 
 LONGEST_WAIT_S = 55.0
 """Below the 60 s after which most proxies time out."""
@@ -39,13 +43,30 @@ WAIT = {
     "schema": {"type": "number", "minimum": 0, "default": 0},
 }
 """Parsed here: as a Query it would add 10 us to every poll, a tenth of the whole reply."""
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host", "via")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+_STATUS = f"({'|'.join(status.value for status in JobStatus)})"
+_STATUSES = re.compile(f"^( *{_STATUS}( *, *{_STATUS})* *)?$")
+_CURSOR = re.compile("^[0-9]{0,17}$")
+STATUS = Query(
+    description="Only these, with commas between.",
+    json_schema_extra={"pattern": _STATUSES.pattern},
+)
+CURSOR = Query(
+    description="`next_cursor` of the page before.", json_schema_extra={"pattern": _CURSOR.pattern}
+)
+"""The patterns are checked here too: pydantic's message would show them, and no list of names."""
 
 
 @router.get(
     "/jobs/{job_id}",
     summary="The status of a job",
-    responses={**JOB, **answers(JobNotFound, JobExpired, InvalidParameter)},
+    responses={
+        **JOB,
+        **answers(
+            JobNotFound, JobExpired, PreconditionFailed, InvalidParameter, StorageUnavailable
+        ),
+    },
     openapi_extra={"parameters": [WAIT]},
 )
 async def get_job(job_id: str, request: Request) -> Response:
@@ -54,7 +75,7 @@ async def get_job(job_id: str, request: Request) -> Response:
     wait_s = _wait_s(request) if request.scope["query_string"] else 0.0
     job = await (_ended(state, job_id, wait_s) if wait_s else state.find(job_id))
     body, headers = state.view.body(job)
-    if has_already(request, headers["ETag"]):
+    if has_already(request.scope, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return JsonResponse(body, headers=headers)
 
@@ -62,18 +83,18 @@ async def get_job(job_id: str, request: Request) -> Response:
 @router.get(
     "/jobs",
     summary="The jobs of this server, newest first",
-    responses={**JOB_LIST, **answers(ListingDisabled, InvalidParameter)},
+    responses={**JOB_LIST, **answers(ListingDisabled, InvalidParameter, StorageUnavailable)},
 )
 async def list_jobs(
     request: Request,
-    status: Annotated[str, Query(description="Only these, with commas between.")] = "",
+    status: Annotated[str, STATUS] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str, Query(description="`next_cursor` of the page before.")] = "",
+    cursor: Annotated[str, CURSOR] = "",
 ) -> Response:
     """Without an API key only the server's own machine may list jobs: their ids are secret."""
     state = state_of(request)
-    if not state.settings.api_keys and not _is_local(request):
-        raise ListingDisabled("The list of jobs is not shown to other machines.")
+    if not state.settings.api_keys and not is_on_this_machine(request, state.settings):
+        raise ListingDisabled("The list of jobs is not shown to other machines or through a proxy.")
     wanted = _statuses(status)
     before = _cursor(cursor)
 
@@ -91,7 +112,17 @@ async def list_jobs(
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Stop a job",
-    responses={**CANCELLED, **answers(OriginNotAllowed, JobNotFound, JobExpired, AlreadyFinished)},
+    responses={
+        **CANCELLED,
+        **answers(
+            OriginNotAllowed,
+            JobNotFound,
+            JobExpired,
+            AlreadyFinished,
+            InvalidParameter,
+            StorageUnavailable,
+        ),
+    },
 )
 async def cancel_job(job_id: str, request: Request) -> Response:
     """A queued job is cancelled at once (200), a running one at its next step (202)."""
@@ -108,12 +139,23 @@ async def cancel_job(job_id: str, request: Request) -> Response:
 @router.delete(
     "/jobs/{job_id}",
     summary="Delete a job and its files",
-    responses={**DELETED, **answers(OriginNotAllowed, JobNotFound, JobExpired)},
+    responses={
+        **DELETED,
+        **answers(
+            OriginNotAllowed,
+            JobNotFound,
+            JobExpired,
+            PreconditionFailed,
+            InvalidParameter,
+            StorageUnavailable,
+        ),
+    },
 )
 async def delete_job(job_id: str, request: Request) -> Response:
     """In any state; a job that runs is cancelled first. Downloads of its files continue."""
     state = state_of(request)
-    await state.find(job_id)
+    job = await state.find(job_id)
+    has_already(request.scope, state.view.body(job)[1]["ETag"])  # raises PreconditionFailed
     async with state.fetcher.stopped(job_id):
         await asyncio.to_thread(state.worker.delete, job_id)
     state.sweep_soon.set()
@@ -124,13 +166,10 @@ async def delete_job(job_id: str, request: Request) -> Response:
 
 
 def _wait_s(request: Request) -> float:
-    try:
-        wait_s = float(request.query_params.get("wait", "0"))
-    except ValueError:
-        wait_s = -1.0
-    if not wait_s >= 0.0:  # also NaN
+    text = request.query_params.get("wait", "0")
+    if not _NUMBER.fullmatch(text) or float(text) < 0.0:
         raise InvalidParameter("wait must be a number of seconds, at least 0.", field="wait")
-    return wait_s
+    return float(text)
 
 
 async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
@@ -147,31 +186,16 @@ async def _ended(state: AppState, job_id: str, wait_s: float) -> Job:
 
 
 def _statuses(text: str) -> frozenset[JobStatus]:
-    try:
-        return frozenset(JobStatus(name.strip()) for name in text.split(",") if name.strip()) or (
-            frozenset(JobStatus)
-        )
-    except ValueError:
+    if not _STATUSES.fullmatch(text):
         names = [status.value for status in JobStatus]
         raise InvalidParameter(
             f"status must be among {', '.join(names)}.", field="status", allowed=names
-        ) from None
+        )
+    found = (name.strip() for name in text.split(","))
+    return frozenset(JobStatus(name) for name in found if name) or frozenset(JobStatus)
 
 
 def _cursor(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 18):
+    if not _CURSOR.fullmatch(text):
         raise InvalidParameter("cursor must be the next_cursor of a page.", field="cursor")
-    return int(text)
-
-
-def _is_local(request: Request) -> bool:
-    """True for a loopback peer that is no proxy for another machine."""
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
-        return False
-    try:
-        peer = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return False
-    return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
+    return int(text) if text else None

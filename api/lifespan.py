@@ -44,14 +44,18 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.store.listeners += [state.changes.changed, state.webhooks.changed, state.metrics.changed]
     state.worker.after_recovery = lambda waiting: _resume(loop, state, waiting)
     state.worker.start()
-    retention = loop.create_task(state.retention.run(state.sweep_soon))
+    background = [
+        loop.create_task(state.retention.run(state.sweep_soon)),
+        loop.create_task(state.storage.run()),
+    ]
     restore_signals = _drain_on_signals(loop, state)
     try:
         yield
     finally:
         restore_signals()
         state.drain()
-        retention.cancel()
+        for task in background:
+            task.cancel()
         await state.fetcher.close()
         await state.webhooks.close()
         await asyncio.to_thread(state.worker.stop, JOB_GRACE_S)

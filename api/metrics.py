@@ -6,6 +6,7 @@ name or address. The route is in status.py.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -99,5 +100,8 @@ class Metrics:
         self._by_status.labels("running").set(running)
         self._by_status.labels("queued").set(len(live) - running)
         self._uploads.set(uploads)
-        self._free.set(self._folder.free_bytes())
+        try:
+            self._free.set(self._folder.free_bytes())
+        except OSError:  # JOBS_DIR is gone
+            self._free.set(math.nan)
         return generate_latest(self._registry)

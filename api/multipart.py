@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ MAX_FIELDS = 32
 FORM_OVERHEAD = 1 << 20
 """For everything in a multipart body that is not a file, in bytes."""
 
+_PARAMETER = re.compile(rb""";\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;]*)""")
+"""The name of one parameter of a Content-Disposition; `;` and `=` in quotes are no separators."""
 WRITE_BYTES = 1 << 20
 """Bytes of a file per write: half the kernel time of one write per read."""
 
@@ -140,12 +143,17 @@ class MultipartForm:
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
+            if self._disposition:
+                raise MalformedRequest("A part of the multipart body has two dispositions.")
             self._disposition = bytes(self._header_value)
         self._header_name.clear()
         self._header_value.clear()
 
     def _on_headers_finished(self) -> None:
         _, parameters = parse_options_header(self._disposition)
+        given = [name.lower() for name in _PARAMETER.findall(self._disposition)]
+        if len(set(given)) != len(given):  # the parser takes the last one, others the first
+            raise MalformedRequest("A part of the multipart body names one parameter twice.")
         if b"name" not in parameters:
             raise MalformedRequest("A part of the multipart body has no name.")
         name = self._name = _decoded(parameters[b"name"])

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 import errors
@@ -20,9 +21,10 @@ from api.multipart import MAX_SMALL_BODY
 from api.problems import MEDIA_TYPE, problem_body
 from errors import ServiceError
 from intake.glb import MAX_MESH_BYTES
-from job.options import REQUEST_FIELDS, RETRY_FIELDS
+from job.options import REQUEST_FIELDS, RETRY_FIELDS, as_text
 
-_EVERYWHERE = (errors.BadHost, errors.Unauthorized, errors.InternalError)
+_BINARY = {"type": "string", "format": "binary"}
+_EVERYWHERE = (errors.BadHost, errors.HeadTooLarge, errors.InternalError)
 
 _KEY = {"bearer": {"type": "http", "scheme": "bearer"},
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}  # fmt: skip
@@ -37,6 +39,7 @@ _SUBMISSION_ERRORS = (
     errors.MalformedRequest,
     errors.OriginNotAllowed,
     errors.RequestTimeout,
+    errors.UploadTooSlow,
     errors.IdempotencyInProgress,
     errors.IdempotencyKeyReused,
     errors.UploadTooLarge,
@@ -48,11 +51,13 @@ _SUBMISSION_ERRORS = (
     errors.QueueFull,
     errors.TooManyUploads,
     errors.Draining,
+    errors.StorageUnavailable,
     errors.InsufficientStorage,
 )
 
 _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},
+    errors.UploadTooSlow: {"min_bytes_per_second": 16384},
     errors.VideoTooShort: {"frames": 10, "min_frames": 16},
     errors.InvalidParameter: {"field": "mod", "fields": ["file", "mode"]},
     errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "zip"]},
@@ -60,11 +65,13 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
 }
 
 
-def answers(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The error replies of a route, with one example each; those of every route are added."""
+def answers(*kinds: type[ServiceError], keyless: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The error replies of a route, with one example each; those of every route are added.
+
+    `keyless`: it needs no key where others do.
+    """
     by_status: defaultdict[int, list[type[ServiceError]]] = defaultdict(list)
-    all_kinds: tuple[type[ServiceError], ...] = (*kinds, *_EVERYWHERE)
-    for kind in all_kinds:
+    for kind in (*kinds, *_EVERYWHERE, *(() if keyless else (errors.Unauthorized,))):
         by_status[kind.status].append(kind)
     return {
         status: {
@@ -93,15 +100,26 @@ def reply(
     return {status: {"model": model, "description": description, "content": content}}
 
 
-def raw(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    kinds = {"application/json": "object"}
-    content = {name: {"schema": {"type": kinds.get(name, "string")}} for name in media_types}
-    return {200: {"description": description, "content": content}}
+def raw(description: str, *media_types: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """A reply without a model. Its route needs `response_class=Response`, or FastAPI adds JSON."""
+    content = {name: {"schema": _schema(name)} for name in media_types}
+    return {status: {"description": description, "content": content}}
+
+
+def _schema(media_type: str) -> dict[str, Any]:
+    if media_type == "application/json":
+        return {"type": "object"}
+    return {"type": "string"} if media_type.startswith("text/") else _BINARY
 
 
 HEALTH = {
     **reply(schemas.Health, "The server is healthy.", "healthy"),
-    **reply(schemas.Health, "The server must be restarted.", "unhealthy", status=503),
+    **reply(
+        schemas.Health,
+        "The server must be restarted, or its disk repaired.",
+        "unhealthy",
+        status=503,
+    ),
 }
 READY = {
     **reply(schemas.Ready, "A job sent now runs at once.", "ready"),
@@ -112,8 +130,12 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     204: {"description": "The last event has been received already (Last-Event-ID)."},
 }
 METRICS = raw("Prometheus text format.", "text/plain")
-LINKS = raw("The page, or links where it is not installed.", "text/html", "application/json")
-CLIENT = raw("Python source.", "text/x-python")
+_UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It has the ETag in If-None-Match."}
+}
+PAGE = {**raw("The page.", "text/html"), **_UNCHANGED}
+LINKS = raw("Links, since the page is not installed here.", "application/json")
+CLIENT = {**raw("Python source.", "text/x-python"), **_UNCHANGED}
 INFO = reply(schemas.Info, "What this server is and can.", "info")
 DELETED = reply(schemas.Deleted, "The job is deleted.", "deleted")
 CANCELLED = {
@@ -135,7 +157,6 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
     return {"schema": {**schema, "required": required} if required else schema, **more}
 
 
-_BINARY = {"type": "string", "format": "binary"}
 _FILES = {
     "file": {
         **_BINARY,
@@ -148,16 +169,20 @@ _FILES = {
         "the first frame: it is animated instead of a new shape. ActionMesh pipeline only.",
     },
 }
-_COMMAS = {"formats": {"style": "form", "explode": False}}
+_FORM_FIELDS = {**REQUEST_FIELDS, "formats": as_text(REQUEST_FIELDS["formats"])}
 _VIDEO_URL = {"video_url": "https://example.com/cat.mp4", "mode": "fast"}
 _UPLOAD_BODY = {
     "required": True,
     "description": f"A JSON body holds at most {MAX_SMALL_BODY} bytes.",
     "content": {
-        "multipart/form-data": _body({**_FILES, **REQUEST_FIELDS}, encoding=_COMMAS),
+        "multipart/form-data": _body({**_FILES, **_FORM_FIELDS}),
         "application/json": _body(REQUEST_FIELDS, "video_url", example=_VIDEO_URL),
-        "application/x-www-form-urlencoded": _body(REQUEST_FIELDS, "video_url", encoding=_COMMAS),
+        "application/x-www-form-urlencoded": _body(_FORM_FIELDS, "video_url"),
     },
+}
+_LINKS = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/job_id"}}
+    for name in ("get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_archive")
 }
 _RETRY_BODY = {
     "required": False,
@@ -167,6 +192,7 @@ _RETRY_BODY = {
 
 def _submission(body: dict[str, Any], *kinds: type[ServiceError]) -> dict[str, Any]:
     accepted = reply(schemas.Accepted, "The job is stored and waits.", "accepted", status=202)
+    accepted[202]["links"] = _LINKS
     return {
         "status_code": 202,
         "responses": {**accepted, **answers(*_SUBMISSION_ERRORS, *kinds)},
@@ -182,8 +208,14 @@ RETRY_ROUTE = _submission(_RETRY_BODY, errors.JobNotFound, errors.JobNotFinished
 
 
 def complete(app: FastAPI) -> None:
-    """Give the app an `openapi` that knows our problem documents instead of the framework's."""
+    """Give the app an `openapi` that knows our problem documents instead of the framework's.
+
+    Operations are named as their functions: generated clients have these names.
+    """
     made_by_framework = app.openapi
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.operation_id = route.name
 
     @cache
     def openapi() -> dict[str, Any]:

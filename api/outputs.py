@@ -10,26 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.datastructures import Headers
-from starlette.responses import FileResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.app_state import AppState, state_of
+from api.file_response import RangeResponse
 from api.job_view import ANCHOR, ARCHIVE
-from api.openapi import answers
-from api.problems import problem
+from api.openapi import answers, raw
+from api.query import CheckedRoute
 from api.responses import has_already
-from errors import JobExpired, JobNotFinished, JobNotFound, OutputNotFound, RangeNotSatisfiable
+from errors import (
+    InvalidParameter,
+    JobExpired,
+    JobNotFinished,
+    JobNotFound,
+    OutputNotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+)
+from job.folder import JobsFolder
 from job.state import Job, JobStatus
 
-router = APIRouter(tags=["outputs"])
+router = APIRouter(tags=["outputs"], route_class=CheckedRoute)
 
 READ_BYTES = 1 << 18
 """Bytes per read, in a thread: reads of 64 KB need twice the CPU per GB."""
@@ -40,19 +49,28 @@ MEDIA_TYPES = {
     ".zip": "application/zip",
     ".usdz": "model/vnd.usdz+zip",
 }
-_RANGE = re.compile(r"bytes=\s*(\d{0,999})\s*-\s*(\d{0,999})\s*", re.IGNORECASE | re.ASCII)
-_FILE_REPLIES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The file.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in (*MEDIA_TYPES.values(), "application/octet-stream")
-        },
-    },
-    206: {"description": "The part named in Range."},
-    304: {"description": "The file has the ETag in If-None-Match."},
-    **answers(JobNotFound, OutputNotFound, JobNotFinished, JobExpired, RangeNotSatisfiable),
-}
+_ZIP = MEDIA_TYPES[".zip"]
+_OTHER_TYPE = "application/octet-stream"
+_NOT_FOR_NGINX = {"if-match", "if-unmodified-since", "if-modified-since"}
+"""Conditions that nginx would compare with tags and times of its own."""
+
+
+def _replies(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        **raw("The file.", *media_types),
+        **raw("The part named in Range.", *media_types, status=206),
+        304: {"description": "The file has the ETag in If-None-Match, or is no newer than asked."},
+        **answers(
+            JobNotFound,
+            OutputNotFound,
+            JobNotFinished,
+            JobExpired,
+            PreconditionFailed,
+            RangeNotSatisfiable,
+            InvalidParameter,
+            StorageUnavailable,
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -69,13 +87,23 @@ class Output:
     moves_to: Path | None = None
 
 
-@router.get("/outputs/{job_id}/meshes.zip", summary="All per-frame meshes", responses=_FILE_REPLIES)
+@router.get(
+    "/outputs/{job_id}/meshes.zip",
+    summary="All per-frame meshes",
+    responses=_replies(_ZIP),
+    response_class=Response,
+)
 async def get_archive(job_id: str, request: Request) -> Response:
     """A zip with `mesh_000.glb` and so on: the same bytes each time."""
     return await _reply(request, job_id, ARCHIVE)
 
 
-@router.get("/outputs/{job_id}/{filename}", summary="One file", responses=_FILE_REPLIES)
+@router.get(
+    "/outputs/{job_id}/{filename}",
+    summary="One file",
+    responses=_replies(*(kind for kind in MEDIA_TYPES.values() if kind != _ZIP), _OTHER_TYPE),
+    response_class=Response,
+)
 async def get_output(job_id: str, filename: str, request: Request) -> Response:
     """Any name in the job's `files`; `anchor.glb` as soon as `preview_mesh` is there."""
     return await _reply(request, job_id, filename)
@@ -85,11 +113,22 @@ async def _reply(request: Request, job_id: str, name: str) -> Response:
     state = state_of(request)
     job = await state.find(job_id)
     output = _find(state, job, name)
-    if output.etag is not None and has_already(request, output.etag):
+    if not _is_for_nginx(request, output):
+        return OutputResponse(output, state.folder)
+    assert output.etag is not None
+    if has_already(request.scope, output.etag):
         return Response(status_code=304, headers=_headers(output))
-    if state.settings.accel_prefix and output.etag is not None:
-        return _accel_redirect(state, job_id, output)
-    return OutputResponse(output)
+    return _accel_redirect(state, job_id, output)
+
+
+def _is_for_nginx(request: Request, output: Output) -> bool:
+    """False for what nginx answers otherwise than we do: HEAD with a Range, and some conditions."""
+    return (
+        bool(state_of(request).settings.accel_prefix)
+        and output.etag is not None
+        and request.method == "GET"
+        and _NOT_FOR_NGINX.isdisjoint(request.headers)
+    )
 
 
 def _find(state: AppState, job: Job, name: str) -> Output:
@@ -138,7 +177,7 @@ def _headers(output: Output) -> dict[str, str]:
 
 
 def _media_type(output: Output) -> str:
-    return MEDIA_TYPES.get(output.path.suffix, "application/octet-stream")
+    return MEDIA_TYPES.get(output.path.suffix, _OTHER_TYPE)
 
 
 def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
@@ -149,8 +188,8 @@ def _accel_redirect(state: AppState, job_id: str, output: Output) -> Response:
     return Response(headers=headers, media_type=_media_type(output))
 
 
-class OutputResponse(FileResponse):
-    """The file, or the one range that was asked for. Several ranges get the whole file.
+class OutputResponse(RangeResponse):
+    """The file, after the conditions of the request.
 
     starlette opens the path that it gets. With the path of an open descriptor it sends that file,
     even if the job is deleted meanwhile.
@@ -158,46 +197,28 @@ class OutputResponse(FileResponse):
 
     chunk_size = READ_BYTES
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, folder: JobsFolder) -> None:
         super().__init__(output.path, headers=_headers(output), media_type=_media_type(output))
         self._output = output
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises OutputNotFound before anything is sent, if the file is missing."""
-        descriptor = await asyncio.to_thread(_opened, self._output)
+        """Raises OutputNotFound and PreconditionFailed before anything is sent."""
+        descriptor = await asyncio.to_thread(_opened, self._output, self._folder)
         try:
             self.path, self.stat_result = f"/proc/self/fd/{descriptor}", os.fstat(descriptor)
             self.set_stat_headers(self.stat_result)
-            await super().__call__(_without_unclear_range(scope), receive, _unless_416(send))
-        except RangeNotSatisfiable:
-            size = os.fstat(descriptor).st_size
-            error = RangeNotSatisfiable(f"The file has {size} bytes.", bytes=size)
-            await problem(error, scope, {"Content-Range": f"bytes */{size}"})(scope, receive, send)
+            tag, modified_s = self._output.etag, self.stat_result.st_mtime
+            if tag is not None and has_already(scope, tag, modified_s):
+                await Response(None, 304, _headers(self._output))(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
         finally:
             os.close(descriptor)
 
 
-def _without_unclear_range(scope: Scope) -> Scope:
-    """starlette sends 400, or several parts; we send the whole file for an unclear Range."""
-    asked = _RANGE.fullmatch(Headers(scope=scope).get("range", ""))
-    if asked and (asked[1] or asked[2]) and not (asked[2] and int(asked[1] or 0) > int(asked[2])):
-        return scope
-    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
-
-
-def _unless_416(send: Send) -> Send:
-    """Raises RangeNotSatisfiable in place of starlette's 416, which is plain text."""
-
-    async def checked(message: Message) -> None:
-        if message.get("status") == 416:
-            raise RangeNotSatisfiable("")
-        await send(message)
-
-    return checked
-
-
-def _opened(output: Output) -> int:
-    """A descriptor of a regular file, links not followed."""
+def _opened(output: Output, folder: JobsFolder) -> int:
+    """A descriptor of a regular file, links not followed. Raises OSError if JOBS_DIR is gone."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     for path in filter(None, (output.path, output.moves_to)):
         with contextlib.suppress(OSError):
@@ -205,4 +226,5 @@ def _opened(output: Output) -> int:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return descriptor
             os.close(descriptor)
+    folder.require_present()
     raise OutputNotFound("This file does not exist (any more).")

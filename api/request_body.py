@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from api.multipart import (
     too_large,
     total_limit,
 )
+from api.upload_places import UploadPlace
 from errors import (
     InvalidParameter,
     MalformedRequest,
     MissingInput,
     RequestTimeout,
     UnsupportedMediaType,
+    UploadTooSlow,
 )
 from job.options import check_names
 
@@ -40,9 +43,14 @@ URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 BODY_IDLE_S = 30.0
-"""The request fails if no byte of the body arrives for so long."""
+"""The request fails if no byte of the body arrives for so long, or fewer than MIN_UPLOAD_RATE asks
+for: slower bytes use this time up, faster ones give it back.
+"""
 BODY_TOTAL_S = 1800.0
 """The request fails if the whole body takes longer."""
+PIECE_BYTES = 16_384
+TURN_S = 0.005
+"""Other requests get a turn after so long: there are multipart bodies that take 0.5 us a byte."""
 
 
 def check_head(headers: Headers, limits: Mapping[str, int]) -> tuple[str, int]:
@@ -79,6 +87,7 @@ def _content_length(headers: Headers) -> int | None:
 
 async def receive(
     request: Request,
+    place: UploadPlace,
     media_type: str,
     limits: Mapping[str, int],
     paths: Mapping[str, Path],
@@ -86,19 +95,19 @@ async def receive(
     *,
     with_hash: bool,
 ) -> Received:
-    """Read the body; the other parameters are those of MultipartForm.
+    """Read the body in its place; the other parameters are those of MultipartForm.
 
-    Raises the errors of check_head, InvalidParameter, BothInputs, RequestTimeout, OSError and
-    ClientDisconnect; files may then be incomplete.
+    Raises the errors of check_head, InvalidParameter, BothInputs, RequestTimeout, UploadTooSlow,
+    OSError and ClientDisconnect; files may then be incomplete.
     """
     if media_type == MULTIPART:
         form = MultipartForm(request.headers, limits, paths, check_name, with_hash)
         try:
-            await _read(request, form.feed)
+            await _read(request, place, form.feed)
             return form.finish()
         finally:
             form.close()
-    body = await _small_body(request)
+    body = await _small_body(request, place)
     fields = _json_object(body) if media_type == JSON else _urlencoded(body)
     for name in fields:
         check_name(name)
@@ -108,7 +117,7 @@ async def receive(
     return Received(fields)
 
 
-async def _small_body(request: Request) -> bytes:
+async def _small_body(request: Request, place: UploadPlace) -> bytes:
     """A whole body of at most MAX_SMALL_BODY bytes."""
     body = bytearray()
 
@@ -117,13 +126,15 @@ async def _small_body(request: Request) -> bytes:
         if len(body) > MAX_SMALL_BODY:
             raise too_large(MAX_SMALL_BODY)
 
-    await _read(request, take)
+    await _read(request, place, take)
     return bytes(body)
 
 
-async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]:
+async def json_options(
+    request: Request, place: UploadPlace, known: Iterable[str]
+) -> dict[str, Any]:
     """The optional JSON object of requests that need no body."""
-    body = await _small_body(request)
+    body = await _small_body(request, place)
     if not body.strip():
         return {}
     media_type = parse_options_header(request.headers.get("content-type", ""))[0]
@@ -136,31 +147,51 @@ async def json_options(request: Request, known: Iterable[str]) -> dict[str, Any]
     return fields
 
 
-async def _read(request: Request, take: Callable[[bytes], object]) -> None:
-    """Call `take` with each piece of the body. Raises RequestTimeout and ClientDisconnect.
+async def _read(request: Request, place: UploadPlace, take: Callable[[bytes], object]) -> None:
+    """Call `take` with each piece of the body.
 
-    One cancel scope for the whole body, extended from time to time: one per piece would cost 16 us,
-    a sixth of the whole upload.
+    Raises RequestTimeout, UploadTooSlow and ClientDisconnect. One cancel scope for the whole body,
+    extended from time to time: one per piece would cost 16 us, a sixth of the whole upload.
     """
     clock = asyncio.get_running_loop().time
-    end = clock() + BODY_TOTAL_S
+    last = clock()
+    end = last + BODY_TOTAL_S
     more = True
-    with anyio.CancelScope(deadline=min(clock() + BODY_IDLE_S, end)) as scope:
+    with anyio.CancelScope(deadline=min(last + BODY_IDLE_S, end)) as scope:
+        place.begin(last, scope)
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            deadline = min(clock() + BODY_IDLE_S, end)
+            more, body = message.get("more_body", False), message.get("body", b"")
+            last = clock()
+            place.received(len(body), last)
+            deadline = min(place.paid_until + BODY_IDLE_S, end)
             if deadline - scope.deadline > BODY_IDLE_S / 10:
                 scope.deadline = deadline
-            more = message.get("more_body", False)
-            take(message.get("body", b""))
-    if scope.cancelled_caught:
-        raise RequestTimeout(
-            "The body stopped arriving, or took too long.",
-            idle_seconds=BODY_IDLE_S,
-            total_seconds=BODY_TOTAL_S,
-        )
+            await _take_by_turns(body, take, place.turn)
+    place.reading = None
+    if not scope.cancelled_caught:
+        return
+    if place.min_rate and clock() < min(last + BODY_IDLE_S, end) - 0.1:
+        rate = place.min_rate
+        raise UploadTooSlow(f"Less than {rate} bytes a second.", min_bytes_per_second=rate)
+    raise RequestTimeout(
+        "The body stopped arriving, or took too long.",
+        idle_seconds=BODY_IDLE_S,
+        total_seconds=BODY_TOTAL_S,
+    )
+
+
+async def _take_by_turns(body: bytes, take: Callable[[bytes], object], turn: asyncio.Lock) -> None:
+    """Small pieces. If `take` needs long for them, all other requests are served in between."""
+    began = time.perf_counter()  # the loop's own clock stands still between two turns
+    for at in range(0, len(body), PIECE_BYTES):
+        take(body[at : at + PIECE_BYTES])
+        if time.perf_counter() - began > TURN_S:
+            async with turn:  # of several such bodies, one at a time
+                await asyncio.sleep(0)
+            began = time.perf_counter()
 
 
 def _urlencoded(body: bytes) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class DownloadProgress(BaseModel):
 
 
 Reason = Literal["starting", "downloading_weights", "loading_model", "draining", "disk_full",
-                 "gpu_unavailable"]  # fmt: skip
+                 "storage_unavailable", "gpu_unavailable"]  # fmt: skip
 
 
 class Ready(BaseModel):

@@ -6,6 +6,7 @@ and security headers, and answers an unexpected exception with a 500 that shows 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import os
@@ -19,14 +20,17 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.hosts import LOCAL_NAMES, HostRule, split_host
 from api.problems import problem
 from errors import (
     BadHost,
+    Draining,
     InternalError,
     OriginNotAllowed,
+    ServerFault,
     ServiceError,
+    StorageUnavailable,
     Unauthorized,
-    from_os_error,
 )
 from settings import Settings
 
@@ -34,10 +38,8 @@ log = logging.getLogger(__name__)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 COOKIE = "am_key"
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)(?::(\d{1,5}))?")
 
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -75,10 +77,7 @@ class SecurityMiddleware:
         self._open_paths = open_paths
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
-        hosts = {host.lower() for host in settings.allowed_hosts}
-        self._any_host = "*" in hosts or not (hosts or settings.bound_to_loopback)
-        self._hosts = hosts | LOCAL_NAMES | {settings.host, f"[{settings.host}]"}
-        self._domains = tuple(host[1:] for host in hosts if host.startswith("*."))
+        self._hosts = HostRule(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Lifespan events pass through, but a traceback in them is cut to one line."""
@@ -98,7 +97,7 @@ class SecurityMiddleware:
         reply = _Reply(send, self._extra_headers(scope, request_id, allowed_origin))
         try:
             refusal = (  # in the order of the contract
-                self._check_host(headers)
+                self._check_host(scope, headers)
                 or self._check_origin(scope["method"], headers)
                 or self._check_key(scope, headers)
             )
@@ -110,21 +109,24 @@ class SecurityMiddleware:
                 await self._app(scope, receive, reply)
         except ClientDisconnect:
             log.info("the client went away (request %s)", request_id)
+        except asyncio.CancelledError:  # the server stops, and does not wait any longer
+            if not reply.started:
+                stopped = Draining("The server stopped before it had answered this request.")
+                await problem(stopped, scope)(scope, receive, reply)
         except Exception as exc:
-            log.exception("request %s failed", request_id)
+            error: ServerFault = InternalError()
+            if isinstance(exc, OSError):
+                error = await scope["app"].state.app_state.from_os_error(exc)
+            if reply.started or not isinstance(error, StorageUnavailable):
+                log.exception("request %s failed", request_id)
             if reply.started:
                 raise  # too late for an error reply: the server closes the connection
-            error = from_os_error(exc) if isinstance(exc, OSError) else InternalError()
             await problem(error, scope)(scope, receive, reply)
 
     # --- Host: the only protection from DNS rebinding
 
-    def _check_host(self, headers: Headers) -> ServiceError | None:
-        if self._any_host:
-            return None
-        found = _HOST.fullmatch(",".join(headers.getlist("host")))  # two of them match nothing
-        name = found[1].lower().rstrip(".") if found else ""
-        if name in self._hosts or name.endswith(self._domains):
+    def _check_host(self, scope: Scope, headers: Headers) -> ServiceError | None:
+        if self._hosts.allows(headers.getlist("host"), scope["http_version"]):
             return None
         return BadHost("This server does not answer for the host in the Host header.")
 
@@ -134,11 +136,13 @@ class SecurityMiddleware:
         is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
         if method in SAFE_METHODS and not is_preflight:
             return None
-        origin = headers.get("origin")
-        if origin is not None and not self._is_allowed(origin, headers):
-            return OriginNotAllowed("Pages of this origin may not change anything here.")
-        if origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            return OriginNotAllowed("Pages of other sites may not change anything here.")
+        for origin in headers.getlist("origin"):
+            if not self._is_allowed(origin, headers):
+                return OriginNotAllowed("Pages of this origin may not change anything here.")
+        if "origin" not in headers:
+            for site in headers.getlist("sec-fetch-site"):
+                if site.strip().lower() not in ("same-origin", "none"):
+                    return OriginNotAllowed("Pages of other sites may not change anything here.")
         return None
 
     def _is_allowed(self, origin: str, headers: Headers) -> bool:
@@ -148,12 +152,12 @@ class SecurityMiddleware:
         parts = _split_origin(origin)
         if parts is None:
             return False
-        scheme, host, port = parts
-        if host in LOCAL_NAMES:
+        scheme, name, port = parts
+        if name in LOCAL_NAMES:
             return True
-        found = _HOST.fullmatch(headers.get("host", "").lower())
         default = {"http": 80, "https": 443}[scheme]
-        return found is not None and (found[1], int(found[2] or default)) == (host, port or default)
+        host = split_host(headers.getlist("host"))
+        return host is not None and (host[0], host[1] or default) == (name, port or default)
 
     # --- key
 

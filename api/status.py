@@ -13,8 +13,10 @@ from api.app_state import AppState, state_of
 from api.metrics import MEDIA_TYPE as METRICS_TYPE
 from api.modes import default_mode, is_available
 from api.openapi import HEALTH, INFO, METRICS, READY, answers
+from api.query import CheckedRoute
 from api.responses import JsonResponse
 from api.schemas import Health, Info, ModeInfo, Ready, SlotInfo
+from errors import InvalidParameter, StorageUnavailable
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
@@ -22,7 +24,7 @@ from pipeline import ACTIONMESH, MODES
 from settings import GB, NAME, VERSION
 from video.sampling import MAX_FRAMES, MIN_FRAMES
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=CheckedRoute)
 
 _NOT_STORED = {"Cache-Control": "no-store"}
 _MODELS = {
@@ -41,17 +43,25 @@ _MODELS = {
 }
 
 
-@router.get("/health", summary="Is the server alive?", responses={**HEALTH, **answers()})
+@router.get(
+    "/health",
+    summary="Is the server alive?",
+    responses={**HEALTH, **answers(InvalidParameter, keyless=True)},
+)
 async def health(request: Request) -> Response:
-    """503 only if the server must be restarted."""
+    """503 if the server must be restarted, or until JOBS_DIR is repaired."""
     state = state_of(request)
-    if state.draining or state.worker.is_alive:
+    if state.draining or (state.worker.is_alive and state.storage.problem is None):
         body = Health(status="healthy", gpu_available=state.choice.gpu is not None)
         return JsonResponse(body, headers=_NOT_STORED)
     return JsonResponse(Health(status="unhealthy", gpu_available=False), 503, _NOT_STORED)
 
 
-@router.get("/ready", summary="Would a job run at once?", responses={**READY, **answers()})
+@router.get(
+    "/ready",
+    summary="Would a job run at once?",
+    responses={**READY, **answers(InvalidParameter, keyless=True)},
+)
 async def ready(request: Request) -> Response:
     """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
     state = state_of(request)
@@ -68,7 +78,12 @@ def _missing(state: AppState) -> dict[str, Any] | None:
         return {"reason": "draining"}
     if not state.worker.recovered.is_set():
         return {"reason": "starting"}
-    if state.folder.free_bytes() < state.settings.min_free_gb * GB:
+    try:
+        state.folder.check()
+        free = state.folder.free_bytes()
+    except (StorageUnavailable, OSError):
+        return {"reason": "storage_unavailable"}
+    if free < state.settings.min_free_gb * GB:
         return {"reason": "disk_full"}
     status = state.worker.executor.status
     if status.broken is not None:
@@ -80,7 +95,9 @@ def _missing(state: AppState) -> dict[str, Any] | None:
     return None
 
 
-@router.get("/info", summary="What can this server do?", responses={**INFO, **answers()})
+@router.get(
+    "/info", summary="What can this server do?", responses={**INFO, **answers(InvalidParameter)}
+)
 async def info(request: Request) -> Response:
     """Modes, limits and features, for the page and the client."""
     state = state_of(request)
@@ -121,7 +138,12 @@ async def info(request: Request) -> Response:
     return JsonResponse(Info.model_validate(body), headers=_NOT_STORED)
 
 
-@router.get("/metrics", summary="Numbers for Prometheus", responses={**METRICS, **answers()})
+@router.get(
+    "/metrics",
+    summary="Numbers for Prometheus",
+    responses={**METRICS, **answers(InvalidParameter)},
+    response_class=Response,
+)
 async def metrics(request: Request) -> Response:
     """Jobs by outcome, their time by stage, what runs now, and free space on the disk."""
     state = state_of(request)

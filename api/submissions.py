@@ -21,9 +21,11 @@ from api.job_view import poll_after
 from api.modes import parse_options
 from api.multipart import Received
 from api.openapi import RETRY_ROUTE, SUBMIT_ROUTE
+from api.query import CheckedRoute
 from api.request_body import check_head, json_options, receive
 from api.responses import JsonResponse
 from api.schemas import Accepted
+from api.upload_places import peer_of
 from errors import (
     BothInputs,
     JobExpired,
@@ -40,7 +42,7 @@ from job.folder import Staging
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
 
 UPLOAD_NAMES = ("file", "mesh", *REQUEST_FIELDS)
 
@@ -56,10 +58,11 @@ async def create_job(request: Request) -> Response:
     media_type, expected_bytes = check_head(request.headers, limits)
     async with (
         claimed(state, request.headers) as claim,
-        admission(state, expected_bytes, new=claim.job is None) as admitted,
+        admission(state, peer_of(request), expected_bytes, new=claim.job is None) as admitted,
     ):
         received = await receive(
             request,
+            admitted.place,
             media_type,
             limits,
             {"file": admitted.staging.input, "mesh": admitted.staging.mesh},
@@ -86,12 +89,13 @@ async def retry_job(job_id: str, request: Request) -> Response:
             f"This job is {old.status.value}; it can be tried again once it has ended.",
             job_status=old.status.value,
         )
-    changes = await json_options(request, RETRY_FIELDS)
-    options = parse_options(changes, state.choice, base=old.options)
+    expected_bytes = old.input.bytes if old.input else 0
     async with (
         claimed(state, request.headers) as claim,
-        admission(state, old.input.bytes if old.input else 0, new=claim.job is None) as admitted,
+        admission(state, peer_of(request), expected_bytes, new=claim.job is None) as admitted,
     ):
+        changes = await json_options(request, admitted.place, RETRY_FIELDS)
+        options = parse_options(changes, state.choice, base=old.options)
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return _accepted(state, claim.job, replayed=True)

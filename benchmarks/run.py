@@ -21,6 +21,7 @@ PARTS = {
     "decode": "Reading a clip",
     "page": "The page",
     "load": "The API under load",
+    "attacks": "The API under attack",
     "nginx": "Downloads through nginx",
     "local_children": "Several children on one machine",
     "ray_cluster": "Many workers on Ray",

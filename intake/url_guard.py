@@ -71,6 +71,7 @@ def check_url(url: str, allow_private: bool = False) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode("ascii").lower()
+        _ = parsed.host  # httpx decodes it: an xn-- name that is no IDN (an emoji) raises
     except (httpx.InvalidURL, UnicodeError, ValueError) as exc:
         raise UrlNotAllowed("The URL is malformed.") from exc
     if parsed.scheme not in _DEFAULT_PORTS:
@@ -161,9 +162,10 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises UrlNotAllowed if any record of the host is private."""
         url = request.url
-        port = url.port or _DEFAULT_PORTS[url.scheme]
+        # the name as it is sent in Host and TLS: `url.host`, decoded, could be encoded differently
+        host, port = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]
         try:
-            addresses = await asyncio.wait_for(self._resolve(url.host, port), _DNS_S)
+            addresses = await asyncio.wait_for(self._resolve(host, port), _DNS_S)
         except (OSError, UnicodeError, asyncio.TimeoutError) as exc:
             raise UrlFetchFailed("The URL's host is unknown.") from exc
         if not addresses or not all(self._allowed(address) for address in addresses):
@@ -176,7 +178,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
                 url.copy_with(host=address),
                 headers=request.headers,
                 stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": url.raw_host.decode("ascii")},
+                extensions={**request.extensions, "sni_hostname": host},
             )
             try:
                 return await super().handle_async_request(pinned)

@@ -1,4 +1,4 @@
-"""JOBS_DIR on disk: its lock, its layout, and every path that is built from a job id.
+"""JOBS_DIR on disk: its layout, whether it is still there, and every path with a job id in it.
 
 job_store.py and worker/ decide what is kept; the executors write the files of a job. Nothing here
 follows a symbolic link.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from errors import StorageUnavailable, is_disk_full
 from job import durable, failpoint
+from job.folder_lock import AlreadyLocked, FolderLock
 from job.task import Result
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,10 @@ class JobsFolder:
         self._quarantine = root / ".quarantine"
         self._expired = root / ".expired"
         self._webhooks = root / ".webhooks"
-        self._lock_descriptor: int | None = None
+        self._parts = (
+            self.staging, self._trash, self._quarantine, self._expired, self._webhooks
+        )  # fmt: skip
+        self._lock = FolderLock(root)
         self._sequence = 0
         self._reserved = 0
 
@@ -54,24 +58,34 @@ class JobsFolder:
         """Create, check and lock the folder; empty .staging. Raises JobsFolderError."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check_owner()
-            self._take_lock()
-            for folder in (
-                self.staging, self._trash, self._quarantine, self._expired, self._webhooks
-            ):  # fmt: skip
-                folder.mkdir(mode=0o700, exist_ok=True)
+            self._take()
             for leftover in self.staging.iterdir():
                 _remove(leftover)
-            self._read_sequence()
         except OSError as exc:
             self.close()
             raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
 
+    def reopen(self) -> None:
+        """Lock and complete the folder that is at JOBS_DIR now; the caller holds the store's lock.
+
+        It is not created: perhaps it is being moved. Raises JobsFolderError; the old lock is then
+        kept.
+        """
+        try:
+            self._take()
+        except OSError as exc:
+            raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
+
+    def _take(self) -> None:
+        self._check_owner()
+        self._take_lock()
+        for folder in self._parts:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._read_sequence()
+
     def close(self) -> None:
         """Release the lock. Idempotent."""
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._lock.close()
 
     def _check_owner(self) -> None:
         found = os.lstat(self.root)
@@ -85,31 +99,57 @@ class JobsFolder:
             os.chmod(self.root, 0o700)
 
     def _take_lock(self) -> None:
-        descriptor = os.open(
-            self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
+            self._lock.take()
+        except AlreadyLocked as exc:
             raise JobsFolderError(
-                f"JOBS_DIR {self.root} is in use by another server (pid {holder}); "
+                f"JOBS_DIR {self.root} is in use by another server (pid {exc.holder}); "
                 "run one server, with one worker, per JOBS_DIR"
             ) from None
-        self._lock_descriptor = descriptor
-        with contextlib.suppress(OSError):  # only information, and the disk may be full
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    # --- is it still there?
+
+    def is_present(self) -> bool:
+        """True if JOBS_DIR is the folder that this server has locked. Raises OSError."""
+        return self._lock.is_held()
+
+    def require_present(self) -> None:
+        """Raise OSError if JOBS_DIR is gone: then a missing file says nothing about a job."""
+        if not self.is_present():
+            raise FileNotFoundError(errno.ENOENT, "JOBS_DIR is missing")
+
+    def is_complete(self) -> bool:
+        """True if it is present and no part was removed; else `reopen` may help."""
+        return self.is_present() and all(part.is_dir() for part in self._parts)
+
+    def check(self) -> None:
+        """Raise StorageUnavailable unless jobs can be stored; a full disk is no reason."""
+        try:
+            if not self.is_complete():
+                raise StorageUnavailable("JOBS_DIR was removed or replaced.")
+            self._lock.rewrite()
+        except OSError as exc:
+            if not is_disk_full(exc):
+                raise StorageUnavailable("JOBS_DIR cannot be written.") from exc
+        if not all(os.access(path, os.W_OK | os.X_OK) for path in (self.root, *self._parts)):
+            raise StorageUnavailable("JOBS_DIR cannot be written.")
+
+    def is_usable(self) -> bool:
+        """False if `check` raises."""
+        try:
+            self.check()
+        except StorageUnavailable:
+            return False
+        return True
 
     # --- sequence numbers
 
     def _read_sequence(self) -> None:
         try:
-            self._sequence = int((self.root / ".sequence").read_text())
+            found = int((self.root / ".sequence").read_text())
         except (FileNotFoundError, ValueError):
-            self._sequence = self._highest_sequence()
-        self._reserved = self._sequence
+            found = self._highest_sequence()
+        self._sequence = self._reserved = max(found, self._sequence)
 
     def _highest_sequence(self) -> int:
         highest = 0

@@ -61,7 +61,10 @@ WholeNumber = BeforeValidator(partial(_number_like, pattern=_WHOLE))
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Format = Literal["usdz", "npz"]
 Formats = Annotated[tuple[Format, ...], BeforeValidator(_split_list)]
-Address = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+Address = Annotated[
+    str, Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
+]
+"""intake/url_guard.py checks it."""
 
 
 class JobOptions(BaseModel):
@@ -136,17 +139,24 @@ def _request_fields() -> dict[str, dict[str, Any]]:
     return fields
 
 
+def as_text(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list in a form, where it is one text with commas between."""
+    one = f"({'|'.join(field['items']['enum'])})"
+    pattern = f"^({one}(,{one})*)?$"
+    return {"type": "string", "pattern": pattern, "description": field["description"]}
+
+
 REQUEST_FIELDS = _request_fields()
 RETRY_FIELDS = {name: field for name, field in REQUEST_FIELDS.items() if "x-retry" in field}
 
 
-def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+def check_names(names: Iterable[str], known: Iterable[str], kind: str = "field") -> None:
     """Raise InvalidParameter for the first unknown name, with the nearest known one."""
     known = tuple(known)
     for name in names:
         if name not in known:
             shown = json.dumps(name[:80], ensure_ascii=False)
-            words = f"There is no field {shown}. {_did_you_mean(name, known, 0.6) or ''}".rstrip()
+            words = f"There is no {kind} {shown}. {_did_you_mean(name, known, 0.6) or ''}".rstrip()
             raise InvalidParameter(words, field=name[:80], fields=list(known))
 
 

@@ -23,6 +23,7 @@ Events = Iterator[Event | None]
 class FinishesAtOnce:
     """Writes a few small files and finishes."""
 
+    names: tuple[str, ...] = NAMES
     capacity = 1
     status = PipelineStatus(is_ready=True)
     slot_statuses: tuple[SlotStatus, ...] = ()
@@ -91,7 +92,7 @@ class FinishesAtOnce:
         task.workspace.mkdir()
         yield Progress("motion", 1, 2, 0.5, "Half way")
         files = []
-        for name in NAMES:
+        for name in self.names:
             content = f"{name} of attempt {task.attempt}\n".encode() * 40
             (task.workspace / name).write_bytes(content)
             files.append(OutputFile(name, len(content), hashlib.sha256(content).hexdigest()))

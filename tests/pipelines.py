@@ -21,7 +21,6 @@ import numpy as np
 from errors import GpuError, GpuOutOfMemory, NoSubjectFound, WeightsUnavailable
 from meshes.sequence import MeshSequence
 from settings import Settings
-from upstream.weights import ensure_weights
 
 
 class Bends:
@@ -252,6 +251,9 @@ class FetchesWeights(Bends):
 
     def load(self, reporter: Any) -> None:
         """As actionmesh_wrapper.py does."""
+        # imports httpx, which the others do not need
+        from upstream.weights import ensure_weights
+
         revisions = Settings.from_environment(os.environ).weight_revisions
         fetched = partial(reporter.progress, "downloading", message="Fetching the weights")
         ensure_weights(revisions, fetched)

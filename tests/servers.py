@@ -24,7 +24,7 @@ import httpx
 import uvicorn
 
 from api.app_state import AppState
-from api.http_protocol import TimeoutHttpProtocol
+from api.http_protocol import LimitedHttpProtocol
 from errors import QueueFull
 from executors.base import Executor
 from main import create_app
@@ -133,7 +133,7 @@ def thread_server(
             app,
             host="127.0.0.1",
             port=0,
-            http=TimeoutHttpProtocol,
+            http=LimitedHttpProtocol,
             access_log=False,
             server_header=False,
             log_config=None,

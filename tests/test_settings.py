@@ -32,6 +32,9 @@ def test_an_empty_value_counts_as_unset() -> None:
         ("JOB_TIMEOUT", "inf"), ("KEEP_INPUT", "perhaps"), ("PIPELINE", "magic"),
         ("LOG_FORMAT", "xml"), ("ROOT_PATH", "mesh"), ("RAY_ADDRESS", "auto"),
         ("API_KEY", ","), ("PORT", "8_000"),
+        ("ALLOWED_HOSTS", "https://mesh.example"), ("ALLOWED_HOSTS", "mesh.example/x, b.example"),
+        ("ALLOWED_HOSTS", "*mesh.example"), ("ALLOWED_HOSTS", ","),
+        ("ALLOWED_HOSTS", "büro.example"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_variable_in_one_line(variable: str, value: str) -> None:

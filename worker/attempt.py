@@ -71,21 +71,29 @@ class AttemptRecorder:
     ) -> bool:
         """Store how the attempt ended. True if the job is to be tried again.
 
-        A cancel has priority over a result that came after it, and over a loss. Raises JobNotFound
-        if the job was deleted meanwhile.
+        A cancel has priority over a result that came after it, and over a loss. While JOBS_DIR
+        cannot be used the queue waits, and an attempt that failed then is repeated: the fault may
+        be that its files were missing. Raises JobNotFound if the job was deleted meanwhile.
         """
         job_id = task.job_id
+        had_storage = self.folder.is_usable()
+        if not had_storage:
+            if not self._wait_for_storage():
+                return False
+            if isinstance(outcome, Failed):
+                outcome = Lost(outcome.error.message)
         try:
             if isinstance(outcome, Result):
                 failpoint.reach("run:done")
             if isinstance(outcome, Failed):
                 self._fail(job_id, outcome.error)
-            elif is_cancelled or isinstance(outcome, Stopped):
+            elif is_cancelled:
                 if isinstance(outcome, Lost):
                     log.info("the attempt ended: %s", outcome.reason)
                 self.cancel(job_id)
-            elif isinstance(outcome, Lost):
-                return self._after_loss(task, outcome)
+            elif isinstance(outcome, (Lost, Stopped)):  # Stopped unasked: it missed its folder
+                lost = outcome if isinstance(outcome, Lost) else Lost("its folder was missing")
+                return self._after_loss(task, lost, counted=had_storage)
             else:
                 self._finish(task, outcome, took_s)
         except OSError as exc:
@@ -108,12 +116,14 @@ class AttemptRecorder:
             level = logging.ERROR if isinstance(error, ServerFault) else logging.INFO
             log.log(level, "failed: %s: %s", error.code, error.message)
 
-    def _after_loss(self, task: Task, lost: Lost) -> bool:
-        """Requeued uncounted, tried again (True) or failed."""
+    def _after_loss(self, task: Task, lost: Lost, *, counted: bool) -> bool:
+        """Requeued for the next server, tried again (True) or failed."""
         job_id, attempt = task.job_id, task.attempt
-        counted, crashed = not self.stopping.is_set(), bool(lost.crash)
+        stops = self.stopping.is_set()
+        crashed = counted and bool(lost.crash)
         if crashed and self._crash_is_final(job_id, lost.crash):
             return False
+        counted = counted and not stops
         if counted and attempt >= MAX_ATTEMPTS:
             log.error("attempt %d lost, the last: %s", attempt, lost.reason)
             self.fail_after_losses(job_id, attempt)
@@ -122,8 +132,8 @@ class AttemptRecorder:
             log.error("attempt %d lost: %s", attempt, lost.reason)
         requeue = partial(self.store.requeue, job_id, counted=counted, crashed=crashed)
         if self.commit(job_id, requeue, last=False) and not counted:
-            log.info("requeued: the server is stopping")
-        return counted
+            log.info("requeued: %s", "the server is stopping" if stops else "JOBS_DIR is back")
+        return not stops
 
     def _crash_is_final(self, job_id: str, signal: str) -> bool:
         """Fail the job if this crash was its last; the earlier ones are in its record."""
@@ -184,6 +194,14 @@ class AttemptRecorder:
         """False if the server stops meanwhile."""
         log.error("a job's record cannot be written (%s); trying again soon", exc.strerror)
         return not self.stopping.wait(DISK_PAUSE_S)
+
+    def _wait_for_storage(self) -> bool:
+        """True once JOBS_DIR can be used again; False if the server stops meanwhile."""
+        log.error("an attempt ended while JOBS_DIR could not be used; waiting for it")
+        while not self.stopping.wait(DISK_PAUSE_S):
+            if self.folder.is_usable():
+                return True
+        return False
 
     def remove_input(self, job_id: str) -> None:
         """Of a job that has ended, unless inputs are kept."""

@@ -7,11 +7,12 @@ one thread. intake/url_guard.py decides which addresses are allowed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,7 @@ from job.state import Job, JobStatus
 from job.task import Progress
 from job_store import JobStore
 from settings import Settings
+from worker.attempt import DISK_PAUSE_S
 from worker.loop import Worker
 
 log = logging.getLogger(__name__)
@@ -91,17 +93,28 @@ class Fetcher:
         submitted = False
         try:
             with bound_to_job(job_id):
-                async with self._slots:
-                    job = self.store.peek(job_id)
-                    if job is not None and job.waiting_for_input:
-                        submitted = await self._fetch(job, part, reserved)
+                submitted = await self._until_stored(job_id, part, reserved)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             if reserved and not submitted:
                 self.worker.queue.release()
 
+    async def _until_stored(self, job_id: str, part: Path, reserved: bool) -> bool:
+        """True once the job is in the queue; repeated while its end cannot be stored."""
+        while True:
+            async with self._slots:
+                job = self.store.peek(job_id)
+                if job is None or not job.waiting_for_input:
+                    return False
+                try:
+                    return await self._fetch(job, part, reserved)
+                except OSError as exc:
+                    log.error("a download cannot be stored (%s); trying again soon", exc.strerror)
+            await asyncio.sleep(DISK_PAUSE_S)
+
     async def _fetch(self, job: Job, part: Path, reserved: bool) -> bool:
-        """True once the job is in the queue."""
+        """True once the job is in the queue. Raises OSError if its end cannot be stored."""
         assert job.options.video_url
         report = self._reporter(job.job_id)
         try:
@@ -121,6 +134,8 @@ class Fetcher:
         except JobNotFound:
             return False  # deleted meanwhile
         except (ServiceError, OSError) as exc:
+            if not await asyncio.to_thread(self.folder.is_usable):
+                raise OSError(errno.EIO, "JOBS_DIR cannot be used") from exc
             error = _as_job_error(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
             log.info("the video could not be fetched: %s", error.code)
             now = self.store.peek(job.job_id)

@@ -94,15 +94,24 @@ class Worker:
         finally:
             self.executor.close()
 
-    def _recover(self) -> None:
+    def run_found(self, jobs: list[Job]) -> None:
+        """Run jobs that were found on disk while the server runs, in their order."""
+        self.after_recovery(self._queue_found(jobs))
+
+    def _queue_found(self, jobs: list[Job]) -> list[Job]:
+        """The jobs whose input must be downloaded first; the others wait in the queue."""
         waiting_for_input = []
-        for job in self.store.recover():
+        for job in jobs:
             if job.waiting_for_input:
                 waiting_for_input.append(job)
             elif job.attempts >= MAX_ATTEMPTS:
                 self._recorder.fail_after_losses(job.job_id, job.attempts)
             else:
                 self.queue.submit(job.job_id, reserved=False)
+        return waiting_for_input
+
+    def _recover(self) -> None:
+        waiting_for_input = self._queue_found(self.store.recover())
         if not self._recorder.keep_input:  # the last server may have ended before it removed them
             for ended in self.store.ended():
                 self._folder.remove_input(ended.job_id)

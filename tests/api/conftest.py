@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -33,10 +34,11 @@ def client(quick: ThreadServer) -> Iterator[httpx.Client]:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Servers with an executor and settings of the test's choice."""
+    folders = (tmp_path / f"jobs{number or ''}" for number in count())
     with ExitStack() as running:
 
         def start(executor: Executor | None = None, **settings: object) -> ThreadServer:
-            chosen = quick_settings(tmp_path / "jobs", **settings)
+            chosen = quick_settings(next(folders), **settings)
             return running.enter_context(
                 thread_server(chosen.jobs_dir, executor or FinishesAtOnce(), chosen)
             )

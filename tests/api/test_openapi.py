@@ -74,7 +74,7 @@ def test_every_error_is_a_problem_with_a_valid_example(document: dict[str, Any])
         "no_subject_found", "url_fetch_failed", "worker_crashed", "input_crashes_pipeline",
         "timed_out", "gpu_out_of_memory", "gpu_error", "disk_full", "weights_unavailable",
     }  # fmt: skip
-    of_no_route = {"not_found", "method_not_allowed"}
+    of_no_route = {"not_found", "method_not_allowed", "head_too_large"}
     assert seen | only_in_jobs | of_no_route == set(ERRORS_BY_CODE)
 
 
@@ -119,6 +119,18 @@ def test_both_request_bodies_are_described(document: dict[str, Any]) -> None:
         "file",
         "mesh",
     }
+
+
+def test_a_new_job_is_linked_to_the_operations_on_it(document: dict[str, Any]) -> None:
+    names = [
+        operation["operationId"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    assert len(set(names)) == len(names) and all(name.isidentifier() for name in names)
+    for path in ("/jobs", "/jobs/{job_id}/retry"):
+        links = document["paths"][path]["post"]["responses"]["202"]["links"]
+        assert {link["operationId"] for link in links.values()} < set(names)
 
 
 def test_job_examples_cover_every_key() -> None:

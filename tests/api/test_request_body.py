@@ -88,6 +88,40 @@ def test_a_wrong_content_length_is_refused(quick: ThreadServer, value: str) -> N
         assert peer.recv(65_536).startswith(b"HTTP/1.1 4")
 
 
+# --- a part's own head
+
+
+def one_part(disposition: bytes, content: bytes = b"fast") -> bytes:
+    head = b"Content-Disposition: form-data; " + disposition + b"\r\n\r\n"
+    return multipart(b"--" + BOUNDARY + b"\r\n" + head + content + b"\r\n", part("file", b"", ""))
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [b'name="mode"; name="seed"', b'name="mode"; name="mode"', b"name=mode;name=seed",
+     b'name="mode"; NAME="seed"', b'name="mode" ; name = "seed"', b'name="mode"x; name="seed"',
+     b'name="mode"; filename="a"; filename="b"',
+     b'name="mode"\r\nContent-Disposition: form-data; name="seed"'],
+)  # fmt: skip
+def test_a_part_that_names_a_parameter_twice_is_refused(
+    client: httpx.Client, quick: ThreadServer, disposition: bytes
+) -> None:
+    response = client.post("/jobs", content=one_part(disposition), headers=MULTIPART)
+    assert "two" in response.text or "twice" in response.text
+    refused(response, 400, "malformed_request")
+    assert staged(quick) == []
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [b'name="mode"', b"name=mode", b'NAME="mode"', b'name="mode"; filename*=a; x="; name=y"',
+     b'name="mode"; filename="a; name=b; name=c"', b'name="mode"; filename="a\\"; name=\\"b"'],
+)  # fmt: skip
+def test_a_part_with_one_name_is_taken(client: httpx.Client, disposition: bytes) -> None:
+    response = client.post("/jobs", content=one_part(disposition), headers=MULTIPART)
+    refused(response, 400, "missing_input")  # its only fault: there is no video
+
+
 # --- junk
 
 GOOD = multipart(part("mode", b"fast"), part("file", b"RIFF junk", "walk.avi"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -11,7 +12,8 @@ from api.security import SECURITY_HEADERS
 from tests.api.bodies import send, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import answer_of, refused
-from tests.servers import ThreadServer
+from tests.inline_executors import FinishesAtOnce
+from tests.servers import ThreadServer, quick_settings, thread_server
 
 EVIL = "https://evil.example"
 
@@ -93,9 +95,115 @@ def test_allowed_hosts_are_answered_beside_the_local_ones(serve: Serve) -> None:
     assert list(answered.values()) == [200, 200, 200, 400, 400]
 
 
-def test_without_a_list_a_public_server_answers_for_any_host(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(host="0.0.0.0").url, timeout=60) as client:
-        assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server for the whole network, without a key: as `docker run -p 8000:8000` starts it."""
+    jobs_dir = tmp_path_factory.mktemp("public") / "jobs"
+    settings = quick_settings(jobs_dir, host="0.0.0.0")
+    with (
+        thread_server(jobs_dir, FinishesAtOnce(), settings) as running,
+        httpx.Client(base_url=running.url, timeout=60) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["192.168.1.5:8000", "192.168.1.5", "8.8.8.8", "127.0.0.2", "10.0.0.7.", "0.0.0.0:8000",
+     "[::1]", "[fd00::5]:8000", "[FD00:0:0::5]", "[::ffff:192.168.1.5]", "localhost", "LOCALHOST.",
+     "mesh.localhost:8000", "localhost:", socket.gethostname().partition(".")[0]],
+)  # fmt: skip
+def test_without_a_key_addresses_and_local_names_are_answered(
+    public: httpx.Client, host: str
+) -> None:
+    assert public.get("/health", headers={"Host": host}).status_code == 200
+
+
+REBOUND = [
+    "evil.example", "evil.example:8000", "EVIL.EXAMPLE.", "192.168.1.5.evil.example",
+    "localhost.evil.example", "evil-localhost", "localhost.localdomain", "printer.local",
+    "a..localhost", ".localhost", "localhost..", "127.1", "2130706433", "0x7f000001", "0177.0.0.1",
+    "127.0.0.1.1", "256.1.1.1", "1.2.3", "[::1", "::1", "[fe80::1%25eth0]", "[fe80::1%eth0]",
+    "[127.0.0.1]", "[]", "[:::1]", "localhost@evil.example", "evil.example@localhost",
+    "user:x@localhost", "localhost/evil", "localhost,evil.example", "a b", "localhost:80:80",
+    "localhost:x", "localhost:123456", ":8000", "", "http://localhost", "löcalhost",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", REBOUND)
+def test_without_a_key_other_names_are_refused_whatever_the_address(
+    public: httpx.Client, host: str
+) -> None:
+    """A name that the sender of a web page controls may mean this server's address (rebinding)."""
+    asked = [
+        (b"Host", host.encode()),
+        (b"X-Forwarded-Host", b"localhost"),
+        (b"Origin", b"http://" + host.encode()),
+    ]
+    body = refused(public.get("/health", headers=asked), 400, "bad_host")
+    assert "ALLOWED_HOSTS" in body["hint"]
+    refused(public.post("/jobs", headers=asked), 400, "bad_host")
+    refused(public.get("/", headers=asked), 400, "bad_host")
+
+
+@pytest.mark.parametrize("settings", [{"api_keys": ("key",)}, {"allowed_hosts": ("*",)}])
+def test_a_key_or_a_star_answers_for_every_name_but_not_for_two(
+    serve: Serve, settings: dict[str, object]
+) -> None:
+    server = serve(host="0.0.0.0", **settings)
+    for heads, status in (
+        (b"Host: any.example", 200),
+        (b"Host: any.example\r\nHost: any.example", 400),
+        (b"Host: any.example, other.example", 400),
+        (b"Host: a@any.example", 400),
+        (b"X: y", 400),
+    ):
+        assert raw_status(server, b"GET /health HTTP/1.1\r\n" + heads) == status, heads
+    assert raw_status(server, b"GET /health HTTP/1.0") == 200
+
+
+def test_without_a_key_a_request_has_a_host(quick: ThreadServer) -> None:
+    assert raw_status(quick, b"GET /health HTTP/1.0") == 400
+    assert raw_status(quick, b"GET /health HTTP/1.1\r\nX: y") == 400
+    assert raw_status(quick, b"GET /health HTTP/1.0\r\nHost: localhost") == 200
+
+
+TARGETS = [
+    (b"GET http://evil.example/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://user:x@localhost/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://evil.example?/health HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://evil.example/health HTTP/1.0", 400),
+    (b"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
+    (b"GET http://localhost/health HTTP/1.1\r\nHost: evil.example", 200),
+    (b"GET HTTP://LOCALHOST:8000/health HTTP/1.1\r\nHost: localhost", 200),
+    (b"GET http://[::1]:8000/health HTTP/1.1\r\nHost: localhost", 200),
+    (b"GET http://localhost/health HTTP/1.0", 200),
+    (b"GET /docs?u=http://evil.example/ HTTP/1.1\r\nHost: localhost", 200),
+]
+
+
+@pytest.mark.parametrize(("head", "status"), TARGETS)
+def test_the_host_of_an_absolute_target_counts(
+    quick: ThreadServer, head: bytes, status: int
+) -> None:
+    assert raw_status(quick, head) == status
+
+
+def test_listed_names_are_compared_as_browsers_send_them(serve: Serve) -> None:
+    listed = ("Mesh.Example.com.", "other.example:8443", "*.Lab.example", "fd00::7")
+    server = serve(host="127.0.0.1", allowed_hosts=listed)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        for host in ("mesh.example.com", "other.example", "a.b.lab.example:1", "[fd00:0::7]"):
+            assert client.get("/health", headers={"Host": host}).status_code == 200, host
+        for host in ("lab.example", "xlab.example", "192.168.1.5", "mesh.localhost.example"):
+            refused(client.get("/health", headers={"Host": host}), 400, "bad_host")
+
+
+def raw_status(server: ThreadServer, head: bytes) -> int:
+    """The status of the reply to a request that no client library would send."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 60) as peer:
+        peer.sendall(head + b"\r\n\r\n")
+        return int(peer.recv(65_536).split(b" ")[1])
 
 
 # --- Origin
@@ -110,7 +218,12 @@ ORIGINS = [
     ({"Origin": "http://localhost.evil.example"}, False),
     ({"Origin": "http://localhost:x"}, False),
     ({"Origin": "file://localhost"}, False),
+    ([("Origin", "http://localhost"), ("Origin", EVIL)], False),
     ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "CROSS-SITE"}, False),
+    ({"Sec-Fetch-Site": "Same-Site"}, False),
+    ({"Sec-Fetch-Site": "unknown"}, False),
+    ([("Sec-Fetch-Site", "none"), ("Sec-Fetch-Site", "cross-site")], False),
     ({"Sec-Fetch-Site": "same-site"}, False),
     ({"Sec-Fetch-Site": "same-origin"}, True),
     ({"Sec-Fetch-Site": "none"}, True),
@@ -119,7 +232,7 @@ ORIGINS = [
 
 @pytest.mark.parametrize(("headers", "allowed"), ORIGINS)
 def test_pages_of_other_sites_may_not_change_anything(
-    client: httpx.Client, headers: dict[str, str], allowed: bool
+    client: httpx.Client, headers: dict[str, str] | list[tuple[str, str]], allowed: bool
 ) -> None:
     job_id = submit(client)
     response = client.delete(f"/jobs/{job_id}", headers=headers)
@@ -131,7 +244,8 @@ def test_pages_of_other_sites_may_not_change_anything(
 
 
 def test_the_page_itself_is_same_origin(serve: Serve) -> None:
-    with httpx.Client(base_url=serve(host="0.0.0.0").url, timeout=60) as client:
+    server = serve(host="0.0.0.0", allowed_hosts=("mesh.example",))
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         for host, origin, status in (
             ("mesh.example", "https://mesh.example", 400),
             ("mesh.example:8000", "http://mesh.example:8000", 400),

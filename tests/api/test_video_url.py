@@ -120,3 +120,21 @@ def test_a_download_continues_if_its_cancel_cannot_be_written(
     os.rename(aside, record)
     host.may_answer.set()
     assert ended(client, job_id)["status"] == "finished"
+
+
+def test_a_download_whose_folder_vanishes_is_repeated_when_it_is_back(
+    server: ThreadServer, client: httpx.Client, host: Host
+) -> None:
+    """JOBS_DIR, not the address, is at fault: the job does not fail."""
+    job_id = submitted(client, host)
+    assert host.asked.wait(60)
+    aside = server.jobs_dir.with_name("aside")
+    server.jobs_dir.rename(aside)
+    host.asked.clear()
+    host.may_answer.set()
+    assert host.asked.wait(60)  # it is tried again
+    body = client.get(f"/jobs/{job_id}").json()
+    assert (body["status"], body["input"]["bytes"]) == ("queued", None)
+    aside.rename(server.jobs_dir)
+    assert ended(client, job_id)["status"] == "finished"
+    assert server.reserved_places() == 0

@@ -49,14 +49,15 @@ class Nginx:
 
 
 @contextmanager
-def nginx_before(server: ProcessServer, folder: Path) -> Iterator[Nginx]:
-    """The shipped site, with other addresses and another folder."""
+def nginx_before(server: ProcessServer, folder: Path, site: str = "") -> Iterator[Nginx]:
+    """The shipped site, with other addresses and another folder; or the lines of another one."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("nginx is not installed (apt install nginx-light)")
     folder.mkdir()
     port = free_port()
-    (folder / "site.conf").write_text(_site(server, port))
+    text = f"server {{ listen 127.0.0.1:{port}; {site} }}" if site else _site(server, port)
+    (folder / "site.conf").write_text(text)
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
     process = subprocess.Popen(
         [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", "nginx.conf"],

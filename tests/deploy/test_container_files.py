@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from settings import Settings
 from tests.servers import ROOT, ProcessServer
 from tests.test_architecture import ALLOWED
 
@@ -157,6 +158,8 @@ def test_compose_parses_and_its_nginx_reads_what_the_worker_writes() -> None:
         source, target, _ = mount.split(":")
         assert source == "./jobs" or (ROOT / source).exists()
         assert source != "./jobs" or f"alias {target}/;" in site
+    hosts = re.fullmatch(r"\$\{ALLOWED_HOSTS:-(.+)\}", worker["environment"]["ALLOWED_HOSTS"])
+    assert hosts and Settings.from_environment({"ALLOWED_HOSTS": hosts[1]}).allowed_hosts
 
 
 def test_the_unit_sets_what_the_nginx_site_and_a_restart_need() -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -97,13 +98,65 @@ def test_ranges_and_resumed_downloads_work(client: httpx.Client, job: dict[str, 
     assert behind.status_code == 416
 
 
-def test_a_file_with_a_known_etag_is_not_sent_again(
+FUTURE, LONG_AGO = "Fri, 31 Dec 2100 23:59:59 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"
+OTHER = '"other"'
+TAG = "the file's own"
+THE_SAME_AS_WITHOUT_NGINX: list[tuple[dict[str, str], int]] = [
+    ({}, 200),
+    ({"If-None-Match": TAG}, 304),
+    ({"If-None-Match": f"W/{TAG}"}, 304),
+    ({"If-None-Match": "*"}, 304),
+    ({"If-None-Match": OTHER}, 200),
+    ({"If-None-Match": OTHER, "If-Modified-Since": FUTURE}, 200),
+    ({"If-Match": TAG}, 200),
+    ({"If-Match": "*"}, 200),
+    ({"If-Match": f"W/{TAG}"}, 412),
+    ({"If-Match": OTHER}, 412),
+    ({"If-Unmodified-Since": FUTURE}, 200),
+    ({"If-Unmodified-Since": LONG_AGO}, 412),
+    ({"If-Modified-Since": FUTURE}, 304),
+    ({"If-Modified-Since": LONG_AGO}, 200),
+    ({"Range": "bytes=5-9"}, 206),
+    ({"Range": "bytes=5-9,20-29"}, 200),
+    ({"Range": "bytes=99999999-"}, 416),
+    ({"Range": "bytes=5-9", "If-Range": TAG}, 206),
+    ({"Range": "bytes=5-9", "If-Range": f"W/{TAG}"}, 200),
+    ({"Range": "bytes=5-9", "If-Range": OTHER}, 200),
+    ({"Range": "bytes=5-9", "If-Match": TAG}, 206),
+    ({"Range": "bytes=5-9", "If-Match": OTHER}, 412),
+    ({"Range": "bytes=5-9", "If-None-Match": OTHER}, 206),
+    ({"Range": "bytes=5-9", "If-None-Match": TAG}, 304),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), THE_SAME_AS_WITHOUT_NGINX)
+def test_conditions_and_ranges_know_the_files_sha256(
+    client: httpx.Client, job: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    file = next(entry for entry in job["files"] if entry["name"] == "meshes.zip")
+    address, tag = f"/outputs/{job['job_id']}/meshes.zip", f'"{file["sha256"]}"'
+    sent = {name: value.replace(TAG, tag) for name, value in headers.items()}
+    response = client.get(address, headers=sent)
+    assert response.status_code == status
+    if status < 400:
+        assert response.headers.get_list("etag") == [tag]
+    if status == 206:
+        assert response.headers["content-range"] == f"bytes 5-9/{file['bytes']}"
+    head = client.head(address, headers=sent)
+    assert head.status_code == (200 if status in (206, 416) else status)
+    if head.status_code == 200:
+        assert head.headers.get_list("etag") == [tag]
+        assert int(head.headers["content-length"]) == file["bytes"]
+
+
+def test_the_time_of_a_file_is_the_same_with_and_without_nginx(
     client: httpx.Client, job: dict[str, Any]
 ) -> None:
-    address, file = f"/outputs/{job['job_id']}/meshes.zip", job["files"]
-    sha256 = next(entry["sha256"] for entry in file if entry["name"] == "meshes.zip")
-    for tag in (f'"{sha256}"', client.get(address).headers["etag"]):
-        assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
+    address = f"/outputs/{job['job_id']}/meshes.zip"
+    time = client.get(address).headers["last-modified"]
+    assert client.head(address).headers["last-modified"] == time  # the server answers a HEAD
+    resumed = client.get(address, headers={"Range": "bytes=5-9", "If-Range": time})
+    assert resumed.status_code == 206
 
 
 def test_nginx_does_not_serve_the_files_directly(
@@ -153,3 +206,25 @@ def test_an_upload_of_many_megabytes_passes(client: httpx.Client) -> None:
 
 def test_the_list_is_closed_behind_a_proxy(client: httpx.Client) -> None:
     assert client.get("/jobs").json()["code"] == "listing_disabled"
+
+
+BARE_SITES = {
+    "nothing but proxy_pass": "",
+    "HTTP/1.1": "proxy_http_version 1.1;",
+    "a local Host": "proxy_http_version 1.1; proxy_set_header Host localhost;",
+    "WebSocket lines": "proxy_http_version 1.1; proxy_set_header Connection upgrade;",
+    "its own Host": 'proxy_http_version 1.1; proxy_set_header Connection ""; '
+    "proxy_set_header Host $http_host;",
+}
+
+
+@pytest.mark.parametrize("lines", BARE_SITES.values(), ids=BARE_SITES.keys())
+def test_the_list_is_closed_behind_a_proxy_that_adds_no_header(
+    server: ProcessServer, tmp_path: Path, lines: str
+) -> None:
+    """The server is on loopback and has no settings for a proxy, and nginx names no client."""
+    assert httpx.get(f"{server.url}/jobs", timeout=60).status_code == 200
+    site = f"location / {{ proxy_pass {server.url}; {lines} }}"
+    with nginx_before(server, tmp_path / "nginx", site) as nginx:
+        response = httpx.get(f"{nginx.url}/jobs", headers={"Host": "192.168.1.5"}, timeout=60)
+    assert response.json()["code"] in ("listing_disabled", "bad_host")

@@ -12,6 +12,14 @@ import threading
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_READ_ONLY, _REMOUNT, _BIND, _LAZILY = 1, 32, 4096, 2
+
+
+def _mount(
+    source: bytes, folder: Path, kind: bytes | None, flags: int, options: bytes | None
+) -> None:
+    if _LIBC.mount(source, os.fsencode(folder), kind, ctypes.c_ulong(flags), options):
+        raise OSError(ctypes.get_errno(), "a file system cannot be mounted here")
 
 
 class SmallDisk:
@@ -23,9 +31,20 @@ class SmallDisk:
         self._ballast = folder / "ballast"
         self._full = threading.Event()
         self._filler: threading.Thread | None = None
-        options = f"size={megabytes}m".encode()
-        if _LIBC.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options):
-            raise OSError(ctypes.get_errno(), "a tmpfs cannot be mounted here")
+        _mount(b"tmpfs", folder, b"tmpfs", 0, f"size={megabytes}m".encode())
+
+    def cover(self) -> None:
+        """Hide the folder behind an empty file system, as if its own were unmounted."""
+        _mount(b"tmpfs", self.folder, b"tmpfs", 0, b"size=1m")
+
+    def make_read_only(self) -> None:
+        """Mount the folder over itself, read-only: a server's open files stay writable."""
+        _mount(os.fsencode(self.folder), self.folder, None, _BIND, None)
+        _mount(b"none", self.folder, None, _BIND | _REMOUNT | _READ_ONLY, None)
+
+    def uncover(self) -> None:
+        """Remove what `cover` or `make_read_only` mounted."""
+        _LIBC.umount2(os.fsencode(self.folder), _LAZILY)
 
     def fill(self) -> None:
         """Use every free byte, and every byte that becomes free, until `release`."""
@@ -44,8 +63,7 @@ class SmallDisk:
     def unmount(self) -> None:
         """Also while a process has a file on it open."""
         self.release()
-        lazily = 2
-        _LIBC.umount2(os.fsencode(self.folder), lazily)
+        _LIBC.umount2(os.fsencode(self.folder), _LAZILY)
 
     def _keep_full(self) -> None:
         while self._full.is_set():

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -357,6 +358,56 @@ def test_an_unknown_host_is_a_failed_download(tmp_path: Path) -> None:
         download(send_clip, tmp_path / "clip", "http://nobody.example:{port}/")
 
 
+SAME_NAMES = {
+    "faß.de": "xn--fa-hia.de",  # IDNA 2003 made fass.de of it, which may belong to somebody else
+    "ẞ.example": "xn--zca.example",
+    "βόλος.example": "xn--nxasmm1c.example",
+    "XN--FA-HIA.de": "xn--fa-hia.de",
+    "例え。テスト": "xn--r8jz45g.xn--zckzah",
+    "раypal.example": "xn--ypal-43d9g.example",
+    "my_cdn.example": "my_cdn.example",
+}
+
+
+@pytest.mark.parametrize(("written", "sent"), SAME_NAMES.items())
+def test_the_name_that_is_resolved_is_the_name_that_is_sent(
+    tmp_path: Path, written: str, sent: str
+) -> None:
+    hosts: list[bytes] = []
+    names = Names()
+    names.answers[sent] = ["127.0.0.1"]
+
+    async def note_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        hosts.extend(re.findall(rb"(?i)\r\nhost: (.*?):\d+\r\n", request))
+        writer.write(reply(CLIP))
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(note_host, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            transport = GuardedTransport(resolver=names, allowed=lambda _: True)
+            url = f"http://{written}:{port}/clip"
+            dest = tmp_path / "clip"
+            await fetch(url, dest, limit=len(CLIP), allow_private=True, transport=transport)
+
+    asyncio.run(run())
+    assert (names.asked, hosts) == ([sent], [sent.encode()])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["☃.net", "I❤.ws", "xn--i-7iq.ws", "xn--ls8h.la", "xn--zzzzzz.com", "xn--a.com", "١٢٣.com",
+     "e\u0301.example", "a\u200db.example", "exa℀mple.com", "ex%61mple.com", "ä" * 60 + ".de",
+     "example.com.", "xn--" + "a" * 60 + ".de", ".".join(["ß" * 8] * 20) + ".de"],
+)  # fmt: skip
+def test_a_name_that_has_no_single_form_is_refused(host: str) -> None:
+    with pytest.raises(UrlNotAllowed):
+        check_url(f"http://{host}/")
+
+
 def test_the_real_transport_never_reaches_loopback_through_a_name(tmp_path: Path) -> None:
     reached = []
 
@@ -441,6 +492,18 @@ def test_tls_checks_the_host_name_although_the_address_is_fixed(tmp_path: Path) 
     url = "https://video.example:{port}/clip"
     assert download(send_clip, tmp_path / "clip", url, tls=(server, client)) == len(CLIP)
     assert asked == ["video.example"]
+
+
+@needs_openssl
+def test_tls_asks_for_the_name_that_was_resolved(tmp_path: Path) -> None:
+    server, client = certificate(tmp_path, "xn--fa-hia.de")
+    asked: list[str | None] = []
+    server.sni_callback = lambda _socket, name, _context: asked.append(name)
+    names = Names()
+    names.answers["xn--fa-hia.de"] = ["127.0.0.1"]
+    url, tls = "https://faß.de:{port}/clip", (server, client)
+    assert download(send_clip, tmp_path / "clip", url, names=names, tls=tls) == len(CLIP)
+    assert asked == names.asked == ["xn--fa-hia.de"]
 
 
 @needs_openssl

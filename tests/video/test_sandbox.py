@@ -56,6 +56,12 @@ def gone_within(pid: int, seconds: float) -> bool:
     return not alive(pid)
 
 
+def test_a_sandboxed_program_leaves_the_cpu_to_the_server() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    found = python("import os; print(os.getpriority(os.PRIO_PROCESS, 0))").stdout
+    assert int(found) == max(own, 10)
+
+
 def test_a_sandboxed_program_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "https_proxy", "FFREPORT", "HF_TOKEN", "LD_PRELOAD_X"):
         monkeypatch.setenv(name, "secret")

@@ -59,7 +59,7 @@ async def health(request: Request) -> Response:
     "/ready", summary="Would a job run at once?", responses={**READY, **answers(InvalidParameter)}
 )
 async def ready(request: Request) -> Response:
-    """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
+    """Jobs are accepted even if not ready, unless the server stops or its disk takes none."""
     state = state_of(request)
     missing = await asyncio.to_thread(_missing, state)
     if missing is None:

@@ -63,7 +63,8 @@ _EXPOSED = (
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
     "Access-Control-Allow-Headers": "Authorization, X-API-Key, Content-Type, Idempotency-Key, "
-    "If-None-Match, If-Range, Range, Last-Event-ID, X-Request-ID",
+    "If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range, "
+    "Last-Event-ID, X-Request-ID",
     "Access-Control-Max-Age": "600",
 }
 

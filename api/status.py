@@ -63,7 +63,7 @@ async def health(request: Request) -> Response:
     responses={**READY, **answers(InvalidParameter, keyless=True)},
 )
 async def ready(request: Request) -> Response:
-    """Jobs are accepted even if not ready, unless the server is stopping or its disk is full."""
+    """Jobs are accepted even if not ready, unless the server stops or its disk takes none."""
     state = state_of(request)
     missing = await asyncio.to_thread(_missing, state)
     if missing is None:

@@ -44,6 +44,8 @@ SLOTS = 4
 TOTAL_S = 300.0
 """A download that takes longer fails."""
 REPORT_EVERY_S = 0.5
+WRITE_TRIES = 3
+"""Of a download whose writes fail although JOBS_DIR can be used."""
 
 _AS_JOB_ERROR = {UploadTooLarge.code: UrlFetchFailed, UnsupportedMediaType.code: VideoUnreadable}
 
@@ -101,7 +103,11 @@ class Fetcher:
                 self.worker.queue.release()
 
     async def _until_stored(self, job_id: str, part: Path, reserved: bool) -> bool:
-        """True once the job is in the queue; repeated while its end cannot be stored."""
+        """True once the job is in the queue. While JOBS_DIR cannot be used, it is tried again.
+
+        A failed write counts only if JOBS_DIR can be used afterwards: it may have been gone.
+        """
+        failures = 0
         while True:
             async with self._slots:
                 job = self.store.peek(job_id)
@@ -110,8 +116,24 @@ class Fetcher:
                 try:
                     return await self._fetch(job, part, reserved)
                 except OSError as exc:
-                    log.error("a download cannot be stored (%s); trying again soon", exc.strerror)
+                    log.error("a download cannot be stored: %s", exc.strerror)
+                    failures += await asyncio.to_thread(self.folder.is_usable)
+                    if failures >= WRITE_TRIES and await self._has_failed(job, from_os_error(exc)):
+                        return False
             await asyncio.sleep(DISK_PAUSE_S)
+
+    async def _has_failed(self, job: Job, error: ServiceError) -> bool:
+        """Store the failure; False if that cannot be stored now."""
+        log.info("the video could not be fetched: %s", error.code)
+        now = self.store.peek(job.job_id)
+        try:
+            if now is not None and now.status is JobStatus.QUEUED:
+                with suppress(JobNotFound):  # deleted meanwhile
+                    await asyncio.to_thread(self.store.fail, job.job_id, error)
+        except OSError as exc:
+            log.error("the failure cannot be stored: %s", exc.strerror)
+            return False
+        return True
 
     async def _fetch(self, job: Job, part: Path, reserved: bool) -> bool:
         """True once the job is in the queue. Raises OSError if its end cannot be stored."""
@@ -133,14 +155,10 @@ class Fetcher:
             )
         except JobNotFound:
             return False  # deleted meanwhile
-        except (ServiceError, OSError) as exc:
-            if not await asyncio.to_thread(self.folder.is_usable):
+        except ServiceError as exc:
+            usable = await asyncio.to_thread(self.folder.is_usable)
+            if not usable or not await self._has_failed(job, _as_job_error(exc)):
                 raise OSError(errno.EIO, "JOBS_DIR cannot be used") from exc
-            error = _as_job_error(exc) if isinstance(exc, ServiceError) else from_os_error(exc)
-            log.info("the video could not be fetched: %s", error.code)
-            now = self.store.peek(job.job_id)
-            if now is not None and now.status is JobStatus.QUEUED:
-                await asyncio.to_thread(self.store.fail, job.job_id, error)
             return False
         self.worker.queue.submit(job.job_id, reserved=reserved)
         log.info("fetched %d bytes", facts.bytes)

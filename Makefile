@@ -62,8 +62,9 @@ torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count wha
 	$(BIN)/python -m tests.faults.random_kills $(KILLS)
 
 FILES ?= 10000
-fuzz: $(VENV)/.dev  ## mutated videos (FILES) through everything that reads strangers' files
-	$(BIN)/python -m tests.faults.mutated_files $(FILES)
+CORPUS ?= all
+fuzz: $(VENV)/.dev  ## hostile inputs (FILES of each CORPUS) for everything that reads strangers' bytes
+	$(BIN)/python -m tests.faults.fuzz --files $(FILES) --corpus $(CORPUS)
 
 audit: $(VENV)/bin/python  ## known weaknesses of the locked packages (needs the network)
 	$(PYTHON) -m venv $(VENV)/audit

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from intake.inspect import inspect
-from tests.faults.mutated_files import try_file
+from tests.faults.fuzz.videos import try_file
 from tests.video.clips import ffmpeg, numbered
 
 COVER = ("-map", "1", "-map", "0", "-c", "copy", "-disposition:v:0", "attached_pic")

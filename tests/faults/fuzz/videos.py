@@ -1,32 +1,25 @@
-"""Mutates small videos and feeds them to all code that reads untrusted files.
+"""Corpus `videos`: mutated small videos and zips of frames, through sniffing, probing and decoding.
 
-`python -m tests.faults.mutated_files 10000 [seed]`. Sniffing, probing and decoding may only refuse
-a file as a user fault, within 30 seconds, without a process or descriptor left. Files for which
-this fails are kept in fuzz_findings/.
+They may only be refused as a user fault, within 30 seconds, without a process or descriptor left.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
 import struct
-import sys
 import tempfile
-import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from errors import UserFault
 from intake.inspect import inspect
-from tests.faults.processes import descendants
+from tests.faults.fuzz.file_corpus import run_files
+from tests.faults.fuzz.findings import Findings
 from tests.video.clips import numbered, pictures
 from video.frames import read_clip
 
-SLOWEST_S = 30.0
-FINDINGS = Path("fuzz_findings")
 SEED_BYTES = 300_000
 """Larger clips of TEST_MEDIA are left out: a mutation in their middle is mostly a broken pixel."""
 _SIZE = (64, 32)
@@ -47,6 +40,15 @@ _NUMBERS = (0, 1, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFF
 _WORDS = (b"moov", b"mdat", b"stts", b"stsz", b"stco", b"elst", b"cmov", b"free", b"idx1", b"JUNK",
           b"movi", b"dref", b"url ", b"PK\3\4", b"PK\1\2", b"\x1aE\xdf\xa3", b"\xff\xd8",
           b"\x89PNG", b"IDAT")  # fmt: skip
+
+
+def run(count: int, seed: int, tell: Callable[[str], None]) -> Findings:
+    """Try `count` mutated files."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        files = seeds(Path(folder))
+    findings = Findings("videos", seed, tell)
+    return run_files(findings, count, lambda: mutated(chance, files), try_file, files[0])
 
 
 def seeds(folder: Path) -> list[bytes]:
@@ -145,61 +147,3 @@ def try_file(path: Path) -> str:
         return f"job: {refusal.code}"
     assert len(clip) == facts.used_frames, "inspect and read_clip disagree"
     return "read"
-
-
-def _tried(path: Path) -> tuple[str, str, float]:
-    """The fault found (or empty), the result of `try_file`, and the seconds it took."""
-    began, wrong, how = time.monotonic(), "", "finding"
-    try:
-        how = try_file(path)
-    except Exception as exc:  # noqa: BLE001 - any exception is a finding
-        wrong = f"{type(exc).__name__}: {exc}"
-    return wrong, how, time.monotonic() - began
-
-
-def fuzz(count: int, seed: int, *, tell: Callable[[str], None]) -> int:
-    """Try `count` files; the number of findings."""
-    chance, ended, findings = random.Random(seed), Counter[str](), 0
-    slowest_s = 0.0
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        files = seeds(Path(folder))
-        path = Path(folder) / "case"
-        path.write_bytes(files[0])
-        try_file(path)
-        others = descendants(os.getpid())  # of the caller
-        descriptors = len(os.listdir("/proc/self/fd"))
-        for k in range(count):
-            path.write_bytes(mutated(chance, files))
-            wrong, how, took_s = _tried(path)
-            if took_s > SLOWEST_S:  # the machine may have been busy: try again
-                wrong, how, took_s = _tried(path)
-            ended[how] += 1
-            slowest_s = max(slowest_s, took_s)
-            if took_s > SLOWEST_S:
-                wrong = f"it took {took_s:.0f} s"
-            elif descendants(os.getpid(), besides=others):
-                wrong = "a process was left"
-            elif len(os.listdir("/proc/self/fd")) > descriptors:
-                wrong = "a descriptor was left"
-            if wrong:
-                findings += 1
-                FINDINGS.mkdir(exist_ok=True)
-                shutil.copy(path, FINDINGS / f"{seed}-{k}")
-                tell(f"{seed}-{k}: {wrong}")
-            if (k + 1) % 500 == 0:
-                tell(f"{k + 1} files, {findings} findings, slowest {slowest_s:.1f} s")
-    endings = ", ".join(f"{number} {how}" for how, number in ended.most_common())
-    tell(f"{count} files of {len(files)} seeds, seed {seed}: {findings} findings; "
-         f"slowest {slowest_s:.1f} s; {endings}")  # fmt: skip
-    return findings
-
-
-def main(arguments: list[str]) -> int:
-    """Exit code: 0 without findings."""
-    count = int(arguments[0]) if arguments else 10_000
-    seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
-    return 1 if fuzz(count, seed, tell=lambda line: print(line, flush=True)) else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

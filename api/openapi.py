@@ -55,7 +55,7 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooLarge: {"max_bytes": 104857600},
     errors.VideoTooShort: {"frames": 10, "min_frames": 16},
     errors.InvalidParameter: {"field": "mod", "fields": ["file", "mode"]},
-    errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "zip"]},
+    errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "webp", "zip"]},
     errors.QueueFull: {"queued": 32, "max_queue": 32, "retry_after": 40},
 }
 
@@ -139,8 +139,8 @@ _BINARY = {"type": "string", "format": "binary"}
 _FILES = {
     "file": {
         **_BINARY,
-        "description": "mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames in "
-        "natural order (alpha is used).",
+        "description": "mp4, mov, avi, webm or animated WebP, or a zip of 16 to 31 PNG, JPEG or "
+        "WebP frames in natural order (alpha is used).",
     },
     "mesh": {
         **_BINARY,

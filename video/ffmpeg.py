@@ -18,13 +18,13 @@ from errors import VideoUnreadable
 from video import ffmpeg_phrases
 from video.sandbox import OutOfTime, run_sandboxed
 
-Container = Literal["mov", "avi", "matroska", "zip"]
-Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
+Container = Literal["mov", "avi", "matroska", "webp_anim", "zip"]
+Demuxer = Literal["mov", "avi", "matroska", "webp_anim", "png_pipe", "jpeg_pipe", "webp_pipe"]
 
 MAX_PIXELS = 16_777_216
 MIN_SIDE = 16
 
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,png_pipe,jpeg_pipe,webp_pipe"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,webp_anim,png_pipe,jpeg_pipe,webp_pipe"
 _LISTING_BYTES = 16 << 20
 _WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _NO_TIME = -(1 << 62)

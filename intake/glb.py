@@ -1,4 +1,4 @@
-"""Checks the header of an uploaded .glb. The child reads the rest (upstream/glb_reader.py)."""
+"""Checks the header of an uploaded .glb. The child reads the rest (glb_reader.py)."""
 
 from __future__ import annotations
 

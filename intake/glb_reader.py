@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InvalidParameter
-from meshes.sequence import Texture
-from meshes.texture import MEDIA_TYPES
+from meshes.sequence import MEDIA_TYPES, Texture
 
 MAX_BYTES = 50_000_000
 MAX_VERTICES = 200_000

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidParameter
-from upstream.glb_reader import read_glb
+from intake.glb_reader import read_glb
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 
@@ -137,7 +137,7 @@ def test_a_mesh_without_extent_is_refused(tmp_path: Path) -> None:
 def test_limits_count_every_use_of_a_mesh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, why: str
 ) -> None:
-    monkeypatch.setattr(f"upstream.glb_reader.{limit}", 100)
+    monkeypatch.setattr(f"intake.glb_reader.{limit}", 100)
     nodes: list[dict[str, Any]] = [{"children": list(range(1, 201))}]
     nodes += [{"mesh": 0}] * 200
     (tmp_path / "mesh.glb").write_bytes(glb(nodes=nodes))

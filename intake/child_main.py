@@ -62,7 +62,13 @@ def _read_clip(question: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-READERS = {"clip": _read_clip}
+def _read_mesh(question: dict[str, Any]) -> dict[str, Any]:
+    from intake.glb_reader import read_glb
+
+    return {"vertices": len(read_glb(Path(question["path"])).vertices)}
+
+
+READERS = {"clip": _read_clip, "mesh": _read_mesh}
 
 if __name__ == "__main__":
     main()

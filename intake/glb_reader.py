@@ -1,15 +1,17 @@
 """Reads an uploaded .glb: one mesh, its texture coordinates and the bytes of its picture.
 
 Reads only what {video + 3D} needs. Not a library: the file is untrusted, and libraries decode the
-texture, which must stay unchanged. Decodes no picture, follows no link, writes nothing.
+texture, which must stay unchanged. Decodes no picture, follows no link, writes nothing. Nodes times
+parts times vertices are counted before any array is made. Called by child_main.py at intake, and by
+actionmesh_wrapper.py in the job.
 Format: glTF 2.0, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InvalidParameter
+from errors import ServiceError, VideoUnreadable
+from intake.glb import MAX_MESH_BYTES
+from intake.glb_document import (
+    INDICES,
+    POSITION,
+    TEXCOORD,
+    Accessor,
+    BrokenGlb,
+    GlbDocument,
+    matrix_of,
+    refused,
+    whole,
+)
 from meshes.sequence import MEDIA_TYPES, Texture
+from video.ffmpeg import MAX_PIXELS
+from video.pictures import first_picture
 
-MAX_BYTES = 50_000_000
 MAX_VERTICES = 200_000
 MAX_FACES = 1_000_000
 MAX_NODES = 10_000
+MAX_PARTS = 10_000
+"""Uses of primitives: every node that shows a mesh counts all of the mesh's primitives."""
+MAX_TEXTURE_PIXELS = 4 * MAX_PIXELS
 
-_HINT = "Export one mesh as .glb, without Draco or meshopt compression, and send it again."
-_TYPES = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_LARGEST = 1e30
+"""Coordinates beyond it, or an extent below its inverse, do not survive float32."""
+_THINNEST = 1e-6
+"""Height over half the mesh's size of a triangle that has an area."""
+_UNREADABLE = {
+    "KHR_draco_mesh_compression",
+    "EXT_meshopt_compression",
+    "KHR_meshopt_compression",
+    "KHR_mesh_quantization",
+    "EXT_mesh_gpu_instancing",
+    "KHR_texture_basisu",
+}
 
 
 @dataclass(frozen=True)
@@ -47,188 +74,219 @@ class Upload:
 def read_glb(path: Path) -> Upload:
     """Raises InvalidParameter, with the reason, for any other file and for one too large."""
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise _refused(f"has {size / 1e6:.0f} MB, {MAX_BYTES / 1e6:.0f} are allowed")
+    if size > MAX_MESH_BYTES:
+        raise refused(f"has {size / 1e6:.0f} MB, {MAX_MESH_BYTES / 1e6:.0f} are allowed")
     try:
-        return _upload_of(_Document.of(path.read_bytes()))
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, struct.error) as exc:
-        raise _refused("is not a readable glTF 2.0 binary file") from exc
+        return _upload_of(GlbDocument.of(path.read_bytes()))
+    except ServiceError:
+        raise
+    except BrokenGlb as exc:
+        raise refused(f"is not a readable glTF 2.0 binary file: {exc}") from exc
     except RecursionError:
-        raise _refused("nests its nodes too deeply") from None
+        raise refused("nests its description too deeply") from None
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        struct.error,
+    ) as exc:
+        raise refused("is not a readable glTF 2.0 binary file") from exc
 
 
 @dataclass(frozen=True)
-class _Document:
-    json: dict[str, Any]
-    binary: bytes
+class _Part:
+    """One primitive, its accessors checked. `indices` is None where the vertices' order counts."""
 
-    @classmethod
-    def of(cls, content: bytes) -> _Document:
-        magic, version, _, length, kind = struct.unpack_from("<4sIIII", content)
-        if (magic, version, kind) != (b"glTF", 2, 0x4E4F534A):
-            raise ValueError("not glTF 2")
-        document = json.loads(content[20 : 20 + length])
-        rest = content[20 + length :]
-        binary = b""
-        if len(rest) >= 8:
-            length, kind = struct.unpack_from("<II", rest)
-            if kind == 0x004E4942:
-                binary = rest[8 : 8 + length]
-        return cls(document, binary)
+    positions: Accessor
+    indices: Accessor | None
+    uv: Accessor | None
+    picture: int | None
 
-    def view(self, index: int) -> tuple[bytes, int]:
-        """A buffer view's bytes and its stride (0 where packed)."""
-        view = self.json["bufferViews"][index]
-        if view.get("buffer", 0) != 0 or "uri" in self.json["buffers"][0]:
-            raise _refused("keeps its data in another file")
-        start = int(view.get("byteOffset", 0))
-        found = self.binary[start : start + int(view["byteLength"])]
-        if start < 0 or len(found) != view["byteLength"]:
-            raise ValueError("a view runs past the end")
-        return found, int(view.get("byteStride", 0))
-
-    def array(self, index: int) -> NDArray[Any]:
-        """An accessor as (count, width); normalised integers become float32."""
-        accessor = self.json["accessors"][index]
-        if "sparse" in accessor or "bufferView" not in accessor:
-            raise _refused("uses sparse or compressed data")
-        kind, width = np.dtype(_TYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
-        content, stride = self.view(accessor["bufferView"])
-        count, start = int(accessor["count"]), int(accessor.get("byteOffset", 0))
-        if count > 3 * MAX_BYTES or count < 0 or start < 0:
-            raise ValueError("a count out of range")
-        stride = stride or kind.itemsize * width
-        if start + (count - 1) * stride + kind.itemsize * width > len(content):
-            raise ValueError("an accessor runs past the end")
-        found = np.ndarray((count, width), kind, content, start, (stride, kind.itemsize))
-        if accessor.get("normalized") and kind.kind == "u":
-            found = (found / np.iinfo(kind).max).astype(np.float32)
-        return np.array(found)
+    @property
+    def triangles(self) -> int:
+        return (self.indices or self.positions).count // 3
 
 
-def _upload_of(document: _Document) -> Upload:
-    compressed = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"}
-    if required := compressed.intersection(document.json.get("extensionsRequired", ())):
-        raise _refused(f"is compressed ({', '.join(sorted(required))})")
-    vertices, faces, uvs, pictures = [], [], [], []
-    total = triangles = 0
-    for matrix, primitive in _primitives(document.json):
-        places = document.array(primitive["attributes"]["POSITION"]).astype(np.float64)
-        if total + len(places) > MAX_VERTICES:
-            raise _refused(f"has more than {MAX_VERTICES} vertices")
-        vertices.append(places @ matrix[:3, :3].T + matrix[:3, 3])
-        faces.append(_faces_of(document, primitive, len(places), matrix) + total)
-        triangles += len(faces[-1])
-        if triangles > MAX_FACES:
-            raise _refused(f"has more than {MAX_FACES} triangles")
-        uv, picture = _texture_of(document, primitive)
-        uvs.append(uv if uv is not None else np.zeros((len(places), 2), np.float32))
-        pictures.append(picture)
+def _upload_of(document: GlbDocument) -> Upload:
+    required = document.json.get("extensionsRequired", [])
+    if unreadable := _UNREADABLE.intersection(required):
+        raise refused(f"is compressed or needs {', '.join(sorted(unreadable))}")
+    nodes = list(_nodes_with_meshes(document))
+    shown = _placed_parts(document, nodes)
+    if not any(part.triangles for _, part in shown):
+        raise refused("has no triangles")
+    vertices, faces, uvs, total = [], [], [], 0
+    for matrix, part in shown:
+        places = document.array(part.positions).astype(np.float64)
+        vertices.append(_moved(places, matrix))
+        faces.append(_faces_of(document, part, matrix) + total)
+        uvs.append(document.array(part.uv) if part.uv else np.zeros((len(places), 2), np.float32))
         total += len(places)
-    if triangles == 0:
-        raise _refused("has no triangles")
-    placed = np.concatenate(vertices)
-    if not np.isfinite(placed).all() or np.ptp(placed, axis=0).max() <= 0:
-        raise _refused("has no extent")
-    shared = set(pictures)
+    placed, triangles = np.concatenate(vertices), np.concatenate(faces)
+    _check_shape(placed, triangles)
+    pictures = {part.picture for _, part in shown}
+    (shared, *others) = pictures
     texture = None
-    if len(shared) == 1 and (one := pictures[0]) is not None:
-        texture = Texture(*_picture(document, one), np.concatenate(uvs).astype(np.float32))
-    lost = texture is None and shared != {None}
-    return Upload(placed, np.concatenate(faces).astype(np.int32), texture, lost)
+    if not others and shared is not None:
+        uv = np.concatenate(uvs).astype(np.float32)
+        if not np.isfinite(uv).all():
+            raise refused("has texture coordinates that are not finite")
+        texture = Texture(*_picture(document, shared), uv)
+    return Upload(placed, triangles.astype(np.int32), texture, texture is None and bool(others))
 
 
-def _primitives(document: dict[str, Any]) -> list[tuple[NDArray[np.float64], dict[str, Any]]]:
-    """(world matrix, primitive) for every mesh that the default scene shows."""
-    nodes = document.get("nodes", [])
-    if len(nodes) > MAX_NODES:
-        raise _refused(f"has {len(nodes)} nodes, {MAX_NODES} are allowed")
-    scenes = document.get("scenes") or [{"nodes": list(range(len(nodes)))}]
-    found: list[tuple[NDArray[np.float64], dict[str, Any]]] = []
-    seen: set[int] = set()
-
-    def visit(index: int, parent: NDArray[np.float64]) -> None:
+def _nodes_with_meshes(document: GlbDocument) -> Iterator[tuple[NDArray[np.float64], int]]:
+    """(world matrix, mesh) for every node of the default scene that shows one, in order."""
+    nodes = document.json.get("nodes", [])
+    if not isinstance(nodes, list) or len(nodes) > MAX_NODES:
+        raise refused(f"has {len(nodes)} nodes, {MAX_NODES} are allowed")
+    roots = range(len(nodes))
+    if document.json.get("scenes"):
+        chosen = whole(document.json, "scene", 0, 1 << 32, 0)
+        roots = document.item("scenes", chosen).get("nodes", [])
+    world, seen = np.eye(4), set[int]()
+    waiting = [(root, world) for root in reversed(roots)]
+    while waiting:
+        index, parent = waiting.pop()
+        node = document.item("nodes", index)
         if index in seen:
-            raise ValueError("a node has two parents")
+            raise BrokenGlb("a node has two parents, or is its own")
         seen.add(index)
-        node = nodes[index]
-        matrix = parent @ _matrix_of(node)
+        matrix = parent @ matrix_of(node)
         if "mesh" in node:
-            for primitive in document["meshes"][node["mesh"]]["primitives"]:
-                if primitive.get("mode", 4) == 4:
-                    found.append((matrix, primitive))
-        for child in node.get("children", ()):
-            visit(child, matrix)
+            yield matrix, whole(node, "mesh", 0, 1 << 32)
+        children = node.get("children", [])
+        if len(children) + len(waiting) > MAX_NODES:
+            raise BrokenGlb("more children than nodes")
+        waiting += [(child, matrix) for child in reversed(children)]
 
-    for root in scenes[document.get("scene", 0)].get("nodes", ()):
-        visit(root, np.eye(4))
+
+def _placed_parts(
+    document: GlbDocument, nodes: list[tuple[NDArray[np.float64], int]]
+) -> list[tuple[NDArray[np.float64], _Part]]:
+    """Every use of a primitive, after all of them were counted together."""
+    meshes: dict[int, list[_Part]] = {}
+    found: list[tuple[NDArray[np.float64], _Part]] = []
+    vertices = triangles = 0
+    for matrix, mesh in nodes:
+        if mesh not in meshes:
+            meshes[mesh] = _parts_of(document, mesh)
+        for part in meshes[mesh]:
+            vertices += part.positions.count
+            triangles += part.triangles
+            if len(found) == MAX_PARTS:
+                raise refused(f"has more than {MAX_PARTS} parts")
+            found.append((matrix, part))
+            if vertices > MAX_VERTICES:
+                raise refused(f"has more than {MAX_VERTICES} vertices")
+            if triangles > MAX_FACES:
+                raise refused(f"has more than {MAX_FACES} triangles")
     return found
 
 
-def _matrix_of(node: dict[str, Any]) -> NDArray[np.float64]:
-    if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4, order="F")  # stored by columns
-    x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
-    turn = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn * np.array(node.get("scale", (1, 1, 1)), np.float64)
-    matrix[:3, 3] = node.get("translation", (0, 0, 0))
-    return matrix
+def _parts_of(document: GlbDocument, mesh: int) -> list[_Part]:
+    """The primitives of one mesh that are triangles."""
+    primitives = document.item("meshes", mesh)["primitives"]
+    if not isinstance(primitives, list) or len(primitives) > MAX_PARTS:
+        raise refused(f"has more than {MAX_PARTS} parts")
+    parts = []
+    for primitive in primitives:
+        if whole(primitive, "mode", 0, 7, 4) != 4:
+            continue
+        attributes = primitive["attributes"]
+        positions = document.accessor(attributes["POSITION"], POSITION, MAX_VERTICES)
+        indices = None
+        if "indices" in primitive:
+            indices = document.accessor(primitive["indices"], INDICES, 3 * MAX_FACES)
+        uv, picture = _texture_of(document, primitive)
+        if uv is not None and uv.count != positions.count:
+            raise BrokenGlb("texture coordinates for another number of vertices")
+        parts.append(_Part(positions, indices, uv, picture))
+    return parts
 
 
-def _faces_of(
-    document: _Document, primitive: dict[str, Any], vertices: int, matrix: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    if "indices" in primitive:
-        flat = document.array(primitive["indices"]).ravel().astype(np.int64)
+def _moved(places: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):  # checked in _check_shape
+        moved: NDArray[np.float64] = places @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved
+
+
+def _faces_of(document: GlbDocument, part: _Part, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    vertices = part.positions.count
+    if part.indices is not None:
+        flat = document.array(part.indices).ravel().astype(np.int64)
     else:
         flat = np.arange(vertices)
     faces = flat[: len(flat) // 3 * 3].reshape(-1, 3)
-    if len(faces) and faces.max() >= vertices:
-        raise ValueError("a face points past the last vertex")
+    if len(faces) and not 0 <= faces.min() <= faces.max() < vertices:
+        raise BrokenGlb("a face points past the last vertex")
     # a mirroring transform reverses every face
     return faces[:, ::-1] if np.linalg.det(matrix[:3, :3]) < 0 else faces
 
 
+def _check_shape(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> None:
+    """Raise InvalidParameter unless the mesh has a size and at least one triangle with an area."""
+    if not np.isfinite(vertices).all() or np.abs(vertices).max() > _LARGEST:
+        raise refused("has coordinates that are not finite, or far too large")
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    half = float((high - low).max()) / 2
+    if half <= 1 / _LARGEST:
+        raise refused("has no extent")
+    one, two, three = ((vertices - (low + high) / 2) / half)[faces.T]
+    edges = np.stack([two - one, three - two, one - three])
+    longest = np.linalg.norm(edges, axis=2).max(axis=0)
+    twice_area = np.linalg.norm(np.cross(edges[0], edges[2]), axis=1)
+    if not (twice_area > _THINNEST * np.maximum(longest, _THINNEST)).any():
+        raise refused("has no triangle with an area")
+
+
 def _texture_of(
-    document: _Document, primitive: dict[str, Any]
-) -> tuple[NDArray[Any] | None, int | None]:
+    document: GlbDocument, primitive: dict[str, Any]
+) -> tuple[Accessor | None, int | None]:
     """Texture coordinates and the number of the picture of the base colour; None where missing."""
-    material = document.json["materials"][primitive["material"]] if "material" in primitive else {}
+    material = document.item("materials", primitive["material"]) if "material" in primitive else {}
     colour = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if colour is None:
         return None, None
-    name = f"TEXCOORD_{colour.get('texCoord', 0)}"
-    source = document.json["textures"][colour["index"]].get("source")
-    if source is None or name not in primitive["attributes"]:
+    name = f"TEXCOORD_{whole(colour, 'texCoord', 0, 100, 0)}"
+    texture = document.item("textures", colour["index"])
+    if "source" not in texture or name not in primitive["attributes"]:
         return None, None
-    return document.array(primitive["attributes"][name]), int(source)
+    source = texture["source"]
+    document.item("images", source)
+    return document.accessor(primitive["attributes"][name], TEXCOORD, MAX_VERTICES), source
 
 
-def _picture(document: _Document, index: int) -> tuple[bytes, str]:
+def _picture(document: GlbDocument, index: int) -> tuple[bytes, str]:
     """The unchanged bytes of a PNG or JPEG."""
-    image = document.json["images"][index]
+    image = document.item("images", index)
     if "bufferView" in image:
-        content = document.view(image["bufferView"])[0]
+        start, length, _ = document.view(image["bufferView"])
+        content = document.binary[start : start + length]
     else:
         head, _, body = str(image["uri"]).partition(";base64,")
         if not head.startswith("data:"):
-            raise _refused("keeps its texture in another file")
+            raise refused("keeps its texture in another file")
         try:
             content = base64.b64decode(body, validate=True)
         except ValueError:
-            raise _refused("has a broken texture") from None
+            raise refused("has a broken texture") from None
     for media_type, magic in MEDIA_TYPES.items():
         if content.startswith(magic):
+            _check_picture(content)
             return content, media_type
-    raise _refused("has a texture that is neither PNG nor JPEG")
+    raise refused("has a texture that is neither PNG nor JPEG")
 
 
-def _refused(why: str) -> InvalidParameter:
-    return InvalidParameter(f"The mesh {why}.", hint=_HINT, field="mesh")
+def _check_picture(content: bytes) -> None:
+    try:
+        found = first_picture(content)
+    except (ValueError, VideoUnreadable):
+        raise refused("has a broken texture") from None
+    if found.width * found.height > MAX_TEXTURE_PIXELS:
+        raise refused(
+            f"has a texture of {found.width} x {found.height} pixels; at most "
+            f"{MAX_TEXTURE_PIXELS} are decoded"
+        )

@@ -24,7 +24,7 @@ MAX_RATIO = 200
 """Pictures are already compressed: a higher ratio is a zip bomb."""
 
 _NOT_FRAMES = {"thumbs.db", "desktop.ini"}
-_BROKEN = (DamagedZip, zlib.error, struct.error, OSError, UnicodeDecodeError, OverflowError)
+_BROKEN = (DamagedZip, zlib.error, struct.error, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ _END = struct.Struct("<4s4H2LH")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LOCATOR_BYTES = 20
+_LARGEST_OFFSET = (1 << 63) - 1  # of a file: larger ones raise in seek
 _ZIP64 = 0xFFFFFFFF
 """In a field of 32 bits: the number is in the extra field 1, with 64 bits."""
 
@@ -51,8 +52,7 @@ class Entry:
 def read_directory(file: IO[bytes]) -> list[Entry]:
     """All entries in their order: no two share bytes, and none reaches into the directory.
 
-    Raises VideoUnreadable; for a damaged zip DamagedZip, struct.error, UnicodeDecodeError, and
-    OverflowError for a place that no file has.
+    Raises VideoUnreadable; for a damaged zip DamagedZip, struct.error, UnicodeDecodeError.
     """
     file_size = file.seek(0, 2)
     tail_at = max(0, file_size - _END.size - 0xFFFF)
@@ -169,8 +169,10 @@ def _data_at(file: IO[bytes], entry: Entry) -> int:
 
 def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
     """Exactly `size` bytes."""
-    file.seek(at)
-    found = file.read(size)
+    found = b""
+    if at <= _LARGEST_OFFSET:
+        file.seek(at)
+        found = file.read(size)
     if len(found) != size:
         raise DamagedZip("the file is cut off")
     return found

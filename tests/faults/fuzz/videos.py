@@ -68,10 +68,15 @@ def seeds(folder: Path) -> list[bytes]:
 
 def mutated(chance: random.Random, files: list[bytes]) -> bytes:
     """One of the files with one to six mutations."""
-    content = bytearray(chance.choice(files))
+    return change_bytes(chance, chance.choice(files), chance.choice(files))
+
+
+def change_bytes(chance: random.Random, whole: bytes, other: bytes) -> bytes:
+    """`whole` with one to six mutations; some take bytes of `other`."""
+    content = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 3, 6))):
-        if chance.random() < 0.1:
-            _graft(chance, content, chance.choice(files))
+        if chance.random() < 0.1 and other:
+            _graft(chance, content, other)
         else:
             chance.choice(_MUTATIONS)(chance, content)
     return bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ from errors import VideoTooShort, VideoUnreadable
 from intake.inspect import inspect
 from video.frames import read_clip
 from video.probe import probe
+from video.sandbox import ffmpeg_path
+
+pytestmark = pytest.mark.skipif(
+    "Unknown" in subprocess.run(
+        [ffmpeg_path(), "-hide_banner", "-h", "demuxer=webp_anim"], capture_output=True, text=True
+    ).stderr,
+    reason="this ffmpeg cannot read animated WebP",
+)  # fmt: skip
 
 CHANCE = np.random.default_rng(7)
 

@@ -115,7 +115,7 @@ class GlbDocument:
     def view(self, index: int) -> tuple[int, int, int]:
         """Start, length and stride (0 where packed) of a buffer view, all in bytes."""
         view, buffer = self.item("bufferViews", index), self.item("buffers", 0)
-        if view.get("buffer") != 0 or "uri" in buffer:
+        if whole(view, "buffer", 0, 1 << 32, 0) != 0 or "uri" in buffer:
             raise refused("keeps its data in another file")
         size = whole(buffer, "byteLength", 1, len(self.binary) + 1)
         start = whole(view, "byteOffset", 0, size, 0)

@@ -26,7 +26,7 @@ from tests.intake.glb_files import (
     stride_of_one,
 )
 
-WRONG_NUMBERS = [-1, 1e999, float("nan"), 0.5, True, "1", None, [], {}, 1 << 70, -(1 << 31)]
+WRONG_NUMBERS = [-1, 1e999, float("nan"), 0.5, True, False, "1", None, [], {}, 1 << 70, -(1 << 31)]
 PLACES = [
     *(f"accessors.{k}.{key}" for k in range(3) for key in ("count", "bufferView", "byteOffset")),
     *(f"bufferViews.{k}.{key}" for k in range(3) for key in ("byteOffset", "byteLength", "buffer")),

@@ -8,6 +8,7 @@ and what the sandbox accepts must be read in the job, to a mesh that the later s
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -108,7 +109,9 @@ def made(chance: random.Random, made_from: list[tuple[Document, bytes]]) -> byte
     for _ in range(chance.choice((0, 1, 1, 1, 1, 2, 4))):
         how = chance.random()
         if how < 0.6:
-            chance.choice(_CHANGES)(chance, document)
+            # an earlier change may have put something else where this one expects a list
+            with contextlib.suppress(TypeError, ValueError, AttributeError, LookupError):
+                chance.choice(_CHANGES)(chance, document)
         elif how < 0.9:
             binary = _other_numbers(chance, binary)
         else:

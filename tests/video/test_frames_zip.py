@@ -111,6 +111,19 @@ def test_names_with_parent_folders_are_only_names(frames_png: list[bytes], tmp_p
     assert sorted(item.name for item in tmp_path.rglob("*")) == ["clip.zip", "deep", "down"]
 
 
+def test_names_that_would_be_odd_files_are_only_names(
+    frames_png: list[bytes], tmp_path: Path
+) -> None:
+    names = ["CON", "aux.png", "LPT1.png", "C:\\x.png", "a.png", "A.png", "a .png", "%s%n.png",
+             "-r.png", "\N{RIGHT-TO-LEFT OVERRIDE}gnp.png", "\u00e4.png", "a\u0308.png", "~.png",
+             "$(id).png", "9" * 5000, "x" * 60_000]  # fmt: skip
+    files = {name: frames_png[index] for index, name in enumerate(names)}
+    path = zipped(tmp_path / "clip.zip", files)
+    assert probe(path, "zip").source.frames == 16
+    assert len(read_clip(path, "zip")[0]) == 16
+    assert [item.name for item in tmp_path.iterdir()] == ["clip.zip"]
+
+
 def test_a_second_picture_behind_the_first_is_not_a_frame(tmp_path: Path) -> None:
     made = pictures(tmp_path / "j", 17, "jpg")
     files = {f"{index:02}.jpg": made[index] + made[16] for index in range(16)}

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,10 +258,14 @@ def _other_text(chance: random.Random, document: Document) -> bytes:
 
 
 def try_glb(path: Path) -> str:
-    """`read`, or the code of the refusal. Raises any other exception."""
+    """`read`, or the code of the refusal. Raises any other exception.
+
+    One file in ten goes through the sandbox, the others only through the function that runs in it.
+    """
     before = rss_mb(os.getpid())
+    check = check_glb if zlib.crc32(path.read_bytes()) % 10 == 0 else read_glb
     try:
-        check_glb(path)
+        check(path)
     except InvalidParameter as refusal:
         return refusal.code
     finally:

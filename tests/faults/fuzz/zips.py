@@ -19,7 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from errors import UserFault
+from errors import UnsupportedMediaType, UserFault
+from intake.container import HEAD_BYTES, sniff
 from intake.inspect import inspect
 from tests.faults.fuzz.file_corpus import run_files
 from tests.faults.fuzz.findings import Findings
@@ -27,6 +28,7 @@ from tests.faults.fuzz.videos import change_bytes
 from tests.faults.processes import rss_mb
 from tests.video.clips import pictures
 from video.frames import read_clip
+from video.probe import probe
 
 MOST_GROWTH_MB = 60.0
 _SIZE = (64, 32)
@@ -268,12 +270,22 @@ def try_zip(path: Path) -> str:
     """`read`, or the code of the refusal. Raises any other exception."""
     before = rss_mb(os.getpid())
     try:
-        facts = inspect(path)
+        used = _used_frames(path)
     except UserFault as refusal:
         return refusal.code
     finally:
         assert rss_mb(os.getpid()) - before <= MOST_GROWTH_MB, "the process grew"
         assert os.listdir(path.parent) == [path.name], "a file was left"
-    clip, _ = read_clip(path, facts.container)
-    assert len(clip) == facts.used_frames, "inspect and read_clip disagree"
+    clip, _ = read_clip(path, "zip")
+    assert len(clip) == used, "intake and the job disagree"
     return "read"
+
+
+def _used_frames(path: Path) -> int:
+    """What intake says: one file in ten through the sandbox, the others by the same functions."""
+    content = path.read_bytes()
+    if zlib.crc32(content) % 10 == 0:
+        return inspect(path).used_frames
+    if sniff(content[:HEAD_BYTES]) != "zip":
+        raise UnsupportedMediaType("The file is no zip.")
+    return len(probe(path, "zip").source.used)

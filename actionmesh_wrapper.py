@@ -18,6 +18,7 @@ from pathlib import Path
 
 from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from gpu_memory import MemoryPlan, choose_plan, needed_gb
+from intake.glb_reader import read_glb
 from meshes.sequence import MeshSequence
 from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter
 from settings import Settings
@@ -27,7 +28,6 @@ from upstream.compilation import cache_folder, compile_blocks
 from upstream.cuda_driver import why_torch_finds_none, without_kernels
 from upstream.driver import AnimationRequest, animate
 from upstream.engine import Engine, build, free_gb, free_memory, read_models
-from upstream.glb_reader import read_glb
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
 from upstream.loading import cast_linears
 from upstream.speedups import Speedups

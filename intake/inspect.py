@@ -1,7 +1,8 @@
 """Checks before a job is queued that the uploaded file is a clip that a job can use.
 
-Blocks while ffmpeg works on it (about a second), so the API calls it in a thread. Leaves no process
-in any case: each ends with this call, or with the thread that made it.
+This process reads the first bytes only; video/probe.py reads the rest in the program that child.py
+runs. Blocks meanwhile (about a second), so the API calls it in a thread. Leaves no process in any
+case: each ends with this call, or with the thread that made it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from errors import VideoUnreadable
+from intake.child import FileTooHard, ask, number
 from intake.container import HEAD_BYTES, sniff
 from video.ffmpeg import Container
-from video.probe import probe
 from video.sampling import MAX_FRAMES
+from video.sizes import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,24 @@ def inspect(
     """Raises UnsupportedMediaType, VideoUnreadable, VideoTooShort."""
     with open(path, "rb") as file:
         container = sniff(file.read(HEAD_BYTES))
-    found = probe(path, container, start, fps, max_frames)
-    source = found.source
+    question = {"read": "clip", "path": str(path), "container": container}
+    try:
+        found = ask({**question, "start": start, "fps": fps, "max_frames": max_frames})
+    except FileTooHard as exc:
+        raise VideoUnreadable(
+            "Reading the clip takes more memory or time than is allowed.",
+            hint="Send a smaller clip: fewer pixels, or fewer frames.",
+        ) from exc
+    frames = int(number(found, "source_frames", 1, 1 << 31))
+    source_fps = found.get("source_fps")
     return ClipFacts(
         filename=filename,
         bytes=path.stat().st_size,
         container=container,
-        width=source.width,
-        height=source.height,
-        source_fps=source.fps,
-        source_frames=source.frames,
-        used_frames=len(source.used),
-        fps=found.fps,
+        width=int(number(found, "width", 1, MAX_PIXELS)),
+        height=int(number(found, "height", 1, MAX_PIXELS)),
+        source_fps=None if source_fps is None else number(found, "source_fps", 0, 1e6),
+        source_frames=frames,
+        used_frames=int(number(found, "used_frames", 1, frames)),
+        fps=number(found, "fps", 0, 1000),
     )

@@ -23,7 +23,7 @@ class Task:
     """One attempt at one job, as an executor and the child get it.
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
-    `container` is the sniffed kind of `folder/input`: mov, avi, matroska or zip. With
+    `container` is the sniffed kind of `folder/input`: mov, avi, matroska, webp_anim or zip. With
     `options.mesh`, the client's own mesh is at `folder/mesh.glb`.
     """
 

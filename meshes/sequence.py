@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 
+MEDIA_TYPES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
+"""The two formats of textures that glTF allows, and their first bytes."""
+
 
 @dataclass(frozen=True)
 class Texture:

@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.sequence import Texture
+from meshes.sequence import MEDIA_TYPES, Texture
 
-MEDIA_TYPES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
-"""The two formats that glTF allows, and their first bytes."""
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InvalidParameter
+from intake.glb_reader import Upload
 from meshes.sequence import MeshSequence
 from pipeline import Reporter
 from upstream.anchor import Anchor
 from upstream.engine import Engine
-from upstream.glb_reader import Upload
 
 SURFACE_POINTS = 16_384
 """Number of points, with normals, for the encoder; upstream's value."""

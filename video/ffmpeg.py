@@ -19,32 +19,50 @@ from video import ffmpeg_phrases
 from video.sandbox import OutOfTime, run_sandboxed
 from video.sizes import MAX_PIXELS, too_large
 
-Container = Literal["mov", "avi", "matroska", "zip"]
-Demuxer = Literal["mov", "avi", "matroska", "png_pipe", "jpeg_pipe", "webp_pipe"]
+Container = Literal["mov", "avi", "matroska", "webp_anim", "zip"]
+Demuxer = Literal["mov", "avi", "matroska", "webp_anim", "png_pipe", "jpeg_pipe", "webp_pipe"]
 
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,png_pipe,jpeg_pipe,webp_pipe"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,webp_anim,png_pipe,jpeg_pipe,webp_pipe"
 _LISTING_BYTES = 16 << 20
 _WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _NO_TIME = -(1 << 62)
 _DISCARDED = 0x4  # AV_PKT_FLAG_DISCARD: decoded, but cut away by an edit list
+_TURNS = {
+    1: "",
+    2: "hflip",
+    3: "hflip,vflip",
+    4: "vflip",
+    5: "transpose=0",
+    6: "transpose=1",
+    7: "transpose=3",
+    8: "transpose=2",
+}
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Input:
-    """An open video file, or images as chunks of bytes, one after the other."""
+    """An open video file, or images as chunks of bytes, one after the other.
+
+    `orientation` is EXIF's, 1 to 8, of all the images.
+    """
 
     stdin: IO[bytes] | Iterable[bytes]
     demuxer: Demuxer
     decoder: str | None = None
     start: float = 0.0
+    orientation: int = 1
 
     def rewound(self) -> IO[bytes] | Iterable[bytes]:
         """`stdin` from its beginning: ffmpeg shares our position in a file."""
         if hasattr(self.stdin, "seek"):
             self.stdin.seek(0)
         return self.stdin
+
+    def turned(self, filters: str) -> tuple[str, ...]:
+        """Output arguments: turn images upright, then `filters`."""
+        return ("-vf", ",".join(filter(None, (_TURNS[self.orientation], filters))))
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,8 @@ def input_arguments(source: Input) -> list[str]:
         *("-max_pixels", str(MAX_PIXELS), "-threads", "2", "-reinit_filter", "0"),
         *(("-c:v", source.decoder) if source.decoder else ()),
         *(("-ss", f"{source.start:.6f}") if source.start > 0 else ()),
+        # some versions turn images by their EXIF data, others do not: `Input.turned` does
+        *(("-noautorotate",) if source.demuxer.endswith("_pipe") else ()),
         *("-fd", "0", "-i", "fd:"),
     ]
 

@@ -26,8 +26,8 @@ def oversized_picture(stderr: str) -> tuple[int, int] | None:
 
 
 def lacks_decoder(stderr: str) -> bool:
-    """True if this ffmpeg has no decoder for the stream."""
-    return "no decoder found" in stderr
+    """True if this ffmpeg has no decoder for the stream, or no demuxer for the file."""
+    return "no decoder found" in stderr or "Unknown input format" in stderr
 
 
 def reached_cpu_limit(stderr: str) -> bool:

@@ -78,7 +78,7 @@ def _decode(
         source = Input(file, container, plan.decoder, plan.seek)
         args = [
             *input_arguments(source),
-            *_pixels(f"select='{chosen}',", plan),
+            *_pixels(source, f"select='{chosen}',", plan),
             *frame_list_arguments(plan.picks[-1] + 1),
             *("-f", "framecrc", f"pipe:{rows.fileno()}"),
         ]
@@ -92,14 +92,14 @@ def _decode_zip(path: Path, plan: Probe, on_progress: OnProgress) -> NDArray[np.
     frames = _empty(plan)
     filled = 0
     with FramesZip(path) as zipped:
-        chosen = [zipped.pictures[index] for index in plan.source.used]
-        for source, count in zip_inputs(zipped, chosen):
-            args = [*input_arguments(source), *_pixels("", plan, count + 1)]
+        stills = zipped.stills([zipped.pictures[index] for index in plan.source.used])
+        for source, count in zip_inputs(zipped, stills):
+            args = [*input_arguments(source), *_pixels(source, "", plan, count + 1)]
             found, stderr = _run(args, source, frames[: filled + count], on_progress, filled)
             if found == filled:
                 raise unreadable(stderr)
             if found != filled + count:
-                raise wrong_count(found, len(chosen))
+                raise wrong_count(found, len(stills))
             filled = found
     return frames
 
@@ -109,13 +109,13 @@ def _empty(plan: Probe) -> NDArray[np.uint8]:
     return np.empty((len(plan.picks), height, width, 4 if plan.may_have_alpha else 3), np.uint8)
 
 
-def _pixels(select: str, plan: Probe, most: int | None = None) -> list[str]:
+def _pixels(source: Input, select: str, plan: Probe, most: int | None = None) -> list[str]:
     """Output arguments: raw pixels on stdout."""
     width, height = plan.sizes.decoded
     # area averages when it shrinks; at its own size a frame is only converted
     scale = f"scale={width}:{height}:flags=area+accurate_rnd+full_chroma_int"
     return [
-        *("-map", "0:V:0", "-vf", select + scale, "-fps_mode", "passthrough"),
+        *("-map", "0:V:0", *source.turned(select + scale), "-fps_mode", "passthrough"),
         *("-frames:v", str(most or len(plan.picks))),
         *("-pix_fmt", "rgba" if plan.may_have_alpha else "rgb24", "-f", "rawvideo", "pipe:1"),
     ]

@@ -1,7 +1,7 @@
-"""Reads a zip of frames: which entries are pictures, their order and size. Decodes no picture.
+"""A zip of frames: which entries are pictures, their order, size and orientation.
 
-Names only sort the entries; they are never used as paths. Every size is checked before anything is
-unpacked. probe.py and frames.py pass the bytes to ffmpeg.
+Decodes no picture. Names only sort the entries; they are never used as paths. zip_reader.py reads
+the zip and pictures.py the pictures; probe.py and frames.py pass their bytes to ffmpeg.
 """
 
 from __future__ import annotations
@@ -9,37 +9,40 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
 
 from errors import VideoUnreadable
+from video.pictures import DamagedPicture, FirstPicture, Kind, first_picture, picture_kind
+from video.zip_reader import DEFLATED, STORED, DamagedZip, Entry, read_directory, read_entry
 
-Kind = Literal["png_pipe", "jpeg_pipe", "webp_pipe"]
-
-MAX_ENTRIES = 1000
 MAX_PICTURE_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 512 << 20
 MAX_RATIO = 200
 """Pictures are already compressed: a higher ratio is a zip bomb."""
 
-_MAX_DIRECTORY_BYTES = 1 << 20
-_HEAD_BYTES = 1 << 20  # a JPEG's size may follow its EXIF data and colour profile
-_END_RECORD = struct.Struct("<4s4H2LH")
 _NOT_FRAMES = {"thumbs.db", "desktop.ini"}
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
-           NotImplementedError, RuntimeError, OverflowError, LookupError)  # fmt: skip
+_BROKEN = (DamagedZip, zlib.error, struct.error, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
 class Picture:
     """One entry that starts like a PNG, JPEG or WebP file."""
 
-    entry: zipfile.ZipInfo
+    entry: Entry
     kind: Kind
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture whose structure was read: its size as seen, and EXIF's orientation, 1 to 8."""
+
+    picture: Picture
+    width: int
+    height: int
+    orientation: int
 
 
 class FramesZip:
@@ -47,13 +50,11 @@ class FramesZip:
 
     def __init__(self, path: Path) -> None:
         with _refusing_broken_zips(), contextlib.ExitStack() as undo:
-            file = undo.enter_context(open(path, "rb"))
-            _check_directory(file)
-            self._zip = undo.enter_context(zipfile.ZipFile(file))
-            entries = [entry for entry in self._zip.infolist() if _is_frame(entry)]
+            self._file = undo.enter_context(open(path, "rb"))
+            entries = [entry for entry in read_directory(self._file) if _is_frame(entry.name)]
             _check_entries(entries)
-            entries.sort(key=lambda entry: _natural(entry.filename))
-            kinds = [_kind(self._read(entry, 16)) for entry in entries]
+            entries.sort(key=lambda entry: _natural(entry.name))
+            kinds = [picture_kind(read_entry(self._file, entry, 16)) for entry in entries]
             if not kinds:
                 raise VideoUnreadable(
                     "The zip contains no files.", hint="Put PNG, JPEG or WebP frames into the zip."
@@ -73,57 +74,46 @@ class FramesZip:
     def __exit__(self, *_error: object) -> None:
         self._open.close()
 
-    def one_size(self, pictures: Sequence[Picture]) -> tuple[int, int]:
-        """Width and height in the headers of these pictures, which must all be the same."""
-        with _refusing_broken_zips():
-            sizes = [picture_size(self._read(picture.entry, _HEAD_BYTES)) for picture in pictures]
-        if None in sizes:
+    def stills(self, pictures: Sequence[Picture]) -> list[Still]:
+        """The pictures with their sizes, which must all be the same; at least one picture."""
+        found = [self._still(picture) for picture in pictures]
+        if None in found:
             raise VideoUnreadable(
-                f"{sizes.count(None)} of the {len(sizes)} pictures in the zip have no valid header."
+                f"{found.count(None)} of the {len(found)} pictures in the zip are damaged."
             )
-        found = sorted({size for size in sizes if size is not None})
-        if len(found) > 1:
-            (w, h), (v, g) = found[0], found[-1]
+        stills = [still for still in found if still is not None]
+        sizes = sorted({(still.width, still.height) for still in stills})
+        if len(sizes) > 1:
+            (w, h), (v, g) = sizes[0], sizes[-1]
             raise VideoUnreadable(
                 f"The pictures in the zip differ in size: {w} x {h} and {v} x {g}, for example.",
                 hint="Make all frames the same size.",
-                sizes=len(found),
+                sizes=len(sizes),
             )
-        return found[0]
+        return stills
 
-    def contents(self, pictures: Sequence[Picture]) -> Iterator[bytes]:
-        """The content of the files, one after the other; one at a time is in memory."""
-        for picture in pictures:
-            with _refusing_broken_zips():
-                content = self._read(picture.entry, picture.entry.file_size)
-            yield _first_jpeg(content) if picture.kind == "jpeg_pipe" else content
+    def contents(self, stills: Sequence[Still]) -> Iterator[bytes]:
+        """The first picture of each file, one after the other; one at a time is in memory."""
+        for still in stills:
+            yield self._first(still.picture).content
 
-    def _read(self, entry: zipfile.ZipInfo, most: int) -> bytes:
-        with self._zip.open(entry) as unpacked:
-            return unpacked.read(most)
-
-
-# Not imagesize 2.0.1: 40 ms for a hostile JPEG (here 0.02), and VP8's scale bits in the size.
-def picture_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height from a picture file's first bytes; None if they do not contain them."""
-    kind = _kind(head)
-    try:
-        if kind == "png_pipe":
-            width, height = struct.unpack_from(">II", head, 16)
-        elif kind == "webp_pipe":
-            width, height = _webp_size(head)
-        elif kind == "jpeg_pipe":
-            width, height = _jpeg_size(head)
-        else:
+    def _still(self, picture: Picture) -> Still | None:
+        """None if the picture is damaged."""
+        try:
+            found = self._first(picture)
+        except DamagedPicture:
             return None
-    except (struct.error, IndexError):
-        return None
-    return (width, height) if width > 0 and height > 0 else None
+        return Still(picture, found.width, found.height, found.orientation)
+
+    def _first(self, picture: Picture) -> FirstPicture:
+        with _refusing_broken_zips():
+            content = read_entry(self._file, picture.entry)
+        return first_picture(content)
 
 
 @contextlib.contextmanager
 def _refusing_broken_zips() -> Iterator[None]:
-    """Map the many errors of zipfile to VideoUnreadable."""
+    """Map what reading a zip raises to VideoUnreadable."""
     try:
         yield
     except _BROKEN as exc:
@@ -132,34 +122,15 @@ def _refusing_broken_zips() -> Iterator[None]:
         ) from exc
 
 
-def _check_directory(file: IO[bytes]) -> None:
-    """Limit the directory before zipfile reads all of it. Finds the end record as zipfile does."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _END_RECORD.size - 65535))
-    tail = file.read()
-    at = len(tail) - _END_RECORD.size
-    if at < 0 or tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) < at + _END_RECORD.size:
-        raise zipfile.BadZipFile
-    _, _, _, _, entries, directory_bytes, _, _ = _END_RECORD.unpack_from(tail, at)
-    zip64 = tail[max(0, at - 20) : at].startswith(b"PK\6\7")
-    if zip64 or entries > MAX_ENTRIES or directory_bytes > _MAX_DIRECTORY_BYTES:
-        raise _too_many(entries)
-    file.seek(0)
-
-
-def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
-    if len(entries) > MAX_ENTRIES:
-        raise _too_many(len(entries))
-    if any(entry.flag_bits & 0x1 for entry in entries):
+def _check_entries(entries: Sequence[Entry]) -> None:
+    if any(entry.is_encrypted for entry in entries):
         raise VideoUnreadable("The zip is encrypted.", hint="Make it without a password.")
-    if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+    if not {entry.method for entry in entries} <= {STORED, DEFLATED}:
         raise VideoUnreadable(
             "The zip is compressed in an unusual way.", hint="Use stored or deflated entries."
         )
-    largest = max((entry.file_size for entry in entries), default=0)
-    total = sum(entry.file_size for entry in entries)
+    largest = max((entry.size for entry in entries), default=0)
+    total = sum(entry.size for entry in entries)
     if largest > MAX_PICTURE_BYTES or total > MAX_TOTAL_BYTES:
         raise VideoUnreadable(
             f"The zip unpacks to {total} bytes, its largest file to {largest}; at most "
@@ -168,26 +139,17 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
             unpacked_bytes=total,
             max_unpacked_bytes=MAX_TOTAL_BYTES,
         )
-    if any(entry.file_size > MAX_RATIO * max(entry.compress_size, 512) for entry in entries):
+    if any(entry.size > MAX_RATIO * max(entry.packed_size, 512) for entry in entries):
         raise VideoUnreadable(
             "The zip contains a file that unpacks to far more than its packed size."
         )
 
 
-def _too_many(entries: int) -> VideoUnreadable:
-    return VideoUnreadable(
-        f"The zip has {entries} entries; at most {MAX_ENTRIES} are read.",
-        hint="Send 16 to 31 frames.",
-        entries=entries,
-        max_entries=MAX_ENTRIES,
-    )
-
-
-def _is_frame(entry: zipfile.ZipInfo) -> bool:
+def _is_frame(name: str) -> bool:
     """False for folders and for files that file managers add."""
-    path = PurePosixPath(entry.filename.replace("\\", "/"))  # written by some Windows programs
+    path = PurePosixPath(name.replace("\\", "/"))  # written by some Windows programs
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
-    return not (entry.is_dir() or hidden or path.name.lower() in _NOT_FRAMES)
+    return not (name.endswith("/") or hidden or path.name.lower() in _NOT_FRAMES)
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -198,49 +160,3 @@ def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
         for part in parts
     ]
     return key, name
-
-
-def _kind(head: bytes) -> Kind | None:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png_pipe"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg_pipe"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp_pipe"
-    return None
-
-
-def _webp_size(head: bytes) -> tuple[int, int]:
-    """VP8X, lossless and lossy: https://developers.google.com/speed/webp/docs/riff_container"""
-    form = head[12:16]
-    if form == b"VP8X":
-        width, height = (int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
-        return 1 + width, 1 + height
-    if form == b"VP8L":
-        (bits,) = struct.unpack_from("<I", head, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width, height = struct.unpack_from("<HH", head, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _jpeg_size(head: bytes) -> tuple[int, int]:
-    """From the first start-of-frame segment; IndexError or struct.error if there is none."""
-    at = 2
-    while True:
-        while head[at] == 0xFF:
-            at += 1
-        marker, at = head[at], at + 1
-        (length,) = struct.unpack_from(">H", head, at)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", head, at + 3)
-            return width, height
-        at += length
-        if length < 2 or head[at] != 0xFF:
-            raise IndexError
-
-
-def _first_jpeg(content: bytes) -> bytes:
-    """The bytes without a second picture (gain map, stereo), which would count as a frame."""
-    scan = content.find(b"\xff\xda")
-    end = content.find(b"\xff\xd9", scan) + 2
-    return content[:end] if end > 2 and b"\xff\xd8\xff" in content[end:] else content

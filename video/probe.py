@@ -25,7 +25,7 @@ from video.ffmpeg import (
     read_frame_list,
 )
 from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
-from video.frames_zip import FramesZip, Picture
+from video.frames_zip import FramesZip, Still
 from video.sampling import (
     FALLBACK_FPS,
     MAX_FRAMES,
@@ -107,8 +107,9 @@ def _probe_video(
     With `to_decode` None it is made from decoded frames instead, as many as it can depend on.
     """
     at_start = bisect_left(packets.times or (), start - 1e-5)
-    # seeking in an AVI with B-frames is not exact: frames before `start` are decoded as well
-    seek = start if source.demuxer != "avi" else 0.0
+    # seeking is not exact in an AVI with B-frames, and not possible in an animated WebP: there
+    # frames before `start` are decoded as well
+    seek = start if source.demuxer not in ("avi", "webp_anim") else 0.0
     early = 0 if seek == start else at_start
     source = replace(source, start=seek)
     most = early + (to_decode or _frames_to_decode(packets, at_start, fps))
@@ -223,32 +224,31 @@ def _probe_zip(
         first = round(min(start * (fps or FALLBACK_FPS), total))
         found = choose_frames(None, total - first, fps=fps, max_frames=max_frames)
         used = tuple(first + pick for pick in found.used)
-        chosen = [zipped.pictures[index] for index in used]
-        width, height = zipped.one_size(chosen)
-        working_sizes(width, height)  # before anything is decoded
+        stills = zipped.stills([zipped.pictures[index] for index in used])
+        width, height = stills[0].width, stills[0].height
+        sizes = working_sizes(width, height)  # before anything is decoded
         parts = [
-            read_frame_list(source, frame_list_arguments(count + 1))
-            for source, count in zip_inputs(zipped, chosen if check_frames else chosen[:1])
+            read_frame_list(source, (*source.turned("null"), *frame_list_arguments(count + 1)))
+            for source, count in zip_inputs(zipped, stills if check_frames else stills[:1])
         ]
         rows = sum(part.rows for part in parts)
-        if check_frames and rows != len(chosen):
-            raise wrong_count(rows, len(chosen))
-    width, height = parts[0].width, parts[0].height
+        if check_frames and rows != len(stills):
+            raise wrong_count(rows, len(stills))
     return Probe(
         SourceFacts(width, height, total, None, used),
         fps=found.fps,
         warnings=found.warnings,
         picks=found.used,
-        may_have_alpha=any(picture.kind != "jpeg_pipe" for picture in chosen),
-        sizes=working_sizes(width, height),
+        may_have_alpha=any(still.picture.kind != "jpeg_pipe" for still in stills),
+        sizes=sizes,
     )
 
 
-def zip_inputs(zipped: FramesZip, pictures: list[Picture]) -> Iterator[tuple[Input, int]]:
-    """One input for every run of pictures of one kind, with their number."""
-    for kind, run in groupby(pictures, key=lambda picture: picture.kind):
+def zip_inputs(zipped: FramesZip, stills: Sequence[Still]) -> Iterator[tuple[Input, int]]:
+    """One input for every run of pictures of one kind and orientation, with their number."""
+    for (kind, orientation), run in groupby(stills, key=lambda s: (s.picture.kind, s.orientation)):
         alike = list(run)
-        yield Input(zipped.contents(alike), kind), len(alike)
+        yield Input(zipped.contents(alike), kind, orientation=orientation), len(alike)
 
 
 def wrong_count(decoded: int, pictures: int) -> VideoUnreadable:

@@ -1,4 +1,4 @@
-"""Runs ffmpeg and similar tools in a sandbox: few rights, resource limits, a time limit.
+"""Runs ffmpeg and other programs in a sandbox: few rights, resource limits, a time limit.
 
 On Linux a sandboxed program is killed when the thread that started it ends, also by SIGKILL;
 elsewhere at the end of the `with` block. What ffmpeg is asked to do is in ffmpeg.py, probe.py and
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +80,8 @@ def launch(
 @lru_cache(maxsize=1)
 def ffmpeg_path() -> str:
     """The ffmpeg of the package imageio-ffmpeg, or the one that IMAGEIO_FFMPEG_EXE names."""
+    if named := os.environ.get("IMAGEIO_FFMPEG_EXE"):
+        return named
     import imageio_ffmpeg  # imports no numpy itself (0.6 to 0.8)
 
     try:
@@ -199,23 +201,26 @@ def run_sandboxed(
     wall_s: float,
     limits: Limits = PROBE,
     pass_fds: Sequence[int] = (),
+    program: Sequence[str] = (),
+    environment: Mapping[str, str] = ENVIRONMENT,
 ) -> Iterator[SandboxedProcess]:
-    """Start ffmpeg with `args`; it has ended after the block in any case.
+    """Start ffmpeg, or another `program`, with `args`; it has ended after the block in any case.
 
     `stdin` is an open file (the program gets its descriptor and may seek in it) or chunks of bytes,
     which a thread feeds through a pipe.
     """
     from_file = hasattr(stdin, "fileno")
     process = launch(
-        [ffmpeg_path(), *args],
+        [*(program or [ffmpeg_path()]), *args],
+        env=environment,
         limits=limits,
         stdin=stdin if from_file else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=tuple(pass_fds),
     )
-    ffmpeg = SandboxedProcess(process, wall_s, limits.cpu_s, None if from_file else stdin)
+    running = SandboxedProcess(process, wall_s, limits.cpu_s, None if from_file else stdin)
     try:
-        yield ffmpeg
+        yield running
     finally:
-        ffmpeg.close()
+        running.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import httpx
@@ -12,11 +11,12 @@ from intake.glb import MAX_MESH_BYTES
 from job.state import JobStatus
 from settings import Settings
 from tests.inline_executors import FinishesAtOnce
+from tests.intake.glb_files import bomb, changed, glb
 from tests.servers import thread_server
 from tests.waiting import wait_until
 
 CLIP = (Path(__file__).parents[2] / "examples" / "dancing_sprout.mp4").read_bytes()
-GLB = struct.pack("<4sII", b"glTF", 2, 20) + struct.pack("<I4s", 0, b"JSON")
+GLB = glb()
 
 
 def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
@@ -53,7 +53,16 @@ def test_the_mesh_reaches_the_task_and_a_retry(tmp_path: Path, actionmesh: Setti
 
 
 @pytest.mark.parametrize(
-    "mesh", [b"", b"glTF", b"PK\x03\x04" + bytes(40), GLB + b"x", GLB.replace(b"\x02", b"\x01", 1)]
+    "mesh",
+    [
+        b"",
+        b"glTF",
+        b"PK\x03\x04" + bytes(40),
+        GLB + b"x",
+        GLB.replace(b"\x02", b"\x01", 1),
+        bomb(1_000, 10_000),
+        changed("accessors.1.componentType", 5126),
+    ],
 )
 def test_a_mesh_that_is_not_a_glb_is_refused_and_not_kept(
     tmp_path: Path, actionmesh: Settings, mesh: bytes
@@ -77,7 +86,7 @@ def test_another_mesh_under_the_same_key_is_another_request(
     with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
         first = post(server.url, GLB, "key")
         assert post(server.url, GLB, "key").json() == first.json()
-        other = struct.pack("<4sII", b"glTF", 2, 20) + struct.pack("<I4s", 0, b"BIN\0")
+        other = glb(nodes=[{"mesh": 0, "scale": [2, 2, 2]}])
         assert post(server.url, other, "key").status_code == 422
 
 

@@ -59,10 +59,23 @@ def command(pid: int) -> str:
         return ""
 
 
-def rss_mb(pid: int) -> float:
+def rss_mb(pid: int | str) -> float:
     """Resident memory now, in MB of 2**20 bytes."""
+    return _status_mb(pid, "VmRSS:")
+
+
+def peak_rss_mb(pid: int | str) -> float:
+    """The most resident memory since the start, or since `reset_peak_rss`."""
+    return _status_mb(pid, "VmHWM:")
+
+
+def reset_peak_rss(pid: int | str) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _status_mb(pid: int | str, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(field):
             return int(line.split()[1]) / 1024
     return 0.0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from tests.faults.fuzz import videos
+from tests.faults.fuzz import glbs, videos, zips
 from tests.faults.random_kills import main as kill_at_random
 
 
@@ -33,6 +34,20 @@ def test_mutated_files_cause_no_findings(
         finally:
             bystander.kill()
     assert (found.found, found.tried) == (0, count), said
+
+
+@pytest.mark.parametrize("corpus", [zips, glbs], ids=["zips", "glbs"])
+@pytest.mark.parametrize(
+    "count", [15, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+def test_contradictory_zips_and_meshes_cause_no_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: ModuleType, count: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    found = corpus.run(count, 1, said.append)
+    assert (found.found, found.tried) == (0, count), said
+    assert found.endings["read"] > 0 and len(found.endings) > 1
 
 
 def test_a_seed_gives_the_same_mutations() -> None:

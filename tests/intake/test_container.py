@@ -30,6 +30,7 @@ AFTER_A_START = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_
         (b"\0\0\1\0moov\0\0\0\x6cmvhd", "mov"),
         (b"RIFF\x10\0\0\0AVI LIST", "avi"),
         (WEBM, "matroska"),
+        (b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0\x12\0\0\0", "webp_anim"),
         (b"PK\3\4\x14\0", "zip"),
         (b"PK\5\6" + bytes(18), "zip"),  # an empty zip: refused later
     ],
@@ -44,6 +45,7 @@ def test_containers_are_recognised_by_their_first_bytes(head: bytes, container: 
         WEBM.replace(b"\x84webm", b"\x88matroska"),
         b"RIFF\x10\0\0\0WAVEfmt ",
         b"RIFF\x10\0\0\0WEBPVP8 ",
+        b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0",  # not animated
         MP4.replace(b"isom", b"avif"),
         MP4.replace(b"isom", b"heic"),
         b"#EXTM3U\n#EXT-X-TARGETDURATION:1\nfile.ts\n",
@@ -56,7 +58,7 @@ def test_containers_are_recognised_by_their_first_bytes(head: bytes, container: 
 def test_everything_else_is_refused_with_the_list_of_formats(head: bytes) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         sniff(head)
-    assert caught.value.facts["formats"] == ["mp4", "mov", "avi", "webm", "zip"]
+    assert caught.value.facts["formats"] == ["mp4", "mov", "avi", "webm", "webp", "zip"]
 
 
 def test_an_empty_file_is_reported_as_empty() -> None:
@@ -69,7 +71,7 @@ def test_an_empty_file_is_reported_as_empty() -> None:
 @example(b"\0\0\0\x08ftyp")
 def test_sniffing_returns_or_refuses_for_any_bytes(head: bytes) -> None:
     try:
-        assert sniff(head) in ("mov", "avi", "matroska", "zip")
+        assert sniff(head) in ("mov", "avi", "matroska", "webp_anim", "zip")
     except (UnsupportedMediaType, VideoUnreadable):
         pass
 

@@ -9,11 +9,11 @@ import pytest
 
 from actionmesh_wrapper import ActionMeshPipeline
 from errors import Cancelled
+from intake.glb_reader import read_glb
 from meshes.sequence import MeshSequence
+from tests.intake.glb_files import PICTURE, glb
 from tests.upstream import tiny
 from tests.upstream.recording_reporter import RecordingReporter
-from tests.upstream.test_glb_reader import PICTURE, glb
-from upstream.glb_reader import read_glb
 from upstream.user_mesh import normalize_upload
 
 pytestmark = [

@@ -80,6 +80,12 @@ def test_a_codec_without_decoder(tmp_path: Path, fourcc: bytes, lacks_decoder: b
     assert ("codec" in unreadable(stderr).message) is lacks_decoder
 
 
+def test_an_ffmpeg_without_the_demuxer(tmp_path: Path) -> None:
+    path = numbered(tmp_path / "clip.mp4", 16)
+    _, stderr = outputs(path, "no_such_demuxer", ONE_FRAME)  # type: ignore[arg-type]
+    assert ffmpeg_phrases.lacks_decoder(stderr), stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of CPU time are Linux's")
 def test_the_limit_of_cpu_time() -> None:
     args = [ffmpeg_path(), "-f", "lavfi", "-i", "testsrc2=s=640x480", "-f", "null", "-"]

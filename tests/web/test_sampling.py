@@ -135,7 +135,7 @@ def test_page_and_server_use_the_same_pictures_of_a_zip(
     tab.open()
     tab.page.set_input_files("#file", path)
     with FramesZip(path) as zipped_frames:
-        ordered = [picture.entry.filename for picture in zipped_frames.pictures]
+        ordered = [picture.entry.name for picture in zipped_frames.pictures]
     assert tab.evaluate(ENTRIES) == ordered
     starts = [0, 0.3, 0.5, 1.25, 2.5, 7, 100]
     requests = [

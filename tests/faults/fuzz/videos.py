@@ -35,11 +35,12 @@ _CLIPS: dict[str, tuple[str, ...]] = {
     "raw.avi": ("-c:v", "rawvideo"),
     "vp8.webm": ("-c:v", "libvpx"),
     "vp9.webm": ("-c:v", "libvpx-vp9"),
+    "moving.webp": ("-c:v", "libwebp_anim", "-lossless", "1"),
 }
 _NUMBERS = (0, 1, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _WORDS = (b"moov", b"mdat", b"stts", b"stsz", b"stco", b"elst", b"cmov", b"free", b"idx1", b"JUNK",
           b"movi", b"dref", b"url ", b"PK\3\4", b"PK\1\2", b"\x1aE\xdf\xa3", b"\xff\xd8",
-          b"\x89PNG", b"IDAT")  # fmt: skip
+          b"\x89PNG", b"IDAT", b"ANMF", b"VP8X", b"ALPH")  # fmt: skip
 
 
 def run(count: int, seed: int, tell: Callable[[str], None]) -> Findings:
@@ -68,10 +69,15 @@ def seeds(folder: Path) -> list[bytes]:
 
 def mutated(chance: random.Random, files: list[bytes]) -> bytes:
     """One of the files with one to six mutations."""
-    content = bytearray(chance.choice(files))
+    return change_bytes(chance, chance.choice(files), chance.choice(files))
+
+
+def change_bytes(chance: random.Random, whole: bytes, other: bytes) -> bytes:
+    """`whole` with one to six mutations; some take bytes of `other`."""
+    content = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 3, 6))):
-        if chance.random() < 0.1:
-            _graft(chance, content, chance.choice(files))
+        if chance.random() < 0.1 and other:
+            _graft(chance, content, other)
         else:
             chance.choice(_MUTATIONS)(chance, content)
     return bytes(content)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidParameter
-from upstream.glb_reader import read_glb
-
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
-
-POINTS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
-FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.uint16)
-UV = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
-
-
-def glb(change: dict[str, Any] | None = None, nodes: list[dict[str, Any]] | None = None) -> bytes:
-    """A textured tetrahedron; `change` replaces members of the document."""
-    parts = [POINTS.tobytes(), FACES.tobytes(), UV.tobytes(), PICTURE]
-    views, offset = [], 0
-    for part in parts:
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(part)})
-        offset += len(part) + -len(part) % 4
-    binary = b"".join(part + bytes(-len(part) % 4) for part in parts)
-    primitive = {"attributes": {"POSITION": 0, "TEXCOORD_0": 2}, "indices": 1, "material": 0}
-    document: dict[str, Any] = {
-        "asset": {"version": "2.0"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": nodes or [{"mesh": 0}],
-        "meshes": [{"primitives": [primitive]}],
-        "accessors": [
-            {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"},
-            {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
-            {"bufferView": 2, "componentType": 5126, "count": 4, "type": "VEC2"},
-        ],
-        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
-        "textures": [{"source": 0}],
-        "images": [{"bufferView": 3, "mimeType": "image/png"}],
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(binary)}],
-        **(change or {}),
-    }
-    text = json.dumps(document).encode()
-    text += b" " * (-len(text) % 4)
-    size = 12 + 8 + len(text) + 8 + len(binary)
-    return (
-        struct.pack("<4sII", b"glTF", 2, size)
-        + struct.pack("<I4s", len(text), b"JSON")
-        + text
-        + struct.pack("<I4s", len(binary), b"BIN\0")
-        + binary
-    )
+from intake.glb_reader import read_glb
+from tests.intake.glb_files import FACES, PICTURE, POINTS, UV, glb
 
 
 def test_vertices_faces_uv_and_the_pictures_bytes_are_read(tmp_path: Path) -> None:
@@ -137,7 +91,7 @@ def test_a_mesh_without_extent_is_refused(tmp_path: Path) -> None:
 def test_limits_count_every_use_of_a_mesh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, why: str
 ) -> None:
-    monkeypatch.setattr(f"upstream.glb_reader.{limit}", 100)
+    monkeypatch.setattr(f"intake.glb_reader.{limit}", 100)
     nodes: list[dict[str, Any]] = [{"children": list(range(1, 201))}]
     nodes += [{"mesh": 0}] * 200
     (tmp_path / "mesh.glb").write_bytes(glb(nodes=nodes))

@@ -10,11 +10,12 @@ import random
 import time
 from collections.abc import Callable
 
-from tests.faults.fuzz import videos
+from tests.faults.fuzz import heads, videos
 from tests.faults.fuzz.findings import Findings, to_terminal
 
 CORPORA: dict[str, Callable[[int, int, Callable[[str], None]], Findings]] = {
     "videos": videos.run,
+    "heads": heads.run,
 }
 """Each takes the number of inputs, the seed, and what to call with a line of text."""
 

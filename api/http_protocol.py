@@ -14,11 +14,7 @@ from types import SimpleNamespace
 from typing import ClassVar, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http import httptools_impl as uvicorn_http
 
 from api.hosts import take_host_of_target
 from api.multipart import MAX_SMALL_BODY, too_large
@@ -47,7 +43,7 @@ LINGER_S = 5.0
 """For a client to read why it was refused: if it still sends, an early close loses the reply."""
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
     """One connection. Ended by `transport.abort`, as `close` would wait for a peer that stalls."""
 
     _bytes_of_all_heads: ClassVar[int] = 0
@@ -79,13 +75,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the timer, for a peer that sends nothing at all."""
         super().connection_made(transport)
-        self._unanswered: deque[RequestResponseCycle] = deque()
-        self._reply_transport = cast(
-            asyncio.Transport,
-            SimpleNamespace(
-                write=transport.write, is_closing=transport.is_closing, close=self._end
-            ),
+        self._unanswered: deque[uvicorn_http.RequestResponseCycle] = deque()
+        replies_go_to = SimpleNamespace(
+            write=transport.write,
+            is_closing=lambda: self._ended or transport.is_closing(),
+            close=self._end,
         )
+        self._reply_transport = cast(asyncio.Transport, replies_go_to)
         self._start_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -186,6 +182,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._fields = self._dropped_bytes = 0
         self._start_timer(HEAD_S)
+
+    def on_url(self, url: bytes) -> None:
+        if self.parser.get_method() == b"PRI":  # for which the parser would wait for more
+            raise MalformedRequest("This server does not speak HTTP/2.")
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of the trailers, which are dropped."""
@@ -295,7 +296,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         )
         headers = (*self.server_state.default_headers, *reply.raw_headers)
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(b"".join((STATUS_LINE[fault.status], *lines, b"\r\n", reply.body)))
+        status_line = uvicorn_http.STATUS_LINE[fault.status]
+        self.transport.write(b"".join((status_line, *lines, b"\r\n", reply.body)))
 
     def _end(self) -> None:
         """Close the connection; a peer that still sends is first given time to read the reply."""

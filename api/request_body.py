@@ -48,7 +48,7 @@ for: slower bytes use this time up, faster ones give it back.
 """
 BODY_TOTAL_S = 1800.0
 """The request fails if the whole body takes longer."""
-PIECE_BYTES = 16_384
+PIECE_BYTES = 65_536
 TURN_S = 0.005
 """Other requests get a turn after so long: there are multipart bodies that take 0.5 us a byte."""
 

@@ -205,6 +205,21 @@ def _answered_after_a_second(server: ThreadServer) -> bytes:
     return f"GET /jobs/{job_id}?wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
+@pytest.mark.parametrize("sent", [b"PRI * HTTP/2.0\r\n\r\n", b"PRI /health HTTP/1.1\r\n\r\n"])
+def test_the_beginning_of_http_2_is_refused_at_once(quick: ThreadServer, sent: bytes) -> None:
+    refused(exchange(quick.url, sent), 400, "malformed_request")
+
+
+def test_a_refused_body_that_waits_for_100_continue_causes_no_error(
+    process: ProcessServer,
+) -> None:
+    """The route asks for the body only after the connection took its last bytes."""
+    head = GET.replace(b"health", b"client.py") + b"Expect: 100-continue\r\n" + CHUNKED
+    refused(exchange(process.url, head + b" 5\r\n12345\r\n"), 400, "malformed_request")
+    assert httpx.get(f"{process.url}/health").status_code == 200
+    assert "Traceback" not in process.log.read_text()
+
+
 # --- connections that end
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.faults.fuzz import glbs, videos, zips
+from tests.faults.fuzz import glbs, heads, videos, zips
 from tests.faults.random_kills import main as kill_at_random
 
 
@@ -48,6 +48,23 @@ def test_contradictory_zips_and_meshes_cause_no_findings(
     found = corpus.run(count, 1, said.append)
     assert (found.found, found.tried) == (0, count), said
     assert found.endings["read"] > 0 and len(found.endings) > 1
+
+
+def test_random_heads_cause_no_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # findings would be kept here
+    said: list[str] = []
+    found = heads.run(200, 1, said.append)
+    assert (found.found, found.tried) == (0, 200), said
+    assert {"200", "404 job_not_found", "431 head_too_large"} <= set(found.endings)
+
+
+def test_replies_that_are_wrong_are_findings() -> None:
+    request, ids = b"GET / HTTP/1.1\r\n\r\n", b"X-Request-ID: 1\r\n\r\n"
+    assert heads.judged(request, b"")[0] == "a complete request has no reply"
+    assert "X-Request-ID" in heads.judged(request, b"HTTP/1.1 200 OK\r\n\r\n")[0]
+    assert heads.judged(request, b"HTTP/1.1 500 No\r\n" + ids) == ("an undeclared 500", "500")
+    busy = b'{"code":"queue_full"}'
+    assert heads.judged(request, b"HTTP/1.1 503 Busy\r\n" + ids + busy) == ("", "503 queue_full")
 
 
 def test_a_seed_gives_the_same_mutations() -> None:

@@ -10,13 +10,14 @@ import random
 import time
 from collections.abc import Callable
 
-from tests.faults.fuzz import glbs, videos, zips
+from tests.faults.fuzz import glbs, heads, videos, zips
 from tests.faults.fuzz.findings import Findings, to_terminal
 
 CORPORA: dict[str, Callable[[int, int, Callable[[str], None]], Findings]] = {
     "videos": videos.run,
     "zips": zips.run,
     "glbs": glbs.run,
+    "heads": heads.run,
 }
 """Each takes the number of inputs, the seed, and what to call with a line of text."""
 

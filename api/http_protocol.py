@@ -186,9 +186,7 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
             raise MalformedRequest("Too many requests wait for a reply on this connection.")
         super().on_headers_complete()
         self.cycle.transport = self._reply_transport
-        if (
-            self.parser.should_upgrade()
-        ):  # to a protocol that we do not speak: answered, then closed
+        if self.parser.should_upgrade():  # to what we do not speak: answered, then closed
             self.cycle.keep_alive = False
         self._unanswered.append(self.cycle)
         self._in_body = self._head_ended = True
@@ -276,6 +274,8 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
 
     def _end(self) -> None:
         """Close the connection; a peer that still sends is first given time to read the reply."""
+        if self._ended or self.transport.is_closing():
+            return
         self._ended = True
         if not (self._in_body or self._refused):
             self.transport.close()

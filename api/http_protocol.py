@@ -301,6 +301,8 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
 
     def _end(self) -> None:
         """Close the connection; a peer that still sends is first given time to read the reply."""
+        if self._ended or self.transport.is_closing():
+            return
         self._ended = True
         if not (self._in_body or self._refused):
             self.transport.close()

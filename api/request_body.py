@@ -157,8 +157,10 @@ async def _read(request: Request, place: UploadPlace, take: Callable[[bytes], ob
     last = clock()
     end = last + BODY_TOTAL_S
     more = True
-    with anyio.CancelScope(deadline=min(last + BODY_IDLE_S, end)) as scope:
-        place.begin(last, scope)
+    with (
+        anyio.CancelScope(deadline=min(last + BODY_IDLE_S, end)) as scope,
+        place.read(last, scope),
+    ):
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
@@ -170,7 +172,6 @@ async def _read(request: Request, place: UploadPlace, take: Callable[[bytes], ob
             if deadline - scope.deadline > BODY_IDLE_S / 10:
                 scope.deadline = deadline
             await _take_by_turns(body, take, place.turn)
-    place.reading = None
     if not scope.cancelled_caught:
         return
     if place.min_rate and clock() < min(last + BODY_IDLE_S, end) - 0.1:

@@ -37,9 +37,14 @@ class UploadPlace:
         #: ends the reading of the body; None before and after
         self.reading: anyio.CancelScope | None = None
 
-    def begin(self, now: float, reading: anyio.CancelScope) -> None:
-        self.paid_until = now
-        self.reading = reading
+    @contextmanager
+    def read(self, now: float, reading: anyio.CancelScope) -> Iterator[None]:
+        """Inside the block the body arrives, and may be given up."""
+        self.paid_until, self.reading = now, reading
+        try:
+            yield
+        finally:
+            self.reading = None
 
     def received(self, size: int, now: float) -> None:
         earned_s = size / self.min_rate if self.min_rate else math.inf

@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from api import docs_page, events, openapi, outputs, page, problems, status, submissions
 from api import jobs as job_routes
 from api.app_state import AppState
-from api.http_protocol import LimitedHttpProtocol
+from api.http_protocol import LimitedHttpProtocol, limit_all_connections
 from api.lifespan import lifespan
 from api.security import SecurityMiddleware
 from executors.base import Executor, ExecutorOptions
@@ -177,6 +177,7 @@ def __getattr__(name: str) -> Any:
     except SettingsError as exc:
         raise SystemExit(str(exc)) from None
     logs.configure(settings.log_format)
+    limit_all_connections()
     app = globals()["app"] = create_app(settings)
     return app
 

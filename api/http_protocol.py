@@ -1,8 +1,8 @@
 """What one connection may send, and for how long: the limits and timeouts below HTTP.
 
 uvicorn limits only bodies. This is its protocol with every other byte counted, and with a problem
-document for what exceeds a limit or is not HTTP. `python main.py` uses it; request_body.py limits
-the bodies that are read.
+document for what exceeds a limit or is not HTTP. main.py uses it; request_body.py limits the bodies
+that are read.
 """
 
 from __future__ import annotations
@@ -326,3 +326,15 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
             self._take_no_more()
         else:
             self.transport.abort()
+
+
+def limit_all_connections() -> None:
+    """For `uvicorn main:app`, which has chosen uvicorn's own protocol before it reads `app`.
+
+    From now on that class makes connections of this one.
+    """
+
+    def limited(*_: object, **__: object) -> LimitedHttpProtocol:
+        return object.__new__(LimitedHttpProtocol)
+
+    uvicorn_http.HttpToolsProtocol.__new__ = limited  # type: ignore[method-assign,assignment]

@@ -124,6 +124,8 @@ def test_uvicorn_serves_main_app(tmp_path: Path) -> None:
         )  # fmt: skip
     try:
         wait_for_health(f"http://127.0.0.1:{port}", process, log)
+        long = httpx.get(f"http://127.0.0.1:{port}/health", headers={"X": "x" * 65_536})
+        assert (long.status_code, long.json()["code"]) == (431, "head_too_large")
         process.send_signal(signal.SIGTERM)
         process.wait(20)
         assert "stopped" in log.read_text()

@@ -250,6 +250,7 @@ class JobStore:
             if time.monotonic() - self._written_at.get(job_id, 0.0) >= PROGRESS_EVERY_S:
                 self._written_at[job_id] = time.monotonic()
                 try:
+                    self.folder.require_present()  # never write into another server's folder
                     durable.write(self.folder.record_path(job_id), _serialised(job), fsync=False)
                 except OSError as exc:  # the next change of status reports a full disk
                     log.warning("progress not written: %s", exc.strerror)

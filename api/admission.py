@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from api.app_state import AppState
 from api.upload_places import UploadPlace
-from errors import Draining, InsufficientStorage, QueueFull, is_disk_full
+from errors import Draining, InsufficientStorage, QueueFull, StorageUnavailable, is_disk_full
 from intake.inspect import ClipFacts
 from job.folder import JobsFolder, Staging
 from job.options import JobOptions
@@ -81,13 +82,17 @@ class Admission:
         try:
             job = state.store.accept(staging, make)
         except BaseException:
-            state.worker.queue.release()
-            staging.discard()
+            self.committing = False  # so `admission` releases what it reserved
             raise
+        staging.discard()
         if not job.waiting_for_input:
             state.worker.queue.submit(job.job_id)
         log.info("job %s accepted: mode %s", job.job_id, job.options.mode)
         return job
+
+    def has_lost_its_folder(self) -> bool:
+        """Blocking. True if JOBS_DIR was gone meanwhile: it may be back, or be another folder."""
+        return self._staging is not None and not os.path.isdir(self._staging.folder)
 
     async def discard(self) -> None:
         """Remove the staging folder."""
@@ -121,6 +126,8 @@ async def admission(
         except OSError as exc:
             if is_disk_full(exc):
                 raise InsufficientStorage("The server's disk is full.") from exc
+            if await asyncio.to_thread(admitted.has_lost_its_folder):
+                raise StorageUnavailable("JOBS_DIR was removed or replaced meanwhile.") from exc
             raise await state.from_os_error(exc) from exc
         finally:
             if not admitted.committing:

@@ -122,7 +122,7 @@ class MultipartForm:
 
     def close(self) -> None:
         """Close the file, if one is open; what is not written yet is dropped."""
-        self._unwritten.clear()
+        self._unwritten = bytearray()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)

@@ -8,7 +8,7 @@ is deleted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ _ZIP = MEDIA_TYPES[".zip"]
 _OTHER_TYPE = "application/octet-stream"
 _NOT_FOR_NGINX = {"if-match", "if-unmodified-since", "if-modified-since"}
 """Conditions that nginx would compare with tags and times of its own."""
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
 
 
 def _replies(*media_types: str) -> dict[int | str, dict[str, Any]]:
@@ -218,13 +219,20 @@ class OutputResponse(RangeResponse):
 
 
 def _opened(output: Output, folder: JobsFolder) -> int:
-    """A descriptor of a regular file, links not followed. Raises OSError if JOBS_DIR is gone."""
+    """A descriptor of a regular file, links not followed.
+
+    Raises OutputNotFound, and OSError if JOBS_DIR is gone or the file cannot be opened now.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     for path in filter(None, (output.path, output.moves_to)):
-        with contextlib.suppress(OSError):
+        try:
             descriptor = os.open(path, flags)
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return descriptor
-            os.close(descriptor)
+        except OSError as exc:
+            if exc.errno not in _NO_FILE:
+                raise
+            continue
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
     folder.require_present()
     raise OutputNotFound("This file does not exist (any more).")

@@ -48,6 +48,7 @@ class JobsFolder:
         self._parts = (
             self.staging, self._trash, self._quarantine, self._expired, self._webhooks
         )  # fmt: skip
+        self._in_use: set[str] = set()  # the names in .staging of uploads that are received now
         self._lock = FolderLock(root)
         self._sequence = 0
         self._reserved = 0
@@ -59,8 +60,7 @@ class JobsFolder:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take()
-            for leftover in self.staging.iterdir():
-                _remove(leftover)
+            self.empty_staging()
         except OSError as exc:
             self.close()
             raise JobsFolderError(f"JOBS_DIR {self.root} cannot be used: {exc.strerror}") from exc
@@ -201,9 +201,19 @@ class JobsFolder:
             return file.read()
 
     def stage(self, job_id: str) -> Staging:
-        folder = self.staging / job_id
-        folder.mkdir(mode=0o700)
-        return Staging(job_id, folder)
+        staging = Staging(job_id, self.staging / job_id, self._in_use)
+        try:
+            staging.folder.mkdir(mode=0o700)
+        except OSError:
+            staging.discard()
+            raise
+        return staging
+
+    def empty_staging(self) -> None:
+        """Remove uploads that ended while JOBS_DIR was gone, which nobody receives any more."""
+        for item in list(self.staging.iterdir()):
+            if item.name not in self._in_use:
+                _remove(item)
 
     def remove_attempts(self, job_id: str) -> None:
         """Remove the workspaces of attempts that did not finish. The checkpoint stays."""
@@ -301,16 +311,22 @@ class JobsFolder:
 
 
 class Staging:
-    """A folder in .staging for one upload. `discard` in a finally: no effect after acceptance."""
+    """A folder in .staging for one upload; it is in use until `discard`, which ends every upload.
 
-    def __init__(self, job_id: str, folder: Path) -> None:
+    After acceptance `discard` has no effect on the job.
+    """
+
+    def __init__(self, job_id: str, folder: Path, in_use: set[str]) -> None:
         self.job_id = job_id
         self.folder = folder
+        self._in_use = in_use
+        in_use.add(job_id)
         self.input = folder / "input"
         self.mesh = folder / "mesh.glb"
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._in_use.discard(self.job_id)
 
 
 def is_job_id(text: str) -> bool:

@@ -181,5 +181,5 @@ def _need(field: Mapping[str, Any]) -> str:
 
 
 def _did_you_mean(name: str, known: Iterable[str], cutoff: float) -> str | None:
-    near = difflib.get_close_matches(name.lower(), tuple(known), 1, cutoff)
+    near = difflib.get_close_matches(name[:80].lower(), tuple(known), 1, cutoff)
     return f"Did you mean `{near[0]}`?" if near else None

@@ -48,7 +48,8 @@ class Retention:
         self._clock_error = timedelta()  # the sum of its jumps since it was last trusted
 
     def sweep(self) -> list[str]:
-        """Delete what may be deleted; returns the ids of the jobs that expired."""
+        """Delete what may be deleted; returns the ids of the jobs that expired. Raises OSError."""
+        self.folder.require_present()  # never another server's folder
         self.folder.empty_trash()
         now = self.clock()
         if not self._is_trusted(now):

@@ -44,12 +44,12 @@ class StorageWatch:
     async def run(self) -> None:
         """Check every two seconds, until cancelled."""
         while True:
+            self._checking_since = time.monotonic()  # here: every thread may wait for the disk
             await asyncio.to_thread(self.check)
             await asyncio.sleep(CHECK_EVERY_S)
 
     def check(self) -> None:
         """Look, and take the folder again if it is another one than before."""
-        self._checking_since = time.monotonic()
         found = self._look()
         if found != self._problem:
             if found is None:
@@ -63,6 +63,7 @@ class StorageWatch:
             if self.worker.recovered.is_set() and not self.folder.is_complete():
                 self.worker.run_found(self.store.reopen())
             self.folder.check()
+            self.folder.empty_staging()
         except StorageUnavailable as exc:
             return exc.message
         except (JobsFolderError, OSError) as exc:

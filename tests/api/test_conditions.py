@@ -173,6 +173,11 @@ def test_gzip_is_sent_to_those_who_accept_it(
     assert expected or "content-length" in head
 
 
+def test_a_list_of_kilobytes_is_not_read() -> None:
+    assert accepts_gzip(Headers({"accept-encoding": "gzip," * 100}))
+    assert not accepts_gzip(Headers({"accept-encoding": "gzip," * 1000}))
+
+
 def test_two_lines_of_accept_encoding_are_one_list() -> None:
     lines = [(b"accept-encoding", b"br"), (b"accept-encoding", b"gzip;q=0.5")]
     assert accepts_gzip(Headers(raw=lines)) and not accepts_gzip(Headers(raw=[]))

@@ -78,10 +78,11 @@ def heads_that_are_long_but_right(target: Target) -> Iterator[int]:
 
 @attack(200, 206, 400, 416, 422, short=True)
 def fields_that_are_long_lists(target: Target) -> Iterator[int]:
-    """Ranges, tags, encodings and cookies by the thousand."""
-    lists = ("Range: bytes=" + "0-0," * 9000, "If-None-Match: " + '"a",' * 9000,
-             "Accept-Encoding: " + "gzip;q=0.1," * 4000, "Cookie: " + "a=b;" * 9000,
-             "X-Forwarded-For: " + "1.1.1.1," * 5000)  # fmt: skip
+    """Ranges, tags, encodings, times and cookies by the thousand, and spaces in their places."""
+    lists = ("Range: bytes=" + "0-0," * 9000, "Range: bytes=" + " " * 60_000 + "x",
+             "If-None-Match: " + '"a",' * 9000, "If-Modified-Since: " + "(" * 60_000,
+             "Accept-Encoding: " + "gzip;q=0.1," * 4000, "Accept-Encoding: gzip" + ";" * 60_000,
+             "Cookie: " + "a=b;" * 9000, "X-Forwarded-For: " + "1.1.1.1," * 5000)  # fmt: skip
     for field in lists:
         yield flood(target, [head("GET", "/", field), END])
 

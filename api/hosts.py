@@ -67,8 +67,9 @@ class HostRule:
             bool(settings.api_keys) and not listed and not self._is_local_only
         )
         self._names = listed | LOCAL_NAMES | {_listed_name(settings.host)}
-        if not self._is_local_only:  # without a domain: nobody can register such a name
-            self._names.add(socket.gethostname().partition(".")[0].lower())
+        if not self._is_local_only:  # nobody can register such names: no DNS server has them
+            own = socket.gethostname().partition(".")[0].lower()
+            self._names |= {own, f"{own}.local"}
         domains = (host[1:] for host in listed if host.startswith("*."))
         self._domains = (".localhost", *domains)
 

@@ -111,7 +111,8 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     "host",
     ["192.168.1.5:8000", "192.168.1.5", "8.8.8.8", "127.0.0.2", "10.0.0.7.", "0.0.0.0:8000",
      "[::1]", "[fd00::5]:8000", "[FD00:0:0::5]", "[::ffff:192.168.1.5]", "localhost", "LOCALHOST.",
-     "mesh.localhost:8000", "localhost:", socket.gethostname().partition(".")[0]],
+     "mesh.localhost:8000", "localhost:", socket.gethostname().partition(".")[0],
+     f"{socket.gethostname().partition('.')[0]}.local"],
 )  # fmt: skip
 def test_without_a_key_addresses_and_local_names_are_answered(
     public: httpx.Client, host: str

@@ -6,6 +6,7 @@ with the functions that the job's process uses later, so that the two cannot dis
 
 in:   {"read": "clip", "path", "container", "start", "fps", "max_frames"}
       {"read": "mesh", "path"}
+      and with both "packages", where packages are imported from
 out:  {"found": {...}}   {"refused": ServiceError.to_dict()}
 """
 
@@ -34,7 +35,7 @@ def main() -> None:
     with contextlib.suppress(OSError, ValueError):  # macOS has none; the sandbox's may be lower
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES[question["read"]], most))
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    sys.path.insert(0, ROOT)
+    sys.path[:0] = [ROOT, *question["packages"]]
     from errors import ServiceError
     from intake.child import OUT_OF_MEMORY
 

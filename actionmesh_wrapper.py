@@ -229,7 +229,8 @@ def _read(mesh: Path, reporter: Reporter) -> UserMesh:
     if upload.lost_textures:
         reporter.warning(
             "texture_dropped",
-            "Your mesh has more than one texture, or parts without one: it is moved without them.",
+            "Your mesh has more than one texture, parts without one, or one that cannot be used: "
+            "it is moved without them.",
         )
     return normalize_upload(upload)
 

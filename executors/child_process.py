@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 1 << 20
 """A child that writes a longer line is ended."""
 STOP_S = 2.0
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+_CRASHES = (
+    signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
+)  # fmt: skip
 """Signals by which native code ends itself; all others are sent by someone else."""
 
 _CHILD = Path(__file__).resolve().parent.parent / "child" / "main.py"

@@ -6,6 +6,7 @@ with the functions that the job's process uses later, so that the two cannot dis
 
 in:   {"read": "clip", "path", "container", "start", "fps", "max_frames"}
       {"read": "mesh", "path"}
+      and with both "packages", where packages are imported from
 out:  {"found": {...}}   {"refused": ServiceError.to_dict()}
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = str(Path(__file__).resolve().parent.parent)
-MEMORY_BYTES = {"clip": 512 << 20, "mesh": 1 << 30}
+MEMORY_BYTES = {"clip": 512 << 20, "mesh": 2 << 30}
 """Address space; the sandbox's own limit, which is higher, is left to ffmpeg."""
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     with contextlib.suppress(OSError, ValueError):  # macOS has none; the sandbox's may be lower
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES[question["read"]], most))
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    sys.path.insert(0, ROOT)
+    sys.path[:0] = [ROOT, *question["packages"]]
     from errors import ServiceError
     from intake.child import OUT_OF_MEMORY
 
@@ -63,9 +64,20 @@ def _read_clip(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_mesh(question: dict[str, Any]) -> dict[str, Any]:
+    from intake.glb_document import refused
     from intake.glb_reader import read_glb
 
-    return {"vertices": len(read_glb(Path(question["path"])).vertices)}
+    upload = read_glb(Path(question["path"]))
+    if upload.texture is not None:
+        import cv2
+
+        from meshes.texture import decode_texture
+
+        try:
+            decode_texture(upload.texture, largest_px=1)  # can it be? the pixels are not needed
+        except (ValueError, cv2.error):
+            raise refused("has a texture that cannot be decoded") from None
+    return {"vertices": len(upload.vertices)}
 
 
 READERS = {"clip": _read_clip, "mesh": _read_mesh}

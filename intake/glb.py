@@ -1,6 +1,6 @@
 """Checks an uploaded .glb before a job is queued: glb_reader.py reads all of it, in the sandbox.
 
-Blocks meanwhile (a quarter of a second for a small file), so the API calls it in a thread.
+Blocks meanwhile (half a second for a small file), so the API calls it in a thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts of an uploaded .glb: its JSON, its binary chunk, and arrays of checked accessors.
+"""The parts of an uploaded .glb: its JSON, its images, and arrays of checked accessors.
 
 Nothing in the file is believed: every number is checked for type and range before it is used, and
 an array is never larger than the bytes that it is made of. Called by glb_reader.py.
@@ -7,6 +7,7 @@ Format: glTF 2.0, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html, sec
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import struct
@@ -22,7 +23,9 @@ from errors import InvalidParameter
 MAX_JSON_VALUES = 2_000_000
 
 _HINT = "Export one mesh as .glb, without Draco or meshopt compression, and send it again."
-_TYPES = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_SMALL = frozenset({5120, 5121, 5122, 5123})
+_QUANTIZED = "KHR_mesh_quantization"
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 
@@ -40,19 +43,21 @@ def refused(why: str) -> InvalidParameter:
 class Use:
     """What an accessor may hold (table 3.7.2.1): its type and component types.
 
-    Integers that stand for fractions are `normalized`.
+    Integers that stand for fractions are `normalized`. KHR_mesh_quantization, which gltfpack
+    writes, allows all small integers, as they are and normalized, where `may_be_quantized`.
     """
 
     name: str
     type: str
     components: frozenset[int]
     normalized: frozenset[int] = frozenset()
+    may_be_quantized: bool = False
 
 
-POSITION = Use("positions", "VEC3", frozenset({5126}))
+POSITION = Use("positions", "VEC3", frozenset({5126}), may_be_quantized=True)
 INDICES = Use("indices", "SCALAR", frozenset({5121, 5123, 5125}))
 TEXCOORD = Use(
-    "texture coordinates", "VEC2", frozenset({5121, 5123, 5126}), frozenset({5121, 5123})
+    "texture coordinates", "VEC2", frozenset({5126}), frozenset({5121, 5123}), may_be_quantized=True
 )
 
 
@@ -87,8 +92,10 @@ class GlbDocument:
     def of(cls, content: bytes) -> GlbDocument:
         """Raises InvalidParameter, or BrokenGlb, ValueError and struct.error."""
         magic, version, size, length, kind = struct.unpack_from("<4sIIII", content)
-        if (magic, version, size, kind) != (b"glTF", 2, len(content), _JSON_CHUNK):
+        if (magic, version, kind) != (b"glTF", 2, _JSON_CHUNK):
             raise BrokenGlb("not glTF 2")
+        if size != len(content):
+            raise BrokenGlb("its header tells another length")
         end = 20 + length
         if end > len(content):
             raise BrokenGlb("the JSON is cut off")
@@ -125,6 +132,20 @@ class GlbDocument:
             raise BrokenGlb("a stride is not a multiple of four")
         return start, length, stride
 
+    def image(self, index: int) -> bytes:
+        """The bytes of an image, from the binary chunk or the JSON itself."""
+        image = self.item("images", index)
+        if "bufferView" in image:
+            start, length, _ = self.view(image["bufferView"])
+            return self.binary[start : start + length]
+        head, _, body = str(image["uri"]).partition(";base64,")
+        if not head.startswith("data:"):
+            raise refused("keeps its texture in another file")
+        try:
+            return base64.b64decode(body, validate=True)
+        except ValueError:
+            raise refused("has a broken texture") from None
+
     def accessor(self, index: int, use: Use, most: int) -> Accessor:
         """Check an accessor for its use; at most `most` elements."""
         found = self.item("accessors", index)
@@ -132,7 +153,9 @@ class GlbDocument:
             raise refused("uses sparse or compressed data")
         component = whole(found, "componentType", 0, 1 << 16)
         is_normalized = found.get("normalized", False)
-        wanted = use.normalized if is_normalized else use.components - use.normalized
+        wanted = use.normalized if is_normalized else use.components
+        if use.may_be_quantized and _QUANTIZED in self.json.get("extensionsRequired", []):
+            wanted |= _SMALL
         if found["type"] != use.type or type(is_normalized) is not bool or component not in wanted:
             raise refused(f"has {use.name} of a type that glTF does not allow there")
         kind, width = np.dtype(_TYPES[component]), _WIDTHS[use.type]
@@ -158,7 +181,7 @@ class GlbDocument:
         found = np.ndarray(shape, kind, self.binary, accessor.at, strides)
         copy: NDArray[Any] = np.array(found)
         if accessor.is_normalized:
-            return (copy / np.iinfo(kind).max).astype(np.float32)
+            return np.maximum(copy / np.iinfo(kind).max, -1).astype(np.float32)
         return copy
 
 
@@ -179,6 +202,16 @@ def matrix_of(node: dict[str, Any]) -> NDArray[np.float64]:
     matrix[:3, :3] = turn * np.array(_numbers(node, "scale", (1, 1, 1)))
     matrix[:3, 3] = _numbers(node, "translation", (0, 0, 0))
     return matrix
+
+
+def uv_matrix_of(texture: dict[str, Any]) -> NDArray[np.float64]:
+    """(2, 3) of a material's texture, from KHR_texture_transform: times (u, v, 1) it is the uv."""
+    transform = texture.get("extensions", {}).get("KHR_texture_transform", {})
+    (turn,) = _numbers({"rotation": [transform.get("rotation", 0)]}, "rotation", (0,))
+    scale = np.array(_numbers(transform, "scale", (1, 1)))
+    cos, sin = math.cos(turn), math.sin(turn)
+    turned = np.array([[cos, sin], [-sin, cos]])  # counter-clockwise as seen: v points down
+    return np.column_stack([turned * scale, _numbers(transform, "offset", (0, 0))])
 
 
 def _numbers(record: dict[str, Any], key: str, default: Sequence[float]) -> list[float]:

@@ -9,7 +9,6 @@ Format: glTF 2.0, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 
 from __future__ import annotations
 
-import base64
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from intake.glb_document import (
     GlbDocument,
     matrix_of,
     refused,
+    uv_matrix_of,
     whole,
 )
 from meshes.sequence import MEDIA_TYPES, Texture
@@ -43,6 +43,8 @@ MAX_PARTS = 10_000
 """Uses of primitives: every node that shows a mesh counts all of the mesh's primitives."""
 MAX_TEXTURE_PIXELS = 4 * MAX_PIXELS
 
+_LOST = -1
+"""In place of a picture's number: it is of another format, or has no coordinates."""
 _LARGEST = 1e30
 """Coordinates beyond it, or an extent below its inverse, do not survive float32."""
 _THINNEST = 1e-6
@@ -51,7 +53,6 @@ _UNREADABLE = {
     "KHR_draco_mesh_compression",
     "EXT_meshopt_compression",
     "KHR_meshopt_compression",
-    "KHR_mesh_quantization",
     "EXT_mesh_gpu_instancing",
     "KHR_texture_basisu",
 }
@@ -62,7 +63,7 @@ class Upload:
     """Vertices float64 (V, 3) in the file's units and axes (+Y up), faces int32 (F, 3).
 
     All nodes and primitives of the scene as one mesh, in the file's order. `texture` is set if all
-    of them share one picture; `lost_textures` is True if there were several.
+    of them share one picture; `lost_textures` is True if there were others.
     """
 
     vertices: NDArray[np.float64]
@@ -97,11 +98,15 @@ def read_glb(path: Path) -> Upload:
 
 @dataclass(frozen=True)
 class _Part:
-    """One primitive, its accessors checked. `indices` is None where the vertices' order counts."""
+    """One primitive, its accessors checked. `indices` is None where the vertices' order counts.
+
+    `uv_matrix` (2, 3) turns the file's coordinates into those of the picture.
+    """
 
     positions: Accessor
     indices: Accessor | None
     uv: Accessor | None
+    uv_matrix: NDArray[np.float64]
     picture: int | None
 
     @property
@@ -122,19 +127,21 @@ def _upload_of(document: GlbDocument) -> Upload:
         places = document.array(part.positions).astype(np.float64)
         vertices.append(_moved(places, matrix))
         faces.append(_faces_of(document, part, matrix) + total)
-        uvs.append(document.array(part.uv) if part.uv else np.zeros((len(places), 2), np.float32))
+        uvs.append(_uv_of(document, part))
         total += len(places)
     placed, triangles = np.concatenate(vertices), np.concatenate(faces)
     _check_shape(placed, triangles)
     pictures = {part.picture for _, part in shown}
     (shared, *others) = pictures
     texture = None
-    if not others and shared is not None:
-        uv = np.concatenate(uvs).astype(np.float32)
+    if not others and shared not in (None, _LOST):
+        uv = np.concatenate(uvs)
         if not np.isfinite(uv).all():
             raise refused("has texture coordinates that are not finite")
         texture = Texture(*_picture(document, shared), uv)
-    return Upload(placed, triangles.astype(np.int32), texture, texture is None and bool(others))
+    return Upload(
+        placed, triangles.astype(np.int32), texture, texture is None and pictures != {None}
+    )
 
 
 def _nodes_with_meshes(document: GlbDocument) -> Iterator[tuple[NDArray[np.float64], int]]:
@@ -200,10 +207,10 @@ def _parts_of(document: GlbDocument, mesh: int) -> list[_Part]:
         indices = None
         if "indices" in primitive:
             indices = document.accessor(primitive["indices"], INDICES, 3 * MAX_FACES)
-        uv, picture = _texture_of(document, primitive)
+        uv, uv_matrix, picture = _texture_of(document, primitive)
         if uv is not None and uv.count != positions.count:
             raise BrokenGlb("texture coordinates for another number of vertices")
-        parts.append(_Part(positions, indices, uv, picture))
+        parts.append(_Part(positions, indices, uv, uv_matrix, picture))
     return parts
 
 
@@ -211,6 +218,15 @@ def _moved(places: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[
     with np.errstate(over="ignore", invalid="ignore"):  # checked in _check_shape
         moved: NDArray[np.float64] = places @ matrix[:3, :3].T + matrix[:3, 3]
     return moved
+
+
+def _uv_of(document: GlbDocument, part: _Part) -> NDArray[np.float32]:
+    """(V, 2), zeros where the part has none."""
+    if part.uv is None:
+        return np.zeros((part.positions.count, 2), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # checked in _upload_of
+        moved = document.array(part.uv) @ part.uv_matrix[:, :2].T + part.uv_matrix[:, 2]
+        return np.asarray(moved, np.float32)
 
 
 def _faces_of(document: GlbDocument, part: _Part, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -244,35 +260,26 @@ def _check_shape(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Non
 
 def _texture_of(
     document: GlbDocument, primitive: dict[str, Any]
-) -> tuple[Accessor | None, int | None]:
-    """Texture coordinates and the number of the picture of the base colour; None where missing."""
+) -> tuple[Accessor | None, NDArray[np.float64], int | None]:
+    """Texture coordinates, their matrix and the base colour's picture; None where missing."""
     material = document.item("materials", primitive["material"]) if "material" in primitive else {}
     colour = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if colour is None:
-        return None, None
-    name = f"TEXCOORD_{whole(colour, 'texCoord', 0, 100, 0)}"
+        return None, np.eye(2, 3), None
+    matrix = uv_matrix_of(colour)
+    transform = colour.get("extensions", {}).get("KHR_texture_transform", {})
+    layer = whole(transform, "texCoord", 0, 100, whole(colour, "texCoord", 0, 100, 0))
+    uv = primitive["attributes"].get(f"TEXCOORD_{layer}")
     texture = document.item("textures", colour["index"])
-    if "source" not in texture or name not in primitive["attributes"]:
-        return None, None
-    source = texture["source"]
-    document.item("images", source)
-    return document.accessor(primitive["attributes"][name], TEXCOORD, MAX_VERTICES), source
+    if "source" not in texture or uv is None:
+        return None, matrix, _LOST
+    document.item("images", texture["source"])
+    return document.accessor(uv, TEXCOORD, MAX_VERTICES), matrix, texture["source"]
 
 
 def _picture(document: GlbDocument, index: int) -> tuple[bytes, str]:
     """The unchanged bytes of a PNG or JPEG."""
-    image = document.item("images", index)
-    if "bufferView" in image:
-        start, length, _ = document.view(image["bufferView"])
-        content = document.binary[start : start + length]
-    else:
-        head, _, body = str(image["uri"]).partition(";base64,")
-        if not head.startswith("data:"):
-            raise refused("keeps its texture in another file")
-        try:
-            content = base64.b64decode(body, validate=True)
-        except ValueError:
-            raise refused("has a broken texture") from None
+    content = document.image(index)
     for media_type, magic in MEDIA_TYPES.items():
         if content.startswith(magic):
             _check_picture(content)

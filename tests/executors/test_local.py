@@ -111,7 +111,10 @@ def test_when_memory_runs_out_the_kernel_kills_the_child_first() -> None:
         wait_until(lambda: score.read_text().strip() == "500")
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, 35, 15, 9])
+CRASHES = [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP]
+
+
+@pytest.mark.parametrize("number", [*CRASHES, 35, 15, 9])
 def test_only_signals_of_native_code_are_crashes(task: Task, number: int) -> None:
     def send(progress: Progress) -> None:
         if progress.stage == "motion" and executor.slots[0].child is not None:
@@ -123,8 +126,7 @@ def test_only_signals_of_native_code_are_crashes(task: Task, number: int) -> Non
         assert isinstance(outcome, Result)
         return
     assert isinstance(outcome, Lost)
-    is_crash = number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
-    assert outcome.crash == (signal.Signals(number).name if is_crash else "")
+    assert outcome.crash == (signal.Signals(number).name if number in CRASHES else "")
 
 
 def test_an_idle_child_is_ended(task: Task) -> None:

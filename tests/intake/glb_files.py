@@ -17,14 +17,19 @@ FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.uint16)
 UV = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
 
 
-def glb(change: dict[str, Any] | None = None, nodes: list[dict[str, Any]] | None = None) -> bytes:
-    """A textured tetrahedron; `change` replaces members of the document."""
+def glb(
+    change: dict[str, Any] | None = None,
+    nodes: list[dict[str, Any]] | None = None,
+    binary: bytes = b"",
+) -> bytes:
+    """A textured tetrahedron; `change` replaces members of the document, `binary` its data."""
     parts = [POINTS.tobytes(), FACES.tobytes(), UV.tobytes(), PICTURE]
     views, offset = [], 0
     for part in parts:
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(part)})
         offset += len(part) + -len(part) % 4
-    binary = b"".join(part + bytes(-len(part) % 4) for part in parts)
+    binary = binary or b"".join(part + bytes(-len(part) % 4) for part in parts)
+    binary += bytes(-len(binary) % 4)
     primitive = {"attributes": {"POSITION": 0, "TEXCOORD_0": 2}, "indices": 1, "material": 0}
     document: dict[str, Any] = {
         "asset": {"version": "2.0"},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ from intake.child import FileTooHard, ask
 from intake.inspect import inspect
 from tests.api.bodies import frames_zip
 from tests.faults.processes import command, descendants
+from tests.intake.glb_files import glb
 from tests.video.test_frames_zip import png, zipped
 from tests.waiting import wait_until
-from video.sandbox import Limits, ProgramKilled
+from video.sandbox import Limits, ProgramKilled, ffmpeg_path
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and Linux's limits")
@@ -45,6 +47,7 @@ class Asked(threading.Thread):
 @contextmanager
 def waiting_child(folder: Path) -> Iterator[tuple[Asked, int]]:
     """The thread that asks, and the process id of the program."""
+    ffmpeg_path()  # the first call runs a program, which is not the one that is looked for
     os.mkfifo(folder / "pipe")
     others = descendants(os.getpid())
     asked = Asked(folder / "pipe")
@@ -136,6 +139,18 @@ def test_a_number_out_of_range_is_our_fault(
     monkeypatch.setattr("intake.child._PROGRAM", str(program))
     with pytest.raises(InternalError, match="no valid answer"):
         inspect(tmp_path / "clip.zip")
+
+
+def test_the_program_finds_the_packages_that_this_process_has(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", symlinks=True)
+    (tmp_path / "mesh.glb").write_bytes(glb())
+    check = "import sys, intake.glb, pathlib; intake.glb.check_glb(pathlib.Path(sys.argv[1]))"
+    subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", check, tmp_path / "mesh.glb"],
+        cwd=ROOT,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=True,
+    )
 
 
 def test_the_api_process_loads_no_reader_of_strangers_files() -> None:

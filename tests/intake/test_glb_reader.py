@@ -54,6 +54,134 @@ def test_trimesh_reads_the_same_from_the_same_file(tmp_path: Path) -> None:
     assert upload.texture is None and not upload.lost_textures
 
 
+def quantized(change: dict[str, Any] | None = None) -> bytes:
+    """The tetrahedron as gltfpack writes it: small integers, and transforms that undo them."""
+    places = np.zeros((4, 4), np.uint16)  # three numbers, padded to the stride of 8
+    places[:, :3] = POINTS * 16383
+    uv = np.asarray(UV * 4095, np.uint16)
+    transform = {"offset": [0, 0], "scale": [65535 / 4095] * 2}
+    colour = {"index": 0, "extensions": {"KHR_texture_transform": transform}}
+    views = [
+        {"byteOffset": 0, "byteLength": 32, "byteStride": 8},
+        {"byteOffset": 32, "byteLength": 24},
+        {"byteOffset": 56, "byteLength": 16, "byteStride": 4},
+        {"byteOffset": 72, "byteLength": len(PICTURE)},
+    ]
+    changes = {
+        "extensionsRequired": ["KHR_mesh_quantization"],
+        "nodes": [{"mesh": 0, "scale": [1 / 16383] * 3}],
+        "bufferViews": [{"buffer": 0, **view} for view in views],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5123, "count": 4, "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
+            {
+                "bufferView": 2,
+                "componentType": 5123,
+                "count": 4,
+                "type": "VEC2",
+                "normalized": True,
+            },
+        ],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": colour}}],
+        **(change or {}),
+    }
+    return glb(changes, binary=places.tobytes() + FACES.tobytes() + uv.tobytes() + PICTURE)
+
+
+def test_quantized_meshes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mesh.glb").write_bytes(quantized())
+    upload = read_glb(tmp_path / "mesh.glb")
+    assert np.allclose(upload.vertices, POINTS) and np.array_equal(upload.faces, FACES)
+    assert upload.texture is not None and np.allclose(upload.texture.uv, UV, atol=1e-6)
+
+
+def test_small_integers_need_the_extension(tmp_path: Path) -> None:
+    (tmp_path / "mesh.glb").write_bytes(quantized({"extensionsRequired": []}))
+    with pytest.raises(InvalidParameter, match="positions of a type"):
+        read_glb(tmp_path / "mesh.glb")
+
+
+def test_the_lowest_signed_fraction_is_minus_one(tmp_path: Path) -> None:
+    points = np.array([[-128, -127, 0, 0], [127, 0, 0, 0], [0, 127, 0, 0], [0, 0, 127, 0]], np.int8)
+    accessor = {"bufferView": 0, "count": 4, "type": "VEC3", "componentType": 5120}
+    views = [
+        {"buffer": 0, "byteOffset": 0, "byteLength": 16, "byteStride": 4},
+        {"buffer": 0, "byteOffset": 16, "byteLength": 24},
+    ]
+    change = {
+        "extensionsRequired": ["KHR_mesh_quantization"],
+        "bufferViews": views,
+        "accessors": [
+            {**accessor, "normalized": True},
+            {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
+        ],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+    }
+    content = glb(change, binary=points.tobytes() + FACES.tobytes())
+    (tmp_path / "mesh.glb").write_bytes(content)
+    assert np.array_equal(read_glb(tmp_path / "mesh.glb").vertices[0], [-1, -1, 0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "moved"),
+    [
+        ({"offset": [0.5, 0.25]}, UV + [0.5, 0.25]),
+        ({"scale": [2, -1]}, UV * [2, -1]),
+        # a quarter turn, counter-clockwise where v points down
+        ({"rotation": np.pi / 2, "offset": [0, 1]}, np.stack([UV[:, 1], 1 - UV[:, 0]], axis=1)),
+        (
+            {"rotation": np.pi / 2, "scale": [2, 3]},
+            np.stack([3 * UV[:, 1], -2 * UV[:, 0]], axis=1),
+        ),
+        ({"texCoord": 1}, 1 - UV),
+    ],
+)
+def test_texture_coordinates_are_those_of_the_picture(
+    tmp_path: Path, transform: dict[str, Any], moved: Any
+) -> None:
+    parts = [POINTS.tobytes(), FACES.tobytes(), UV.tobytes(), PICTURE, (1 - UV).tobytes()]
+    lengths = [len(part) + -len(part) % 4 for part in parts]
+    colour = {"index": 0, "extensions": {"KHR_texture_transform": transform}}
+    attributes = {"POSITION": 0, "TEXCOORD_0": 2, "TEXCOORD_1": 3}
+    views = [
+        {"buffer": 0, "byteOffset": sum(lengths[:at]), "byteLength": len(part)}
+        for at, part in enumerate(parts)
+    ]
+    uv = {"componentType": 5126, "count": 4, "type": "VEC2"}
+    change = {
+        "bufferViews": views,
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": 1, "material": 0}]}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": colour}}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
+            {"bufferView": 2, **uv},
+            {"bufferView": 4, **uv},
+        ],
+    }
+    padded = b"".join(part + bytes(-len(part) % 4) for part in parts)
+    (tmp_path / "mesh.glb").write_bytes(glb(change, binary=padded))
+    upload = read_glb(tmp_path / "mesh.glb")
+    assert upload.texture is not None and np.allclose(upload.texture.uv, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [{"scale": [1]}, {"rotation": "1"}, {"offset": [0, 10**400]}])
+def test_a_broken_texture_transform_is_refused(tmp_path: Path, transform: dict[str, Any]) -> None:
+    colour = {"index": 0, "extensions": {"KHR_texture_transform": transform}}
+    change = {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": colour}}]}
+    (tmp_path / "mesh.glb").write_bytes(glb(change))
+    with pytest.raises(InvalidParameter, match="not a readable"):
+        read_glb(tmp_path / "mesh.glb")
+
+
+def test_a_texture_in_another_format_is_told_to_be_lost(tmp_path: Path) -> None:
+    texture = {"extensions": {"EXT_texture_webp": {"source": 0}}}
+    change = {"extensionsRequired": ["EXT_texture_webp"], "textures": [texture]}
+    (tmp_path / "mesh.glb").write_bytes(glb(change))
+    upload = read_glb(tmp_path / "mesh.glb")
+    assert upload.texture is None and upload.lost_textures
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

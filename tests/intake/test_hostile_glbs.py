@@ -151,6 +151,16 @@ def test_bombs_are_refused_within_the_limits_of_the_sandbox(
         check_glb(tmp_path / "mesh.glb")
 
 
+def test_a_texture_that_the_job_could_not_decode_is_refused(tmp_path: Path) -> None:
+    data_at = PICTURE.index(b"IDAT") + 4
+    broken = PICTURE[:data_at] + b"\0\0" + PICTURE[data_at + 2 :]
+    (tmp_path / "mesh.glb").write_bytes(glb().replace(PICTURE, broken))
+    with pytest.raises(InvalidParameter, match="cannot be decoded"):
+        check_glb(tmp_path / "mesh.glb")
+    (tmp_path / "mesh.glb").write_bytes(glb())
+    check_glb(tmp_path / "mesh.glb")
+
+
 def test_the_given_file_with_float_and_negative_indices_is_refused(test_media: Path) -> None:
     with pytest.raises(InvalidParameter, match="indices of a type"):
         check_glb(test_media / "hostile2" / "glb_float_negative_indices.glb")

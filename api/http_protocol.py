@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from types import SimpleNamespace
-from typing import ClassVar, cast
+from typing import cast
 
 import httptools
 from uvicorn.protocols.http import httptools_impl as uvicorn_http
@@ -19,15 +18,13 @@ from uvicorn.protocols.http import httptools_impl as uvicorn_http
 from api.hosts import take_host_of_target
 from api.multipart import MAX_SMALL_BODY, too_large
 from api.problems import problem
-from errors import HeadTooLarge, MalformedRequest, UserFault
+from api.unanswered import HEAD_BYTES, Unanswered
+from errors import HeadTooLarge, MalformedRequest, ServiceError
 
-HEAD_BYTES = 65_536
-"""Request line and fields together. Also the trailers, and each gap between pieces of a body."""
 HEAD_FIELDS = 100
 """Fields of the head and of the trailers together."""
-ALL_HEADS_BYTES = 16 << 20
-"""If the incomplete heads of all connections hold more, each may have CROWDED_HEAD_BYTES only."""
-CROWDED_HEAD_BYTES = 8192
+REPLY_BYTES = 16_384
+"""The application waits if a client has not read so much of what was written."""
 CHUNK_BYTES = 262_144
 """Sizes, extensions and line ends of chunks, beyond an eighth of the body in them."""
 QUEUED_REQUESTS = 8
@@ -46,12 +43,12 @@ LINGER_S = 5.0
 class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
     """One connection. Ended by `transport.abort`, as `close` would wait for a peer that stalls."""
 
-    _bytes_of_all_heads: ClassVar[int] = 0
-
     _timer: asyncio.TimerHandle | None = None
     #: from the end of a head to the end of its message
     _in_body = False
     _is_chunked = False
+    #: the head ended in the bytes that are being taken; the application has not seen it
+    _is_new = False
     #: what still arrives is not parsed
     _refused = False
     #: the last reply was written
@@ -65,17 +62,14 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
     #: of a request whose method takes no body
     _dropped_bytes = 0
     _chunk_bytes = 0
-    #: of the requests that wait for their turn
-    _queued_bytes = 0
     #: a head for the parser of a body that httptools has skipped
     _skipped_body = b""
-    #: this connection's share of _bytes_of_all_heads
-    _counted_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the timer, for a peer that sends nothing at all."""
         super().connection_made(transport)
-        self._unanswered: deque[uvicorn_http.RequestResponseCycle] = deque()
+        transport.set_write_buffer_limits(REPLY_BYTES)
+        self._unanswered = Unanswered()
         replies_go_to = SimpleNamespace(
             write=transport.write,
             is_closing=lambda: self._ended or transport.is_closing(),
@@ -86,12 +80,13 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._count_head(0)
+        self._unanswered.end_all()
         super().connection_lost(exc)
 
     # --- bytes
 
     def data_received(self, data: bytes) -> None:
+        self._is_new = False
         if not self._refused:
             self._unset_keepalive_if_required()
             if self._timer is None and not self._in_body and not self._unanswered:
@@ -114,12 +109,12 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
                     self._parse(piece)
                 except httptools.HttpParserUpgrade as end:
                     data = self._after_upgrade(piece[end.args[0] :] + data)
-        except UserFault as fault:
+        except ServiceError as fault:
             self._refuse(fault)
         except httptools.HttpParserError as exc:
             cause = exc.__context__  # what one of the methods below raised
             invalid = MalformedRequest("This is no valid HTTP/1.1 request.")
-            self._refuse(cause if isinstance(cause, UserFault) else invalid)
+            self._refuse(cause if isinstance(cause, ServiceError) else invalid)
 
     def _read_on(self) -> None:
         if not self.transport.is_closing() and (self._ended or not self._refused):
@@ -129,10 +124,8 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         """How many of the next `size` bytes may be parsed. Raises HeadTooLarge."""
         if self._in_body and not self._is_chunked:
             return size
-        limit = HEAD_BYTES
-        if not self._in_body and self._bytes_of_all_heads > ALL_HEADS_BYTES:
-            limit = CROWDED_HEAD_BYTES
-        room = limit - self._run_bytes - self._queued_bytes
+        limit = HEAD_BYTES if self._in_body else self._unanswered.head_limit
+        room = limit - self._run_bytes - self._unanswered.waiting_bytes
         if room <= 0:
             raise HeadTooLarge(
                 f"The head or the trailers have more than {limit} bytes.", max_bytes=limit
@@ -152,7 +145,7 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
             self._chunk_bytes = max(0, self._chunk_bytes + more)
             if self._chunk_bytes > CHUNK_BYTES:
                 raise MalformedRequest("The chunks of the body are too small.")
-        self._count_head(0 if self._in_body else self._run_bytes)
+        self._unanswered.incomplete(0 if self._in_body else self._run_bytes)
 
     def _after_upgrade(self, data: bytes) -> bytes:
         """What is left to parse after a request for an upgrade, which is answered without one."""
@@ -170,16 +163,13 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         self.on_message_complete()
         self._take_no_more()
 
-    def _count_head(self, size: int) -> None:
-        LimitedHttpProtocol._bytes_of_all_heads += size - self._counted_bytes
-        self._counted_bytes = size
-
     # --- called by the parser
 
     def on_message_begin(self) -> None:
         if self._ended:
             raise MalformedRequest("The connection was to be closed after the last request.")
         super().on_message_begin()
+        self._unanswered.begin()
         self._fields = self._dropped_bytes = 0
         self._start_timer(HEAD_S)
 
@@ -203,6 +193,8 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         """The head is complete; reading the body has its own timeouts."""
         take_host_of_target(self.url, self.headers)
         self._stop_timer()
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # its clients do not know interim replies
         if len(self.pipeline) >= QUEUED_REQUESTS:
             raise MalformedRequest("Too many requests wait for a reply on this connection.")
         super().on_headers_complete()
@@ -213,12 +205,11 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
                        if name in (b"content-length", b"transfer-encoding")]  # fmt: skip
             if lengths:
                 self._skipped_body = b"POST / HTTP/1.1\r\n" + b"".join(lengths) + b"\r\n"
-        self._unanswered.append(self.cycle)
-        self._in_body = self._head_ended = True
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._unanswered.add(self.cycle, size)
+        self._in_body = self._head_ended = self._is_new = True
         self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._chunk_bytes = 0
-        if self.pipeline:
-            self._queued_bytes += len(self.url) + sum(len(n) + len(v) for n, v in self.headers)
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -227,10 +218,8 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
             if self._dropped_bytes > MAX_SMALL_BODY:
                 raise too_large(MAX_SMALL_BODY)
             return
-        if self.pipeline:
-            self._queued_bytes += len(body)
-            if self._queued_bytes > HEAD_BYTES:
-                raise too_large(HEAD_BYTES)
+        if not self.cycle.response_complete and (self._is_new or self.pipeline):
+            self._unanswered.add_body(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -251,24 +240,20 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The reply is sent; bytes that still arrive belong to a body that was refused."""
-        self._unanswered.popleft()
+        self._unanswered.first_is_answered()
         if self._ended:
             return
         super().on_response_complete()
-        if not self.pipeline:
-            self._queued_bytes = 0
         if self._in_body and self.cycle.response_complete and self._timer is None:
             self._start_timer(LEFTOVER_S)
 
-    def _refuse(self, fault: UserFault) -> None:
+    def _refuse(self, fault: ServiceError) -> None:
         """Answer the message that is arriving with `fault`, if it still can be, and close."""
         if self._ended:
             return
         answered = self._in_body and self.cycle.response_complete
         if self._in_body and not answered:
-            broken = self._unanswered.pop()
-            broken.disconnected = True
-            broken.message_event.set()
+            broken = self._unanswered.end_last()
             if broken.response_started:
                 self.transport.abort()
                 return
@@ -281,12 +266,12 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         self._refused = True
         self._stop_timer()
         if self._unanswered:
-            self._unanswered[-1].keep_alive = False
+            self._unanswered.last.keep_alive = False
             self.flow.pause_reading()
         else:
             self._end()
 
-    def _write(self, fault: UserFault) -> None:
+    def _write(self, fault: ServiceError) -> None:
         """A problem document, as for every other error; the application never sees this request."""
         request_id = os.urandom(16).hex()
         reply = problem(

@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -42,6 +42,9 @@ router = APIRouter(tags=["outputs"], route_class=CheckedRoute)
 
 READ_BYTES = 1 << 18
 """Bytes per read, in a thread: reads of 64 KB need twice the CPU per GB."""
+SMALL_READ_BYTES = 8192
+ALL_READS_BYTES = 2 << 20
+"""While many files are sent, reads are smaller: some wait for each client that does not read."""
 MEDIA_TYPES = {
     ".glb": "model/gltf-binary",
     ".mp4": "video/mp4",
@@ -196,7 +199,7 @@ class OutputResponse(RangeResponse):
     even if the job is deleted meanwhile.
     """
 
-    chunk_size = READ_BYTES
+    _sending: ClassVar[int] = 0
 
     def __init__(self, output: Output, folder: JobsFolder) -> None:
         super().__init__(output.path, headers=_headers(output), media_type=_media_type(output))
@@ -206,6 +209,7 @@ class OutputResponse(RangeResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises OutputNotFound and PreconditionFailed before anything is sent."""
         descriptor = await asyncio.to_thread(_opened, self._output, self._folder)
+        OutputResponse._sending += 1
         try:
             self.path, self.stat_result = f"/proc/self/fd/{descriptor}", os.fstat(descriptor)
             self.set_stat_headers(self.stat_result)
@@ -215,7 +219,13 @@ class OutputResponse(RangeResponse):
             else:
                 await super().__call__(scope, receive, send)
         finally:
+            OutputResponse._sending -= 1
             os.close(descriptor)
+
+    @property
+    def chunk_size(self) -> int:  # type: ignore[override]
+        """starlette asks before each read."""
+        return max(SMALL_READ_BYTES, min(READ_BYTES, ALL_READS_BYTES // self._sending))
 
 
 def _opened(output: Output, folder: JobsFolder) -> int:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 import api.http_protocol
-from api.http_protocol import HEAD_BYTES, HEAD_FIELDS, QUEUED_REQUESTS
+from api.http_protocol import HEAD_FIELDS, QUEUED_REQUESTS
+from api.unanswered import HEAD_BYTES
 from tests.api.bodies import BOUNDARY, MULTIPART, frames_zip, multipart, part
 from tests.api.conftest import Serve
 from tests.inline_executors import WaitsForPermission
@@ -111,19 +112,6 @@ def test_what_never_ends_is_refused_and_takes_no_memory(process: ProcessServer, 
     assert httpx.get(f"{process.url}/health").status_code == 200
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_a_thousand_unfinished_heads_take_no_memory(process: ProcessServer) -> None:
-    before = peak_mb(process)
-    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
-    peers = [socket.create_connection(address, 30) for _ in range(1000)]
-    for peer in peers:
-        peer.sendall(GET + b"X: " + b"a" * 60_000)
-    assert httpx.get(f"{process.url}/health", timeout=30).status_code == 200
-    assert peak_mb(process) - before <= GROWTH_MB
-    for peer in peers:
-        peer.close()
-
-
 # --- exact limits
 
 
@@ -208,6 +196,12 @@ def _answered_after_a_second(server: ThreadServer) -> bytes:
 @pytest.mark.parametrize("sent", [b"PRI * HTTP/2.0\r\n\r\n", b"PRI /health HTTP/1.1\r\n\r\n"])
 def test_the_beginning_of_http_2_is_refused_at_once(quick: ThreadServer, sent: bytes) -> None:
     refused(exchange(quick.url, sent), 400, "malformed_request")
+
+
+def test_http_1_0_knows_no_interim_replies(quick: ThreadServer) -> None:
+    head = b"POST /jobs HTTP/1.0\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    assert statuses(exchange(quick.url, head + b"{}")) == [400]
 
 
 def test_a_refused_body_that_waits_for_100_continue_causes_no_error(

@@ -62,6 +62,7 @@ def create_app(settings: Settings, executor: Executor | None = None) -> FastAPI:
         description="A short video of one moving subject in, an animated 3D mesh out.",
         version=VERSION,
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

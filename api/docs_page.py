@@ -1,7 +1,8 @@
-"""The page at /docs: the OpenAPI document as plain HTML, made here.
+"""/openapi.json, and the page at /docs: the same document as plain HTML, made here.
 
 FastAPI's own page loads its scripts from a CDN; this one works offline, under our strict content
 policy, and has an anchor for every error code: the `type` of each problem document links to it.
+Both are made once: thousands of requests for them may come at once.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from errors import ERRORS_BY_CODE
@@ -31,17 +33,31 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; }
 router = APIRouter(include_in_schema=False)
 
 
+@router.get("/openapi.json")
+async def document(request: Request) -> Response:
+    made, _ = _document_and_page(request.app, str(request.scope.get("root_path", "")))
+    return Response(made, media_type="application/json")
+
+
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    document = request.app.openapi()
-    root = str(request.scope.get("root_path", ""))
-    return Response("".join(_page(document, root)), media_type="text/html; charset=utf-8")
+    _, page = _document_and_page(request.app, str(request.scope.get("root_path", "")))
+    return Response(page, media_type="text/html; charset=utf-8")
 
 
 @router.get("/docs.css")
 async def style() -> Response:
     """A separate file, because the content policy allows no inline style."""
     return Response(STYLE, media_type="text/css; charset=utf-8")
+
+
+@lru_cache(maxsize=1)
+def _document_and_page(app: FastAPI, root: str) -> tuple[bytes, bytes]:
+    document = app.openapi()
+    if root:
+        document = {**document, "servers": [{"url": root}]}
+    made = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return made.encode(), "".join(_page(document, root)).encode()
 
 
 def _page(document: dict[str, Any], root: str) -> Iterator[str]:

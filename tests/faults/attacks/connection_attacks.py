@@ -52,6 +52,14 @@ def streams_that_are_left_at_once(target: Target) -> Iterator[int]:
     yield flood(target, [head(), END])
 
 
+@attack(200)
+def long_replies_that_nobody_reads(target: Target) -> Iterator[int]:
+    """Nine requests for /docs and /openapi.json on each connection."""
+    asked = head(path="/docs") + END + head(path="/openapi.json") + END
+    with _all_send(target, asked * 4 + head() + END):
+        yield flood(target, [head(), END])
+
+
 def _jobs(target: Target, count: int) -> list[str]:
     """The ids of new jobs, in the order in which they will run."""
     clip = frames_zip(24, 64)

@@ -96,11 +96,15 @@ def main() -> int:
     from child import limits
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
-    from errors import ServiceError
+    from errors import InternalError, ServiceError
     from job.logs import configure
     from pipeline import Gpu
+    from video.sandbox import ffmpeg_path
 
     configure(config.log_format)
+    with contextlib.suppress(InternalError):  # without ffmpeg each job fails and says so
+        # named, imageio-ffmpeg does not run it to see whether it works
+        os.environ.setdefault("IMAGEIO_FFMPEG_EXE", ffmpeg_path())
     limits.limit_process()
     if config.pipeline in ("silhouette", ""):
         os.nice(10)  # on the CPU the API has priority

@@ -8,6 +8,7 @@ frames.py. Imports no numpy: the API process uses it too. sandbox_launcher.py se
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -79,15 +80,22 @@ def launch(
 
 @lru_cache(maxsize=1)
 def ffmpeg_path() -> str:
-    """The ffmpeg of the package imageio-ffmpeg, or the one that IMAGEIO_FFMPEG_EXE names."""
+    """The ffmpeg that IMAGEIO_FFMPEG_EXE names, that of imageio-ffmpeg, or the system's.
+
+    As imageio-ffmpeg looks for it, which also runs it once: if that run is killed, then for that
+    package there is no ffmpeg until the process ends. Raises InternalError if there is none.
+    """
     if named := os.environ.get("IMAGEIO_FFMPEG_EXE"):
         return named
-    import imageio_ffmpeg  # imports no numpy itself (0.6 to 0.8)
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as exc:
-        raise InternalError("ffmpeg is missing on this server.") from exc
+    package = importlib.util.find_spec("imageio_ffmpeg")
+    folders = package.submodule_search_locations if package else None
+    included = [
+        found for folder in folders or () for found in Path(folder).glob("binaries/ffmpeg-*")
+    ]
+    found = str(included[0]) if included else shutil.which("ffmpeg")
+    if found is None:
+        raise InternalError("ffmpeg is missing on this server.")
+    return found
 
 
 class SandboxedProcess:

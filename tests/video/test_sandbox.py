@@ -212,6 +212,21 @@ def test_a_missing_program_is_our_fault_and_names_no_path() -> None:
     assert "nowhere" not in caught.value.message
 
 
+def test_ffmpeg_is_found_without_running_it() -> None:
+    code = (
+        "import imageio_ffmpeg, sys, video.sandbox\n"
+        "started = []\n"
+        "sys.addaudithook(lambda name, _: 'Popen' in name and started.append(name))\n"
+        "found = video.sandbox.ffmpeg_path()\n"
+        "print(len(started), found == imageio_ffmpeg.get_ffmpeg_exe())"
+    )
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "0 True\n", done.stderr
+
+
 def test_the_sandbox_needs_no_numpy() -> None:
     code = (
         "import intake.inspect, intake.url_guard, intake.names, video.sandbox, sys\n"

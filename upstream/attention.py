@@ -7,7 +7,7 @@ attention, then actionmesh_wrapper.py runs the job again without it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from upstream.gpu_errors import is_out_of_memory
@@ -28,10 +28,8 @@ def mixed_precision(dtype: Any, without_cudnn: bool) -> Iterator[None]:
     Only around stages: upstream's attention cannot be built without flash kernels.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    kernels = sdpa_kernel(others) if without_cudnn else nullcontext()
+    kernels = _other_kernels() if without_cudnn else nullcontext()
     with torch.autocast(device_type="cuda", dtype=dtype), kernels:
         yield
 
@@ -62,3 +60,12 @@ def is_cudnn_refusal(exc: BaseException) -> bool:
         and not is_out_of_memory(exc)
         and ("cuDNN Frontend error" in text or "execution plan" in text.lower())
     )
+
+
+def _other_kernels() -> AbstractContextManager[None]:
+    """Inside it attention uses any kernel but cuDNN's."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    chosen: AbstractContextManager[None] = sdpa_kernel(others)
+    return chosen

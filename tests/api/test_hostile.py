@@ -17,6 +17,7 @@ from tests.api.bodies import MULTIPART, multipart, part
 from tests.api.test_submissions import staged
 from tests.inline_executors import WaitsForPermission
 from tests.servers import ThreadServer, quick_settings, thread_server
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,12 @@ def test_files(
             answered(response, wanted, waiting)
 
 
+def assert_holds_only_our_names(folder: Path) -> None:
+    expected = {"input", "job.json", "attempt-1"}
+    # job.json.part is there while the record is written
+    wait_until(lambda: {path.name for path in folder.iterdir()} <= expected)
+
+
 def test_names(
     manifest: dict[str, list[dict[str, Any]]], test_media: Path, waiting: ThreadServer
 ) -> None:
@@ -79,8 +86,7 @@ def test_names(
                 job_id = response.json()["job_id"]
                 shown = client.get(f"/jobs/{job_id}").json()["input"]["filename"]
                 assert shown.isprintable() and len(shown.encode()) <= 255
-                inside = {path.name for path in (waiting.jobs_dir / job_id).iterdir()}
-                assert inside <= {"input", "job.json", "attempt-1"}
+                assert_holds_only_our_names(waiting.jobs_dir / job_id)
 
 
 def test_addresses(manifest: dict[str, list[dict[str, Any]]], waiting: ThreadServer) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.disk import SmallDisk
 from tests.faults.process_pool import ForkedServer, ProcessPool
 from tests.faults.processes import adopt_orphans
 from tests.faults.server import SPECKS, Server
@@ -67,3 +68,14 @@ def fork_server(tmp_path: Path, process_pool: ProcessPool) -> Iterator[MakeServe
         yield make
         for server in made:
             server.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Space for one job: the preview alone needs 38 MB for raw pictures."""
+    try:
+        made = SmallDisk(tmp_path / "disk", 64)
+    except OSError as exc:
+        pytest.skip(f"{exc.strerror} (only root may)")
+    yield made
+    made.unmount()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from tests.waiting import wait_until
 
 OBEYS_SEED = "tests.pipelines:ObeysSeed"
 SLOWLY = 11
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Space for one job: the preview alone needs 38 MB for raw pictures."""
-    try:
-        made = SmallDisk(tmp_path / "disk", 64)
-    except OSError as exc:
-        pytest.skip(f"{exc.strerror} (only root may)")
-    yield made
-    made.unmount()
 
 
 @pytest.fixture

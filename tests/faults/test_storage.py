@@ -6,7 +6,7 @@ tests/api/test_storage.py has what every address answers meanwhile.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,16 +149,6 @@ def test_stopped_while_its_folder_is_gone_the_next_server_runs_the_jobs(
     server.start()
     server.wait_for(job_id)
     server.assert_no_orphans()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        made = SmallDisk(tmp_path / "disk", 64)
-    except OSError as exc:
-        pytest.skip(f"{exc.strerror} (only root may)")
-    yield made
-    made.unmount()
 
 
 @pytest.mark.parametrize("lose", [SmallDisk.cover, SmallDisk.make_read_only])

@@ -103,7 +103,7 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         """Parse in pieces that end where a limit is reached."""
         try:
             while data and not self._refused:
-                piece = data[: self._room(len(data))]
+                piece = data[: self._bytes_allowed(len(data))]
                 data = data[len(piece) :]
                 try:
                     self._parse(piece)
@@ -120,7 +120,7 @@ class LimitedHttpProtocol(uvicorn_http.HttpToolsProtocol):
         if not self.transport.is_closing() and (self._ended or not self._refused):
             self.flow.resume_reading()
 
-    def _room(self, size: int) -> int:
+    def _bytes_allowed(self, size: int) -> int:
         """How many of the next `size` bytes may be parsed. Raises HeadTooLarge."""
         if self._in_body and not self._is_chunked:
             return size

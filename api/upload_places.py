@@ -78,7 +78,7 @@ class UploadPlaces:
         held = sum(place.peer == peer for place in self._taken)
         has_share = held >= max(1, self._limit // 2)
         others_wait = self._waiting != peer and now - self._waiting_since < WAITING_S
-        if (has_share and others_wait) or not self._has_room(now):
+        if (has_share and others_wait) or not self._may_take(now):
             if not has_share:
                 self._waiting, self._waiting_since = peer, now
             raise TooManyUploads(
@@ -94,7 +94,7 @@ class UploadPlaces:
             if place in self._taken:
                 self._taken.remove(place)
 
-    def _has_room(self, now: float) -> bool:
+    def _may_take(self, now: float) -> bool:
         """Ends the body that is furthest behind, if all places are taken and it is late enough."""
         if len(self._taken) < self._limit:
             return True

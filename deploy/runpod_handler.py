@@ -45,6 +45,7 @@ from job.options import REQUEST_FIELDS, JobOptions, check_names
 from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import Gpu, PipelineChoice, child_memory_mb, choose_pipeline
 from settings import Settings
+from worker.attempt import MAX_ATTEMPTS, MAX_CRASHES
 
 RESULT_LIMIT_BYTES = 10_000_000
 """RunPod's limit for the result of /run. /runsync has 20 MB, but which was called is unknown."""
@@ -53,7 +54,6 @@ ENVELOPE_BYTES = 100_000
 REPORT_EVERY_S = 1.0
 """For each progress update RunPod's client starts a thread and sends an HTTP request."""
 FETCH_S = 300.0
-MAX_ATTEMPTS, MAX_CRASHES = 3, 2
 BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
 MAIN_FILES = ("animated_mesh.glb", "preview.mp4", "meshes.zip")
 OPTIONS = tuple(name for name in REQUEST_FIELDS if name != "webhook_url")

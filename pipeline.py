@@ -35,14 +35,30 @@ class Reporter(Protocol):
     def warning(self, code: str, message: str) -> None:
         """A warning, shown with the finished job."""
 
+    def subject(self, clip: Clip) -> None:
+        """The frames with the alpha that is used: shown while the job goes on, kept as masks."""
+
     def anchor(self, mesh: MeshSequence) -> None:
         """The first mesh: one timestep, shown while the job goes on."""
+
+
+@dataclass(frozen=True)
+class SubjectChoice:
+    """Which subject the client wants, in fractions of the first frame used: one of the two.
+
+    `box` is left, top, right, bottom; `point` is x, y.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    point: tuple[float, float] | None = None
 
 
 class Pipeline(Protocol):
     """Makes an animated mesh from frames. Built once per child process, used for many jobs.
 
-    It may have an attribute `gpu`, a Gpu: the card it was loaded on, shown in /info.
+    It may have an attribute `gpu`, a Gpu: the card it was loaded on, shown in /info; `needs_alpha`,
+    True if its frames must have an alpha channel, which subject/ then makes; and a method
+    `find_subject(clip, choice, reporter) -> Clip`, its own way to make one.
     """
 
     @property

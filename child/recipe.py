@@ -31,7 +31,8 @@ from child.reporter import JobReporter, LoadReporter, Send
 from errors import GpuError, ModeUnavailable, ServiceError
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
-from pipeline import Pipeline
+from pipeline import Pipeline, SubjectChoice
+from subject.find import find_subject
 from video.clip import Clip
 from video.frames import read_clip
 from video.sampling import ClipWarning
@@ -110,7 +111,7 @@ class Recipe:
         try:
             meshes, made = _load_checkpoint(task)
         except NoCheckpoint:
-            meshes = _animate(pipeline, clip, reporter)
+            meshes = _animate(pipeline, _with_subject(pipeline, clip, None, reporter), reporter)
             _save_checkpoint(meshes, reporter)
         else:
             _restore_reports(made, reporter)
@@ -142,6 +143,21 @@ class Recipe:
         for code, message in warnings:
             reporter.warning(code, message)
         return clip
+
+
+def _with_subject(
+    pipeline: Pipeline, clip: Clip, choice: SubjectChoice | None, reporter: JobReporter
+) -> Clip:
+    """The clip with alpha, where the pipeline needs it or the client has chosen a subject."""
+    own_way = getattr(pipeline, "find_subject", None)
+    if own_way is not None:
+        found: Clip = own_way(clip, choice, reporter)
+        return found
+    if choice is None and not getattr(pipeline, "needs_alpha", False):
+        return clip
+    subject = find_subject(clip, choice, reporter)
+    reporter.subject(subject.clip)
+    return subject.clip
 
 
 def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:

@@ -17,6 +17,7 @@ from job.task import Progress, Task
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
+from video.clip import Clip
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class JobReporter:
         if all(warning["code"] != code for warning in self.warnings):
             self.warnings.append({"code": code, "message": message})
 
+    def subject(self, clip: Clip) -> None:
+        """Nothing is shown of it yet."""
+
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
         write_animated(mesh, vertex_normals(mesh), self.task.workspace / "anchor.glb")
@@ -108,6 +112,9 @@ class LoadReporter:
 
     def warning(self, code: str, message: str) -> None:
         log.warning("%s: %s", code, message)
+
+    def subject(self, clip: Clip) -> None:
+        raise AssertionError(f"a subject in {len(clip)} frames while loading")
 
     def anchor(self, mesh: MeshSequence) -> None:
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")

@@ -1,1 +1,1 @@
-"""The CPU pipeline: segment the subject, inflate its outline, track it. Depth is invented."""
+"""The CPU pipeline: inflates the subject's outline and tracks it. Depth is invented."""

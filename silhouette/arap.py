@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-from silhouette.outline import Points
 from silhouette.triangulation import Triangles, edges, neighbours
+from video.fields import Points
 
 Complex = NDArray[np.complex128]
 

@@ -14,34 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from silhouette.outline import Field, Points
+from video.fields import Field, Points
 
 _MARGIN = 1.12
 _FOLLOWS_FRAMES = 2.0
 """Standard deviation over time of the crop's centre, so that moving limbs do not shake it."""
 _WORTH_FOLLOWING = 0.9
 """The crop does not move unless following the subject saves a tenth of the side."""
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in source pixels; right and bottom are one past the end."""
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """What segmentation found: `alphas` uint8 `(T, h, w)`, and the box of the source it covers.
-
-    The box may be smaller than the frame, and the alphas coarser or finer than its pixels.
-    `method` is alpha, plain_background or motion_grabcut.
-    """
-
-    alphas: NDArray[np.uint8]
-    box: Box
-    method: str
-
-    @property
-    def scale(self) -> float:
-        """Alpha pixels per source pixel."""
-        return float(self.alphas.shape[2] / (self.box[2] - self.box[0]))
 
 
 @dataclass(frozen=True)
@@ -72,28 +51,28 @@ class CroppedClip:
         )
 
 
-def crop_to_subject(frames: NDArray[np.uint8], cutout: Cutout, side: int) -> CroppedClip:
-    """Crop all frames `(T, H, W, 3|4)` around the subject, to squares of `side` pixels."""
-    boxes = _subject_boxes(cutout)
-    origins, length = _square(boxes)
+def crop_to_subject(frames: NDArray[np.uint8], side: int) -> CroppedClip:
+    """Crop all frames, RGBA `(T, H, W, 4)`, around the subject, to squares of `side` pixels."""
+    origins, length = _square(_subject_boxes(frames[..., 3]))
     images, alphas = [], []
-    for frame, alpha, origin in zip(frames, cutout.alphas, origins, strict=True):
+    for frame, origin in zip(frames, origins, strict=True):
         left, top = (int(value) for value in origin)
-        images.append(_crop(frame, left, top, length, side, cv2.BORDER_REPLICATE)[..., :3])
-        alphas.append(_crop_alpha(alpha, cutout, left, top, length, side))
+        images.append(_crop(frame[..., :3], left, top, length, side, cv2.BORDER_REPLICATE))
+        alpha = _crop(frame[..., 3], left, top, length, side, cv2.BORDER_CONSTANT)
+        alphas.append(alpha.astype(np.float32) / np.float32(255))
     return CroppedClip(images, alphas, origins, length / side)
 
 
-def _subject_boxes(cutout: Cutout) -> NDArray[np.float64]:
+def _subject_boxes(alphas: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Bounding boxes `(T, 4)` in source pixels; frames without a subject take the nearest one's."""
-    boxes = np.full((len(cutout.alphas), 4), np.nan)
-    for t, alpha in enumerate(cutout.alphas):
+    boxes = np.full((len(alphas), 4), np.nan)
+    for t, alpha in enumerate(alphas):
         x, y, width, height = cv2.boundingRect((alpha > 127).astype(np.uint8))
         if width:
             boxes[t] = (x, y, x + width, y + height)
     seen = np.flatnonzero(~np.isnan(boxes[:, 0]))
     nearest = seen[np.abs(np.arange(len(boxes))[:, None] - seen).argmin(axis=1)]
-    return np.asarray(boxes[nearest] / cutout.scale + np.tile(cutout.box[:2], 2))
+    return np.asarray(boxes[nearest])
 
 
 def _square(boxes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
@@ -121,18 +100,3 @@ def _crop(
     part = cv2.copyMakeBorder(image[y0:y1, x0:x1], *missing, border, value=0)
     how = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(part, (side, side), interpolation=how))
-
-
-def _crop_alpha(
-    alpha: NDArray[np.uint8], cutout: Cutout, left: int, top: int, length: int, side: int
-) -> Field:
-    """The same square of an alpha that has its own scale and offset; 0 outside of it."""
-    if cutout.scale == 1.0:
-        x, y = left - cutout.box[0], top - cutout.box[1]
-        square = _crop(alpha, x, y, length, side, cv2.BORDER_CONSTANT)
-        return np.asarray(square.astype(np.float32) / np.float32(255))
-    factor = length / side * cutout.scale  # alpha pixels per crop pixel
-    corner = (np.array([left, top]) - cutout.box[:2]) * cutout.scale + 0.5 * factor - 0.5
-    back = np.array([[factor, 0, corner[0]], [0, factor, corner[1]]])
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # outside: zeros
-    return np.asarray(cv2.warpAffine(alpha.astype(np.float32) / 255, back, (side, side), flags=how))

@@ -18,8 +18,9 @@ import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
 from meshes.normals import face_normals, sum_of_faces
-from silhouette.outline import Field, Points, gradient, sample_field, signed_distance
+from silhouette.outline import signed_distance
 from silhouette.triangulation import Mesh, averaging, edges, half_edges, rim_edges, triangulate
+from video.fields import Field, Points, gradient, sample_field
 
 _RELAX_ROUNDS = 20
 _LEAST_SLOPE = 2.0

@@ -12,21 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-Field = NDArray[np.float32]
-"""One value per pixel, `(H, W)`, or per pixel and channel, `(H, W, C)`."""
-Points = NDArray[np.float64]
-"""Positions or displacements `(N, 2)` as x, y."""
+from video.fields import Field, Points, gradient, sample_field
 
 _CONTOUR_STEP_PX = 2.0
 _SHORTEST_CONTOUR_PX = 14.0
 _NORMAL_PX = 12.0
 """A turn of the normal by one radian counts as this distance, so that the left edge of a leg is not
 matched with the right edge of the next leg."""
-_REMAP_COLUMNS = 32_000
-"""cv2.remap refuses more than 32767 columns."""
 
 
 def signed_distance(alpha: Field) -> Field:
@@ -45,23 +39,6 @@ def signed_distance(alpha: Field) -> Field:
     distance += np.float32(0.5)  # lies half a pixel before it
     out: Field = 0.5 * cv2.resize(distance, (width, height), interpolation=cv2.INTER_AREA)
     return np.clip(out, -height - width, height + width)  # infinite where there is no edge
-
-
-def gradient(field: Field) -> Field:
-    """Central differences, smoothed across (Sobel): `(H, W, 2)` per pixel."""
-    along_x = cv2.Sobel(field, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    return np.dstack([along_x, cv2.Sobel(field, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)])
-
-
-def sample_field(field: NDArray[Any], points: Points) -> NDArray[Any]:
-    """Bilinear values at `points`, `(N,)` or `(N, C)`; outside the image the nearest edge value."""
-    where = np.ascontiguousarray(points, np.float32)
-    out = np.empty((len(where), *field.shape[2:]), field.dtype)
-    for start in range(0, len(where), _REMAP_COLUMNS):
-        part = np.s_[start : start + _REMAP_COLUMNS]
-        row, border = where[None, part], cv2.BORDER_REPLICATE
-        out[part] = cv2.remap(field, row, None, cv2.INTER_LINEAR, borderMode=border)[0]
-    return out
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""The CPU pipeline: segment the subject, inflate its outline in one frame, track it in the others.
+"""The CPU pipeline: inflate the subject's outline in one frame, track it in the others.
 
 Depth is invented: the outline is inflated and the back mirrors the front, so the mesh looks right
 from the front and up to about forty degrees from it; a limb in front of the body is not separated
-from it. No weights, no GPU. child/pipelines.py builds it; it implements pipeline.Pipeline.
+from it. No weights, no GPU. subject/ finds the subject before. child/pipelines.py builds it; it
+implements pipeline.Pipeline.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from errors import ModeUnavailable, NoSubjectFound
@@ -20,7 +20,6 @@ from pipeline import SILHOUETTE, Mode, Reporter
 from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
-from silhouette.segmentation import segment_subject
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
 from silhouette.texture import make_texture
 from silhouette.tracking import Tracker
@@ -33,6 +32,7 @@ class SilhouettePipeline:
     """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
 
     name = "silhouette"
+    needs_alpha = True
     shares = {"background": 0.20, "shape": 0.30, "motion": 0.47, "decoding": 0.03}
 
     def load(self, reporter: Reporter) -> None:
@@ -42,24 +42,24 @@ class SilhouettePipeline:
         self,
         clip: Clip,
         mode: Mode,
-        seed: int,
+        seed: int,  # noqa: ARG002 - nothing here is random
         reporter: Reporter,
         mesh: Path | None = None,
         faces: int | None = None,
     ) -> MeshSequence:
-        """A closed mesh of fixed topology for every frame. Raises NoSubjectFound, ModeUnavailable.
+        """A closed mesh of fixed topology for every frame of a clip with alpha.
 
-        `seed` starts OpenCV's generator (GrabCut's clusters): the same clip gives the same mesh.
+        Raises NoSubjectFound, ModeUnavailable, and ValueError for a clip without alpha.
         """
+        if not clip.has_alpha:
+            raise ValueError("the silhouette pipeline needs frames with alpha")
         if mesh is not None:
             raise ModeUnavailable(
                 "The silhouette pipeline makes its own mesh and cannot animate yours.",
                 hint="Leave `mesh` out, or ask a server that runs the ActionMesh pipeline.",
             )
         preset = SILHOUETTE[mode]
-        cv2.setRNGSeed(seed % 2**31)
-        cutout = segment_subject(clip.frames, reporter)
-        cropped = crop_to_subject(clip.frames, cutout, preset.crop_px)
+        cropped = crop_to_subject(clip.frames, preset.crop_px)
 
         tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
         reference = choose_reference(cropped, preset.reference_candidates, tick)

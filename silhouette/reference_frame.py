@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 
 from silhouette.crop import CroppedClip
-from silhouette.outline import sample_field
 from silhouette.tracking import Track, Tracker
 from silhouette.tracking_frames import TrackingFrames
+from video.fields import sample_field
 
 _SIDE_PX = 256
 _NODES = 350

@@ -15,9 +15,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from meshes.normals import face_normals
 from silhouette.inflation import volume
-from silhouette.outline import Points
 from silhouette.tracking import Track
 from silhouette.triangulation import Mesh, averaging, embed, signed_areas
+from video.fields import Points
 
 Motion = NDArray[np.float64]
 """Surface vertices over time, `(T, V, 3)`, crop pixels, z away from the viewer."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.sequence import Texture
-from silhouette.outline import Field, Points
+from video.fields import Field, Points
 
 _JPEG_QUALITY = 88
 _RIM_PX = 3

@@ -19,10 +19,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
-from silhouette.flow import optical_flow
-from silhouette.outline import Field, Points, sample_field
 from silhouette.tracking_frames import TrackingFrames, follow
 from silhouette.triangulation import Mesh, averaging, embed, rim_edges, signed_areas, triangulate
+from video.fields import Field, Points, sample_field
+from video.flow import optical_flow
 
 Track = NDArray[np.float64]
 """Control nodes over time, `(T, N, 2)`, crop pixels."""

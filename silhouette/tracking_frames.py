@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from silhouette.crop import CroppedClip
-from silhouette.flow import Grey, optical_flow
-from silhouette.outline import Field, Outline, Points, sample_field
+from silhouette.outline import Outline
 from silhouette.triangulation import Triangles
+from video.fields import Field, Points, sample_field
+from video.flow import Grey, optical_flow
 
 
 @dataclass(frozen=True)

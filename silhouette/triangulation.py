@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from silhouette.outline import Field, Points, gradient, sample_field
+from video.fields import Field, Points, gradient, sample_field
 
 Triangles = NDArray[np.int64]
 """Vertex indices `(F, 3)`."""

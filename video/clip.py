@@ -5,7 +5,7 @@ Loads no numpy: the API process gets the facts as well, from video/probe.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,3 +53,13 @@ class Clip:
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
+
+    @property
+    def has_alpha(self) -> bool:
+        return bool(self.frames.shape[3] == 4)
+
+    def with_alpha(self, alpha: NDArray[np.uint8]) -> Clip:
+        """The same clip with another alpha, uint8 `(T, H, W)`: 255 is the subject."""
+        import numpy
+
+        return replace(self, frames=numpy.concatenate([self.frames[..., :3], alpha[..., None]], 3))

@@ -124,6 +124,9 @@ class _EndOfDecoding:
     def warning(self, code: str, message: str) -> None:
         self.reporter.warning(code, message)
 
+    def subject(self, clip: Clip) -> None:
+        self.reporter.subject(clip)
+
     def anchor(self, mesh: MeshSequence) -> None:
         self.reporter.anchor(mesh)
 

@@ -19,6 +19,7 @@ from benchmarks.actionmesh_gpu.random_models import FRAMES, RandomActionMesh
 from meshes.sequence import MeshSequence
 from pipeline import ActionMeshPreset, Mode
 from tests.upstream import tiny
+from video.clip import Clip
 
 STAGES = ("background", "shape", "motion", "decoding")
 
@@ -99,6 +100,9 @@ class Stopwatch:
         """A retry with less memory, for example: shown in the row."""
         del message
         self.warnings.append(code)
+
+    def subject(self, clip: Clip) -> None:
+        """Not measured."""
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Not measured."""

@@ -24,6 +24,7 @@ from meshes.sequence import MeshSequence
 from pipeline import MODES, Mode
 from silhouette.inflation import is_closed, volume
 from silhouette.pipeline import SilhouettePipeline
+from subject.find import find_subject
 from video.clip import Clip, SourceFacts
 
 _FACING = 0.2
@@ -68,6 +69,7 @@ class ReportLog:
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.subjects: list[Clip] = []
         self.anchors: list[MeshSequence] = []
         self._last = time.process_time()
 
@@ -80,6 +82,10 @@ class ReportLog:
     def warning(self, code: str, message: str) -> None:
         """Keeps the code."""
         self.warnings.append(code)
+
+    def subject(self, clip: Clip) -> None:
+        """Keeps the clip with alpha."""
+        self.subjects.append(clip)
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Keeps the mesh."""
@@ -274,7 +280,8 @@ def run_one(sample: LabelledClip, mode: Mode) -> tuple[MeshSequence, ReportLog, 
     """The mesh, what was reported, and CPU seconds."""
     notes = ReportLog()
     start = time.process_time()
-    mesh = SilhouettePipeline().animate(sample.clip, mode, 44, notes)
+    clip = find_subject(sample.clip, None, notes).clip
+    mesh = SilhouettePipeline().animate(clip, mode, 44, notes)
     return mesh, notes, time.process_time() - start
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from silhouette.inflation import inflate, is_closed, volume
-from silhouette.outline import Field
+from video.fields import Field
 
 
 def _disk(radius: float, side: int = 192) -> Field:

@@ -11,13 +11,15 @@ from meshes.sequence import MeshSequence
 from pipeline import Mode
 from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
+from subject.find import find_subject
 from tests.silhouette.measure import LabelledClip, ReportLog, as_clip, measure
 from tests.silhouette.synthetic_clips import Frames, busy, on_background, plain, walker, with_alpha
 
 
 def _animate(frames: Frames, mode: Mode = "fast_low_ram") -> tuple[MeshSequence, ReportLog]:
     log = ReportLog()
-    return SilhouettePipeline().animate(as_clip(frames), mode, 44, log), log
+    clip = find_subject(as_clip(frames), None, log).clip
+    return SilhouettePipeline().animate(clip, mode, 44, log), log
 
 
 def _assert_valid(mesh: MeshSequence) -> None:

@@ -20,10 +20,10 @@ from executors.local import LocalExecutor
 from intake.inspect import inspect
 from job.options import JobOptions
 from job.task import ChildConfig, Failed, Result, Task
-from silhouette.flow import dense_flow, fast_method, optical_flow
 from tests.servers import process_server
 from tests.video.clips import LOSSLESS, ffmpeg
 from tests.waiting import wait_until
+from video.flow import dense_flow, fast_method, optical_flow
 from video.sizes import FLOW_MIN_SIDE, FLOW_PX
 
 BUSY = "testsrc2=s={size}:r=12"

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from silhouette.outline import Field, signed_distance
+from silhouette.outline import signed_distance
 from silhouette.triangulation import embed, half_edges, rim_edges, signed_areas, triangulate
+from video.fields import Field
 
 
 def _blobs(seed: int) -> Field:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from errors import Cancelled
 from meshes.sequence import MeshSequence
+from video.clip import Clip
 
 
 @dataclass
@@ -15,6 +16,7 @@ class RecordingReporter:
     cancel_in: str = ""
     steps: list[tuple[str, int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    subjects: list[Clip] = field(default_factory=list)
     anchors: list[MeshSequence] = field(default_factory=list)
     anchor_after: int = -1
 
@@ -28,6 +30,10 @@ class RecordingReporter:
         """Record the code."""
         assert message
         self.warnings.append(code)
+
+    def subject(self, clip: Clip) -> None:
+        """Record the clip with alpha."""
+        self.subjects.append(clip)
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Record the mesh and when it came."""

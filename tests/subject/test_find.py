@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from silhouette.plain_background import fit_background, subject_mask
-from silhouette.segmentation import segment_subject
-from tests.silhouette.measure import ReportLog
+from subject.find import find_subject
+from subject.plain_background import fit_background, subject_mask
+from tests.silhouette.measure import ReportLog, as_clip
 from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
 
 
@@ -43,5 +43,5 @@ def test_what_touches_the_border_counts_by_its_share_of_the_edge(
     leg = round(width * side / 2)
     picture[middle:, middle - leg : middle + leg] = (40, 60, 120)  # down to the lower edge
     reporter = ReportLog()
-    segment_subject(np.stack([picture] * 2), reporter)
+    find_subject(as_clip(np.stack([picture] * 2)), None, reporter)
     assert ("subject_touches_border" in reporter.warnings) == is_cut

@@ -1,13 +1,14 @@
-"""Segments the subject in every frame: the first step of the pipeline, and the least certain one.
+"""Finds the subject in every frame of a clip: the step before the mesh, and the least certain one.
 
-Three methods, the most reliable first: the clip's alpha channel, a plain background, and motion
-with GrabCut. The result is checked: NoSubjectFound where it is no subject, warnings where it is
-doubtful. Called by pipeline.py; makes no mesh.
+Ways, the most reliable first: the clip's alpha channel, a plain background, and motion with
+GrabCut. The result is checked: NoSubjectFound where it is no subject, warnings where it is
+doubtful. Called by child/recipe.py and by pipelines; makes no mesh.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
-from pipeline import Reporter
-from silhouette.crop import Box, Cutout
-from silhouette.motion_grabcut import MotionSegmentation, segment_by_motion
-from silhouette.plain_background import fit_background, subject_mask
+from pipeline import Reporter, SubjectChoice
+from subject.motion_grabcut import MotionSegmentation, segment_by_motion
+from subject.plain_background import fit_background, subject_mask
+from video.clip import Clip
+from video.fields import Mask
 from video.sizes import SEGMENTED_PX, segmented_size
 
 _TRANSPARENT_SHARE = 0.005
@@ -31,55 +33,101 @@ _LEAST_CONTRAST = 0.19
 _LEAST_CONTRAST_IN_PIECES = 0.25
 _LEAST_MOTION_PX = 0.30
 
-
 Images = list[NDArray[np.uint8]]
 """A part of every frame at working size, RGB `(h, w, 3)`."""
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of a frame; right and bottom are one past the end."""
 
 
-def segment_subject(frames: NDArray[np.uint8], reporter: Reporter) -> Cutout:
-    """The subject's alphas from frames uint8 `(T, H, W, 3|4)`.
+@dataclass(frozen=True)
+class Subject:
+    """The clip with alpha, and how it was found: alpha, plain_background or motion_grabcut.
+
+    `confidence` is from 0 to 1; 1 where nothing had to be guessed.
+    """
+
+    clip: Clip
+    method: str
+    confidence: float = 1.0
+
+
+def find_subject(
+    clip: Clip,
+    choice: SubjectChoice | None,  # noqa: ARG001 - followed by the model, which comes next
+    reporter: Reporter,
+) -> Subject:
+    """The subject, or the one that `choice` names. Reports stage background.
 
     Raises NoSubjectFound. Warnings: low_confidence_segmentation, subject_touches_border,
     subject_area_changes, several_subjects.
     """
-    count, height, width, _ = frames.shape
-    whole = (0, 0, width, height)
+    count = len(clip)
     reporter.progress("background", 0, count, "looking for the subject")
 
     def tick(step: int) -> None:
         reporter.progress("background", step, count)
 
-    cutout = _from_alpha(frames, whole)
-    motion: MotionSegmentation | None = None
-    if cutout is None:
-        images = _resized(frames, whole)
-        cutout = _from_plain_background(frames, images, whole, tick)
-        if cutout is None:
-            motion = segment_by_motion(images, tick)
-            cutout = Cutout(_soft(motion.masks, 1.0), whole, "motion_grabcut")
-    coverage = _coverage(cutout, whole)
-    _check_coverage(coverage, cutout.method)
-    pieces = float(np.median([_pieces(alpha > 127) for alpha in cutout.alphas]))
-    if motion is not None:
-        _check_motion(motion, pieces)
-        reporter.warning(
-            "low_confidence_segmentation",
-            "The background is not plain and the clip has no alpha channel: the subject was "
-            "found by its motion and colour, and may contain background or lack parts.",
-        )
-    _warn(cutout, coverage, whole, pieces, reporter)
+    if has_usable_alpha(clip):
+        found = Subject(clip, "alpha")
+    else:
+        found = _from_plain_background(clip, tick) or _from_motion(clip, reporter, tick)
+    alphas = found.clip.frames[..., 3]
+    coverage = np.array([float((alpha > 127).mean()) for alpha in alphas])
+    _check_coverage(coverage, found.method)
+    _warn(alphas, coverage, reporter)
     tick(count)
-    return cutout
+    return found
 
 
-def _from_alpha(frames: NDArray[np.uint8], whole: Box) -> Cutout | None:
-    """The clip's own alpha, unless it is opaque (nearly) everywhere."""
-    if frames.shape[3] != 4:
-        return None
-    clear = sum(int(np.count_nonzero(frame[..., 3] < 128)) for frame in frames)
-    if clear < _TRANSPARENT_SHARE * frames[..., 3].size:
-        return None
-    return Cutout(frames[..., 3], whole, "alpha")
+def has_usable_alpha(clip: Clip) -> bool:
+    """False if the clip has no alpha, or one that is opaque (nearly) everywhere."""
+    if not clip.has_alpha:
+        return False
+    clear = sum(int(np.count_nonzero(frame[..., 3] < 128)) for frame in clip.frames)
+    return clear >= _TRANSPARENT_SHARE * clip.frames[..., 3].size
+
+
+def _from_motion(clip: Clip, reporter: Reporter, tick: Callable[[int], None]) -> Subject:
+    motion = segment_by_motion(_resized(clip.frames, _whole(clip)), tick)
+    cutout = Cutout(_soft(motion.masks, 1.0), _whole(clip))
+    _check_motion(motion, _usual_pieces(cutout.alphas))
+    reporter.warning(
+        "low_confidence_segmentation",
+        "The background is not plain and the clip has no alpha channel: the subject was "
+        "found by its motion and colour, and may contain background or lack parts.",
+    )
+    return Subject(cutout.onto(clip), "motion_grabcut", 0.5)
+
+
+# --- a plain background
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """`alphas` uint8 `(T, h, w)` of a part of the frames, coarser or finer than their pixels."""
+
+    alphas: NDArray[np.uint8]
+    box: Box
+
+    @property
+    def scale(self) -> float:
+        """Alpha pixels per pixel of the frame."""
+        return float(self.alphas.shape[2] / (self.box[2] - self.box[0]))
+
+    def onto(self, clip: Clip) -> Clip:
+        """The clip with these alphas in its frames' size; 0 outside of the box."""
+        left, top, right, bottom = self.box
+        size = (right - left, bottom - top)
+        how = cv2.INTER_AREA if self.scale > 1 else cv2.INTER_LINEAR
+        out = np.zeros(clip.frames.shape[:3], np.uint8)
+        for whole, alpha in zip(out, self.alphas, strict=True):
+            whole[top:bottom, left:right] = cv2.resize(alpha, size, interpolation=how)
+        return clip.with_alpha(out)
+
+
+def _whole(clip: Clip) -> Box:
+    _, height, width, _ = clip.frames.shape
+    return 0, 0, width, height
 
 
 def _resized(frames: NDArray[np.uint8], box: Box) -> Images:
@@ -91,21 +139,21 @@ def _resized(frames: NDArray[np.uint8], box: Box) -> Images:
     return [cv2.resize(part, size, interpolation=how) for part in parts]
 
 
-def _from_plain_background(
-    frames: NDArray[np.uint8], images: Images, whole: Box, tick: Callable[[int], None]
-) -> Cutout | None:
+def _from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Subject | None:
     """Masks against each frame's own background; None where most frames have none.
 
     A subject that is small in a large frame is segmented again in a crop around it.
     """
-    cutout = _segment_box(images, whole, tick)
+    whole = _whole(clip)
+    cutout = _segment_box(_resized(clip.frames, whole), whole, tick)
     longer = max(whole)
-    if cutout is None or longer <= SEGMENTED_PX[1]:
-        return cutout
-    box = _surroundings(cutout, whole)
-    if box is None or max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
-        return cutout
-    return _segment_box(_resized(frames, box), box, tick) or cutout
+    if cutout is None:
+        return None
+    if longer > SEGMENTED_PX[1]:
+        box = _surroundings(cutout, whole)
+        if box and max(box[2] - box[0], box[3] - box[1]) <= _WORTH_ZOOMING * longer:
+            cutout = _segment_box(_resized(clip.frames, box), box, tick) or cutout
+    return Subject(cutout.onto(clip), "plain_background")
 
 
 def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutout | None:
@@ -120,7 +168,7 @@ def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutou
     for t, (image, background) in enumerate(zip(images, backgrounds, strict=True)):
         masks.append(subject_mask(image, background))
         tick((count + t) // 2)
-    return Cutout(_soft(masks, 0.8), box, "plain_background")
+    return Cutout(_soft(masks, 0.8), box)
 
 
 def _surroundings(cutout: Cutout, whole: Box) -> Box | None:
@@ -141,11 +189,7 @@ def _soft(masks: list[NDArray[np.bool_]], sigma: float) -> NDArray[np.uint8]:
     return np.stack([cv2.GaussianBlur(np.uint8(255) * mask, (0, 0), sigma) for mask in masks])
 
 
-def _coverage(cutout: Cutout, whole: Box) -> NDArray[np.float64]:
-    """The subject's share of each whole frame, `(T,)`."""
-    left, top, right, bottom = cutout.box
-    share = (right - left) * (bottom - top) / (whole[2] * whole[3])
-    return np.array([share * float((alpha > 127).mean()) for alpha in cutout.alphas])
+# --- is it a subject?
 
 
 def _check_coverage(coverage: NDArray[np.float64], method: str) -> None:
@@ -194,16 +238,18 @@ def _check_motion(motion: MotionSegmentation, pieces: float) -> None:
     )
 
 
-def _pieces(mask: NDArray[np.bool_]) -> int:
+def _usual_pieces(alphas: NDArray[np.uint8]) -> float:
+    return float(np.median([_pieces(alpha > 127) for alpha in alphas]))
+
+
+def _pieces(mask: Mask) -> int:
     """Components of at least a fifth of the largest one."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     return int(np.count_nonzero(areas > 0.2 * areas.max())) if len(areas) else 0
 
 
-def _warn(
-    cutout: Cutout, coverage: NDArray[np.float64], whole: Box, pieces: float, reporter: Reporter
-) -> None:
+def _warn(alphas: NDArray[np.uint8], coverage: NDArray[np.float64], reporter: Reporter) -> None:
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:
         reporter.warning(
@@ -211,13 +257,14 @@ def _warn(
             f"The subject covers between {coverage.min():.1%} and {coverage.max():.1%} of the "
             "picture: the mesh keeps its topology and will stretch.",
         )
-    touching = max(_touch(alpha > 127, cutout.box, whole) for alpha in cutout.alphas)
+    touching = max(_touch(alpha > 127) for alpha in alphas)
     if touching > 0.02:
         reporter.warning(
             "subject_touches_border",
             f"The subject is cut by the edge of the picture ({touching:.0%} of one edge): "
             "what lies outside is missing from the mesh.",
         )
+    pieces = _usual_pieces(alphas)
     if pieces > 1:
         reporter.warning(
             "several_subjects",
@@ -225,14 +272,6 @@ def _warn(
         )
 
 
-def _touch(mask: NDArray[np.bool_], box: Box, whole: Box) -> float:
+def _touch(mask: Mask) -> float:
     """The largest share of one edge of the frame that the mask lies on."""
-    left, top, right, bottom = (side == end for side, end in zip(box, whole, strict=True))
-    # the mask may have another size than its box in the frame
-    across, down = (box[2] - box[0]) / whole[2], (box[3] - box[1]) / whole[3]
-    return max(
-        float(mask[:, 0].mean()) * down if left else 0.0,
-        float(mask[0].mean()) * across if top else 0.0,
-        float(mask[:, -1].mean()) * down if right else 0.0,
-        float(mask[-1].mean()) * across if bottom else 0.0,
-    )
+    return max(float(edge.mean()) for edge in (mask[:, 0], mask[0], mask[:, -1], mask[-1]))

@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from silhouette.outline import Field, gradient
-
-Mask = NDArray[np.bool_]
+from video.fields import Field, Mask, gradient
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 """Odd and symmetric: opening with an even kernel moves the mask by a pixel."""

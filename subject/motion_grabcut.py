@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from silhouette.flow import dense_flow, fast_method
-from silhouette.outline import Field, gradient
-from silhouette.plain_background import Mask, border_strip, fill_pinholes, keep_large_parts, to_lab
+from subject.plain_background import border_strip, fill_pinholes, keep_large_parts, to_lab
+from video.fields import Field, Mask, gradient, warp
+from video.flow import dense_flow, fast_method
 from video.sizes import flow_size
 
 _BORDER_SHARE = 0.10
@@ -105,7 +105,7 @@ def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: F
     Corners of the whole image do not work: a subject has more of them than a soft background.
     """
     strip = border_strip(grey.shape, _BORDER_SHARE)
-    missed = np.linalg.norm(flow + _warp(reverse, grid + flow), axis=2)[strip]
+    missed = np.linalg.norm(flow + warp(reverse, grid + flow), axis=2)[strip]
     edges = np.linalg.norm(gradient(grey.astype(np.float32)), axis=2)[strip]
     worth = np.minimum(edges, 20) * np.exp(-(missed**2)) + 1e-3
     place, moved = grid[strip].astype(np.float64), flow[strip].astype(np.float64)
@@ -138,14 +138,9 @@ def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) 
     """Length of flow minus camera motion, reduced where the reverse flow does not match."""
     moved = scene.grid @ camera[:2, :2].T.astype(np.float32) + camera[:2, 2].astype(np.float32)
     residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
-    returned = _warp(reverse, scene.grid + flow)
+    returned = warp(reverse, scene.grid + flow)
     error = np.linalg.norm(flow + returned, axis=2)
     return np.asarray(residual * np.exp(-((error / 1.5) ** 2)))
-
-
-def _warp(image: Field, where: Field) -> Field:
-    border = cv2.BORDER_REPLICATE
-    return np.asarray(cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=border))
 
 
 # --- how much each pixel looks like the subject
@@ -214,7 +209,7 @@ def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
     """Half of each score is the previous frame's, moved along the flow."""
     out = [scores[0]]
     for score, back in zip(scores[1:], scene.backward, strict=True):
-        out.append(0.5 * score + 0.5 * _warp(out[-1], scene.grid + back))
+        out.append(0.5 * score + 0.5 * warp(out[-1], scene.grid + back))
     return out
 
 
@@ -261,7 +256,7 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
 
 def _track_mask(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
     """The neighbour's mask moved along `flow` (from frame `t` to it), cut again near its edge."""
-    moved = _warp(mask.astype(np.float32), scene.grid + flow) > 0.5
+    moved = warp(mask.astype(np.float32), scene.grid + flow) > 0.5
     trimap = np.full(mask.shape, cv2.GC_BGD, np.uint8)
     trimap[_dilate(moved, 6) & (score >= 0.08)] = cv2.GC_PR_BGD
     trimap[moved] = cv2.GC_PR_FGD

@@ -1,7 +1,6 @@
 """Dense optical flow between two pictures: dense inverse search (DIS, Kroeger et al. 2016).
 
-The only place that calls it, because it crashes on small pictures. Used by motion_grabcut.py,
-tracking_frames.py and tracking.py.
+The only place that calls it, because it crashes on small pictures. Used by subject/, silhouette/.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from silhouette.outline import Field
+from video.fields import Field
 from video.sizes import FLOW_MIN_SIDE
 
 Grey = NDArray[np.uint8]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from gpu_memory import needed_gb
 
@@ -32,8 +32,8 @@ class Reporter(Protocol):
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """`step` of `steps` is done in `stage` (background, shape, motion or decoding)."""
 
-    def warning(self, code: str, message: str) -> None:
-        """A warning, shown with the finished job."""
+    def warning(self, code: str, message: str, **facts: Any) -> None:
+        """A warning, shown with the finished job; `facts` are JSON values, such as `boxes`."""
 
     def subject(self, clip: Clip) -> None:
         """The frames with the alpha that is used: shown while the job goes on, kept as masks."""

@@ -222,7 +222,7 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
 
 def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
     for warning in made["warnings"]:
-        reporter.warning(warning["code"], warning["message"])
+        reporter.warning(**warning)
     reporter.timings.update(made["timings"])
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from errors import Cancelled
 from job.task import Progress, Task
@@ -48,7 +49,7 @@ class JobReporter:
     cancelled: threading.Event
 
     def __post_init__(self) -> None:
-        self.warnings: list[dict[str, str]] = []
+        self.warnings: list[dict[str, Any]] = []
         self.timings: dict[str, float] = {}
         self._spans = _spans(self.pipeline, self.shares)
         self._fraction = min(low for low, _ in self._spans.values())
@@ -76,10 +77,10 @@ class JobReporter:
             )
             self.send("progress", **vars(progress))
 
-    def warning(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str, **facts: Any) -> None:
         """Keep a warning for the finished job; each code once."""
         if all(warning["code"] != code for warning in self.warnings):
-            self.warnings.append({"code": code, "message": message})
+            self.warnings.append({"code": code, "message": message, **facts})
 
     def subject(self, clip: Clip) -> None:
         """Nothing is shown of it yet."""
@@ -110,7 +111,7 @@ class LoadReporter:
         elif message:
             log.info("%s", message)
 
-    def warning(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str, **facts: Any) -> None:
         log.warning("%s: %s", code, message)
 
     def subject(self, clip: Clip) -> None:

@@ -74,7 +74,7 @@ class Job:
     progress: Progress | None = None
     cancel_requested: bool = False
     result: Result | None = None
-    warnings: tuple[Mapping[str, str], ...] = ()
+    warnings: tuple[Mapping[str, Any], ...] = ()
     error: Mapping[str, Any] | None = None
     retry_of: str | None = None
     idempotency: Mapping[str, str] | None = None

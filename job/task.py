@@ -79,14 +79,14 @@ class Result:
     """What a finished attempt made; names are those of files in its workspace.
 
     `source` is SourceFacts as a record, `mesh` holds timesteps, vertices, faces and fps, `timings`
-    seconds per stage, `warnings` the warnings as records of code and message.
+    seconds per stage, `warnings` the warnings as records of code, message and facts.
     """
 
     files: tuple[OutputFile, ...]
     mesh: dict[str, Any]
     source: dict[str, Any]
     timings: dict[str, float]
-    warnings: tuple[dict[str, str], ...] = ()
+    warnings: tuple[dict[str, Any], ...] = ()
     peak_rss_mb: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -121,8 +121,8 @@ class _EndOfDecoding:
             self.pipeline.write_time("ended")
         self.reporter.progress(stage, step, steps, message)
 
-    def warning(self, code: str, message: str) -> None:
-        self.reporter.warning(code, message)
+    def warning(self, code: str, message: str, **facts: Any) -> None:
+        self.reporter.warning(code, message, **facts)
 
     def subject(self, clip: Clip) -> None:
         self.reporter.subject(clip)

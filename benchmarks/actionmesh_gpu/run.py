@@ -96,9 +96,9 @@ class Stopwatch:
         reset_peak(self.device)
         self.began = now
 
-    def warning(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str, **facts: Any) -> None:
         """A retry with less memory, for example: shown in the row."""
-        del message
+        del message, facts
         self.warnings.append(code)
 
     def subject(self, clip: Clip) -> None:

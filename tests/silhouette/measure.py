@@ -15,6 +15,7 @@ import time
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -79,7 +80,7 @@ class ReportLog:
         self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
         self._last = now
 
-    def warning(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str, **facts: Any) -> None:
         """Keeps the code."""
         self.warnings.append(code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from errors import Cancelled
 from meshes.sequence import MeshSequence
@@ -26,7 +27,7 @@ class RecordingReporter:
         if stage == self.cancel_in and sum(1 for seen in self.steps if seen[0] == stage) >= 2:
             raise Cancelled
 
-    def warning(self, code: str, message: str) -> None:
+    def warning(self, code: str, message: str, **facts: Any) -> None:
         """Record the code."""
         assert message
         self.warnings.append(code)

@@ -112,7 +112,7 @@ class LoadReporter:
             log.info("%s", message)
 
     def warning(self, code: str, message: str, **facts: Any) -> None:
-        log.warning("%s: %s", code, message)
+        log.warning("%s: %s %s", code, message, facts or "")
 
     def subject(self, clip: Clip) -> None:
         raise AssertionError(f"a subject in {len(clip)} frames while loading")

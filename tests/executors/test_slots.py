@@ -112,7 +112,7 @@ def ends(executor: LocalExecutor) -> dict[str, Outcome]:
 def card_of(outcome: Outcome) -> str:
     """The card that a finished job ran on."""
     assert isinstance(outcome, Result), outcome
-    return next(made["message"] for made in outcome.warnings if made["code"] == "card")
+    return next(str(made["message"]) for made in outcome.warnings if made["code"] == "card")
 
 
 def kill(executor: LocalExecutor, number: int) -> int:

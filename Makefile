@@ -94,6 +94,8 @@ $(VENV)/bin/python:
 
 $(VENV)/.runtime: $(VENV)/bin/python requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@# 4.6 MB; without them everything works, and the server's later starts try again
+	@$(BIN)/python -m subject.model_file || true
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt

@@ -97,6 +97,11 @@ AbsolutePath = Annotated[
 Program = Annotated[
     Path, BeforeValidator(_program), Field(description="the path of a Blender executable")
 ]
+SubjectModel = Annotated[
+    Path,
+    AfterValidator(lambda path: path.expanduser().absolute()),
+    Field(description="the path of u2netp.onnx"),
+]
 UrlPath = Annotated[
     str,
     StringConstraints(pattern="^/"),
@@ -144,6 +149,7 @@ class Settings:
     allow_video_url: Flag = True
     allow_private_urls: Flag = False
     webhook_secret: str = ""
+    subject_model: SubjectModel | None = None
     actionmesh_compile: Flag = False
     actionmesh_fast_math: Flag = False
     actionmesh_any_checkout: Flag = False
@@ -222,7 +228,8 @@ class Settings:
 _SECRETS = ("api_keys", "webhook_secret")
 
 CHILD_VARIABLES = (
-    "HF_HOME", "ACTIONMESH_COMPILE", "ACTIONMESH_FAST_MATH", "ACTIONMESH_ANY_CHECKOUT",
+    "HF_HOME", "SUBJECT_MODEL",
+    "ACTIONMESH_COMPILE", "ACTIONMESH_FAST_MATH", "ACTIONMESH_ANY_CHECKOUT",
     "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
 )  # fmt: skip
 """The settings that the pipeline reads in the child process (a test checks this list)."""

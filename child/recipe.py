@@ -33,6 +33,7 @@ from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
 from subject.find import find_subject
+from subject.model_file import fetch_if_missing
 from video.clip import Clip
 from video.frames import read_clip
 from video.sampling import ClipWarning
@@ -92,6 +93,8 @@ class Recipe:
     def load(self) -> None:
         """Load the pipeline; raises what `Pipeline.load` raises."""
         if self.pipeline is not None:
+            if _finds_subjects(self.pipeline):
+                fetch_if_missing()
             self.pipeline.load(LoadReporter(self.send))
 
     def run(self, task: Task) -> Result:
@@ -143,6 +146,10 @@ class Recipe:
         for code, message in warnings:
             reporter.warning(code, message)
         return clip
+
+
+def _finds_subjects(pipeline: Pipeline) -> bool:
+    return hasattr(pipeline, "find_subject") or bool(getattr(pipeline, "needs_alpha", False))
 
 
 def _with_subject(

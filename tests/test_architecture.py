@@ -29,7 +29,7 @@ ALLOWED: dict[str, str] = {
     "settings",
     "upstream": "pipeline gpu_memory subject intake video meshes errors settings",
     "silhouette": "pipeline video meshes errors",
-    "subject": "pipeline video errors",
+    "subject": "pipeline video errors settings",
     "job": "intake pipeline video errors",
     "gpus": "pipeline",
     "pipeline": "gpu_memory video meshes",

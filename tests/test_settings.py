@@ -77,7 +77,8 @@ def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
     """Each setting that the child's code reads is in `child_environment`."""
     commits = [digit * 40 for digit in "abcd"]
     full = Settings(
-        hf_home=Path("/models"), actionmesh_compile=True, actionmesh_fast_math=True,
+        hf_home=Path("/models"), subject_model=Path("/models/u2netp.onnx"),
+        actionmesh_compile=True, actionmesh_fast_math=True,
         actionmesh_any_checkout=True,
         actionmesh_revision=commits[0], triposg_revision=commits[1],
         dinov2_revision=commits[2], rmbg_revision=commits[3],
@@ -86,6 +87,7 @@ def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
         ROOT / "actionmesh_wrapper.py",
         *ROOT.glob("upstream/*.py"),
         *ROOT.glob("child/*.py"),
+        *ROOT.glob("subject/*.py"),
     ]
     read = {
         name
@@ -101,5 +103,7 @@ def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
 
 
 def test_nodes_of_a_cluster_get_no_paths_of_this_machine() -> None:
-    settings = Settings(hf_home=Path("/models"), actionmesh_compile=True)
+    settings = Settings(
+        hf_home=Path("/models"), subject_model=Path("/u2netp.onnx"), actionmesh_compile=True
+    )
     assert settings.child_environment(with_paths=False) == {"ACTIONMESH_COMPILE": "1"}

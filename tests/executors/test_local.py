@@ -218,6 +218,11 @@ def test_only_a_child_that_downloads_knows_the_proxy() -> None:
     assert proxies.items() <= child_environment(proxies, downloads=True).items()
 
 
+def test_a_node_of_a_cluster_names_its_own_model() -> None:
+    """The server sends no paths to a node (tests/test_settings.py)."""
+    assert child_environment({"SUBJECT_MODEL": "/node"})["SUBJECT_MODEL"] == "/node"
+
+
 def test_a_child_sees_only_the_gpu_of_its_slot() -> None:
     given = {"CUDA_VISIBLE_DEVICES": "2,3"}
     gpu = Gpu("any", 80.0, selector="3")

@@ -20,8 +20,8 @@ UPSTREAM = "https://github.com/facebookresearch/actionmesh"
 COMMIT = "66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce"
 CODE = [
     "*.py", "api/**", "child/**", "executors/**", "intake/**", "job/**", "meshes/**",
-    "silhouette/**", "upstream/**", "video/**", "web/**", "worker/**", "deploy/**", "LICENSE",
-    "docs/THIRD_PARTY.md",
+    "silhouette/**", "subject/**", "upstream/**", "video/**", "web/**", "worker/**", "deploy/**",
+    "LICENSE", "docs/THIRD_PARTY.md",
 ]  # fmt: skip
 KEPT_WARM_S = 1200
 """Modal's maximum. A job is not a request: only polls and this keep the container running."""
@@ -39,6 +39,9 @@ image = (
         "git -C /app/actionmesh_repo -c url.https://github.com/.insteadOf=git@github.com: "
         "submodule update --init --recursive",
     )
+    .add_local_file(ROOT / "settings.py", "/tmp/model/settings.py", copy=True)
+    .add_local_file(ROOT / "subject/model_file.py", "/tmp/model/subject/model_file.py", copy=True)
+    .run_commands("cd /tmp/model && python -m subject.model_file")
     .env(
         {
             "HF_HOME": "/weights",

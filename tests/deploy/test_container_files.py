@@ -94,6 +94,18 @@ def test_every_base_image_is_pinned_and_takes_a_digest() -> None:
     assert instructions()[-1][0] == "VOLUME"
 
 
+def test_both_images_get_the_model_that_finds_subjects_and_a_failed_fetch_stops_the_build() -> None:
+    stages: dict[str, list[str]] = {}
+    for word, rest in instructions():
+        if word == "FROM":
+            stages[rest.split()[-1]] = stage = []
+        elif word in ("COPY", "RUN"):
+            stage.append(rest)
+    for name in ("cpu", "gpu"):
+        environment = next(at for at, rest in enumerate(stages[name]) if "/opt/venv" in rest)
+        assert stages[name].index("python -m subject.model_file") > environment
+
+
 @pytest.mark.parametrize("name", ["requirements/cpu.lock", "requirements/gpu.lock"])
 def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text()

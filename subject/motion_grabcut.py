@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from subject.motion import Scene, measure_scene, residual_motion
 from subject.plain_background import border_strip, fill_pinholes, keep_large_parts, to_lab
-from video.fields import Field, Mask, gradient, warp
-from video.flow import dense_flow, fast_method
-from video.sizes import flow_size
+from video.fields import Field, Mask, warp
 
-_BORDER_SHARE = 0.10
-"""The strip that shows how the camera moves."""
 _MEDIAN_OF = 11
 """Frames in the median image, spread over the clip."""
 _SHARES = (0.40, 0.25, 0.35)
@@ -33,7 +30,6 @@ _SHARES = (0.40, 0.25, 0.35)
 _MOVES_AS_A_WHOLE_PX = 0.8
 _STANDS_STILL = 0.25
 
-Affine = NDArray[np.floating]
 Statistic = Callable[[Field], np.floating]
 
 
@@ -51,25 +47,13 @@ class MotionSegmentation:
     motion_px: float
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """The clip at working size: pictures, flows to the next and to the previous frame, and the
-    camera's motion from each frame to the next (3 x 3, affine). `grid` holds pixel positions."""
-
-    images: list[NDArray[np.uint8]]
-    forward: list[Field]
-    backward: list[Field]
-    camera: list[Affine]
-    grid: Field
-
-
 def segment_by_motion(
     images: list[NDArray[np.uint8]], tick: Callable[[int], None]
 ) -> MotionSegmentation:
     """Masks of what moves. `images` are uint8 RGB `(H, W, 3)`; `tick` gets the frames done."""
     count = len(images)
-    scene = _prepare(images, lambda t: tick(t // 3))
-    motion = _residual_motion(scene)
+    scene = measure_scene(images, lambda t: tick(t // 3))
+    motion = residual_motion(scene)
     raw, signs = _score(scene, motion, lambda t: tick((count + t) // 3))
     scores = _smooth_along_flow(raw, scene)
     masks = _propagate(scene, scores, motion, signs, lambda t: tick((2 * count + t) // 3))
@@ -80,74 +64,11 @@ def segment_by_motion(
     return MotionSegmentation(full, float(np.mean(contrasts)), float(np.median(speeds)))
 
 
-# --- flow and camera motion
-
-
-def _prepare(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) -> _Scene:
-    size = flow_size(*images[0].shape[1::-1])
-    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
-    greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
-    method = fast_method()
-    grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
-    forward, backward, camera = [], [], []
-    for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
-        forward.append(dense_flow(method, one, two))
-        backward.append(dense_flow(method, two, one))
-        camera.append(_camera_motion(one, forward[t], backward[t], grid))
-        tick(t)
-    return _Scene(small, forward, backward, camera, grid)
-
-
-def _camera_motion(grey: NDArray[np.uint8], flow: Field, reverse: Field, grid: Field) -> Affine:
-    """How the background moves: an affine map fitted to the flow along the frame's border.
-
-    Reweighted least squares with Cauchy weights, since part of the border may be the subject.
-    Corners of the whole image do not work: a subject has more of them than a soft background.
-    """
-    strip = border_strip(grey.shape, _BORDER_SHARE)
-    missed = np.linalg.norm(flow + warp(reverse, grid + flow), axis=2)[strip]
-    edges = np.linalg.norm(gradient(grey.astype(np.float32)), axis=2)[strip]
-    worth = np.minimum(edges, 20) * np.exp(-(missed**2)) + 1e-3
-    place, moved = grid[strip].astype(np.float64), flow[strip].astype(np.float64)
-    terms = np.column_stack([place / grey.shape[1] - 0.5, np.ones(len(place))])
-    sure = worth >= np.median(worth)
-    guess = np.tile(np.median(moved[sure], axis=0), (len(place), 1))
-    for _ in range(8):
-        error = np.linalg.norm(moved - guess, axis=1)
-        weight = (worth / (1 + (error / 0.5) ** 2))[:, None]
-        fit = np.linalg.solve(terms.T @ (weight * terms), terms.T @ (weight * moved))
-        guess = terms @ fit
-    camera = np.eye(3)
-    camera[:2, :2] += fit[:2].T / grey.shape[1]
-    camera[:2, 2] = fit[2] - 0.5 * fit[:2].sum(axis=0)
-    return camera if 0.5 < np.linalg.det(camera) < 2 else np.eye(3)
-
-
-def _residual_motion(scene: _Scene) -> list[Field]:
-    """Speed relative to the camera per frame and pixel, in pixels per frame, where flows agree."""
-    ahead, behind = [], []
-    for flow, reverse, camera in zip(scene.forward, scene.backward, scene.camera, strict=True):
-        ahead.append(_relative_speed(scene, flow, reverse, camera))
-        behind.append(_relative_speed(scene, reverse, flow, np.linalg.inv(camera)))
-    # the mean of both; for the first frame only ahead, for the last only behind
-    pairs = zip([*ahead, behind[-1]], [ahead[0], *behind], strict=True)
-    return [np.mean(pair, axis=0) for pair in pairs]
-
-
-def _relative_speed(scene: _Scene, flow: Field, reverse: Field, camera: Affine) -> Field:
-    """Length of flow minus camera motion, reduced where the reverse flow does not match."""
-    moved = scene.grid @ camera[:2, :2].T.astype(np.float32) + camera[:2, 2].astype(np.float32)
-    residual = np.linalg.norm(scene.grid + flow - moved, axis=2)
-    returned = warp(reverse, scene.grid + flow)
-    error = np.linalg.norm(flow + returned, axis=2)
-    return np.asarray(residual * np.exp(-((error / 1.5) ** 2)))
-
-
 # --- how much each pixel looks like the subject
 
 
 def _score(
-    scene: _Scene, motion: list[Field], tick: Callable[[int], None]
+    scene: Scene, motion: list[Field], tick: Callable[[int], None]
 ) -> tuple[list[Field], list[Field]]:
     """How much each pixel looks like the subject, and how much moves near it; both 0..1.
 
@@ -176,7 +97,7 @@ def _stretch(field: Field, low: float) -> Field:
     return np.asarray(np.clip((field - bottom) / max(float(top - bottom), 1e-6), 0, 1))
 
 
-def _difference(scene: _Scene, t: int) -> Field:
+def _difference(scene: Scene, t: int) -> Field:
     """Distance in Lab to the median of the other frames, moved to where the camera is at `t`."""
     count = len(scene.images)
     height, width = scene.grid.shape[:2]
@@ -205,7 +126,7 @@ def _missing_in_border(image: NDArray[np.uint8]) -> Field:
     return np.asarray(cv2.GaussianBlur(1 - np.clip(ratio, 0, 1), (0, 0), 2.5))
 
 
-def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
+def _smooth_along_flow(scores: list[Field], scene: Scene) -> list[Field]:
     """Half of each score is the previous frame's, moved along the flow."""
     out = [scores[0]]
     for score, back in zip(scores[1:], scene.backward, strict=True):
@@ -217,7 +138,7 @@ def _smooth_along_flow(scores: list[Field], scene: _Scene) -> list[Field]:
 
 
 def _propagate(
-    scene: _Scene,
+    scene: Scene,
     scores: list[Field],
     motion: list[Field],
     signs: list[Field],
@@ -254,7 +175,7 @@ def _seed(score: Field, image: NDArray[np.uint8]) -> Mask:
     return _clean(_grab_cut(image, trimap, 5))
 
 
-def _track_mask(mask: Mask, scene: _Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
+def _track_mask(mask: Mask, scene: Scene, flow: Field, score: Field, stands: Mask, t: int) -> Mask:
     """The neighbour's mask moved along `flow` (from frame `t` to it), cut again near its edge."""
     moved = warp(mask.astype(np.float32), scene.grid + flow) > 0.5
     trimap = np.full(mask.shape, cv2.GC_BGD, np.uint8)

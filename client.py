@@ -570,16 +570,19 @@ def _seconds(retry_after: str) -> float:
 
 OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change it
     "--mode": {"help": "default, fast or fast_low_ram"},
-    "--seed": {"type": int, "help": "the same seed gives the same mesh"},
+    "--seed": {"type": int, "help": "another seed gives another mesh (ActionMesh)"},
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
     "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
     "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
+    "--subject-box": {"metavar": "BOX", "help": "where the subject is: left,top,right,bottom, as "
+                      "fractions of the first picture: 0.25,0.1,0.75,0.9"},
+    "--subject-point": {"metavar": "X,Y", "help": "a point of the subject, in such fractions"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
     "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one", "retry": False},
-}
+}  # fmt: skip
 CHANGES = " ".join(name for name, about in OPTIONS.items() if about.pop("retry", True))
 """What a retry may change."""
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -111,7 +111,8 @@ class Recipe:
         try:
             meshes, made = _load_checkpoint(task)
         except NoCheckpoint:
-            meshes = _animate(pipeline, _with_subject(pipeline, clip, None, reporter), reporter)
+            clip_with_alpha = _with_subject(pipeline, clip, task.options.subject_choice, reporter)
+            meshes = _animate(pipeline, clip_with_alpha, reporter)
             _save_checkpoint(meshes, reporter)
         else:
             _restore_reports(made, reporter)

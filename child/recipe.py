@@ -220,11 +220,12 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
     """The meshes and the facts stored with them. Raises NoCheckpoint."""
     try:
         meshes = MeshSequence.load(task.checkpoint / "meshes.npz")
-        made: dict[str, Any] = json.loads((task.checkpoint / "made.json").read_text())
+        found = json.loads((task.checkpoint / "made.json").read_text())
+        made: dict[str, Any] = {"ready": [], "subject": {}, **found}  # earlier versions had none
         for name in made["ready"]:
             (task.checkpoint / name).stat()
         return meshes, made
-    except (OSError, ValueError, KeyError) as exc:  # KeyError: made by an earlier version
+    except (OSError, ValueError) as exc:
         shutil.rmtree(task.checkpoint, ignore_errors=True)
         raise NoCheckpoint from exc
 

@@ -197,6 +197,7 @@ def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, An
             for file in files
         ],
         "mesh": result.mesh,
+        "subject": result.subject,
         "timings": result.timings,
         "warnings": list(result.warnings),
     }

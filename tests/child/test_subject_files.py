@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
 import zipfile
@@ -185,6 +186,16 @@ def test_an_attempt_that_uses_a_checkpoint_has_the_same_early_files(task: Task) 
         assert {file.name for file in result.files} >= set(EARLY_FILES)
         for name, content in contents.items():
             assert (attempt.workspace / name).read_bytes() == content
+
+
+def test_a_checkpoint_of_an_earlier_version_is_used(task: Task) -> None:
+    first = recipe(lambda *_, **__: None)
+    first.compute(task)
+    made = task.checkpoint / "made.json"
+    record = json.loads(made.read_text())
+    made.write_text(json.dumps({k: v for k, v in record.items() if k not in ("ready", "subject")}))
+    result = replace(first, pipeline=None).export(replace(task, attempt=2))
+    assert result.subject == {} and MASKS not in {file.name for file in result.files}
 
 
 @pytest.mark.parametrize("separate_files", [False, True])

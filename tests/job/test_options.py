@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidParameter
@@ -146,6 +146,7 @@ def test_a_choice_belongs_to_the_picture_at_start() -> None:
 NUMBERS = st.lists(st.floats(-0.5, 1.5).map(repr) | st.text("0123456789.eE+- ", max_size=6))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["subject_box", "subject_point"]), NUMBERS.map(",".join) | st.text())
 @example("subject_box", "0," * 3 + "9" * 400)
 @example("subject_box", "0,0,1,1\n")

@@ -138,18 +138,21 @@ def _is_for_nginx(request: Request, output: Output) -> bool:
 def _find(state: AppState, job: Job, name: str) -> Output:
     """Raises JobNotFinished, OutputNotFound."""
     folder = state.folder
-    published = folder.outputs(job.job_id) / name
-    saved_as = f"{name[:-4]}_{job.job_id[:8]}.zip" if name.endswith(".zip") else None
+    published = folder.outputs(job.job_id)
     if job.status is JobStatus.RUNNING and job.progress is not None:
         if name in job.progress.ready:
             path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / name
-            return Output(path, None, saved_as, moves_to=published)
+            return Output(path, None, _saved_as(job, name), moves_to=published / name)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise _no_files(job)
     for file in job.result.files:
         if file.name == name:
-            return Output(published, f'"{file.sha256}"', saved_as)
+            return Output(published / name, f'"{file.sha256}"', _saved_as(job, name))
     raise OutputNotFound("This job has no file of that name.", hint="See `files` of the job.")
+
+
+def _saved_as(job: Job, name: str) -> str | None:
+    return f"{name[:-4]}_{job.job_id[:8]}.zip" if name.endswith(".zip") else None
 
 
 def _no_files(job: Job) -> JobNotFinished:

@@ -209,7 +209,7 @@ class FoundSubject(BaseModel):
     """How the subject was found."""
 
     method: str | None
-    confidence: float | None = Field(ge=0, le=1)
+    confidence: float | None = Field(description="From 0 to 1.")
     box: str | None = Field(description="In the first frame, as `subject_box` takes it.")
 
 

@@ -1,7 +1,7 @@
 """The text of `subject_box` and `subject_point`: parsed, checked, and written in one form.
 
 Fractions of the first frame used, from its upper left corner. Called by options.py, and by
-child/recipe.py to write a box.
+child/subject_files.py to write a box.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 LEAST_SIDE = 0.01
 """Of a box, as a fraction of the picture's side."""
 _DECIMALS = 4
-"""A third of a pixel in the widest video; more would only make the text longer."""
+"""Half a pixel in a picture of 5,000; more would only make the text longer."""
 
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?"
 BOX, POINT = ("left", "top", "right", "bottom"), ("x", "y")

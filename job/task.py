@@ -76,7 +76,7 @@ class Progress:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Progress:
-        """From its fields; raises TypeError or ValueError on anything else."""
+        """From its fields; raises KeyError, TypeError or ValueError on anything else."""
         ready = tuple(record["ready"])
         if not all(isinstance(name, str) and _FILE_NAME.fullmatch(name) for name in ready):
             raise ValueError(f"not names of files: {ready}")

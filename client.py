@@ -62,6 +62,7 @@ CHUNK_BYTES = 1 << 18
 GROUPS = {
     "zip": r"meshes\.zip", "frames": r"mesh_\d+\.glb", "animated": r"animated_mesh\.glb",
     "preview": r"preview\.mp4", "source": r"source\.mp4", "poster": r"poster\.\w+",
+    "subject": r"subject\.\w+", "masks": r"masks\.zip",
 }  # fmt: skip
 """The names that `save` accepts, beside `all` and names of files."""
 
@@ -226,8 +227,8 @@ class Client:
         """Download a finished job's files into the folder `out`; their paths.
 
         `what` is `all` or names with commas between: zip, frames, animated, preview, source,
-        poster, or names of files. Existing files are kept, an interrupted download is resumed, and
-        a file gets its name only after its hash was checked. Raises BadReply.
+        poster, subject, masks, or names of files. Existing files are kept, an interrupted download
+        is resumed, and a file gets its name only after its hash was checked. Raises BadReply.
         """
         state = self.status(job_id)
         if state.get("status") != "finished":
@@ -249,7 +250,7 @@ class Client:
 
     def retry(self, job_id: str, **changes: Any) -> str:
         """Start the same video again, perhaps with another mode, seed or fps; the new id."""
-        body = json.dumps({name: v for name, v in changes.items() if v is not None}).encode()
+        body = json.dumps(_fields(changes)).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
         answer = self._call("POST", f"{_job(job_id)}/retry", headers, body, busy_s=BUSY_FOR_S)
         return str(answer["job_id"])
@@ -570,16 +571,19 @@ def _seconds(retry_after: str) -> float:
 
 OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change it
     "--mode": {"help": "default, fast or fast_low_ram"},
-    "--seed": {"type": int, "help": "the same seed gives the same mesh"},
+    "--seed": {"type": int, "help": "another seed gives another mesh (ActionMesh)"},
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
     "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
     "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
+    "--subject-box": {"metavar": "BOX", "help": "where the subject is: left,top,right,bottom, as "
+                      "fractions of the first picture: 0.25,0.1,0.75,0.9"},
+    "--subject-point": {"metavar": "X,Y", "help": "a point of the subject, in such fractions"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
     "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one", "retry": False},
-}
+}  # fmt: skip
 CHANGES = " ".join(name for name, about in OPTIONS.items() if about.pop("retry", True))
 """What a retry may change."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -621,9 +625,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_transfer if transfers else _request)(client, given, terminal)
         return 0
     except KeyboardInterrupt:
-        again = [Path(sys.argv[0]).name, "watch", terminal.job_id]
-        again += ["--url", given.url] if given.url else []
-        continues = f"The job continues. See it with: python {shlex.join(again)}"
+        again = _command(given, "watch", terminal.job_id)
+        continues = f"The job continues. See it with: {again}"
         terminal.message(continues if terminal.job_id else "Interrupted.")
         return 130
     except (ClientError, ValueError, OSError) as exc:
@@ -672,10 +675,15 @@ def _transfer(client: Client, given: argparse.Namespace, terminal: Terminal) -> 
     if given.command in ("run", "watch"):
         facts = client.wait(job_id, given.timeout, terminal.progress)
         text = _sentence(facts)
+        if not given.json:
+            for line in _warnings(facts, partial(_command, given)):
+                terminal.message(line)
     if given.command in ("run", "download"):
         folder = text = out or f"mesh_{job_id[:8]}"
         paths = client.save(job_id, folder, given.only, terminal.progress)
+        warnings = {"warnings": facts["warnings"]} if facts.get("warnings") else {}
         facts = {"job_id": job_id, "status": "saved", "files": [str(path) for path in paths]}
+        facts.update(warnings)
     terminal.result(text, facts)
 
 
@@ -700,6 +708,21 @@ def _request(client: Client, given: argparse.Namespace, terminal: Terminal) -> N
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     names = (name.strip("-").replace("-", "_") for name in OPTIONS)
     return {name: getattr(given, name) for name in names if hasattr(given, name)}
+
+
+def _command(given: argparse.Namespace, *words: str) -> str:
+    """A command line of this program for the same server."""
+    url = ["--url", given.url] if given.url else []
+    return f"python {shlex.join([Path(sys.argv[0]).name, *words, *url])}"
+
+
+def _warnings(state: State, command: Callable[..., str]) -> Iterator[str]:
+    """What a person should know of a finished job, and how to ask for another subject."""
+    for warning in state.get("warnings") or ():
+        yield f"warning: {warning.get('message')} ({warning.get('code')})"
+        for box in warning.get("boxes") or ():
+            again = command("retry", str(state.get("job_id")), "--subject-box", str(box))
+            yield f"  choose this subject: {again}"
 
 
 def _sentence(state: State) -> str:

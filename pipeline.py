@@ -35,8 +35,13 @@ class Reporter(Protocol):
     def warning(self, code: str, message: str, **facts: Any) -> None:
         """A warning, shown with the finished job; `facts` are JSON values, such as `boxes`."""
 
-    def subject(self, clip: Clip) -> None:
-        """The frames with the alpha that is used: shown while the job goes on, kept as masks."""
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
+        """The frames with the alpha that is used: shown while the job goes on, kept as masks.
+
+        `method` is how it was found, `confidence` (0 to 1) how sure that is; None is not known.
+        """
 
     def anchor(self, mesh: MeshSequence) -> None:
         """The first mesh: one timestep, shown while the job goes on."""

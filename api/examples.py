@@ -12,7 +12,7 @@ _JOB_HEAD = {
     "pipeline": "silhouette",
     "options": {
         "start": 0.0, "fps": 10.0, "max_frames": 31, "seed": 44, "blender_export": False,
-        "formats": [],
+        "formats": [], "subject_box": None, "subject_point": None,
     },
     "created_at": "2026-11-22T15:00:00.000Z",
     "input": {
@@ -31,6 +31,7 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
             "percent": 58.3, "stage": "motion", "step": 9, "steps": 15, "message": "Tracking",
             "eta_seconds": 21.0,
         },
+        "ready": ["subject.webp", "masks.zip", "anchor.glb"],
         "preview_mesh": f"/outputs/{EXAMPLE_ID}/anchor.glb",
     },
     "finished": {
@@ -44,11 +45,19 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
             "archive": f"/outputs/{EXAMPLE_ID}/meshes.zip",
             "poster": f"/outputs/{EXAMPLE_ID}/poster.webp",
             "source_video": f"/outputs/{EXAMPLE_ID}/source.mp4",
+            "subject": f"/outputs/{EXAMPLE_ID}/subject.webp",
+            "masks": f"/outputs/{EXAMPLE_ID}/masks.zip",
         },
         "files": [{"name": "mesh_000.glb", "bytes": 731204, "sha256": "0" * 64}],
         "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
         "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
-        "warnings": [],
+        "subject": {"method": "plain_background", "confidence": 0.97, "box": "0.21,0.1,0.64,0.93"},
+        "warnings": [
+            {
+                "code": "several_subjects", "message": "Two subjects were found.",
+                "boxes": ["0.21,0.1,0.64,0.93", "0.7,0.3,0.9,0.9"],
+            }
+        ],
         "finished_at": "2026-11-22T15:00:54.100Z",
         "expires_at": "2026-11-29T15:00:54.100Z",
     },

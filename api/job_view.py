@@ -19,12 +19,11 @@ from api.responses import as_json, utc
 from api.schemas import CLIP_FACTS, NOT_SHOWN, JobBody, ListedJob
 from job.options import JobOptions
 from job.state import Job, JobStatus
-from job.task import Progress, Result
+from job.task import ANCHOR, MASKS, SUBJECT, Progress, Result
 from settings import Settings
 from worker.loop import Worker
 from worker.retention import expires_at
 
-ANCHOR = "anchor.glb"
 ARCHIVE = "meshes.zip"
 _FRAME = re.compile(r"mesh_\d+\.glb")
 _NAMED = {
@@ -33,6 +32,8 @@ _NAMED = {
     "archive": ARCHIVE,
     "poster": "poster.webp",
     "source_video": "source.mp4",
+    "subject": SUBJECT,
+    "masks": MASKS,
     **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
 }
 _ALWAYS = ("animated_mesh", "preview_video")
@@ -103,10 +104,11 @@ class JobView:
 
     def _running(self, job: Job, left_s: float | None) -> dict[str, Any]:
         progress = _progress(job.progress or _NOT_YET, left_s)
-        about: dict[str, Any] = {"progress": progress, "attempt": job.attempts}
+        ready = job.progress.ready if job.progress else ()
+        about: dict[str, Any] = {"progress": progress, "ready": ready, "attempt": job.attempts}
         if job.cancel_requested:
             about["cancel_requested"] = True
-        if job.progress is not None and job.progress.has_anchor:
+        if ANCHOR in ready:
             about["preview_mesh"] = self._url(job.job_id, ANCHOR)
         return about
 
@@ -145,6 +147,7 @@ class JobView:
             "files": [vars(file) for file in result.files],
             "mesh": result.mesh,
             "source": result.source,
+            **({"subject": result.subject} if result.subject else {}),
         }
 
     def _url(self, job_id: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The files of a finished job, and the anchor mesh of one that still runs.
+"""The files of a finished job, and those of a running one that are complete.
 
 A name is only looked up in the job's list of files, so no request can build a path. The file is
 opened without following links and sent from that descriptor: a download continues even if the job
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.app_state import AppState, state_of
 from api.file_response import RangeResponse
-from api.job_view import ANCHOR, ARCHIVE
+from api.job_view import ARCHIVE
 from api.openapi import answers, raw
 from api.query import CheckedRoute
 from api.responses import has_already
@@ -105,11 +105,11 @@ async def get_archive(job_id: str, request: Request) -> Response:
 @router.get(
     "/outputs/{job_id}/{filename}",
     summary="One file",
-    responses=_replies(*(kind for kind in MEDIA_TYPES.values() if kind != _ZIP), _OTHER_TYPE),
+    responses=_replies(*MEDIA_TYPES.values(), _OTHER_TYPE),
     response_class=Response,
 )
 async def get_output(job_id: str, filename: str, request: Request) -> Response:
-    """Any name in the job's `files`; `anchor.glb` as soon as `preview_mesh` is there."""
+    """Any name in the job's `files`; while it runs, any name in its `ready`."""
     return await _reply(request, job_id, filename)
 
 
@@ -138,18 +138,21 @@ def _is_for_nginx(request: Request, output: Output) -> bool:
 def _find(state: AppState, job: Job, name: str) -> Output:
     """Raises JobNotFinished, OutputNotFound."""
     folder = state.folder
-    if job.status is JobStatus.RUNNING and name == ANCHOR:
-        if job.progress is not None and job.progress.has_anchor:
-            path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / ANCHOR
-            return Output(path, None, moves_to=folder.outputs(job.job_id) / ANCHOR)
+    published = folder.outputs(job.job_id)
+    if job.status is JobStatus.RUNNING and job.progress is not None:
+        if name in job.progress.ready:
+            path = folder.job_dir(job.job_id) / f"attempt-{job.attempts}" / name
+            return Output(path, None, _saved_as(job, name), moves_to=published / name)
     if job.status is not JobStatus.FINISHED or job.result is None:
         raise _no_files(job)
     for file in job.result.files:
         if file.name == name:
-            saved_as = f"meshes_{job.job_id[:8]}.zip" if name == ARCHIVE else None
-            path = folder.outputs(job.job_id) / file.name
-            return Output(path, f'"{file.sha256}"', saved_as)
+            return Output(published / name, f'"{file.sha256}"', _saved_as(job, name))
     raise OutputNotFound("This job has no file of that name.", hint="See `files` of the job.")
+
+
+def _saved_as(job: Job, name: str) -> str | None:
+    return f"{name[:-4]}_{job.job_id[:8]}.zip" if name.endswith(".zip") else None
 
 
 def _no_files(job: Job) -> JobNotFinished:

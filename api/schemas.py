@@ -182,6 +182,8 @@ class Outputs(BaseModel):
     archive: str | None = None
     poster: str | None = None
     source_video: str | None = None
+    subject: str | None = None
+    masks: str | None = None
     fbx: str | None = None
     abc: str | None = None
     usdz: str | None = None
@@ -197,6 +199,18 @@ class File(BaseModel):
 class Warning_(BaseModel):
     code: str
     message: str
+    boxes: list[str] | None = Field(
+        None, description="Of the subjects found, each as `subject_box` takes it."
+    )
+    frames: list[int] | None = Field(None, description="The meshes concerned, from 0.")
+
+
+class FoundSubject(BaseModel):
+    """How the subject was found."""
+
+    method: str | None
+    confidence: float | None = Field(description="From 0 to 1.")
+    box: str | None = Field(description="In the first frame, as `subject_box` takes it.")
 
 
 class JobBody(BaseModel):
@@ -216,11 +230,15 @@ class JobBody(BaseModel):
     progress: JobProgress | None = None
     attempt: int | None = None
     cancel_requested: bool | None = None
+    ready: list[str] | None = Field(
+        None, description="While running: the files that can be downloaded already."
+    )
     preview_mesh: str | None = Field(None, description="The shape, before the motion is done.")
     outputs: Outputs | None = Field(None, description="Only when finished.")
     files: list[File] | None = None
     mesh: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
+    subject: FoundSubject | None = None
     timings: dict[str, float] | None = Field(None, description="Seconds per stage.")
     warnings: list[Warning_] | None = None
     error: str | None = None

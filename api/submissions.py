@@ -7,8 +7,6 @@ a 202 is a promise (see admission.py).
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -38,6 +36,7 @@ from intake.glb import MAX_MESH_BYTES, check_glb
 from intake.inspect import ClipFacts, inspect
 from intake.names import shown_name
 from intake.url_guard import check_url
+from job import durable
 from job.folder import Staging
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
@@ -173,8 +172,8 @@ def _stored_input(
     """Blocking: link the old job's files; None if the video must be downloaded again."""
     try:
         if options.mesh:
-            _link(folder / staging.mesh.name, staging.mesh)
-        _link(folder / staging.input.name, staging.input)
+            durable.link(folder / staging.mesh.name, staging.mesh)
+        durable.link(folder / staging.input.name, staging.input)
     except FileNotFoundError:
         if options.video_url and not options.mesh:
             return None
@@ -183,11 +182,3 @@ def _stored_input(
     if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
         return old.input
     return _probe(staging.input, old.input.filename if old.input else None, options)
-
-
-def _link(stored: Path, target: Path) -> None:
-    """A hard link, or a copy. Raises FileNotFoundError."""
-    try:
-        os.link(stored, target, follow_symlinks=False)
-    except OSError:  # a file system without links
-        shutil.copyfile(stored, target)

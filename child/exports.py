@@ -54,14 +54,18 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
     reporter.progress("exporting", 0, steps, "Writing the meshes")
 
     def frame_written(step: int, _: int) -> None:
+        reporter.written(f"mesh_{step - 1:03d}.glb")
         reporter.progress("exporting", step, steps)
 
     frames = write_frames(meshes, normals, out, facts, frame_written)
     write_animated(meshes, normals, out / "animated_mesh.glb", facts)
+    reporter.written("animated_mesh.glb")
     reporter.progress("exporting", len(meshes) + 1, steps)
     write_archive(frames, out / "meshes.zip")
+    reporter.written("meshes.zip")
     if "npz" in options.formats:
         write_npz(meshes, out / "animated_mesh.npz")
+        reporter.written("animated_mesh.npz")
     if "usdz" in options.formats:
         reporter.progress("exporting", 1, 1, "Writing USD")
         warning = "The USDZ could not be written; the meshes are fine."
@@ -69,6 +73,7 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
             from meshes.usd import write_usdz  # the other files need no usd-core
 
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
+            reporter.written("animated_mesh.usdz")
     if options.blender_export:
         _write_with_blender(out, meshes, reporter, blender_path)
     _write_videos(out, clip, meshes, normals, reporter)
@@ -107,6 +112,7 @@ def _write_with_blender(
         made = export_with_blender(
             meshes, out, blender, launch=in_sandbox, while_waiting=report_waiting
         )
+        reporter.written(*(path.name for path in made))
         if not any(path.suffix == ".abc" for path in made):
             reporter.warning(
                 "alembic_unavailable",
@@ -125,6 +131,7 @@ def _write_videos(
     warning = "The preview failed; the meshes are fine."
     with _optional(reporter, "preview_unavailable", warning):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
+        reporter.written("source.mp4")
         make_renderer = renderer_on_gpu()
         try:
             draw(make_renderer=make_renderer, on_progress=report)
@@ -133,6 +140,7 @@ def _write_videos(
                 raise
             log.warning("the GPU renderer failed; the CPU draws the preview", exc_info=True)
             draw(on_progress=report)
+        reporter.written(*(file.name for file in files))
 
 
 def renderer_on_gpu() -> MakeRenderer | None:

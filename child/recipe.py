@@ -29,6 +29,7 @@ from typing import Any
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send
 from errors import GpuError, ModeUnavailable, ServiceError
+from job import durable
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
@@ -114,7 +115,8 @@ class Recipe:
         try:
             meshes, made = _load_checkpoint(task)
         except NoCheckpoint:
-            meshes = _animate(pipeline, _with_subject(pipeline, clip, None, reporter), reporter)
+            clip_with_alpha = _with_subject(pipeline, clip, task.options.subject_choice, reporter)
+            meshes = _animate(pipeline, clip_with_alpha, reporter)
             _save_checkpoint(meshes, reporter)
         else:
             _restore_reports(made, reporter)
@@ -125,8 +127,8 @@ class Recipe:
         """The second part, from the checkpoint. Raises NoCheckpoint."""
         meshes, made = _load_checkpoint(task)
         reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
-        _restore_reports(made, reporter)
         task.workspace.mkdir(mode=0o700, exist_ok=True)
+        _restore_reports(made, reporter)
         result = self._export(self._read_frames(reporter), meshes, reporter)
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
@@ -163,7 +165,7 @@ def _with_subject(
     if choice is None and not getattr(pipeline, "needs_alpha", False):
         return clip
     subject = find_subject(clip, choice, reporter)
-    reporter.subject(subject.clip)
+    reporter.subject(subject.clip, subject.method, subject.confidence)
     return subject.clip
 
 
@@ -205,9 +207,14 @@ def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
     part = reporter.task.workspace / "checkpoint"
     part.mkdir()
     meshes.save(part / "meshes.npz")
+    for name in reporter.ready:
+        durable.fsync_file(reporter.task.workspace / name)
+        durable.link(reporter.task.workspace / name, part / name)
     reporter.update_timings(time.monotonic())
     made = {
         "pipeline": reporter.pipeline,
+        "ready": reporter.ready,
+        "subject": reporter.found_subject,
         "warnings": reporter.warnings,
         "timings": reporter.timings,
         "peak_rss_mb": round(_peak_rss_mb(), 1),
@@ -220,7 +227,10 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
     """The meshes and the facts stored with them. Raises NoCheckpoint."""
     try:
         meshes = MeshSequence.load(task.checkpoint / "meshes.npz")
-        made: dict[str, Any] = json.loads((task.checkpoint / "made.json").read_text())
+        found = json.loads((task.checkpoint / "made.json").read_text())
+        made: dict[str, Any] = {"ready": [], "subject": {}, **found}  # earlier versions had none
+        for name in made["ready"]:
+            (task.checkpoint / name).stat()
         return meshes, made
     except (OSError, ValueError) as exc:
         shutil.rmtree(task.checkpoint, ignore_errors=True)
@@ -228,9 +238,15 @@ def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
 
 
 def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
+    """Warnings, timings and the files that were there before the meshes."""
     for warning in made["warnings"]:
         reporter.warning(**warning)
     reporter.timings.update(made["timings"])
+    reporter.found_subject = made["subject"]
+    for name in made["ready"]:
+        if not (reporter.task.workspace / name).exists():  # those of an earlier attempt
+            durable.link(reporter.task.checkpoint / name, reporter.task.workspace / name)
+    reporter.written(*made["ready"])
 
 
 def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
@@ -242,6 +258,7 @@ def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         source=asdict(clip.source),
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
+        subject=reporter.found_subject,
         peak_rss_mb=round(_peak_rss_mb(), 1),
     )
 

@@ -10,11 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
+
+from child.subject_files import first_box, write_masks, write_strip
 from errors import Cancelled
-from job.task import Progress, Task
+from job.task import ANCHOR, MASKS, SUBJECT, Progress, Task
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
@@ -30,6 +33,8 @@ _SHARES = {
     "silhouette": {"extracting": 0.06, "pipeline": 0.62, "exporting": 0.08, "rendering": 0.24},
     "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
 }
+
+_NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 
 Send = Callable[..., None]
 
@@ -51,12 +56,14 @@ class JobReporter:
     def __post_init__(self) -> None:
         self.warnings: list[dict[str, Any]] = []
         self.timings: dict[str, float] = {}
+        self.found_subject: dict[str, Any] = {}
+        self.ready: tuple[str, ...] = ()
         self._spans = _spans(self.pipeline, self.shares)
         self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
-        self._has_anchor = (self.task.workspace / "anchor.glb").exists()
+        self._last: Progress | None = None
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
@@ -70,25 +77,46 @@ class JobReporter:
         low, high = self._spans.get(stage, (self._fraction, self._fraction))
         fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
         self._fraction = max(self._fraction, fraction)
+        said = message or self._message
+        self._last = Progress(stage, step, steps, self._fraction, said, self.ready)
         if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
             self._sent_at = now
-            progress = Progress(
-                stage, step, steps, self._fraction, message or self._message, self._has_anchor
-            )
-            self.send("progress", **vars(progress))
+            self.send("progress", **vars(self._last))
+
+    def written(self, *names: str) -> None:
+        """These files of the workspace are complete: told at once, since clients may want them."""
+        self.ready += tuple(name for name in names if name not in self.ready)
+        if self._last is not None:
+            self._last = replace(self._last, ready=self.ready)
+            self.send("progress", **vars(self._last))
 
     def warning(self, code: str, message: str, **facts: Any) -> None:
         """Keep a warning for the finished job; each code once."""
         if all(warning["code"] != code for warning in self.warnings):
             self.warnings.append({"code": code, "message": message, **facts})
 
-    def subject(self, clip: Clip) -> None:
-        """Nothing is shown of it yet."""
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
+        """Write subject.webp and masks.zip; if that fails, it is a warning."""
+        self.found_subject = {
+            "method": method,
+            "confidence": None if confidence is None else round(confidence, 3),
+            "box": first_box(clip),
+        }
+        for name, write in ((SUBJECT, write_strip), (MASKS, write_masks)):
+            try:
+                write(clip, self.task.workspace / name)
+            except (OSError, cv2.error):
+                log.exception("%s could not be written", name)
+                self.warning("masks_failed", _NO_MASKS)
+            else:
+                self.written(name)
 
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
-        write_animated(mesh, vertex_normals(mesh), self.task.workspace / "anchor.glb")
-        self._has_anchor = True
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
+        self.written(ANCHOR)
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""
@@ -114,8 +142,13 @@ class LoadReporter:
     def warning(self, code: str, message: str, **facts: Any) -> None:
         log.warning("%s: %s %s", code, message, facts or "")
 
-    def subject(self, clip: Clip) -> None:
-        raise AssertionError(f"a subject in {len(clip)} frames while loading")
+    def subject(
+        self,
+        clip: Clip,
+        method: str | None = None,
+        confidence: float | None = None,  # noqa: ARG002
+    ) -> None:
+        raise AssertionError(f"a subject in {len(clip)} frames ({method}) while loading")
 
     def anchor(self, mesh: MeshSequence) -> None:
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")

@@ -140,7 +140,9 @@ class Handler:
 
     def _attempts(self, task: Task, report: ReportProgress, cancelled: threading.Event) -> Result:
         def on_progress(progress: Progress) -> None:
-            report({**vars(progress), "percent": round(100 * progress.fraction, 1)})
+            about = {**vars(progress), "percent": round(100 * progress.fraction, 1)}
+            del about["ready"]  # RunPod serves no files of a running job
+            report(about)
 
         crashes = 0
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -195,6 +197,7 @@ def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, An
             for file in files
         ],
         "mesh": result.mesh,
+        "subject": result.subject,
         "timings": result.timings,
         "warnings": list(result.warnings),
     }

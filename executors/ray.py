@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -153,7 +154,7 @@ class RayExecutor:
             self._check_time(slot, task)
             if status is None or status.progress is None:
                 return []
-            return [_with_anchor(task, status.progress, status.anchor)]
+            return [_with_files(task, status.progress, status.files)]
         except (ProcessLost, OSError) as exc:
             slot.release(lost=True)  # the actor must answer before it gets the next task
             if isinstance(exc, ProcessLost):
@@ -213,14 +214,17 @@ def _inputs(task: Task) -> dict[str, bytes]:
     }
 
 
-def _with_anchor(task: Task, progress: Progress, anchor: bytes | None) -> Progress:
-    """The progress; it has an anchor mesh only once that file is on this machine."""
-    path = task.workspace / "anchor.glb"
-    if anchor is not None:
-        part = path.with_name("anchor.glb.part")
-        part.write_bytes(anchor)
-        os.replace(part, path)
-    return replace(progress, has_anchor=progress.has_anchor and path.exists())
+def _with_files(task: Task, progress: Progress, files: Mapping[str, bytes]) -> Progress:
+    """The progress; its `ready` names only files that are on this machine.
+
+    Those that are no early ones come with the result.
+    """
+    for name, content in files.items():
+        part = task.workspace / f"{name}.part"
+        part.write_bytes(content)
+        os.replace(part, task.workspace / name)
+    here = (name for name in progress.ready if (task.workspace / name).exists())
+    return replace(progress, ready=tuple(here))
 
 
 def _received(task: Task, answer: ActorAnswer) -> list[Event]:
@@ -235,5 +239,5 @@ def _received(task: Task, answer: ActorAnswer) -> list[Event]:
             output.write(files[file.name])
             output.flush()
             os.fsync(output.fileno())
-    last = [] if answer.progress is None else [_with_anchor(task, answer.progress, None)]
+    last = [] if answer.progress is None else [_with_files(task, answer.progress, {})]
     return [*last, result]

@@ -21,7 +21,7 @@ from errors import InternalError
 from executors.base import ExecutorOptions, PipelineStatus, run_to_end
 from executors.local import LocalExecutor
 from job import logs
-from job.task import Failed, Lost, Outcome, Progress, Result, Task
+from job.task import EARLY_FILES, Failed, Lost, Outcome, Progress, Result, Task
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ AttemptKey = tuple[str, int]
 
 @dataclass(frozen=True)
 class ActorStatus(PipelineStatus):
-    """What an actor does now; `anchor` is the anchor mesh, sent once."""
+    """What an actor does now; `files` are the early ones that it has not sent yet."""
 
     pid: int = 0
     key: AttemptKey | None = None
     progress: Progress | None = None
-    anchor: bytes | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RayActor:
         self._outcomes: queue.Queue[Outcome] = queue.Queue()
         self._task: Task | None = None
         self._progress: Progress | None = None
-        self._anchor_sent = False
+        self._sent: set[str] = set()
         self._last_cancel: AttemptKey | None = None
         threading.Thread(target=self._run_tasks, name="worker", daemon=True).start()
 
@@ -76,7 +76,7 @@ class RayActor:
             task.folder.mkdir(mode=0o700)
             for name, content in inputs.items():
                 (task.folder / name).write_bytes(content)
-            self._progress, self._anchor_sent, self._task = None, False, task
+            self._progress, self._sent, self._task = None, set(), task
             self._tasks.put(task)
             outcome = self._outcomes.get()
             made = outcome.files if isinstance(outcome, Result) else ()
@@ -90,16 +90,16 @@ class RayActor:
             shutil.rmtree(task.folder, ignore_errors=True)
 
     def status(self) -> ActorStatus:
-        """What the actor does now. The anchor mesh is included once, as soon as it exists."""
+        """What the actor does now. Each early file is included once, as soon as it exists."""
         status = ActorStatus(**vars(self._local.status), pid=os.getpid())
         task, progress = self._task, self._progress
         if task is None:
             return status
-        anchor = None
-        if progress is not None and progress.has_anchor and not self._anchor_sent:
-            anchor = (task.workspace / "anchor.glb").read_bytes()
-            self._anchor_sent = True
-        return replace(status, key=_key(task), progress=progress, anchor=anchor)
+        ready = () if progress is None else progress.ready
+        new = [name for name in EARLY_FILES if name in ready and name not in self._sent]
+        files = {name: (task.workspace / name).read_bytes() for name in new}
+        self._sent.update(new)
+        return replace(status, key=_key(task), progress=progress, files=files)
 
     def cancel(self, key: AttemptKey) -> None:
         """Stop that attempt, even if it has not started; nothing happens if it has ended."""

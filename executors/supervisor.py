@@ -245,7 +245,7 @@ class ChildSupervisor:
 
     def _event(self, kind: str, message: dict[str, Any]) -> Event | Computed | None:
         if kind == "progress":
-            return Progress(**message)
+            return Progress.from_dict(message)
         if kind == "computed":
             return Computed(self._deadline - time.monotonic())
         if kind == "finished":

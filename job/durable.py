@@ -7,6 +7,7 @@ raised, and the request or job fails.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from job import failpoint
@@ -40,6 +41,14 @@ def move(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
     if source.parent != target.parent:
         fsync_folder(source.parent)
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy. Raises FileNotFoundError."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def fsync_folder(folder: Path) -> None:

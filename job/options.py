@@ -18,7 +18,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.json_schema import SkipJsonSchema
 
 from errors import InvalidParameter
-from pipeline import Mode
+from job.subject_choice import (
+    BOX,
+    POINT,
+    NotAChoice,
+    as_numbers,
+    parse_box,
+    parse_point,
+    pattern,
+)
+from pipeline import Mode, SubjectChoice
 from video.sampling import MAX_FRAMES, MIN_FRAMES
 
 RETRY: dict[str, Any] = {"x-retry": True}
@@ -65,6 +74,17 @@ Address = Annotated[
     str, Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
 ]
 """intake/url_guard.py checks it."""
+SubjectBox = Annotated[
+    str,
+    BeforeValidator(parse_box),
+    Field(json_schema_extra={"pattern": pattern(BOX), "examples": ["0.25,0.1,0.75,0.9"]}),
+]
+SubjectPoint = Annotated[
+    str,
+    BeforeValidator(parse_point),
+    Field(json_schema_extra={"pattern": pattern(POINT), "examples": ["0.5,0.4"]}),
+]
+CHOICES = ("subject_box", "subject_point")
 
 
 class JobOptions(BaseModel):
@@ -77,7 +97,10 @@ class JobOptions(BaseModel):
         json_schema_extra=RETRY,
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1), WholeNumber] = Field(
-        default=44, description="The same seed gives the same mesh.", json_schema_extra=RETRY
+        default=44,
+        description="The same seed gives the same mesh. ActionMesh makes another one of another "
+        "seed; a silhouette does not depend on it.",
+        json_schema_extra=RETRY,
     )
     start: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False), Number] = Field(
         default=0.0, description="Skip so many seconds of the video.", json_schema_extra=RETRY
@@ -98,6 +121,19 @@ class JobOptions(BaseModel):
         "A `mesh` of your own keeps its triangles.",
         json_schema_extra=RETRY,
     )
+    subject_box: SubjectBox | None = Field(
+        default=None,
+        description="The subject is in this box: left, top, right, bottom as fractions of the "
+        "picture at `start`, from its upper left corner. `0,0,1,1` chooses nothing. With `start`, "
+        "a retry of a job that had a choice needs a new one.",
+        json_schema_extra=RETRY,
+    )
+    subject_point: SubjectPoint | None = Field(
+        default=None,
+        description="The subject is what is at this point: x, y as fractions of the picture at "
+        "`start`. Not together with `subject_box`; in a retry one replaces the other.",
+        json_schema_extra=RETRY,
+    )
     blender_export: Flag = Field(
         default=False,
         description="Also make animated_mesh.fbx and .abc, where Blender is installed.",
@@ -113,17 +149,47 @@ class JobOptions(BaseModel):
     )
     mesh: SkipJsonSchema[bool] = False  # set by the server: no field of a request
 
+    @property
+    def subject_choice(self) -> SubjectChoice | None:
+        """None if the client leaves the choice to the pipeline."""
+        if self.subject_point:
+            x, y = as_numbers(self.subject_point)
+            return SubjectChoice(point=(x, y))
+        if self.subject_box and self.subject_box != "0,0,1,1":
+            left, top, right, bottom = as_numbers(self.subject_box)
+            return SubjectChoice(box=(left, top, right, bottom))
+        return None
+
     def changed(self, given: Mapping[str, Any]) -> JobOptions:
         """A copy with the options that a request gives. Raises InvalidParameter.
 
         None and empty text count as not given. The caller has checked the names.
         """
         found = {name: value for name, value in given.items() if value not in (None, "")}
+        before = self.model_dump()
+        if any(name in found for name in CHOICES):  # one replaces the other
+            before.update(dict.fromkeys(CHOICES))
         try:
-            return JobOptions.model_validate({**self.model_dump(), **found})
+            options = JobOptions.model_validate({**before, **found})
         except ValidationError as exc:
-            name = str(exc.errors()[0]["loc"][0])
+            error = exc.errors()[0]
+            name, reason = str(error["loc"][0]), error.get("ctx", {}).get("error")
+            if isinstance(reason, NotAChoice):
+                raise InvalidParameter(f"{name} {reason}", field=name) from None
             raise _invalid(name, found.get(name)) from None
+        return options._with_one_choice(self, found)
+
+    def _with_one_choice(self, old: JobOptions, found: Mapping[str, Any]) -> JobOptions:
+        """Raises InvalidParameter for two; an old choice was made in the picture at its `start`."""
+        if self.subject_box and self.subject_point:
+            raise InvalidParameter(
+                f"There are a subject_box, {self.subject_box}, and a subject_point, "
+                f"{self.subject_point}; only one of them can be given.",
+                field="subject_point",
+            )
+        if self.start != old.start and not any(name in found for name in CHOICES):
+            return self.model_copy(update=dict.fromkeys(CHOICES))
+        return self
 
 
 def _request_fields() -> dict[str, dict[str, Any]]:

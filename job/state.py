@@ -15,9 +15,9 @@ from typing import Any
 from errors import AlreadyFinished, ServiceError
 from intake.inspect import ClipFacts
 from job.options import JobOptions
-from job.task import Progress, Result
+from job.task import ANCHOR, Progress, Result
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of job.json. A file with a higher one was written by a newer server: not touched."""
 
 
@@ -169,7 +169,7 @@ class Job:
             finished_at=_read_time(known["finished_at"]) if known["finished_at"] else None,
             options=JobOptions.model_validate(known["options"]),
             input=ClipFacts(**source) if source else None,
-            progress=Progress(**known["progress"]) if known["progress"] else None,
+            progress=Progress.from_dict(known["progress"]) if known["progress"] else None,
             result=Result.from_dict(result) if result else None,
             warnings=tuple(known["warnings"]),
         )
@@ -183,14 +183,15 @@ def utc_now() -> datetime:
 def _upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record as this version writes it, without its version."""
     known = dict(record)
-    if known.pop("schema") == 1:
-        for part, old, new in (
-            ("result", "notices", "warnings"),
-            ("progress", "preview_mesh", "has_anchor"),
-        ):
-            if known[part] and old in known[part]:
-                known[part] = {**known[part], new: known[part][old]}
-                del known[part][old]
+    schema = known.pop("schema")
+    if schema == 1 and known["result"]:
+        result = dict(known["result"])
+        warnings = result.pop("notices", [])
+        known["result"] = {"warnings": warnings, **result}
+    if schema < 3 and known["progress"]:
+        progress = dict(known["progress"])
+        has_anchor = progress.pop("preview_mesh" if schema == 1 else "has_anchor", False)
+        known["progress"] = {**progress, "ready": (ANCHOR,) if has_anchor else ()}
     return known
 
 

@@ -6,6 +6,7 @@ in the job's folder. child/main.py and executors/base.py describe who sends what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ from job.options import JobOptions
 
 if TYPE_CHECKING:
     from video.ffmpeg import Container
+
+SUBJECT, MASKS, ANCHOR = "subject.webp", "masks.zip", "anchor.glb"
+EARLY_FILES = (SUBJECT, MASKS, ANCHOR)
+"""Written before the meshes: which pixels are the subject, and the shape that is set in motion."""
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,26 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is. `fraction` is from 0 to 1 and never falls within an attempt."""
+    """How far a job is. `fraction` is from 0 to 1 and never falls within an attempt.
+
+    `ready` are the names of the files in its workspace that are complete, in the order in which
+    they were written.
+    """
 
     stage: str
     step: int
     steps: int
     fraction: float
     message: str = ""
-    has_anchor: bool = False
+    ready: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Progress:
+        """From its fields; raises KeyError, TypeError or ValueError on anything else."""
+        ready = tuple(record["ready"])
+        if not all(isinstance(name, str) and _FILE_NAME.fullmatch(name) for name in ready):
+            raise ValueError(f"not names of files: {ready}")
+        return cls(**{**record, "ready": ready})
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,8 @@ class Result:
     """What a finished attempt made; names are those of files in its workspace.
 
     `source` is SourceFacts as a record, `mesh` holds timesteps, vertices, faces and fps, `timings`
-    seconds per stage, `warnings` the warnings as records of code, message and facts.
+    seconds per stage, `warnings` the warnings as records of code, message and facts. `subject` says
+    how it was found: method, confidence and box; empty if the pipeline reports none.
     """
 
     files: tuple[OutputFile, ...]
@@ -87,6 +106,7 @@ class Result:
     source: dict[str, Any]
     timings: dict[str, float]
     warnings: tuple[dict[str, Any], ...] = ()
+    subject: dict[str, Any] = field(default_factory=dict)
     peak_rss_mb: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -1,9 +1,9 @@
-"""Writes meshes.zip: the per-frame GLBs only, with the same bytes for the same meshes."""
+"""Writes zips with the same bytes for the same members: meshes.zip, and the masks of child/."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from meshes.atomic_file import atomic_file
@@ -20,9 +20,16 @@ def write_archive(files: Sequence[Path], path: Path) -> None:
     names = [file.name for file in files]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"an archive needs files with different names, not {names}")
+    write_zip(((file.name, file.read_bytes()) for file in files), path, zipfile.ZIP_DEFLATED)
+
+
+def write_zip(
+    members: Iterable[tuple[str, bytes]], path: Path, method: int = zipfile.ZIP_STORED
+) -> None:
+    """Write a zip of names with their contents, in this order, complete or not at all."""
     with atomic_file(path) as part, zipfile.ZipFile(part, "w") as archive:
-        for file in files:
-            member = zipfile.ZipInfo(file.name)  # of 1980, the default
+        for name, content in members:
+            member = zipfile.ZipInfo(name)  # of 1980, the default
             member.create_system, member.external_attr = _UNIX, _PLAIN_FILE
             # the archive's own settings do not apply to a ZipInfo
-            archive.writestr(member, file.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=1)
+            archive.writestr(member, content, method, compresslevel=1)

@@ -72,6 +72,20 @@ class Sleeps(Bends):
     step_s = 0.25
 
 
+class FindsTheMiddle(Sleeps):
+    """Says that the subject is the middle of the picture, in its own way."""
+
+    def find_subject(self, clip: Any, choice: Any, reporter: Any) -> Any:
+        """Half of the width and of the height."""
+        _, height, width, _ = clip.frames.shape
+        alpha = np.zeros(clip.frames.shape[:3], np.uint8)
+        alpha[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 255
+        found = clip.with_alpha(alpha)
+        reporter.progress("background", 1, 1, "Looking at the middle")
+        reporter.subject(found, "middle", 0.5)
+        return found
+
+
 class SleepsLong(Bends):
     """Takes minutes unless cancelled."""
 

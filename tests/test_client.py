@@ -469,6 +469,40 @@ def test_with_json_everything_is_json_on_stdout(
     assert last == {"job_id": "j1", "status": "saved", "files": files}
 
 
+def test_a_run_prints_warnings_and_how_to_choose_another_subject(
+    misbehaving: MisbehavingServer, clip: Path, tmp_path: Path
+) -> None:
+    several = {
+        "code": "several_subjects", "message": "Two subjects were found.",
+        "boxes": ["0.1,0.2,0.4,0.9", "0.5,0.2,0.9,0.9"],
+    }  # fmt: skip
+    misbehaving.on("POST /jobs", ACCEPTED)
+    misbehaving.on("GET /jobs/j1", reply({**FINISHED, "warnings": [several]}))
+    misbehaving.on("GET /outputs/j1/mesh_000.glb", content(GLB))
+    result = call("run", str(clip), "--out", str(tmp_path), url=misbehaving.url)
+    assert "warning: Two subjects were found. (several_subjects)\n" in result.stderr
+    for box in several["boxes"]:
+        again = f"client.py retry j1 --subject-box {box} --url {misbehaving.url}\n"
+        assert again in result.stderr
+    result = call("run", str(clip), "--out", str(tmp_path), "--json", url=misbehaving.url)
+    assert json.loads(result.stdout.splitlines()[-1])["warnings"] == [several]
+    assert result.stderr == ""
+
+
+def test_a_choice_is_sent_in_a_run_and_in_a_retry(
+    misbehaving: MisbehavingServer, clip: Path
+) -> None:
+    misbehaving.on("POST /jobs", ACCEPTED)
+    misbehaving.on("POST /jobs/j1/retry", ACCEPTED)
+    call("submit", str(clip), "--subject-box", "0.1,0.2,0.4,0.9", url=misbehaving.url)
+    assert b'name="subject_box"\r\n\r\n0.1,0.2,0.4,0.9\r\n' in misbehaving.seen[-1].body
+    call("retry", "j1", "--subject-point", "0.5,0.4", url=misbehaving.url)
+    assert json.loads(misbehaving.seen[-1].body) == {"subject_point": "0.5,0.4"}
+    Client(misbehaving.url).retry("j1", subject_box=(0.1, 0.2, 0.4, 0.9), seed=0)
+    sent = json.loads(misbehaving.seen[-1].body)
+    assert sent == {"subject_box": "0.1,0.2,0.4,0.9", "seed": "0"}
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [("error", 1), ("cancelled", 4), ("running", 4), ("finished", 0)]
 )

@@ -170,23 +170,27 @@ def test_invalid_records_are_quarantined(store: JobStore, foreign: bytes) -> Non
     again.close()
 
 
-def as_first_schema(record: dict[str, Any]) -> dict[str, Any]:
-    """As the first version wrote it: other names, and fewer options."""
-    old = {**record, "schema": 1, "options": {"mode": "default", "formats": []}}
+def as_written_before(record: dict[str, Any], schema: int) -> dict[str, Any]:
+    """As earlier versions wrote it: other names, and fewer options."""
+    old = {**record, "schema": schema, "options": {"mode": "default", "formats": []}}
     if old["result"]:
-        old["result"]["notices"] = old["result"].pop("warnings")
+        del old["result"]["subject"]
+        if schema == 1:
+            old["result"]["notices"] = old["result"].pop("warnings")
     if old["progress"]:
-        old["progress"]["preview_mesh"] = old["progress"].pop("has_anchor")
+        has_anchor = old["progress"].pop("ready") == ["anchor.glb"]
+        old["progress"]["preview_mesh" if schema == 1 else "has_anchor"] = has_anchor
     return old
 
 
-def test_records_of_the_first_schema_are_read(store: JobStore) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_records_of_earlier_schemas_are_read(store: JobStore, schema: int) -> None:
     ended, running = finish(store, accept(store)), accept(store)
     store.start(running.job_id)
-    store.report(running.job_id, Progress("motion", 1, 2, 0.5, "", True))
+    store.report(running.job_id, Progress("motion", 1, 2, 0.5, "", ("anchor.glb",)))
     running = store.get(running.job_id)
     for job in (ended, running):
-        old = as_first_schema(json.loads(json.dumps(job.to_dict())))
+        old = as_written_before(json.loads(json.dumps(job.to_dict())), schema)
         store.folder.record_path(job.job_id).write_text(json.dumps(old, separators=(",", ":")))
         options = JobOptions(mode="default")
         assert Job.from_dict(old) == replace(job, options=options)

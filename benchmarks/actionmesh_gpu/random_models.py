@@ -124,8 +124,10 @@ class _EndOfDecoding:
     def warning(self, code: str, message: str, **facts: Any) -> None:
         self.reporter.warning(code, message, **facts)
 
-    def subject(self, clip: Clip) -> None:
-        self.reporter.subject(clip)
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
+        self.reporter.subject(clip, method, confidence)
 
     def anchor(self, mesh: MeshSequence) -> None:
         self.reporter.anchor(mesh)

@@ -101,7 +101,9 @@ class Stopwatch:
         del message, facts
         self.warnings.append(code)
 
-    def subject(self, clip: Clip) -> None:
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
         """Not measured."""
 
     def anchor(self, mesh: MeshSequence) -> None:

@@ -33,7 +33,7 @@ Replies = dict[tuple[str, str], dict[str, set[str]]]
 class WritesEveryType(FinishesAtOnce):
     """Its jobs have a file of each type that /outputs may send."""
 
-    names = (*NAMES, "animated_mesh.usdz", "animated_mesh.npz")
+    names = (*NAMES, "animated_mesh.usdz", "animated_mesh.npz", "masks.zip")
 
 
 class Asked:

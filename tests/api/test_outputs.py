@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,44 +165,49 @@ def test_a_link_is_not_followed(serve: Serve, tmp_path: Path) -> None:
         refused(client.get(f"/outputs/{job_id}/{NAME}"), 404, "file_not_found")
 
 
-class ShowsItsAnchor(WaitsForPermission):
-    """Writes the anchor mesh, then waits."""
+EARLY = ("subject.webp", "masks.zip", "anchor.glb")
+
+
+class ShowsEarlyFiles(WaitsForPermission):
+    """Writes the early files, then waits."""
 
     def attempt(self, task: Task) -> Events:
-        """Its progress reports the mesh, as a child does."""
+        """Its progress names them, as a child's does; another file is not complete."""
         task.workspace.mkdir()
-        (task.workspace / "anchor.glb").write_bytes(b"anchor")
-        yield Progress("shape", 1, 1, 0.4, "The shape is there", has_anchor=True)
+        for name in (*EARLY, NAME):
+            (task.workspace / name).write_bytes(f"early {name}".encode())
+        yield Progress("shape", 1, 1, 0.4, "The shape is there", EARLY)
         self.started.set()
         while not self.permission.is_set():
             yield None
-        (task.workspace / "anchor.glb").unlink()
-        task.workspace.rmdir()
+        shutil.rmtree(task.workspace)
         yield from super().attempt(task)
 
 
 @pytest.fixture
-def shows() -> Iterator[ShowsItsAnchor]:
-    executor = ShowsItsAnchor()
+def shows() -> Iterator[ShowsEarlyFiles]:
+    executor = ShowsEarlyFiles()
     yield executor
     executor.permission.set()
 
 
-def test_a_running_job_has_only_its_anchor_mesh(serve: Serve, shows: ShowsItsAnchor) -> None:
+def test_a_running_job_has_only_its_ready_files(serve: Serve, shows: ShowsEarlyFiles) -> None:
     server = serve(shows)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         job_id = submit(client)
         assert shows.started.wait(60)
-        preview = client.get(f"/jobs/{job_id}").json()["preview_mesh"]
-        assert preview == f"/outputs/{job_id}/anchor.glb"
-        response = client.get(preview)
-        assert (response.status_code, response.content) == (200, b"anchor")
-        assert response.headers["cache-control"] == "no-store"
+        job = client.get(f"/jobs/{job_id}").json()
+        preview = job["preview_mesh"]
+        assert preview == f"/outputs/{job_id}/anchor.glb" and job["ready"] == list(EARLY)
+        for name in EARLY:
+            response = client.get(f"/outputs/{job_id}/{name}")
+            assert (response.status_code, response.content) == (200, f"early {name}".encode())
+            assert response.headers["cache-control"] == "no-store"
         body = refused(client.get(f"/outputs/{job_id}/{NAME}"), 409, "job_not_finished")
         assert body["job_status"] == "running"
         folder = server.jobs_dir / job_id  # as between the promotion and the word "finished"
         (folder / "attempt-1").rename(folder / "outputs")
-        assert client.get(preview).content == b"anchor"
+        assert client.get(preview).content == b"early anchor.glb"
         (folder / "outputs").rename(folder / "attempt-1")
         shows.permission.set()
         ended(client, job_id)

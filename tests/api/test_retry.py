@@ -37,6 +37,29 @@ def test_a_retry_is_a_new_job_from_the_stored_video(serve: Serve) -> None:
     assert (executor.tasks[1].folder / "input").read_bytes() == frames_zip()
 
 
+def test_a_retry_can_choose_another_subject(serve: Serve) -> None:
+    executor = FinishesAtOnce()
+    with httpx.Client(base_url=serve(executor).url, timeout=60) as client:
+
+        def retry(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
+            sent = client.post(f"/jobs/{job['job_id']}/retry", json=changes)
+            return ended(client, sent.json()["job_id"])
+
+        def choice(job: dict[str, Any]) -> tuple[str | None, str | None]:
+            return job["options"]["subject_box"], job["options"]["subject_point"]
+
+        first = ended(client, submit(client, subject_box=" 0.10, .2,0.5,0.9 "))
+        assert choice(first) == ("0.1,0.2,0.5,0.9", None)
+        again = retry(first, seed=7, subject_box="", subject_point=None)
+        assert choice(again) == choice(first)
+        point = retry(again, subject_point="0.7,0.5")
+        assert choice(point) == (None, "0.7,0.5")
+        assert choice(retry(point, start=0.0)) == (None, "0.7,0.5")
+        none = retry(point, subject_box="0,0,1,1")
+        assert executor.tasks[-1].options.subject_choice is None
+        assert choice(none) == ("0,0,1,1", None)
+
+
 def test_a_retry_needs_no_body(serve: Serve) -> None:
     with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         old = ended(client, submit(client))
@@ -53,6 +76,8 @@ def test_a_retry_needs_no_body(serve: Serve) -> None:
         ({"video_url": "http://a.test/"}, {}, 422, "invalid_parameter"),
         ([], {}, 400, "malformed_request"),
         ({"start": 3600}, {}, 422, "video_too_short"),
+        ({"subject_box": "0.5,0,0.4,1"}, {}, 422, "invalid_parameter"),
+        ({"subject_box": "0,0,1,1", "subject_point": "0,0"}, {}, 422, "invalid_parameter"),
         ({}, {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
         ({"x": "y" * 70_000}, {}, 413, "upload_too_large"),
     ],

@@ -201,6 +201,15 @@ def test_a_job_returns_its_files_in_base64_and_reports_progress(
     assert {"extracting", "shape"} <= {post["output"]["stage"] for post in receiver.posted}
 
 
+def test_a_chosen_subject_comes_with_its_masks(handler: httpx.Client, receiver: Receiver) -> None:
+    reply = run(handler, video_base64=CLIP, subject_box="0.2,0.2,0.8,0.8", files=["masks.zip"])
+    assert reply["status"] == "COMPLETED", reply
+    (masks,) = reply["output"]["files"]
+    assert base64.b64decode(masks["base64"])[:2] == b"PK"
+    assert reply["output"]["subject"]["method"] == "alpha"
+    assert not any("ready" in post["output"] for post in receiver.posted)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -210,6 +219,7 @@ def test_a_job_returns_its_files_in_base64_and_reports_progress(
         ({"video_base64": base64.b64encode(b"text").decode()}, "unsupported_media_type"),
         ({"video_base64": CLIP, "mode": "fats"}, "Did you mean `fast`?"),
         ({"video_base64": CLIP, "fsp": 12}, "Did you mean `fps`?"),
+        ({"video_base64": CLIP, "subject_point": "0.5"}, "not 1"),
         ({"video_base64": CLIP, "files": ["../job.json"]}, "no file ../job.json"),
         ({"video_url": "http://127.0.0.1/a.mp4"}, "url_not_allowed"),
     ],

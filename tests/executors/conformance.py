@@ -14,6 +14,7 @@ import pytest
 
 from executors.base import Executor, ExecutorOptions, run_to_end
 from job.task import (
+    EARLY_FILES,
     ChildConfig,
     Failed,
     Lost,
@@ -46,7 +47,7 @@ def assert_whole(outcome: Outcome, seen: list[Progress], task: Task) -> None:
     assert outcome.warnings == ({"code": "tests", "message": "This is a box."},)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions) and fractions[-1] <= 1.0
-    assert seen[-1].has_anchor
+    assert "anchor.glb" in seen[-1].ready
 
 
 class ExecutorConformance:
@@ -76,6 +77,20 @@ class ExecutorConformance:
     def test_a_finished_task_leaves_its_files_in_the_workspace(self, task: Task) -> None:
         outcome, seen = self.run(options("Bends"), task)
         assert_whole(outcome, seen, task)
+
+    def test_the_subject_and_the_anchor_are_there_before_the_task_ends(self, task: Task) -> None:
+        early: dict[str, bytes] = {}
+        with closing(self.executor(options("FindsTheMiddle"))) as executor:
+
+            def note(progress: Progress) -> None:
+                for name in progress.ready:
+                    early.setdefault(name, (task.workspace / name).read_bytes())
+                if set(early) == set(EARLY_FILES):
+                    executor.cancel(task.job_id)
+
+            assert isinstance(run_to_end(executor, task, note), Stopped)
+        assert early["subject.webp"][8:12] == b"WEBP" and early["masks.zip"][:2] == b"PK"
+        assert len(early["anchor.glb"]) == int.from_bytes(early["anchor.glb"][8:12], "little")
 
     def test_one_executor_runs_many_tasks(self, task: Task) -> None:
         with closing(self.executor(options("Bends"))) as executor:

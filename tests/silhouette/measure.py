@@ -84,7 +84,9 @@ class ReportLog:
         """Keeps the code."""
         self.warnings.append(code)
 
-    def subject(self, clip: Clip) -> None:
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
         """Keeps the clip with alpha."""
         self.subjects.append(clip)
 

@@ -32,7 +32,9 @@ class RecordingReporter:
         assert message
         self.warnings.append(code)
 
-    def subject(self, clip: Clip) -> None:
+    def subject(
+        self, clip: Clip, method: str | None = None, confidence: float | None = None
+    ) -> None:
         """Record the clip with alpha."""
         self.subjects.append(clip)
 

@@ -8,6 +8,18 @@ Used by ffmpeg.py, probe.py and sandbox.py.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+
+
+class HdrColours(NamedTuple):
+    """ffmpeg's names for the colours of HDR frames; `matrix` and `primaries` may be "unknown".
+
+    `transfer` is smpte2084 (PQ) or arib-std-b67 (HLG).
+    """
+
+    matrix: str
+    primaries: str
+    transfer: str
 
 
 def has_no_video(stderr: str) -> bool:
@@ -44,3 +56,12 @@ def decoded_pixel_format(stderr: str) -> str | None:
     """ffmpeg's name of the decoded pixel format; needs `-c:v wrapped_avframe`."""
     match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", stderr)
     return match[1] if match else None
+
+
+def hdr_colours(stderr: str) -> HdrColours | None:
+    """The colours of decoded HDR frames, None for SDR; needs `-c:v wrapped_avframe`."""
+    colours = r"([\w-]+)/([\w-]+)/(smpte2084|arib-std-b67)"
+    match = re.search(
+        rf"Stream #0:0[^\n]*: Video: wrapped_avframe, \w+\((?:\w+, )?{colours}", stderr
+    )
+    return HdrColours(*match.groups()) if match else None

@@ -28,6 +28,7 @@ from video.ffmpeg import (
     unreadable,
 )
 from video.frames_zip import FramesZip
+from video.hdr import can_tone_map, hdr_warning, tone_mapping
 from video.probe import Probe, probe, times_agree, wrong_count, zip_inputs
 from video.sampling import MAX_FRAMES, ClipWarning
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
@@ -64,7 +65,8 @@ def read_clip(
         frames = decoded
     if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])
-    return Clip(frames, plan.fps, plan.source), plan.warnings
+    toned = (hdr_warning(plan.hdr),) if plan.hdr else ()
+    return Clip(frames, plan.fps, plan.source), (*toned, *plan.warnings)
 
 
 def _decode(
@@ -114,6 +116,8 @@ def _pixels(source: Input, select: str, plan: Probe, most: int | None = None) ->
     width, height = plan.sizes.decoded
     # area averages when it shrinks; at its own size a frame is only converted
     scale = f"scale={width}:{height}:flags=area+accurate_rnd+full_chroma_int"
+    if plan.hdr and can_tone_map():
+        scale = tone_mapping(plan.hdr, scale, plan.may_have_alpha)
     return [
         *("-map", "0:V:0", *source.turned(select + scale), "-fps_mode", "passthrough"),
         *("-frames:v", str(most or len(plan.picks))),

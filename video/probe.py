@@ -24,7 +24,7 @@ from video.ffmpeg import (
     frame_list_arguments,
     read_frame_list,
 )
-from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
+from video.ffmpeg_phrases import HdrColours, decoded_pixel_format, has_vpx_alpha, hdr_colours
 from video.frames_zip import FramesZip, Still
 from video.sampling import (
     FALLBACK_FPS,
@@ -59,6 +59,7 @@ class Probe:
     seek: float = 0.0
     times: tuple[float, ...] | None = None
     decoder: str | None = None
+    hdr: HdrColours | None = None
 
 
 def probe(
@@ -138,6 +139,7 @@ def _probe_video(
         seek=seek,
         times=plan.times,
         decoder=source.decoder,
+        hdr=hdr_colours(decoded.stderr),
     )
 
 

@@ -86,7 +86,7 @@ def _decode(
         ]
         filled, _ = _run(args, source, frames, on_progress, 0, pass_fd=rows.fileno())
         rows.seek(0)
-        seen = parse_frame_list(rows.read().decode("ascii", "replace"))
+        seen = parse_frame_list(rows.read().decode("ascii", "replace"), container)
     return frames if filled == len(frames) and _matches_packets(plan, seen) else None
 
 

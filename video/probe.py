@@ -108,9 +108,9 @@ def _probe_video(
     With `to_decode` None it is made from decoded frames instead, as many as it can depend on.
     """
     at_start = bisect_left(packets.times or (), start - 1e-5)
-    # seeking is not exact in an AVI with B-frames, and not possible in an animated WebP: there
-    # frames before `start` are decoded as well
-    seek = start if source.demuxer not in ("avi", "webp_anim") else 0.0
+    # seeking is not exact in an AVI with B-frames, and in a GIF or an animated WebP a frame changes
+    # only a part of those before it: there, frames before `start` are decoded as well
+    seek = start if source.demuxer not in ("avi", "webp_anim", "gif") else 0.0
     early = 0 if seek == start else at_start
     source = replace(source, start=seek)
     most = early + (to_decode or _frames_to_decode(packets, at_start, fps))

@@ -50,8 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(("clip.mp4",), ("-pix_fmt", "yuv444p10le"), "read", id="ten bits"),
         pytest.param(("clip.mp4",), ("-f", "h264"), "unsupported_media_type", id="no container"),
         pytest.param(("clip.mp4",), ("-f", "mpegts"), "unsupported_media_type", id="mpeg-ts"),
-        pytest.param(("clip.mp4",), ("-f", "matroska"), "unsupported_media_type", id="matroska"),
-        pytest.param(("clip.mp4",), ("-f", "gif"), "unsupported_media_type", id="gif"),
+        pytest.param(("clip.mp4",), ("-f", "matroska"), "read", id="matroska"),
+        pytest.param(("clip.mp4",), ("-f", "gif"), "read", id="gif"),
         pytest.param(("clip.mp4",), ("-f", "apng"), "unsupported_media_type", id="apng"),
     ],
 )  # fmt: skip

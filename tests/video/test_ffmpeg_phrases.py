@@ -142,7 +142,7 @@ def test_the_colours_of_hdr(tmp_path: Path, tags: str, found: tuple[str, ...] | 
 def test_the_header_of_a_frame_list(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.avi", 5, *LOSSLESS, rate=25, filters="setsar=2/1")
     for arguments, codec in ((PACKET_LIST_ARGUMENTS, "ffv1"), (ONE_FRAME, "wrapped_avframe")):
-        found = parse_frame_list(outputs(path, "avi", arguments)[0])
+        found = parse_frame_list(outputs(path, "avi", arguments)[0], "avi")
         assert (found.width, found.height, found.codec) == (128, 64, codec)
         assert found.times is not None and len(found.times) == found.rows
     assert found.aspect == 2.0

@@ -115,15 +115,17 @@ def frame_list_arguments(most: int) -> tuple[str, ...]:
 
 
 def read_frame_list(source: Input, output: Sequence[str]) -> FrameList:
-    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none."""
+    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none, or encrypted ones."""
     args = [*input_arguments(source), *output, "-f", "framecrc", "pipe:1"]
     try:
         with run_sandboxed(args, stdin=source.rewound(), wall_s=_WALL_S) as ffmpeg:
-            text = ffmpeg.read(_LISTING_BYTES)
+            text = ffmpeg.read(_LISTING_BYTES).decode("ascii", "replace")
             _, stderr = ffmpeg.finish()
     except OutOfTime as exc:
         raise too_slow() from exc
-    found = parse_frame_list(text.decode("ascii", "replace"), source.demuxer, stderr)
+    found = parse_frame_list(text, source.demuxer, stderr)
+    if ffmpeg_phrases.has_encrypted_packets(text):
+        raise _protected()
     if found.rows == 0:
         raise unreadable(stderr)
     return found
@@ -193,6 +195,13 @@ def too_slow() -> VideoUnreadable:
     )
 
 
+def _protected() -> VideoUnreadable:
+    return VideoUnreadable(
+        "The clip is encrypted (copy protection, DRM): its frames cannot be decoded without a key.",
+        hint="Send a clip without copy protection.",
+    )
+
+
 def unreadable(stderr: str) -> VideoUnreadable:
     """The error for ffmpeg's stderr. It contains nothing of stderr, which may quote the file."""
     log.info("ffmpeg read no frame: %s", stderr[-300:])
@@ -202,6 +211,8 @@ def unreadable(stderr: str) -> VideoUnreadable:
         )
     if size := ffmpeg_phrases.oversized_picture(stderr):
         return too_large(*size)
+    if ffmpeg_phrases.is_protected(stderr):
+        return _protected()
     if ffmpeg_phrases.lacks_decoder(stderr):
         return VideoUnreadable("This server cannot decode the clip's codec.")
     return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

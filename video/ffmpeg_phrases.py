@@ -42,6 +42,16 @@ def lacks_decoder(stderr: str) -> bool:
     return "no decoder found" in stderr or "Unknown input format" in stderr
 
 
+def is_protected(stderr: str) -> bool:
+    """True if the video's codec is only known by the name of its protection: FairPlay's, CENC's."""
+    return re.search(r"Video: [^\n]*\((drmi|encv) / 0x", stderr) is not None
+
+
+def has_encrypted_packets(rows: str) -> bool:
+    """True if framecrc's rows of packets name encryption; ffmpeg before 8 gives only its size."""
+    return ", Encryption info," in rows
+
+
 def reached_cpu_limit(stderr: str) -> bool:
     """True if ffmpeg ended because of SIGXCPU: it catches the signal and exits as usual."""
     return "received signal 24" in stderr

@@ -37,7 +37,7 @@ _CLIPS: dict[str, tuple[str, ...]] = {
     "vp9.webm": ("-c:v", "libvpx-vp9"),
     "ffv1.mkv": ("-c:v", "ffv1"),
     "h264.mkv": (),
-    "moving.gif": (),
+    "moving.gif": ("-c:v", "gif"),
     "moving.webp": ("-c:v", "libwebp_anim", "-lossless", "1"),
 }
 _SUFFIXES = (".mp4", ".mov", ".avi", ".webm", ".mkv", ".gif", ".webp", ".zip")

@@ -239,7 +239,10 @@ class UploadTooLarge(UserFault):
 class UnsupportedMediaType(UserFault):
     meaning = "Neither a video container that we read nor a zip of frames."
     code, title, status = "unsupported_media_type", "Unsupported media type", 415
-    default_hint = "Send mp4, mov, avi or webm, or a zip of 16 to 31 PNG, JPEG or WebP frames."
+    default_hint = (
+        "Send mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 31 PNG, JPEG or "
+        "WebP frames."
+    )
 
 
 class VideoUnreadable(UserFault):

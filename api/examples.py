@@ -117,7 +117,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         ],
         "limits": {
             "max_upload_bytes": 104857600, "min_frames": 16, "max_frames": 31, "max_queue": 32,
-            "formats": ["mp4", "mov", "avi", "webm", "webp", "zip"],
+            "formats": ["mp4", "mov", "avi", "webm", "mkv", "gif", "webp", "zip"],
         },
         "features": {"animated_mesh": True, "preview_video": True},
         "queue": {"queued": 2, "running": 1},

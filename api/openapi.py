@@ -60,7 +60,9 @@ _FACTS: dict[type[ServiceError], dict[str, Any]] = {
     errors.UploadTooSlow: {"min_bytes_per_second": 16384},
     errors.VideoTooShort: {"frames": 10, "min_frames": 16},
     errors.InvalidParameter: {"field": "mod", "fields": ["file", "mode"]},
-    errors.UnsupportedMediaType: {"formats": ["mp4", "mov", "avi", "webm", "webp", "zip"]},
+    errors.UnsupportedMediaType: {
+        "formats": ["mp4", "mov", "avi", "webm", "mkv", "gif", "webp", "zip"]
+    },
     errors.QueueFull: {"queued": 32, "max_queue": 32, "retry_after": 40},
 }
 
@@ -160,8 +162,8 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
 _FILES = {
     "file": {
         **_BINARY,
-        "description": "mp4, mov, avi, webm or animated WebP, or a zip of 16 to 31 PNG, JPEG or "
-        "WebP frames in natural order (alpha is used).",
+        "description": "mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 31 PNG, "
+        "JPEG or WebP frames in natural order (alpha is used).",
     },
     "mesh": {
         **_BINARY,

@@ -8,7 +8,7 @@ from video.ffmpeg import Container
 HEAD_BYTES = 4096
 """How many bytes of a file `sniff` needs; a shorter file is fine."""
 
-FORMATS = ("mp4", "mov", "avi", "webm", "webp", "zip")
+FORMATS = ("mp4", "mov", "avi", "webm", "mkv", "gif", "webp", "zip")
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _DOCTYPE = b"\x42\x82"
@@ -31,12 +31,15 @@ def sniff(head: bytes) -> Container:
         return "avi"
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and head[20] & 2:
         return "webp_anim"
-    if head[:4] == _EBML and _doc_type(head) == b"webm":
+    if head[:4] == _EBML and _doc_type(head) in (b"webm", b"matroska"):
         return "matroska"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return "zip"
     raise UnsupportedMediaType(
-        "The file is not an mp4, mov, avi, webm, animated WebP or zip file.", formats=list(FORMATS)
+        "The file is not an mp4, mov, avi, webm, mkv, GIF, animated WebP or zip file.",
+        formats=list(FORMATS),
     )
 
 

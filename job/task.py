@@ -29,8 +29,8 @@ class Task:
     """One attempt at one job, as an executor and the child get it.
 
     `folder` is the job's own; the child writes under `folder/attempt-<attempt>` and nowhere else.
-    `container` is the sniffed kind of `folder/input`: mov, avi, matroska, webp_anim or zip. With
-    `options.mesh`, the client's own mesh is at `folder/mesh.glb`.
+    `container` is the sniffed kind of `folder/input`: mov, avi, matroska, webp_anim, gif or
+    zip. With `options.mesh`, the client's own mesh is at `folder/mesh.glb`.
     """
 
     job_id: str

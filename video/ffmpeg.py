@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import IO, Literal
 
 from errors import VideoUnreadable
@@ -19,10 +20,11 @@ from video import ffmpeg_phrases
 from video.sandbox import OutOfTime, run_sandboxed
 from video.sizes import MAX_PIXELS, too_large
 
-Container = Literal["mov", "avi", "matroska", "webp_anim", "zip"]
-Demuxer = Literal["mov", "avi", "matroska", "webp_anim", "png_pipe", "jpeg_pipe", "webp_pipe"]
+VideoContainer = Literal["mov", "avi", "matroska", "webp_anim", "gif"]
+Container = VideoContainer | Literal["zip"]
+Demuxer = VideoContainer | Literal["png_pipe", "jpeg_pipe", "webp_pipe"]
 
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,webp_anim,png_pipe,jpeg_pipe,webp_pipe"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,webp_anim,gif,png_pipe,jpeg_pipe,webp_pipe"
 _LISTING_BYTES = 16 << 20
 _WALL_S = 60.0  # against a hang; a busy ffmpeg reaches its limit of CPU time first
 _NO_TIME = -(1 << 62)
@@ -113,21 +115,23 @@ def frame_list_arguments(most: int) -> tuple[str, ...]:
 
 
 def read_frame_list(source: Input, output: Sequence[str]) -> FrameList:
-    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none."""
+    """Run ffmpeg and read its rows. Raises VideoUnreadable if there is none, or encrypted ones."""
     args = [*input_arguments(source), *output, "-f", "framecrc", "pipe:1"]
     try:
         with run_sandboxed(args, stdin=source.rewound(), wall_s=_WALL_S) as ffmpeg:
-            text = ffmpeg.read(_LISTING_BYTES)
+            text = ffmpeg.read(_LISTING_BYTES).decode("ascii", "replace")
             _, stderr = ffmpeg.finish()
     except OutOfTime as exc:
         raise too_slow() from exc
-    found = parse_frame_list(text.decode("ascii", "replace"), stderr)
+    found = parse_frame_list(text, source.demuxer, stderr)
+    if ffmpeg_phrases.has_encrypted_packets(text):
+        raise _protected()
     if found.rows == 0:
         raise unreadable(stderr)
     return found
 
 
-def parse_frame_list(text: str, stderr: str = "") -> FrameList:
+def parse_frame_list(text: str, demuxer: Demuxer, stderr: str = "") -> FrameList:
     """The framecrc format: `#key stream: value` lines, then `stream, dts, pts, ...` rows."""
     header: dict[str, str] = {}
     ticks: list[int] = []
@@ -142,15 +146,27 @@ def parse_frame_list(text: str, stderr: str = "") -> FrameList:
     numerator, denominator = _pair(header.get("tb 0", ""), "/", (1, 1))
     timed = bool(ticks) and min(ticks) > _NO_TIME and denominator > 0
     ticks.sort()
+    times = [tick * numerator / denominator for tick in ticks] if timed else None
+    if times and demuxer == "gif":
+        times = _as_browsers_show(times)
     return FrameList(
         width=width,
         height=height,
         aspect=across / down if across > 0 and down > 0 else 1.0,
         codec=header.get("codec_id 0", ""),
         rows=len(ticks),
-        times=tuple(tick * numerator / denominator for tick in ticks) if timed else None,
+        times=None if times is None else tuple(times),
         stderr=stderr,
     )
+
+
+def _as_browsers_show(times: Sequence[float]) -> list[float]:
+    """A GIF's frame that is to be shown for a hundredth of a second is shown for a tenth.
+
+    ffmpeg does so for a delay of 0 only, whatever its option `min_delay` says (7.0.2, 9.0.2).
+    """
+    gaps = (later - earlier for earlier, later in pairwise(times))
+    return list(accumulate((0.1 if gap < 0.015 else gap for gap in gaps), initial=times[0]))
 
 
 def _tick(row: str) -> int | None:
@@ -179,6 +195,13 @@ def too_slow() -> VideoUnreadable:
     )
 
 
+def _protected() -> VideoUnreadable:
+    return VideoUnreadable(
+        "The clip is encrypted (copy protection, DRM): its frames cannot be decoded without a key.",
+        hint="Send a clip without copy protection.",
+    )
+
+
 def unreadable(stderr: str) -> VideoUnreadable:
     """The error for ffmpeg's stderr. It contains nothing of stderr, which may quote the file."""
     log.info("ffmpeg read no frame: %s", stderr[-300:])
@@ -188,6 +211,8 @@ def unreadable(stderr: str) -> VideoUnreadable:
         )
     if size := ffmpeg_phrases.oversized_picture(stderr):
         return too_large(*size)
+    if ffmpeg_phrases.is_protected(stderr):
+        return _protected()
     if ffmpeg_phrases.lacks_decoder(stderr):
         return VideoUnreadable("This server cannot decode the clip's codec.")
     return VideoUnreadable("No frame can be decoded: the file is damaged or incomplete.")

@@ -8,6 +8,18 @@ Used by ffmpeg.py, probe.py and sandbox.py.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+
+
+class HdrColours(NamedTuple):
+    """ffmpeg's names for the colours of HDR frames; `matrix` and `primaries` may be "unknown".
+
+    `transfer` is smpte2084 (PQ) or arib-std-b67 (HLG).
+    """
+
+    matrix: str
+    primaries: str
+    transfer: str
 
 
 def has_no_video(stderr: str) -> bool:
@@ -30,6 +42,16 @@ def lacks_decoder(stderr: str) -> bool:
     return "no decoder found" in stderr or "Unknown input format" in stderr
 
 
+def is_protected(stderr: str) -> bool:
+    """True if the video's codec is only known by the name of its protection: FairPlay's, CENC's."""
+    return re.search(r"Video: [^\n]*\((drmi|encv) / 0x", stderr) is not None
+
+
+def has_encrypted_packets(rows: str) -> bool:
+    """True if framecrc's rows of packets name encryption; ffmpeg before 8 gives only its size."""
+    return ", Encryption info," in rows
+
+
 def reached_cpu_limit(stderr: str) -> bool:
     """True if ffmpeg ended because of SIGXCPU: it catches the signal and exits as usual."""
     return "received signal 24" in stderr
@@ -44,3 +66,12 @@ def decoded_pixel_format(stderr: str) -> str | None:
     """ffmpeg's name of the decoded pixel format; needs `-c:v wrapped_avframe`."""
     match = re.search(r"Stream #0:0[^\n]*: Video: wrapped_avframe, (\w+)", stderr)
     return match[1] if match else None
+
+
+def hdr_colours(stderr: str) -> HdrColours | None:
+    """The colours of decoded HDR frames, None for SDR; needs `-c:v wrapped_avframe`."""
+    colours = r"([\w-]+)/([\w-]+)/(smpte2084|arib-std-b67)"
+    match = re.search(
+        rf"Stream #0:0[^\n]*: Video: wrapped_avframe, \w+\((?:\w+, )?{colours}", stderr
+    )
+    return HdrColours(*match.groups()) if match else None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import VideoUnreadable
+from errors import VideoTooShort, VideoUnreadable
 from video.clip import Clip
 from video.ffmpeg import (
     Container,
@@ -28,14 +29,20 @@ from video.ffmpeg import (
     unreadable,
 )
 from video.frames_zip import FramesZip
-from video.probe import Probe, probe, times_agree, wrong_count, zip_inputs
+from video.hdr import can_tone_map, hdr_warning, tone_mapping
+from video.probe import Probe, Span, probe, times_agree, wrong_count, zip_inputs
 from video.sampling import MAX_FRAMES, ClipWarning
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
+from video.scene_cuts import cut_warning, find_cuts, scenes
 
 _WALL_S = 300.0
 _OPAQUE = 250  # of 255: lossy codecs change the alpha channel, too
 
+_MOST_CUT_SEARCHES = 3
+"""The last scene found goes on after the frames seen: another cut may lie there."""
+
 OnProgress = Callable[[int, int], None]
+_Decoded = tuple[Probe, NDArray[np.uint8]]
 
 
 def read_clip(
@@ -49,22 +56,91 @@ def read_clip(
 ) -> tuple[Clip, tuple[ClipWarning, ...]]:
     """Frames uint8 `(T, H, W, 3)`, or 4 where one is not opaque. `on_progress(step, steps)`.
 
-    Raises VideoUnreadable, VideoTooShort, and whatever `on_progress` raises.
+    All are of one scene where that is possible. Raises VideoUnreadable, VideoTooShort, and whatever
+    `on_progress` raises.
     """
-    plan = probe(path, container, start, fps, max_frames, check_frames=False)
-    if container == "zip":
-        frames = _decode_zip(path, plan, on_progress)
-    else:
-        decoded = _decode(path, container, plan, on_progress)
-        if decoded is None:  # damaged later in the file: plan again from what can be decoded
-            plan = probe(path, container, start, fps, max_frames, decode_all=True)
-            decoded = _decode(path, container, plan, on_progress)
-        if decoded is None:
-            raise VideoUnreadable("The clip does not decode to the same frames twice.")
-        frames = decoded
+
+    def read(within: Span | None, fps: float | None) -> _Decoded:
+        ask = partial(probe, path, container, start, fps, max_frames, within=within)
+        return _read(path, container, ask, on_progress)
+
+    whole = read(None, fps)
+    plan, frames, warning = _one_scene(whole, read, fps, prefers_first=start > 0)
     if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
         frames = np.ascontiguousarray(frames[..., :3])
-    return Clip(frames, plan.fps, plan.source), plan.warnings
+    warnings = plan.warnings
+    if warning:  # it says what is used
+        warnings = (warning, *(other for other in warnings if other.code != "unused_tail"))
+    if plan.hdr:
+        warnings = (hdr_warning(plan.hdr), *warnings)
+    return Clip(frames, plan.fps, plan.source), warnings
+
+
+def _read(
+    path: Path, container: Container, ask: Callable[..., Probe], on_progress: OnProgress
+) -> _Decoded:
+    """The plan and its frames; `ask` is `probe` with everything but how it checks."""
+    plan = ask(check_frames=False)
+    if container == "zip":
+        return plan, _decode_zip(path, plan, on_progress)
+    frames = _decode(path, container, plan, on_progress)
+    if frames is None:  # damaged later in the file: plan again from what can be decoded
+        plan = ask(decode_all=True)
+        frames = _decode(path, container, plan, on_progress)
+    if frames is None:
+        raise VideoUnreadable("The clip does not decode to the same frames twice.")
+    return plan, frames
+
+
+def _one_scene(
+    whole: _Decoded,
+    read: Callable[[Span | None, float | None], _Decoded],
+    fps: float | None,
+    prefers_first: bool,
+) -> tuple[Probe, NDArray[np.uint8], ClipWarning | None]:
+    """Frames of one scene: of the longest one that gives enough frames, or of the first one."""
+    found, within, places = whole, Span(0, None), list[str]()
+    for _ in range(_MOST_CUT_SEARCHES):
+        plan, frames = found
+        cuts = find_cuts(frames)
+        if not cuts:
+            break
+        places += [_place(plan, cut) for cut in cuts]
+        parts = scenes(plan.source.used, cuts, within)
+        if prefers_first:
+            parts.sort(key=lambda part: part.first)
+        for part in parts:
+            again = _read_part(part, read, fps)
+            if again:
+                found, within = again, part
+                break
+        else:
+            return *whole, cut_warning(places, None)
+    plan, frames = found
+    if not places:
+        return plan, frames, None
+    if find_cuts(frames):
+        return *whole, cut_warning(places, None)
+    return plan, frames, cut_warning(places, (_place(plan, 0), _place(plan, -1)))
+
+
+def _read_part(
+    part: Span, read: Callable[[Span | None, float | None], _Decoded], fps: float | None
+) -> _Decoded | None:
+    """At the client's rate, or else at the clip's own; None if there are too few frames."""
+    for rate in dict.fromkeys((fps, None)):
+        try:
+            return read(part, rate)
+        except VideoTooShort:
+            continue
+    return None
+
+
+def _place(plan: Probe, index: int) -> str:
+    """Where the frame used lies in the clip: seconds, or for pictures their number from 1."""
+    if plan.seconds is None:
+        return f"picture {plan.source.used[index] + 1}"
+    return f"{plan.seconds[index]:.1f} s"
 
 
 def _decode(
@@ -84,7 +160,7 @@ def _decode(
         ]
         filled, _ = _run(args, source, frames, on_progress, 0, pass_fd=rows.fileno())
         rows.seek(0)
-        seen = parse_frame_list(rows.read().decode("ascii", "replace"))
+        seen = parse_frame_list(rows.read().decode("ascii", "replace"), container)
     return frames if filled == len(frames) and _matches_packets(plan, seen) else None
 
 
@@ -114,6 +190,8 @@ def _pixels(source: Input, select: str, plan: Probe, most: int | None = None) ->
     width, height = plan.sizes.decoded
     # area averages when it shrinks; at its own size a frame is only converted
     scale = f"scale={width}:{height}:flags=area+accurate_rnd+full_chroma_int"
+    if plan.hdr and can_tone_map():
+        scale = tone_mapping(plan.hdr, scale, plan.may_have_alpha)
     return [
         *("-map", "0:V:0", *source.turned(select + scale), "-fps_mode", "passthrough"),
         *("-frames:v", str(most or len(plan.picks))),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from errors import VideoTooShort, VideoUnreadable
 from video.clip import SourceFacts
@@ -24,7 +25,7 @@ from video.ffmpeg import (
     frame_list_arguments,
     read_frame_list,
 )
-from video.ffmpeg_phrases import decoded_pixel_format, has_vpx_alpha
+from video.ffmpeg_phrases import HdrColours, decoded_pixel_format, has_vpx_alpha, hdr_colours
 from video.frames_zip import FramesZip, Still
 from video.sampling import (
     FALLBACK_FPS,
@@ -47,7 +48,8 @@ class Probe:
     """Facts about a clip, and the plan: which frames, at which rate, and how to decode them.
 
     `picks` are the frames used, counted from the first frame decoded after seeking to `seek`;
-    `times` (s) belong to the decoded frames.
+    `times` (s) belong to the decoded frames. `seconds` are those of the frames used, in the clip;
+    None where frames have no times.
     """
 
     source: SourceFacts
@@ -59,6 +61,15 @@ class Probe:
     seek: float = 0.0
     times: tuple[float, ...] | None = None
     decoder: str | None = None
+    hdr: HdrColours | None = None
+    seconds: tuple[float, ...] | None = None
+
+
+class Span(NamedTuple):
+    """Frames of the source: from `first` to `last`, both included; None is the end."""
+
+    first: int
+    last: int | None
 
 
 def probe(
@@ -70,15 +81,17 @@ def probe(
     *,
     check_frames: bool = True,
     decode_all: bool = False,
+    within: Span | None = None,
 ) -> Probe:
     """Raises VideoUnreadable, VideoTooShort.
 
     `check_frames` decodes the first 31 frames, or all pictures taken from a zip; else only the
     first is decoded. `decode_all` ignores the packets and decodes every frame that the plan can
-    depend on.
+    depend on. Of the frames from `start` on, only those `within` are used.
     """
+    asked = _Asked(start, fps, max_frames, within or Span(0, None))
     if container == "zip":
-        return _probe_zip(path, start, fps, max_frames, check_frames)
+        return _probe_zip(path, asked, check_frames)
     with open(path, "rb") as file:
         source = Input(file, container)
         packets = read_frame_list(source, PACKET_LIST_ARGUMENTS)
@@ -87,47 +100,55 @@ def probe(
         found = None
         if not decode_all:
             to_decode = MAX_FRAMES if check_frames else 1
-            found = _probe_video(source, packets, start, fps, max_frames, to_decode)
+            found = _probe_video(source, packets, asked, to_decode)
         if found is None:
-            found = _probe_video(source, packets, start, fps, max_frames, None)
+            found = _probe_video(source, packets, asked, None)
     assert found is not None  # a plan made from the frames always fits them
     return found
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for; as the arguments of `probe`."""
+
+    start: float
+    fps: float | None
+    max_frames: int
+    within: Span
+
+
 def _probe_video(
-    source: Input,
-    packets: FrameList,
-    start: float,
-    fps: float | None,
-    max_frames: int,
-    to_decode: int | None,
+    source: Input, packets: FrameList, asked: _Asked, to_decode: int | None
 ) -> Probe | None:
     """The plan by the packets, None if the first `to_decode` frames do not match them.
 
     With `to_decode` None it is made from decoded frames instead, as many as it can depend on.
     """
-    at_start = bisect_left(packets.times or (), start - 1e-5)
-    # seeking is not exact in an AVI with B-frames, and not possible in an animated WebP: there
-    # frames before `start` are decoded as well
-    seek = start if source.demuxer not in ("avi", "webp_anim") else 0.0
-    early = 0 if seek == start else at_start
+    at_start = bisect_left(packets.times or (), asked.start - 1e-5)
+    # seeking is not exact in an AVI with B-frames, and in a GIF or an animated WebP a frame changes
+    # only a part of those before it: there, frames before `start` are decoded as well
+    seek = asked.start if source.demuxer not in ("avi", "webp_anim", "gif") else 0.0
+    early = 0 if seek == asked.start else at_start
     source = replace(source, start=seek)
-    most = early + (to_decode or _frames_to_decode(packets, at_start, fps))
+    most = early + (to_decode or _frames_to_decode(packets, at_start, asked))
     decoded = read_frame_list(source, frame_list_arguments(most))
     sizes = working_sizes(decoded.width, decoded.height, decoded.aspect)
     make_plan = _plan_from_packets if to_decode else _plan_from_frames
     plan = make_plan(packets, decoded, most, at_start - early)
     if plan is None:
         return None
-    wanted = None if plan.times is None else plan.times[early:]
-    found = choose_frames(wanted, max(plan.count - early, 0), fps=fps, max_frames=max_frames)
-    picks = tuple(early + position for position in found.used)
+    begin, end = plan.part(early, asked.within)
+    wanted = None if plan.times is None else plan.times[begin:end]
+    found = choose_frames(wanted, max(end - begin, 0), fps=asked.fps, max_frames=asked.max_frames)
+    picks = tuple(begin + position for position in found.used)
+    offset = 0.0 if to_decode else seek
+    times = plan.times
     return Probe(
         source=SourceFacts(
             width=decoded.width,
             height=decoded.height,
             frames=plan.first + plan.count,
-            fps=None if plan.times is None else source_rate(plan.times),
+            fps=None if times is None else source_rate(times),
             used=tuple(plan.first + pick for pick in picks),
         ),
         fps=found.fps,
@@ -136,8 +157,10 @@ def _probe_video(
         may_have_alpha=_may_have_alpha(decoded),
         sizes=sizes,
         seek=seek,
-        times=plan.times,
+        times=times,
         decoder=source.decoder,
+        hdr=hdr_colours(decoded.stderr),
+        seconds=None if times is None else tuple(offset + times[pick] for pick in picks),
     )
 
 
@@ -148,6 +171,15 @@ class _FramePlan:
     first: int
     count: int
     times: tuple[float, ...] | None
+
+    def part(self, early: int, within: Span) -> tuple[int, int]:
+        """The first of them to use, after `early` ones, and one past the last."""
+        begin = max(early, within.first - self.first)
+        if within == Span(0, None):
+            return begin, self.count
+        known = self.count if self.times is None else len(self.times)
+        end = known if within.last is None else within.last + 1 - self.first
+        return begin, min(end, known)
 
 
 def _check_packets(packets: FrameList, start: float) -> None:
@@ -203,11 +235,12 @@ def times_agree(planned: Sequence[float], found: Sequence[float]) -> bool:
     return all(abs(p - f - shift) <= slack for p, f in zip(planned, found, strict=False))
 
 
-def _frames_to_decode(packets: FrameList, before: int, fps: float | None) -> int:
-    """The number of frames after which no further frame can change the plan."""
+def _frames_to_decode(packets: FrameList, before: int, asked: _Asked) -> int:
+    """The number of frames, from that number `before` on, after which none can change the plan."""
     if packets.times is None:
         return min(packets.rows, _MOST_WITHOUT_TIMES) + 1
-    return frames_needed(packets.times[before:], fps) + 1
+    skipped = min(max(asked.within.first - before, 0), max(packets.rows - before - 1, 0))
+    return skipped + frames_needed(packets.times[before + skipped :], asked.fps) + 1
 
 
 def _may_have_alpha(decoded: FrameList) -> bool:
@@ -215,14 +248,14 @@ def _may_have_alpha(decoded: FrameList) -> bool:
     return name is None or _WITH_ALPHA.match(name) is not None
 
 
-def _probe_zip(
-    path: Path, start: float, fps: float | None, max_frames: int, check_frames: bool
-) -> Probe:
+def _probe_zip(path: Path, asked: _Asked, check_frames: bool) -> Probe:
     """Pictures have no times: `start` counts at the rate at which they will play."""
     with FramesZip(path) as zipped:
         total = len(zipped.pictures)
-        first = round(min(start * (fps or FALLBACK_FPS), total))
-        found = choose_frames(None, total - first, fps=fps, max_frames=max_frames)
+        first = round(min(asked.start * (asked.fps or FALLBACK_FPS), total))
+        first, last = max(first, asked.within.first), asked.within.last
+        count = (total if last is None else last + 1) - first
+        found = choose_frames(None, count, fps=asked.fps, max_frames=asked.max_frames)
         used = tuple(first + pick for pick in found.used)
         stills = zipped.stills([zipped.pictures[index] for index in used])
         width, height = stills[0].width, stills[0].height

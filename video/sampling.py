@@ -26,6 +26,7 @@ SLOWEST_FPS = 8.0
 FALLBACK_FPS = 12.0
 """Playback rate of frames without times, or with times outside _WATCHABLE_FPS."""
 _WATCHABLE_FPS = (1.0, 120.0)
+_SPARE_SHARE = 0.1  # of a clip's frames: fewer may be left over without a warning
 _FASTEST_FPS = 100_000.0  # above it the times are not usable
 
 _KNOWN_RATES = (
@@ -184,9 +185,9 @@ def _with_playback_rate(
 
 
 def _unused_tail(used: Sequence[int], stride: int, count: int) -> tuple[ClipWarning, ...]:
-    """A warning if one more step would fit after the last frame used."""
+    """A warning if a tenth of the clip, and one more step, would fit after the last frame used."""
     tail = count - 1 - used[-1]
-    if tail < stride:
+    if tail < max(stride, _SPARE_SHARE * count):
         return ()
     message = (
         f"The last {tail} of {count} frames are not used: a job takes {MIN_FRAMES} or {MAX_FRAMES} "

@@ -5,6 +5,7 @@ export const MIN_FRAMES = 16;
 export const MAX_FRAMES = 31;
 export const SLOWEST_FPS = 8;
 export const FALLBACK_FPS = 12;
+const SPARE_SHARE = 0.1; // of a clip's frames: fewer may be left over
 const FASTEST_FPS = 100_000; // above it the times are not usable
 
 const KNOWN_RATES = [
@@ -15,7 +16,7 @@ const KNOWN_RATES = [
 /**
  * Choose from frames shown at `times` (seconds, ascending). Gives `used` (positions in `times`),
  * `fps` (at which they play), `stride` (for a constant frame rate, else null) and `unused` (how many
- * frames are left after the last one used, 0 if less than a step); or `tooShort`, the number of
+ * frames are left after the last one used, 0 if less than a step or a tenth of the clip); or `tooShort`, the number of
  * frames available.
  */
 export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
@@ -91,7 +92,7 @@ function atRate(times, rate, count, fps, maxFrames) {
 function chosen(used, fps, reach, count, stride) {
   const tail = count - 1 - used[used.length - 1];
   const watchable = fps >= 1 && fps <= 120 ? Math.round(fps * 1e4) / 1e4 : FALLBACK_FPS;
-  return { used, fps: watchable, stride, unused: tail < reach ? 0 : tail };
+  return { used, fps: watchable, stride, unused: tail < Math.max(reach, SPARE_SHARE * count) ? 0 : tail };
 }
 
 function horizon(times, fps) {

@@ -15,6 +15,7 @@ import pytest
 
 from tests.api.bodies import MULTIPART, multipart, part
 from tests.api.test_submissions import staged
+from tests.hostile_media import hostile_files
 from tests.inline_executors import WaitsForPermission
 from tests.servers import ThreadServer, quick_settings, thread_server
 from tests.waiting import wait_until
@@ -55,11 +56,9 @@ def answered(response: httpx.Response, wanted: dict[str, Any], server: ThreadSer
         assert str(server.jobs_dir) not in response.text and "Traceback" not in response.text
 
 
-def test_files(
-    manifest: dict[str, list[dict[str, Any]]], test_media: Path, waiting: ThreadServer
-) -> None:
+def test_files(test_media: Path, waiting: ThreadServer) -> None:
     with httpx.Client(base_url=waiting.url, timeout=30) as client:
-        for wanted in manifest["files"]:
+        for wanted in hostile_files(test_media):
             content = (test_media / "hostile" / wanted["file"]).read_bytes()
             response = client.post("/jobs", files={"file": (wanted["upload_name"], content)})
             answered(response, wanted, waiting)

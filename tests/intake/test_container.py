@@ -16,7 +16,7 @@ EBML = b"\x1a\x45\xdf\xa3"
 WEBM = (
     EBML + b"\x97\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm"
 )
-STARTS = [MP4, WEBM, b"RIFF\x10\0\0\0AVI LIST", b"PK\3\4", b"\0\0\0\x08wide", EBML]
+STARTS = [MP4, WEBM, b"RIFF\x10\0\0\0AVI LIST", b"PK\3\4", b"\0\0\0\x08wide", b"GIF89a", EBML]
 AFTER_A_START = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_size=400))
 
 
@@ -30,6 +30,9 @@ AFTER_A_START = st.builds(bytes.__add__, st.sampled_from(STARTS), st.binary(max_
         (b"\0\0\1\0moov\0\0\0\x6cmvhd", "mov"),
         (b"RIFF\x10\0\0\0AVI LIST", "avi"),
         (WEBM, "matroska"),
+        (WEBM.replace(b"\x84webm", b"\x88matroska"), "matroska"),
+        (b"GIF87a", "gif"),
+        (b"GIF89a", "gif"),
         (b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0\x12\0\0\0", "webp_anim"),
         (b"PK\3\4\x14\0", "zip"),
         (b"PK\5\6" + bytes(18), "zip"),  # an empty zip: refused later
@@ -42,7 +45,9 @@ def test_containers_are_recognised_by_their_first_bytes(head: bytes, container: 
 @pytest.mark.parametrize(
     "head",
     [
-        WEBM.replace(b"\x84webm", b"\x88matroska"),
+        WEBM.replace(b"\x84webm", b"\x85webmx"),
+        WEBM.replace(b"\x84webm", b"\x83dvr"),
+        b"GIF88a",
         b"RIFF\x10\0\0\0WAVEfmt ",
         b"RIFF\x10\0\0\0WEBPVP8 ",
         b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0",  # not animated
@@ -52,13 +57,22 @@ def test_containers_are_recognised_by_their_first_bytes(head: bytes, container: 
         b"ffconcat version 1.0\nfile other.mp4\n",
         b"<?xml version='1.0'?><MPD></MPD>",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"GIF89a", b"\x89PNG\r\n\x1a\n", b"glTF\2\0\0\0", b"%PDF-1.7", b"\xff" * 200, b"{}", b"\0",
+        b"\x89PNG\r\n\x1a\n", b"glTF\2\0\0\0", b"%PDF-1.7", b"\xff" * 200, b"{}", b"\0",
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_with_the_list_of_formats(head: bytes) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         sniff(head)
-    assert caught.value.facts["formats"] == ["mp4", "mov", "avi", "webm", "webp", "zip"]
+    assert caught.value.facts["formats"] == [
+        "mp4",
+        "mov",
+        "avi",
+        "webm",
+        "mkv",
+        "gif",
+        "webp",
+        "zip",
+    ]
 
 
 def test_an_empty_file_is_reported_as_empty() -> None:
@@ -71,11 +85,11 @@ def test_an_empty_file_is_reported_as_empty() -> None:
 @example(b"\0\0\0\x08ftyp")
 def test_sniffing_returns_or_refuses_for_any_bytes(head: bytes) -> None:
     try:
-        assert sniff(head) in ("mov", "avi", "matroska", "webp_anim", "zip")
+        assert sniff(head) in ("mov", "avi", "matroska", "webp_anim", "gif", "zip")
     except (UnsupportedMediaType, VideoUnreadable):
         pass
 
 
-@given(st.sampled_from(STARTS[:5]), st.data())
+@given(st.sampled_from(STARTS[:6]), st.data())
 def test_bytes_after_the_header_change_nothing(head: bytes, data: st.DataObject) -> None:
     assert sniff(head + bytes(16)) == sniff(head + data.draw(st.binary(min_size=16, max_size=4096)))

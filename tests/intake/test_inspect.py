@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from errors import UserFault, VideoTooShort, VideoUnreadable
 from intake.inspect import ClipFacts, inspect
+from tests.hostile_media import hostile_files
 from tests.video.clips import H264, ffmpeg, numbered
 
 MEDIA = os.environ.get("TEST_MEDIA", "")
@@ -22,8 +22,7 @@ MEDIA = os.environ.get("TEST_MEDIA", "")
 def hostile() -> list[Any]:
     if not MEDIA:
         return [pytest.param({}, marks=pytest.mark.skip(reason="TEST_MEDIA is not set"))]
-    manifest = json.loads((Path(MEDIA) / "hostile" / "manifest.json").read_text())
-    return [pytest.param(case, id=case["file"]) for case in manifest["files"]]
+    return [pytest.param(case, id=case["file"]) for case in hostile_files(Path(MEDIA))]
 
 
 def test_facts_of_a_clip(tmp_path: Path) -> None:

@@ -119,10 +119,30 @@ def test_the_decoded_pixel_format(tmp_path: Path, output: tuple[str, ...], name:
     assert ffmpeg_phrases.decoded_pixel_format(stderr) == name, stderr
 
 
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ("smpte2084:bt2020:bt2020nc", ("bt2020nc", "bt2020", "smpte2084")),
+        ("arib-std-b67:smpte432:bt709", ("bt709", "smpte432", "arib-std-b67")),
+        ("smpte2084:unknown:unknown", ("unknown", "unknown", "smpte2084")),
+        ("bt709:bt709:bt709", None),
+        ("bt709:bt2020:bt2020nc", None),
+        ("unknown:unknown:unknown", None),
+    ],
+)
+def test_the_colours_of_hdr(tmp_path: Path, tags: str, found: tuple[str, ...] | None) -> None:
+    transfer, primaries, matrix = tags.split(":")
+    tagged = f"setparams=color_trc={transfer}:color_primaries={primaries}:colorspace={matrix}"
+    output = ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le")
+    path = numbered(tmp_path / "clip.mov", 4, "-vf", tagged, *output)
+    _, stderr = outputs(path, "mov", ONE_FRAME)
+    assert ffmpeg_phrases.hdr_colours(stderr) == found, stderr
+
+
 def test_the_header_of_a_frame_list(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.avi", 5, *LOSSLESS, rate=25, filters="setsar=2/1")
     for arguments, codec in ((PACKET_LIST_ARGUMENTS, "ffv1"), (ONE_FRAME, "wrapped_avframe")):
-        found = parse_frame_list(outputs(path, "avi", arguments)[0])
+        found = parse_frame_list(outputs(path, "avi", arguments)[0], "avi")
         assert (found.width, found.height, found.codec) == (128, 64, codec)
         assert found.times is not None and len(found.times) == found.rows
     assert found.aspect == 2.0

@@ -104,27 +104,31 @@ def test_frames_after_those_needed_change_nothing(gaps: list[float], fps: float 
 
 
 @pytest.mark.parametrize(
-    ("count", "rate", "used_to", "fps"),
+    ("count", "rate", "used_to", "fps", "has_tail"),
     [
-        (16, 24, 15, 24),  # all there is
-        (30, 24, 15, 24),  # 17 to 30 frames would cost as much as 31
-        (31, 24, 30, 24),
-        (48, 24, 30, 24),
-        (61, 24, 60, 12),
-        (300, 24, 90, 8),  # stride 3: a fourth would go under 8 a second
-        (300, 30, 90, 10),
-        (300, 23.976, 60, 11.988),
-        (300, 60, 210, 8.5714),
-        (40, 5, 30, 5),  # slower than 8 from the start: as it is
+        (16, 24, 15, 24, False),  # all there is
+        (17, 24, 15, 24, False),  # a spare frame
+        (18, 24, 15, 24, True),
+        (30, 24, 15, 24, True),  # 17 to 30 frames would cost as much as 31
+        (31, 24, 30, 24, False),
+        (34, 24, 30, 24, False),  # less than a tenth is spare
+        (35, 24, 30, 24, True),
+        (48, 24, 30, 24, True),
+        (61, 24, 60, 12, False),
+        (300, 24, 90, 8, True),  # stride 3: a fourth would go under 8 a second
+        (300, 30, 90, 10, True),
+        (300, 23.976, 60, 11.988, True),
+        (300, 60, 210, 8.5714, True),
+        (40, 5, 30, 5, True),  # slower than 8 from the start: as it is
     ],
 )
-def test_typical_camera_clips(count: int, rate: float, used_to: int, fps: float) -> None:
+def test_typical_camera_clips(
+    count: int, rate: float, used_to: int, fps: float, has_tail: bool
+) -> None:
     found = choose_frames(constant(count, rate), count)
     assert found.used[-1] == used_to
     assert found.fps == pytest.approx(fps, abs=0.01)
-    assert ("unused_tail" in codes(found)) == (
-        count - 1 - used_to >= used_to / (len(found.used) - 1)
-    )
+    assert ("unused_tail" in codes(found)) == has_tail
 
 
 def test_the_job_has_16_frames_unless_31_are_allowed() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.attacks.attack import CLOSED, REFUSED, Target, attack, upload
+from tests.hostile_media import hostile_files
 from tests.video.clips import numbered
 
 # --- zips
@@ -167,7 +168,7 @@ def files_of_the_manifest(target: Target) -> Iterator[int]:
     """Each is accepted or refused as its manifest says; -2 if not."""
     assert target.media
     hostile = target.media / "hostile"
-    for wanted in json.loads((hostile / "manifest.json").read_text())["files"]:
+    for wanted in hostile_files(target.media):
         found = upload(target, hostile / wanted["file"], wanted["upload_name"])
         right = {"accept": (202,), "reject": wanted["status"]}.get(wanted["expect"], (found,))
         yield found if found in right else -2

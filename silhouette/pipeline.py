@@ -18,6 +18,7 @@ from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
 from pipeline import SILHOUETTE, Mode, Reporter
 from silhouette.crop import CroppedClip, crop_to_subject
+from silhouette.frame_fit import lost_frames
 from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
@@ -81,6 +82,8 @@ class SilhouettePipeline:
 
         tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
         motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)
+        lost = lost_frames(frames, inflated, motion, reference)
+        _warn_of_lost_frames(lost, len(clip), reporter)
         placed = _onto_source(cropped, motion, range(len(clip)))
         return _check_volumes(_sequence(placed, inflated, texture, clip.fps))
 
@@ -93,6 +96,17 @@ def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callabl
 
 def _too_small() -> NoSubjectFound:
     return NoSubjectFound("The subject found is too thin, or in too many small parts.")
+
+
+def _warn_of_lost_frames(lost: tuple[int, ...], count: int, reporter: Reporter) -> None:
+    if lost:
+        reporter.warning(
+            "tracking_lost",
+            f"In {len(lost)} of {count} frames the mesh does not cover the subject well: it may "
+            "have turned, its limbs may have crossed, or its outline may be wrong there "
+            f"(frames {', '.join(map(str, lost))}, counted from 0).",
+            frames=list(lost),
+        )
 
 
 def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]) -> Motion:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from silhouette.frame_fit import lost_frames
 from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
-from silhouette.texture import make_texture
+from silhouette.texture import frame_textures, make_texture
 from silhouette.tracking import Tracker
 from silhouette.tracking_frames import TrackingFrames
 from silhouette.triangulation import Mesh
@@ -80,12 +81,14 @@ class SilhouettePipeline:
             raise _too_small()
         track = tracker.run(tick)
 
-        tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
+        tick = _ticker(reporter, "decoding", "lifting the surface", 2 * len(clip))
         motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)
         lost = lost_frames(frames, inflated, motion, reference)
         _warn_of_lost_frames(lost, len(clip), reporter)
+        own = frame_textures(cropped, inflated, motion, reference, lost, tick)
         placed = _onto_source(cropped, motion, range(len(clip)))
-        return _check_volumes(_sequence(placed, inflated, texture, clip.fps))
+        meshes = _sequence(placed, inflated, texture, clip.fps)
+        return _check_volumes(replace(meshes, frame_textures=own))
 
 
 def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from silhouette.surface_motion import Motion
 from silhouette.tracking_frames import TrackingFrames
 from silhouette.triangulation import Mesh
@@ -9,15 +11,21 @@ from silhouette.triangulation import Mesh
 _LOST = 0.09
 
 
-def lost_frames(
-    frames: TrackingFrames, mesh: Mesh, motion: Motion, reference: int
-) -> tuple[int, ...]:
-    """The frames in which `motion` `(T, V, 3)` has lost the subject.
-
-    The surface covers the mask there with an overlap that is _LOST worse than in the reference
-    frame, where it is about .97: below .88. Clips that track well have .94 to .99 in all frames.
-    """
+def surface_overlaps(
+    frames: TrackingFrames, mesh: Mesh, motion: Motion, tick: Callable[[], None]
+) -> list[float]:
+    """Per frame the intersection over union of `motion` `(T, V, 3)`, drawn, and the mask."""
     front = mesh.triangles[mesh.points[mesh.triangles, 2].mean(axis=1) < 0]  # covers what all do
-    overlaps = [frames.overlap(points, front, t) for t, points in enumerate(motion[..., :2])]
-    least = overlaps[reference] - _LOST
-    return tuple(t for t, overlap in enumerate(overlaps) if overlap < least)
+    overlaps = []
+    for t, points in enumerate(motion[..., :2]):
+        overlaps.append(frames.overlap(points, front, t))
+        tick()
+    return overlaps
+
+
+def lost_frames(overlaps: list[float], reference: int) -> list[int]:
+    """The frames in which the subject is lost: the overlap is much worse than in the reference.
+
+    It is about .97 there, so .88 is the limit. Clips that track well have .94 to .99 in all frames.
+    """
+    return [t for t, overlap in enumerate(overlaps) if overlap < overlaps[reference] - _LOST]

@@ -7,7 +7,7 @@ rim or through a renderer's filtering. Called by pipeline.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from video.fields import Field, Points, sample_field
 
 _JPEG_QUALITY = 88
 _RIM_PX = 3
+_LEAST_OVERLAP = 0.5
 _VISIBLE_DIFFERENCE = 12
 """Of 255, around one vertex. A camera's noise gives 2 to 5."""
 _VISIBLE_SHARE = 0.002
@@ -48,15 +49,16 @@ def frame_textures(
     mesh: Mesh,
     motion: Motion,
     reference: int,
-    lost: Collection[int],
+    overlaps: Sequence[float],
     tick: Callable[[], None],
 ) -> tuple[Texture | None, ...]:
     """Each frame's own picture as its texture, or None where the reference frame's serves better.
 
     Projected along the view, a frame's own picture is right wherever the surface is seen, so it is
-    the rule: what changes, such as a blink, is then seen. None where tracking has lost the subject
-    (`lost`), for the picture does not lie on the surface there; and where the reference picture,
-    carried along `motion`, differs visibly in less than _VISIBLE_SHARE of the front: it is as good.
+    the rule: what changes, such as a blink, is then seen. That holds where tracking is poor, too:
+    the reference picture smears there. None where surface and mask hardly meet (`overlaps`), for
+    the picture is not of the subject; and where the reference picture, carried along `motion`,
+    differs visibly in less than _VISIBLE_SHARE of the front: it is as good.
     """
     front = np.flatnonzero(mesh.points[:, 2] <= 0)
     mean = averaging(mesh.triangles, len(mesh.points))[front][:, front]
@@ -72,7 +74,7 @@ def frame_textures(
 
     textures: list[Texture | None] = []
     for t, (image, alpha) in enumerate(zip(cropped.images, cropped.alphas, strict=True)):
-        own = t != reference and t not in lost and is_different(t)
+        own = t != reference and overlaps[t] > _LEAST_OVERLAP and is_different(t)
         textures.append(make_texture(image, alpha, motion[t, :, :2]) if own else None)
         tick()
     return tuple(textures)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from meshes.atomic_file import atomic_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
 from meshes.normals import check_normals
-from meshes.sequence import MeshSequence
+from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture, vertex_colors
 
 LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
@@ -33,15 +33,15 @@ _CLAY = (0.8, 0.8, 0.8, 1.0)
 def frame_glb(
     sequence: MeshSequence, k: int, normals: Normals, facts: Facts | None = None
 ) -> bytes:
-    """Timestep `k` as a GLB.
+    """Timestep `k` as a GLB, with the timestep's own texture if it has one.
 
     `normals` are those of the whole sequence `(T, V, 3)`; `facts` are plain JSON values kept in
     `asset.extras`. Raises ValueError for values that are not finite, or normals of another shape.
     """
     if not 0 <= k < len(sequence):
         raise ValueError(f"timestep {k} is not one of {len(sequence)}")
-    glb = _mesh_of(sequence, k, normals, {"timestep": k, "fps": sequence.fps, **(facts or {})})
-    return glb.to_bytes()
+    extras = {"timestep": k, "fps": sequence.fps, **(facts or {})}
+    return _mesh_of(sequence, k, sequence.texture_at(k), normals, extras).to_bytes()
 
 
 def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None = None) -> bytes:
@@ -51,7 +51,7 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
     timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
     """
     extras = {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})}
-    glb = _mesh_of(sequence, 0, normals, extras)
+    glb = _mesh_of(sequence, 0, sequence.texture, normals, extras)
     if len(sequence) > 1:
         _add_morph_targets(glb, sequence, normals)
         _add_animation(glb, len(sequence), sequence.fps)
@@ -70,14 +70,15 @@ def write_frames(
     A texture over LARGEST_FRAME_TEXTURE_BYTES is not repeated in every file: its colours at the
     vertices replace it (COLOR_0). On failure no file of this call is left.
     """
-    if sequence.texture and len(sequence.texture.image) > LARGEST_FRAME_TEXTURE_BYTES:
-        sequence = replace(sequence, texture=None, colors=vertex_colors(sequence.texture))
+    usual = _with_light_texture(sequence, sequence.texture)
     written: list[Path] = []
     try:
         for k in range(len(sequence)):
+            own = sequence.texture_at(k)
+            single = usual if own is sequence.texture else _with_light_texture(sequence, own)
             path = folder / f"mesh_{k:03d}.glb"
             with atomic_file(path) as part:
-                part.write_bytes(frame_glb(sequence, k, normals, facts))
+                part.write_bytes(frame_glb(single, k, normals, facts))
             written.append(path)
             if on_progress:
                 on_progress(k + 1, len(sequence))
@@ -97,18 +98,28 @@ def write_animated(
         part.write_bytes(content)
 
 
-def _mesh_of(sequence: MeshSequence, k: int, normals: Normals, extras: dict[str, Any]) -> Glb:
+def _with_light_texture(sequence: MeshSequence, texture: Texture | None) -> MeshSequence:
+    """The sequence with this texture only, or with its colours at the vertices if it is large."""
+    if texture and len(texture.image) > LARGEST_FRAME_TEXTURE_BYTES:
+        colors = vertex_colors(texture)
+        return replace(sequence, texture=None, frame_textures=(), colors=colors)
+    return replace(sequence, texture=texture, frame_textures=())
+
+
+def _mesh_of(
+    sequence: MeshSequence, k: int, texture: Texture | None, normals: Normals, extras: Facts
+) -> Glb:
     """Scene, node, mesh and material of one timestep."""
     check_normals(sequence, normals)
-    if sequence.texture:
-        check_texture(sequence.texture)
-    glb = Glb(extras)
+    if texture:
+        check_texture(texture)
+    glb = Glb(dict(extras))
     attributes = {
         "POSITION": glb.add_array(sequence.vertices[k], VERTEX_TARGET, bounds=True),
         "NORMAL": glb.add_array(normals[k], VERTEX_TARGET),
     }
-    if sequence.texture:
-        attributes["TEXCOORD_0"] = glb.add_array(sequence.texture.uv, VERTEX_TARGET)
+    if texture:
+        attributes["TEXCOORD_0"] = glb.add_array(texture.uv, VERTEX_TARGET)
     elif sequence.colors is not None:
         attributes["COLOR_0"] = glb.add_array(sequence.colors, VERTEX_TARGET, normalized=True)
     # the format reserves the 16-bit index 65,535 (3.7.2.1)
@@ -120,20 +131,20 @@ def _mesh_of(sequence: MeshSequence, k: int, normals: Normals, extras: dict[str,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "subject", "mesh": 0}],
         "meshes": [{"name": "subject", "primitives": [primitive]}],
-        "materials": [_material(glb, sequence)],
+        "materials": [_material(glb, texture, sequence.colors is not None)],
     }
     return glb
 
 
-def _material(glb: Glb, sequence: MeshSequence) -> dict[str, Any]:
+def _material(glb: Glb, texture: Texture | None, has_colors: bool) -> dict[str, Any]:
     """Matt and two-sided. Always written: the format's default is metal, which looks black."""
     surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.8}
-    if sequence.texture:
-        image = glb.add_image(sequence.texture.image, sequence.texture.media_type)
+    if texture:
+        image = glb.add_image(texture.image, texture.media_type)
         sampler = {"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _CLAMP, "wrapT": _CLAMP}
         glb.tree |= {"samplers": [sampler], "textures": [{"sampler": 0, "source": image}]}
         surface["baseColorTexture"] = {"index": 0}
-    elif sequence.colors is None:
+    elif not has_colors:
         surface["baseColorFactor"] = list(_CLAY)
     return {"name": "surface", "doubleSided": True, "pbrMetallicRoughness": surface}
 

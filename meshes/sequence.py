@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ class Texture:
 class MeshSequence:
     """Vertices float32 `(T, V, 3)` over faces int32 `(F, 3)`; at most one of colours and texture.
 
-    `colors` are uint8 `(V, 4)` RGBA in linear light, as glTF's COLOR_0 is. Raises ValueError when
-    shapes, types or index range are wrong or a coordinate is not finite.
+    `colors` are uint8 `(V, 4)` RGBA in linear light, as glTF's COLOR_0 is. `texture` is that of all
+    timesteps; `frame_textures`, empty or T of them, are those of single timesteps, for files of one
+    timestep only. Raises ValueError when shapes, types or index range are wrong or a coordinate is
+    not finite.
     """
 
     vertices: NDArray[np.float32]
@@ -47,10 +50,10 @@ class MeshSequence:
     fps: float
     colors: NDArray[np.uint8] | None = None
     texture: Texture | None = None
+    frame_textures: tuple[Texture | None, ...] = ()
 
     def __post_init__(self) -> None:
         v, f, colors = self.vertices, self.faces, self.colors
-        uv = self.texture.uv if self.texture else None
         if v.dtype != np.float32 or v.ndim != 3 or v.shape[0] < 1 or v.shape[2] != 3:
             raise ValueError(f"vertices must be float32 (T, V, 3), not {v.dtype} {v.shape}")
         if f.dtype != np.int32 or f.ndim != 2 or f.shape[0] < 1 or f.shape[1] != 3:
@@ -61,18 +64,30 @@ class MeshSequence:
             raise ValueError(f"faces point outside the {v.shape[1]} vertices")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be positive, not {self.fps}")
-        if colors is not None and uv is not None:
+        if colors is not None and self.texture is not None:
             raise ValueError("a mesh has colours or a texture, not both")
         if colors is not None and (colors.dtype != np.uint8 or colors.shape != (v.shape[1], 4)):
             raise ValueError(f"colours must be uint8 ({v.shape[1]}, 4), not {colors.shape}")
-        if uv is not None and (uv.dtype != np.float32 or uv.shape != (v.shape[1], 2)):
-            raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {uv.shape}")
+        if self.frame_textures and (self.texture is None or len(self.frame_textures) != len(v)):
+            raise ValueError(
+                f"{len(v)} timesteps have a texture and as many of their own, or none, "
+                f"not {len(self.frame_textures)}"
+            )
+        for texture in (self.texture, *self.frame_textures):
+            uv = texture.uv if texture else None
+            if uv is not None and (uv.dtype != np.float32 or uv.shape != (v.shape[1], 2)):
+                raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {uv.shape}")
 
     def __len__(self) -> int:
         return int(self.vertices.shape[0])
 
+    def texture_at(self, k: int) -> Texture | None:
+        """The texture of a file that holds timestep `k` only."""
+        own = self.frame_textures[k] if self.frame_textures else None
+        return own or self.texture
+
     def arrays(self) -> dict[str, Any]:
-        """All but the texture's picture, by the names that the files of sequences use."""
+        """All but pictures and single timesteps' textures, by the names that files use."""
         arrays = {"vertices": self.vertices, "faces": self.faces, "fps": np.float64(self.fps)}
         if self.colors is not None:
             arrays["colors"] = self.colors
@@ -83,9 +98,9 @@ class MeshSequence:
     def save(self, path: Path) -> None:
         """Write an .npz, completely or not at all (temporary name, fsync, rename)."""
         arrays = self.arrays()
-        if self.texture is not None:
-            arrays["image"] = np.frombuffer(self.texture.image, np.uint8)
-            arrays["media_type"] = np.frombuffer(self.texture.media_type.encode(), np.uint8)
+        arrays |= _texture_arrays(self.texture, "")
+        for k, texture in enumerate(self.frame_textures):
+            arrays |= _texture_arrays(texture, f"_{k}")
         with atomic_file(path) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -96,11 +111,28 @@ class MeshSequence:
         """Read what `save` wrote; raises ValueError on anything else."""
         try:
             with np.load(path, allow_pickle=False) as saved:
-                texture = None
-                if "image" in saved:
-                    media_type = saved["media_type"].tobytes().decode()
-                    texture = Texture(saved["image"].tobytes(), media_type, saved["uv"])
-                fps, colors = float(saved["fps"]), saved.get("colors")
-                return cls(saved["vertices"], saved["faces"], fps, colors, texture)
+                vertices, fps, colors = saved["vertices"], float(saved["fps"]), saved.get("colors")
+                own = tuple(_texture_of(saved, f"_{k}") for k in range(len(vertices)))
+                texture, own = _texture_of(saved, ""), own if any(own) else ()
+                return cls(vertices, saved["faces"], fps, colors, texture, own)
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as exc:
             raise ValueError(f"not a mesh sequence: {path.name}") from exc
+
+
+def _texture_arrays(texture: Texture | None, ending: str) -> dict[str, Any]:
+    """The arrays of one texture, by names with this ending; none without a texture."""
+    if texture is None:
+        return {}
+    return {
+        f"uv{ending}": texture.uv,
+        f"image{ending}": np.frombuffer(texture.image, np.uint8),
+        f"media_type{ending}": np.frombuffer(texture.media_type.encode(), np.uint8),
+    }
+
+
+def _texture_of(saved: Mapping[str, Any], ending: str) -> Texture | None:
+    """The inverse of `_texture_arrays`."""
+    if f"image{ending}" not in saved:
+        return None
+    media_type = saved[f"media_type{ending}"].tobytes().decode()
+    return Texture(saved[f"image{ending}"].tobytes(), media_type, saved[f"uv{ending}"])

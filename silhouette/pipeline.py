@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from errors import ModeUnavailable, NoSubjectFound
 from meshes.sequence import MeshSequence, Texture
-from pipeline import SILHOUETTE, Mode, Reporter
+from pipeline import SILHOUETTE, Mode, Reporter, SilhouettePreset
 from silhouette.crop import CroppedClip, crop_to_subject
+from silhouette.frame_fit import lost_frames, surface_overlaps
 from silhouette.inflation import inflate, volume
 from silhouette.reference_frame import choose_reference
 from silhouette.surface_motion import Motion, move_surface, triangle_areas
-from silhouette.texture import make_texture
-from silhouette.tracking import Tracker
+from silhouette.texture import frame_textures, make_texture
+from silhouette.tracking import Track, Tracker
 from silhouette.tracking_frames import TrackingFrames
 from silhouette.triangulation import Mesh
 from video.clip import Clip
@@ -33,7 +35,7 @@ class SilhouettePipeline:
 
     name = "silhouette"
     needs_alpha = True
-    shares = {"background": 0.20, "shape": 0.30, "motion": 0.47, "decoding": 0.03}
+    shares = {"background": 0.19, "shape": 0.25, "motion": 0.42, "decoding": 0.14}
 
     def load(self, reporter: Reporter) -> None:
         reporter.progress("loading", 1, 1, "nothing to load")
@@ -72,17 +74,27 @@ class SilhouettePipeline:
         still = _onto_source(cropped, inflated.points[None], [reference])
         reporter.anchor(_sequence(still, inflated, texture, clip.fps))
 
-        tick = _ticker(reporter, "motion", "following the subject", 3 * len(clip))
-        frames = TrackingFrames.from_clip(cropped, tick)
-        tracker = Tracker(frames, reference, preset.control_nodes, frames.flow, preset.reanchor)
-        if not len(tracker.control_mesh.triangles):
-            raise _too_small()
-        track = tracker.run(tick)
-
-        tick = _ticker(reporter, "decoding", "lifting the surface", len(clip))
-        motion = move_surface(inflated, tracker.control_mesh, track, reference, tick)
+        track, control_mesh, frames = _track(cropped, reference, preset, reporter)
+        tick = _ticker(reporter, "decoding", "lifting the surface", 3 * len(clip))
+        motion = move_surface(inflated, control_mesh, track, reference, tick)
+        overlaps = surface_overlaps(frames, inflated, motion, tick)
+        _warn_of_lost_frames(lost_frames(overlaps, reference), len(clip), reporter)
+        own = frame_textures(cropped, inflated, motion, reference, overlaps, tick)
         placed = _onto_source(cropped, motion, range(len(clip)))
-        return _check_volumes(_sequence(placed, inflated, texture, clip.fps))
+        meshes = _sequence(placed, inflated, texture, clip.fps)
+        return _check_volumes(replace(meshes, frame_textures=own))
+
+
+def _track(
+    cropped: CroppedClip, reference: int, preset: SilhouettePreset, reporter: Reporter
+) -> tuple[Track, Mesh, TrackingFrames]:
+    """The control mesh in every frame, itself, and the frames it was tracked in."""
+    tick = _ticker(reporter, "motion", "following the subject", 3 * len(cropped.images))
+    frames = TrackingFrames.from_clip(cropped, tick)
+    tracker = Tracker(frames, reference, preset.control_nodes, frames.flow, preset.reanchor)
+    if not len(tracker.control_mesh.triangles):
+        raise _too_small()
+    return tracker.run(tick), tracker.control_mesh, frames
 
 
 def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callable[[], None]:
@@ -93,6 +105,17 @@ def _ticker(reporter: Reporter, stage: str, message: str, steps: int) -> Callabl
 
 def _too_small() -> NoSubjectFound:
     return NoSubjectFound("The subject found is too thin, or in too many small parts.")
+
+
+def _warn_of_lost_frames(lost: list[int], count: int, reporter: Reporter) -> None:
+    if lost:
+        reporter.warning(
+            "tracking_lost",
+            f"In {len(lost)} of {count} frames the mesh does not cover the subject well: it may "
+            "have turned, its limbs may have crossed, or its outline may be wrong there "
+            f"(frames {', '.join(map(str, lost))}, counted from 0).",
+            frames=lost,
+        )
 
 
 def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]) -> Motion:

@@ -5,24 +5,26 @@ Each frame starts from its neighbour on the side of the reference frame:
 2. as-rigid-as-possible deformation keeps the shape of limbs;
 3. iterated closest contour points move the rim onto the outline;
 4. a comparison with the reference image removes drift (re-anchoring).
-The topology never changes. surface_motion.py applies the result to the surface.
+Where the result does not cover the outline, as after limbs have crossed, the frame is also tried
+from the reference pose: so tracking recovers. The topology never changes. surface_motion.py applies
+the result to the surface.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
+from silhouette.reference_matcher import ReferenceMatcher
 from silhouette.tracking_frames import TrackingFrames, follow
-from silhouette.triangulation import Mesh, averaging, embed, rim_edges, signed_areas, triangulate
+from silhouette.triangulation import averaging, rim_edges, signed_areas, triangulate
 from video.fields import Field, Points, sample_field
-from video.flow import optical_flow
 
 Track = NDArray[np.float64]
 """Control nodes over time, `(T, N, 2)`, crop pixels."""
@@ -38,6 +40,14 @@ overlap on a test clip; after smoothing it costs none, and the texture's error f
 _MOMENTUM_WEIGHT = 0.18
 _MISFIT = 0.01
 """Momentum is tried if the overlap is this much worse than in the reference frame."""
+_WORTH_RESTARTING = 0.05
+"""A frame is tried from the reference pose too if its overlap is this much worse than there. Clips
+that track well never come so far, and cost no more than without restarts.
+"""
+_CLEARLY_BETTER = 0.03
+"""Gain of overlap for which a restart is taken: it may exchange left and right limbs, and the mesh
+jumps. With .015 a crowded clip gains .005 of the overlap, and a tenth is added to its jitter.
+"""
 _CONTOUR_WEIGHT = 1.2
 _PREVIOUS_SHAPE = 0.6
 """Weight of the neighbour's shape as a rest shape; the reference's shape has weight 1."""
@@ -69,27 +79,32 @@ class Tracker:
         self._rest_areas = signed_areas(mesh.points, mesh.triangles)
         self._rim_edges = rim_edges(mesh.triangles)
         self._rim = np.unique(self._rim_edges)
-        self._best_overlap = frames.overlap(mesh.points, mesh.triangles, reference)
+        self._best_overlap = self._overlap(mesh.points, reference)
         self._matcher = None
         if reanchor and len(mesh.triangles):
-            self._matcher = _ReferenceMatcher(frames, reference, mesh)
+            self._matcher = ReferenceMatcher(frames, reference, mesh)
 
     def run(self, tick: Callable[[], None], refine: bool = True) -> Track:
         """Track outwards from the reference to both ends of the clip; `tick` after each frame.
 
-        `refine` tries momentum where flow fails and smooths over time.
+        `refine` tries momentum and restarts where flow fails, and smooths over time.
         """
         count = len(self.frames)
         track = np.empty((count, *self.control_mesh.points.shape))
         track[self.reference] = self.control_mesh.points
+        jumps = {0, count}  # between frames k - 1 and k
         for way, end in ((1, count), (-1, -1)):
             momentum = None
             for t in range(self.reference + way, end, way):
                 before = track[t - way]
                 track[t] = self._step(before, t - way, t, momentum)
-                momentum = track[t] - before if refine else None
+                restart = self._restart(track[t], t) if refine else None
+                if restart is not None:
+                    track[t] = restart
+                    jumps.add(max(t, t - way))
+                momentum = track[t] - before if refine and restart is None else None
                 tick()
-        return self._smooth(track, tick) if refine else track
+        return self._smooth(track, sorted(jumps), tick) if refine else track
 
     def _step(self, before: Points, source: int, target: int, momentum: Points | None) -> Points:
         """From frame `source`, whose nodes are `before`, to its neighbour `target`.
@@ -97,23 +112,46 @@ class Tracker:
         Flow cannot follow a limb behind another one; its momentum can. Where the result of flow
         does not fit the outline, momentum is tried too and the better one is taken.
         """
-        frames = self.frames
-        forward, backward = self._flow(source, target), self._flow(target, source)
-        carried, flow_error = follow(before, forward, backward)
-        inside = (sample_field(frames.alphas[target], carried) > 0.4) & (
-            sample_field(frames.alphas[source], before) > 0.4
-        )
-        flow_weight = _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
-        points = self._fit(before, target, carried, flow_weight)
+        points = self._fit(before, target, *self._follow_flow(before, source, target))
         if momentum is None:
             return points
-        overlap = frames.overlap(points, self.control_mesh.triangles, target)
+        overlap = self._overlap(points, target)
         if overlap > self._best_overlap - _MISFIT:
             return points
         flow_weight = np.full(len(before), _MOMENTUM_WEIGHT)
         other = self._fit(before, target, before + momentum, flow_weight)
-        better = frames.overlap(other, self.control_mesh.triangles, target) > overlap
-        return other if better else points
+        return other if self._overlap(other, target) > overlap else points
+
+    def _restart(self, points: Points, t: int) -> Points | None:
+        """Frame `t` from the reference pose; None unless clearly better than its nodes `points`.
+
+        The pose is moved and scaled onto the mask, and follows the flow from the reference frame
+        where that is consistent.
+        """
+        overlap, pose = self._overlap(points, t), self.control_mesh.points
+        here, there = self.frames.place(t), self.frames.place(self.reference)
+        if overlap > self._best_overlap - _WORTH_RESTARTING or here is None or there is None:
+            return None
+        placed = here[0] + (here[1] / there[1]) * (pose - there[0])
+        carried, flow_weight = self._follow_flow(pose, self.reference, t)
+        is_known = flow_weight > 0.05 * _FLOW_WEIGHT
+        carried = np.where(is_known[:, None], carried, placed)
+        fitted = self._fit(placed, t, carried, flow_weight)
+        return fitted if self._overlap(fitted, t) > overlap + _CLEARLY_BETTER else None
+
+    def _overlap(self, points: Points, t: int) -> float:
+        return self.frames.overlap(points, self.control_mesh.triangles, t)
+
+    def _follow_flow(
+        self, points: Points, source: int, target: int
+    ) -> tuple[Points, NDArray[np.float64]]:
+        """Nodes of frame `source` moved by the flow to `target`, and a weight for each."""
+        forward, backward = self._flow(source, target), self._flow(target, source)
+        carried, flow_error = follow(points, forward, backward)
+        inside = (sample_field(self.frames.alphas[target], carried) > 0.4) & (
+            sample_field(self.frames.alphas[source], points) > 0.4
+        )
+        return carried, _FLOW_WEIGHT * np.exp(-((flow_error / 2) ** 2)) * inside
 
     def _fit(
         self, before: Points, target: int, carried: Points, flow_weight: NDArray[np.float64]
@@ -216,9 +254,15 @@ class Tracker:
                 points = np.where(near[:, None] > 0, mixed, points)
         return points
 
-    def _smooth(self, track: Track, tick: Callable[[], None]) -> Track:
-        """Smooth over time against jitter, then fit to each frame's outline and image again."""
-        smooth: Track = gaussian_filter1d(track, _SMOOTH_FRAMES, axis=0, mode="nearest")
+    def _smooth(self, track: Track, jumps: list[int], tick: Callable[[], None]) -> Track:
+        """Smooth over time against jitter, then fit to each frame's outline and image again.
+
+        `jumps` are 0, the number of frames, and each frame that does not continue the one before.
+        """
+        parts = [track[first:end] for first, end in itertools.pairwise(jumps)]
+        smooth: Track = np.concatenate(
+            [gaussian_filter1d(part, _SMOOTH_FRAMES, axis=0, mode="nearest") for part in parts]
+        )
         smooth[self.reference] = track[self.reference]
         for t, points in enumerate(smooth):
             if t != self.reference:
@@ -231,39 +275,6 @@ class Tracker:
                 smooth[t] = self._untangle(fitted, pulls, rests)
             tick()
         return smooth
-
-
-class _ReferenceMatcher:
-    """Warps a frame back to the reference by its track, and measures the remaining motion."""
-
-    def __init__(self, frames: TrackingFrames, reference: int, control_mesh: Mesh) -> None:
-        self._frames, self._control_mesh = frames, control_mesh
-        self._inside = frames.outlines[reference].distance
-        is_near = self._inside > -3
-        self._pixels = np.nonzero(is_near)
-        places = np.stack(self._pixels[::-1], 1).astype(np.float64)
-        self._corners, self._weights = embed(control_mesh, places)
-        level = np.uint8(frames.background_level)
-        self._image = np.where(is_near, frames.greys[reference], level)
-
-    def match(self, points: Points, t: int) -> tuple[Points, NDArray[np.float64]]:
-        """Where in frame `t` the nodes' reference neighbourhood is found, and a weight each."""
-        came_from = np.full((*self._image.shape, 2), -50, np.float32)
-        came_from[self._pixels] = np.einsum(
-            "nk,nkd->nd", self._weights, points[self._corners], optimize=True
-        )
-        grey, level = self._frames.greys[t], self._frames.background_level
-        warped_back = cv2.remap(grey, came_from, None, cv2.INTER_LINEAR, borderValue=level)
-        nodes = self._control_mesh.points
-        forward = optical_flow(self._image, warped_back)
-        found, flow_error = follow(nodes, forward, optical_flow(warped_back, self._image))
-        inside = sample_field(self._inside, found) > 0
-        near = np.linalg.norm(found - nodes, axis=1) < 12 * self._frames.scale
-        own_grey = sample_field(self._image, nodes).astype(float)
-        grey_difference = own_grey - sample_field(warped_back, found)
-        match_weight = np.exp(-((flow_error / 1.2) ** 2) - (grey_difference / 30) ** 2)
-        matched = np.where(inside[:, None], sample_field(came_from, found), points)
-        return matched, match_weight * (inside & near)
 
 
 def _attraction(distances: NDArray[np.float64], reach: float) -> NDArray[np.float64]:

@@ -46,6 +46,14 @@ class TrackingFrames:
             tick()
         return cls(greys, cropped.alphas, outlines, background_level)
 
+    def place(self, t: int) -> tuple[Points, float] | None:
+        """The mask's centroid `(1, 2)` and the square root of its area; None for an empty mask."""
+        moments = cv2.moments((self.alphas[t] > 0.5).astype(np.uint8), binaryImage=True)
+        area = moments["m00"]
+        if not area:
+            return None
+        return np.array([[moments["m10"] / area, moments["m01"] / area]]), float(np.sqrt(area))
+
     def __len__(self) -> int:
         return len(self.greys)
 

@@ -202,6 +202,58 @@ def test_a_heavy_texture_becomes_vertex_colours_in_the_single_frames(tmp_path: P
     assert moving.view(moving.tree["images"][0]["bufferView"]) == image
 
 
+def _with_own_textures(sequence: MeshSequence) -> MeshSequence:
+    """Timestep 1 has a green picture of its own, with its own places on it."""
+    assert sequence.texture
+    green = np.full((8, 8, 3), (0, 255, 0), np.uint8)
+    image, uv = cv2.imencode(".png", green)[1].tobytes(), sequence.texture.uv[::-1].copy()
+    return replace(sequence, frame_textures=(None, Texture(image, "image/png", uv), None))
+
+
+def test_a_timestep_with_its_own_texture_has_it_in_its_own_file_only(tmp_path: Path) -> None:
+    sequence = _with_own_textures(small(kind="textured"))
+    normals = vertex_normals(sequence)
+    write_frames(sequence, normals, tmp_path)
+    write_animated(sequence, normals, tmp_path / "animated_mesh.glb")
+    usual, own = sequence.texture, sequence.frame_textures[1]
+    assert usual and own
+    for name, texture in {
+        "mesh_000": usual,
+        "mesh_001": own,
+        "mesh_002": usual,
+        "animated_mesh": usual,
+    }.items():
+        read = ReadGlb((tmp_path / f"{name}.glb").read_bytes())
+        (picture,) = read.tree["images"]
+        assert read.view(picture["bufferView"]) == texture.image
+        assert np.array_equal(read.attribute("TEXCOORD_0"), texture.uv)
+
+
+def test_a_checkpoint_keeps_the_textures_of_single_timesteps(tmp_path: Path) -> None:
+    for sequence in (small(kind="textured"), _with_own_textures(small(kind="textured"))):
+        sequence.save(tmp_path / "meshes.npz")
+        loaded = MeshSequence.load(tmp_path / "meshes.npz")
+        assert len(loaded.frame_textures) == len(sequence.frame_textures)
+        for k in range(len(sequence)):
+            was, now = sequence.texture_at(k), loaded.texture_at(k)
+            assert was and now
+            assert (now.image, now.media_type) == (was.image, was.media_type)
+            assert np.array_equal(now.uv, was.uv)
+
+
+def test_own_textures_that_do_not_match_are_refused() -> None:
+    sequence = _with_own_textures(small(kind="textured"))
+    own = sequence.frame_textures
+    assert own[1]
+    with pytest.raises(ValueError, match="3 timesteps have a texture"):
+        replace(sequence, frame_textures=own[:2])
+    with pytest.raises(ValueError, match="3 timesteps have a texture"):
+        replace(sequence, texture=None)
+    short = replace(own[1], uv=own[1].uv[1:])
+    with pytest.raises(ValueError, match="uv must be"):
+        replace(sequence, frame_textures=(None, short, None))
+
+
 def _broken(sequence: MeshSequence, value: float) -> MeshSequence:
     """A sequence that was valid when it was created and is changed afterwards."""
     sequence.vertices[-1, 5, 1] = value

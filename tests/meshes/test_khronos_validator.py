@@ -51,6 +51,7 @@ def _sequences() -> dict[str, MeshSequence]:
         },
         **{f"textured_{n}": walking_animal(n, rings=24) for n in (1, 2, 16, 31)},
         "png": replace(textured, texture=png),
+        "own_textures": replace(textured, frame_textures=(None, png)),
         "plain_31": walking_animal(31, rings=24, kind="plain", fps=29.97),
         "long_indices": walking_animal(2, rings=257, kind="plain"),
         "flat_and_lonely": MeshSequence(flat, np.array([[0, 1, 2]], np.int32), 8),

@@ -57,7 +57,7 @@ def test_the_wanted_number_of_triangles_is_met_within_a_tenth(
 def test_a_walker_with_alpha_becomes_a_mesh_that_fits(figure: tuple[Frames, np.ndarray]) -> None:
     frames, masks = figure
     rgba = with_alpha(frames, masks)
-    mesh, log = _animate(rgba)
+    mesh, log = _animate(rgba, "default")
     measured = measure(mesh, LabelledClip("walker", as_clip(rgba), masks))
     _assert_valid(mesh)
     assert measured.iou_mean > 0.88

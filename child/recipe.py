@@ -28,7 +28,15 @@ from typing import Any
 
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send
-from errors import GpuError, ModeUnavailable, ServiceError
+from child.windows import other_window, used_instead, with_windows
+from errors import (
+    GpuError,
+    ModeUnavailable,
+    NoSubjectFound,
+    ServiceError,
+    VideoTooShort,
+    VideoUnreadable,
+)
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
@@ -61,7 +69,7 @@ class FramePrefetcher:
     def prefetch(self, task: Task) -> None:
         """Start to read; the previous job's frames are kept too, since it may be about to begin."""
         last = list(self._reading.items())[-1:]
-        reading = self._thread.submit(_read_clip, task, lambda *_: None)
+        reading = self._thread.submit(_read_clip, task, task.options.start, lambda *_: None)
         self._reading = dict([*last, (task.job_id, reading)])
 
     def take(self, job_id: str, while_waiting: Callable[[], None]) -> Read | None:
@@ -107,14 +115,15 @@ class Recipe:
         assert pipeline is not None, "this process only exports"
         reporter = JobReporter(task, pipeline.name, pipeline.shares, self.send, self.cancelled)
         task.workspace.mkdir(mode=0o700)
-        clip = self._read_frames(reporter)
         try:
             meshes, made = _load_checkpoint(task)
         except NoCheckpoint:
-            meshes = _animate(pipeline, _with_subject(pipeline, clip, None, reporter), reporter)
-            _save_checkpoint(meshes, reporter)
+            clip, start = self._with_subject(pipeline, reporter)
+            meshes = _animate(pipeline, clip, reporter)
+            _save_checkpoint(meshes, start, reporter)
         else:
             _restore_reports(made, reporter)
+            clip = self._read_frames(reporter, made["start"])
             log.info("the meshes of an earlier attempt are used")
         return clip, meshes, reporter
 
@@ -124,24 +133,54 @@ class Recipe:
         reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
         _restore_reports(made, reporter)
         task.workspace.mkdir(mode=0o700, exist_ok=True)
-        result = self._export(self._read_frames(reporter), meshes, reporter)
+        clip = self._read_frames(reporter, made["start"])
+        result = self._export(clip, meshes, reporter)
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         write_files(clip, meshes, reporter, self.blender_path)
         return _result(clip, meshes, reporter)
 
-    def _read_frames(self, reporter: JobReporter) -> Clip:
+    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, float]:
+        """The frames with the subject, and the second from which on they were taken.
+
+        Where the first seconds of a longer video show none, those with the most motion are tried.
+        """
+        options = reporter.task.options
+        choice: SubjectChoice | None = None
+        clip = self._read_frames(reporter, options.start)
+        try:
+            return _with_subject(pipeline, clip, choice, reporter), options.start
+        except NoSubjectFound as nothing:
+            start = None if options.start or choice else other_window(reporter.task, clip)
+            if start is None:
+                raise with_windows(nothing, [clip]) from nothing
+            first = nothing
+        reporter.warnings.clear()  # they are about other frames
+        looked_at = [clip]
+        try:
+            looked_at.append(self._read_frames(reporter, start))
+            found = _with_subject(pipeline, looked_at[-1], choice, reporter)
+        except (NoSubjectFound, VideoTooShort, VideoUnreadable):
+            raise with_windows(first, looked_at) from None
+        reporter.warning("window_only", used_instead(*looked_at))
+        return found, start
+
+    def _read_frames(self, reporter: JobReporter, start: float) -> Clip:
         def report(step: int, steps: int) -> None:
             reporter.progress("extracting", step, steps, "Reading the frames")
 
-        read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
+        read = None
+        if start == reporter.task.options.start:
+            read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
         if read is None:
             report(0, 1)
-            read = _read_clip(reporter.task, report)
+            read = _read_clip(reporter.task, start, report)
         clip, warnings = read
+        is_told = start != reporter.task.options.start  # in `window_only`, which the subject gave
         for code, message in warnings:
-            reporter.warning(code, message)
+            if not (is_told and code in ("unused_tail", "window_only")):
+                reporter.warning(code, message)
         return clip
 
 
@@ -175,12 +214,12 @@ def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSeque
     return pipeline.animate(clip, options.mode, options.seed, reporter, mesh, **more)
 
 
-def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
+def _read_clip(task: Task, start: float, on_progress: Callable[[int, int], None]) -> Read:
     options = task.options
     return read_clip(
         task.folder / "input",
         task.container,
-        start=options.start,
+        start=start,
         fps=options.fps,
         max_frames=options.max_frames,
         on_progress=on_progress,
@@ -193,7 +232,7 @@ def is_unusable(error: ServiceError) -> bool:
     return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
+def _save_checkpoint(meshes: MeshSequence, start: float, reporter: JobReporter) -> None:
     """Write the checkpoint's folder; one rename makes it visible, complete."""
     part = reporter.task.workspace / "checkpoint"
     part.mkdir()
@@ -201,6 +240,7 @@ def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
     reporter.update_timings(time.monotonic())
     made = {
         "pipeline": reporter.pipeline,
+        "start": start,
         "warnings": reporter.warnings,
         "timings": reporter.timings,
         "peak_rss_mb": round(_peak_rss_mb(), 1),

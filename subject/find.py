@@ -73,7 +73,7 @@ def find_subject(
         found = _from_plain_background(clip, tick) or _from_motion(clip, reporter, tick)
     alphas = found.clip.frames[..., 3]
     coverage = np.array([float((alpha > 127).mean()) for alpha in alphas])
-    _check_coverage(coverage, found.method)
+    _check_coverage(coverage, found.method, clip)
     _warn(alphas, coverage, reporter)
     tick(count)
     return found
@@ -192,7 +192,7 @@ def _soft(masks: list[NDArray[np.bool_]], sigma: float) -> NDArray[np.uint8]:
 # --- is it a subject?
 
 
-def _check_coverage(coverage: NDArray[np.float64], method: str) -> None:
+def _check_coverage(coverage: NDArray[np.float64], method: str, clip: Clip) -> None:
     missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
     facts: dict[str, Any] = {"method": method, "frames": len(coverage)}
     if missing == len(coverage):
@@ -205,9 +205,11 @@ def _check_coverage(coverage: NDArray[np.float64], method: str) -> None:
         )
     if missing > _MOST_MISSING * len(coverage):
         raise NoSubjectFound(
-            f"The subject is missing in {missing} of {len(coverage)} frames; "
-            f"at most {_MOST_MISSING:.0%} is allowed.",
-            hint="Cut the clip to the part in which the subject is in the picture.",
+            f"The subject is missing in {missing} of {len(coverage)} frames; at most "
+            f"{_MOST_MISSING:.0%} is allowed. It is there in "
+            f"{_where(coverage >= _LEAST_COVERAGE, clip)}.",
+            hint="Cut the clip to the part in which the subject is in the picture, or send the "
+            "second at which that part begins as `start`, and `fps` for closer frames.",
             frames_without_subject=missing,
             **facts,
         )
@@ -220,6 +222,18 @@ def _check_coverage(coverage: NDArray[np.float64], method: str) -> None:
             max_coverage=_MOST_COVERAGE,
             **facts,
         )
+
+
+def _where(there: Mask, clip: Clip) -> str:
+    """Which of the frames used these are, from 1; of a video with their seconds."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], there.astype(np.int8), [0]))))
+    found = []
+    for begin, end in edges.reshape(-1, 2).tolist():
+        first, last = clip.source.used[begin], clip.source.used[end - 1]
+        rate = clip.source.fps
+        seconds = f" ({first / rate:.1f} s to {last / rate:.1f} s)" if rate else ""
+        found.append(f"frames {begin + 1} to {end}{seconds}")
+    return ", ".join(found)
 
 
 def _check_motion(motion: MotionSegmentation, pieces: float) -> None:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,10 @@ class Recipe:
         try:
             return _with_subject(pipeline, clip, choice, reporter), options.start
         except NoSubjectFound as nothing:
-            start = None if options.start or choice else other_window(reporter.task, clip)
+            start = None
+            if not (options.start or choice or options.mesh):  # a mesh has the first frame's pose
+                look = partial(reporter.progress, "extracting", 0, 1, "Looking for motion")
+                start = other_window(reporter.task, clip, look)
             if start is None:
                 raise with_windows(nothing, [clip]) from nothing
             first = nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from errors import NoSubjectFound
 from job.task import Task
@@ -30,12 +30,12 @@ def is_longer(clip: Clip) -> bool:
     return clip.source.fps is not None and clip.source.frames - last > 0.5 * last
 
 
-def other_window(task: Task, clip: Clip) -> float | None:
+def other_window(task: Task, clip: Clip, tick: Callable[[], None]) -> float | None:
     """When the part with the most motion begins; None if it is the part that `clip` is from."""
     span = seconds_of(clip)
     if task.container == "zip" or span is None or not is_longer(clip):
         return None
-    start = find_motion(task.folder / "input", task.container, span[1] - span[0])
+    start = find_motion(task.folder / "input", task.container, span[1] - span[0], tick)
     log.info("no subject was found in %.1f s to %.1f s; motion begins at %s", *span, start)
     return start if start is not None and start - span[0] > _SAME_WINDOW_S else None
 

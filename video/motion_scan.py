@@ -7,6 +7,7 @@ What moves is compared with the camera's own motion. Called by child/recipe.py.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,9 +31,17 @@ _MOST_SHARE = 0.5  # more of the picture changes by a cut, a flash, or the camer
 Pictures = NDArray[np.uint8]
 
 
-def find_motion(path: Path, container: VideoContainer, span_s: float) -> float | None:
-    """When the `span_s` seconds with the most motion begin; None if nothing moves."""
-    pictures = _small_pictures(path, container)
+def find_motion(
+    path: Path,
+    container: VideoContainer,
+    span_s: float,
+    tick: Callable[[], None] = lambda: None,
+) -> float | None:
+    """When the `span_s` seconds with the most motion begin; None if nothing moves.
+
+    Raises what `tick` raises, which is called again and again.
+    """
+    pictures = _small_pictures(path, container, tick)
     wanted = max(1, round(span_s * _FPS))
     shares = np.array([_moving_share(a, b) for a, b in pairwise(pictures)])
     if len(shares) < wanted:
@@ -42,7 +51,7 @@ def find_motion(path: Path, container: VideoContainer, span_s: float) -> float |
     return best / _FPS if means[best] >= _LEAST_SHARE else None
 
 
-def _small_pictures(path: Path, container: VideoContainer) -> Pictures:
+def _small_pictures(path: Path, container: VideoContainer, tick: Callable[[], None]) -> Pictures:
     """Grey pictures `(T, 96, 96)`, stretched to squares; those before a limit of time."""
     with open(path, "rb") as file:
         args = [
@@ -52,7 +61,10 @@ def _small_pictures(path: Path, container: VideoContainer) -> Pictures:
             *("-frames:v", str(_MOST_FRAMES), "-pix_fmt", "gray", "-f", "rawvideo", "pipe:1"),
         ]
         with run_sandboxed(args, stdin=file, wall_s=_WALL_S, limits=_LIMITS) as ffmpeg:
-            content = ffmpeg.read(_MOST_FRAMES * _SIDE_PX**2)
+            content = bytearray()
+            while part := ffmpeg.stdout.read(_FPS * _SIDE_PX**2):
+                content += part
+                tick()
             with contextlib.suppress(OutOfTime):
                 ffmpeg.finish()
     count = len(content) // _SIDE_PX**2

@@ -42,3 +42,13 @@ def test_a_damaged_clip_gives_nothing(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 60)
     path.write_bytes(path.read_bytes()[:-300])
     assert find_motion(path, "mov", 1.0) is None
+
+
+def test_a_cancelled_job_ends_the_search(tmp_path: Path) -> None:
+    path = late_subject(tmp_path / "clip.mp4", 3, 6, 7)
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        find_motion(path, "mov", 2.0, stop)

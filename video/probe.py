@@ -145,9 +145,6 @@ def _probe_video(
     offset = 0.0 if to_decode else seek
     times = plan.times
     seconds = None if times is None else tuple(offset + times[pick] for pick in picks)
-    warnings = found.warnings
-    if seconds and packets.times:
-        warnings = naming_seconds(warnings, seconds, packets.times[-1])
     return Probe(
         source=SourceFacts(
             width=decoded.width,
@@ -157,7 +154,7 @@ def _probe_video(
             used=tuple(plan.first + pick for pick in picks),
         ),
         fps=found.fps,
-        warnings=warnings,
+        warnings=naming_seconds(found.warnings, seconds, packets.times),
         picks=picks,
         may_have_alpha=_may_have_alpha(decoded),
         sizes=sizes,

@@ -83,11 +83,15 @@ def choose_frames(
 
 
 def naming_seconds(
-    warnings: Sequence[ClipWarning], used: Sequence[float], end: float
+    warnings: Sequence[ClipWarning], used: Sequence[float] | None, times: Sequence[float] | None
 ) -> tuple[ClipWarning, ...]:
-    """`window_only` instead of `unused_tail` where more is left of the clip than is used."""
-    if end - used[-1] <= used[-1] - used[0]:
+    """`window_only` instead of `unused_tail` where more is left of the clip than is used.
+
+    `used` are the seconds of the frames used, `times` those of all; None where there are none.
+    """
+    if not used or not times or times[-1] - used[-1] <= used[-1] - used[0]:
         return tuple(warnings)
+    end = times[-1]
     message = (
         f"Only {used[0]:.1f} s to {used[-1]:.1f} s of the clip are used; it ends at {end:.1f} s. "
         "To animate another part, set `start`; to cover more, set a lower `fps`."

@@ -150,7 +150,8 @@ def _run_tasks(parent: ParentConnection, recipe: Recipe, task_s: float) -> None:
 def _run_task(parent: ParentConnection, recipe: Recipe, do: str, task: Task) -> bool:
     """Run the task and report how it ended; False if this process must end."""
     import errors
-    from child.recipe import NoCheckpoint, is_unusable
+    from child.checkpoint import NoCheckpoint
+    from child.recipe import is_unusable
 
     try:
         if do == "compute":

@@ -12,24 +12,34 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import logging
 import os
-import resource
-import shutil
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from child.checkpoint import (
+    NoCheckpoint,
+    load_checkpoint,
+    peak_rss_mb,
+    restore_reports,
+    save_checkpoint,
+)
 from child.exports import write_files
 from child.reporter import JobReporter, LoadReporter, Send
-from errors import GpuError, ModeUnavailable, ServiceError
-from job import durable
+from child.windows import other_window, used_instead, with_windows
+from errors import (
+    GpuError,
+    ModeUnavailable,
+    NoSubjectFound,
+    ServiceError,
+    VideoTooShort,
+    VideoUnreadable,
+)
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
@@ -48,10 +58,6 @@ CANCEL_CHECK_S = 0.1
 Read = tuple[Clip, tuple[ClipWarning, ...]]
 
 
-class NoCheckpoint(Exception):
-    """There is no checkpoint that can be read; a damaged one was deleted."""
-
-
 class FramePrefetcher:
     """Reads the frames of the probable next job in a thread, while the GPU is busy."""
 
@@ -63,7 +69,7 @@ class FramePrefetcher:
     def prefetch(self, task: Task) -> None:
         """Start to read; the previous job's frames are kept too, since it may be about to begin."""
         last = list(self._reading.items())[-1:]
-        reading = self._thread.submit(_read_clip, task, lambda *_: None)
+        reading = self._thread.submit(_read_clip, task, task.options.start, lambda *_: None)
         self._reading = dict([*last, (task.job_id, reading)])
 
     def take(self, job_id: str, while_waiting: Callable[[], None]) -> Read | None:
@@ -111,42 +117,75 @@ class Recipe:
         assert pipeline is not None, "this process only exports"
         reporter = JobReporter(task, pipeline.name, pipeline.shares, self.send, self.cancelled)
         task.workspace.mkdir(mode=0o700)
-        clip = self._read_frames(reporter)
         try:
-            meshes, made = _load_checkpoint(task)
+            meshes, made = load_checkpoint(task)
         except NoCheckpoint:
-            clip_with_alpha = _with_subject(pipeline, clip, task.options.subject_choice, reporter)
-            meshes = _animate(pipeline, clip_with_alpha, reporter)
-            _save_checkpoint(meshes, reporter)
+            clip, start = self._with_subject(pipeline, reporter)
+            meshes = _animate(pipeline, clip, reporter)
+            save_checkpoint(meshes, start, reporter)
         else:
-            _restore_reports(made, reporter)
+            restore_reports(made, reporter)
+            clip = self._read_frames(reporter, made["start"])
             log.info("the meshes of an earlier attempt are used")
         return clip, meshes, reporter
 
     def export(self, task: Task) -> Result:
         """The second part, from the checkpoint. Raises NoCheckpoint."""
-        meshes, made = _load_checkpoint(task)
+        meshes, made = load_checkpoint(task)
         reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
         task.workspace.mkdir(mode=0o700, exist_ok=True)
-        _restore_reports(made, reporter)
-        result = self._export(self._read_frames(reporter), meshes, reporter)
+        restore_reports(made, reporter)
+        clip = self._read_frames(reporter, made["start"])
+        result = self._export(clip, meshes, reporter)
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         write_files(clip, meshes, reporter, self.blender_path)
         return _result(clip, meshes, reporter)
 
-    def _read_frames(self, reporter: JobReporter) -> Clip:
+    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, float]:
+        """The frames with the subject, and the second from which on they were taken.
+
+        Where the first seconds of a longer video show none, those with the most motion are tried.
+        """
+        options = reporter.task.options
+        choice = options.subject_choice
+        clip = self._read_frames(reporter, options.start)
+        try:
+            return _with_subject(pipeline, clip, choice, reporter), options.start
+        except NoSubjectFound as nothing:
+            start = None
+            if not (options.start or choice or options.mesh):  # a mesh has the first frame's pose
+                look = partial(reporter.progress, "extracting", 0, 1, "Looking for motion")
+                start = other_window(reporter.task, clip, look)
+            if start is None:
+                raise with_windows(nothing, [clip]) from nothing
+            first = nothing
+        reporter.warnings.clear()  # they are about other frames
+        looked_at = [clip]
+        try:
+            looked_at.append(self._read_frames(reporter, start))
+            found = _with_subject(pipeline, looked_at[-1], choice, reporter)
+        except (NoSubjectFound, VideoTooShort, VideoUnreadable):
+            raise with_windows(first, looked_at) from None
+        reporter.warning("window_only", used_instead(*looked_at))
+        return found, start
+
+    def _read_frames(self, reporter: JobReporter, start: float) -> Clip:
         def report(step: int, steps: int) -> None:
             reporter.progress("extracting", step, steps, "Reading the frames")
 
-        read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
+        read = None
+        if start == reporter.task.options.start:
+            read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
         if read is None:
             report(0, 1)
-            read = _read_clip(reporter.task, report)
+            read = _read_clip(reporter.task, start, report)
         clip, warnings = read
+        is_told = start != reporter.task.options.start  # in `window_only`, which the subject gave
         for code, message in warnings:
-            reporter.warning(code, message)
+            if not (is_told and code in ("unused_tail", "window_only")):
+                reporter.warning(code, message)
         return clip
 
 
@@ -184,12 +223,12 @@ def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSeque
     return pipeline.animate(clip, options.mode, options.seed, reporter, mesh, **more)
 
 
-def _read_clip(task: Task, on_progress: Callable[[int, int], None]) -> Read:
+def _read_clip(task: Task, start: float, on_progress: Callable[[int, int], None]) -> Read:
     options = task.options
     return read_clip(
         task.folder / "input",
         task.container,
-        start=options.start,
+        start=start,
         fps=options.fps,
         max_frames=options.max_frames,
         on_progress=on_progress,
@@ -202,53 +241,6 @@ def is_unusable(error: ServiceError) -> bool:
     return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
-    """Write the checkpoint's folder; one rename makes it visible, complete."""
-    part = reporter.task.workspace / "checkpoint"
-    part.mkdir()
-    meshes.save(part / "meshes.npz")
-    for name in reporter.ready:
-        durable.fsync_file(reporter.task.workspace / name)
-        durable.link(reporter.task.workspace / name, part / name)
-    reporter.update_timings(time.monotonic())
-    made = {
-        "pipeline": reporter.pipeline,
-        "ready": reporter.ready,
-        "subject": reporter.found_subject,
-        "warnings": reporter.warnings,
-        "timings": reporter.timings,
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
-    }
-    (part / "made.json").write_text(json.dumps(made))
-    os.rename(part, reporter.task.checkpoint)
-
-
-def _load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
-    """The meshes and the facts stored with them. Raises NoCheckpoint."""
-    try:
-        meshes = MeshSequence.load(task.checkpoint / "meshes.npz")
-        found = json.loads((task.checkpoint / "made.json").read_text())
-        made: dict[str, Any] = {"ready": [], "subject": {}, **found}  # earlier versions had none
-        for name in made["ready"]:
-            (task.checkpoint / name).stat()
-        return meshes, made
-    except (OSError, ValueError) as exc:
-        shutil.rmtree(task.checkpoint, ignore_errors=True)
-        raise NoCheckpoint from exc
-
-
-def _restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
-    """Warnings, timings and the files that were there before the meshes."""
-    for warning in made["warnings"]:
-        reporter.warning(**warning)
-    reporter.timings.update(made["timings"])
-    reporter.found_subject = made["subject"]
-    for name in made["ready"]:
-        if not (reporter.task.workspace / name).exists():  # those of an earlier attempt
-            durable.link(reporter.task.checkpoint / name, reporter.task.workspace / name)
-    reporter.written(*made["ready"])
-
-
 def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
     reporter.update_timings(time.monotonic())
     t, v, _ = meshes.vertices.shape
@@ -259,7 +251,7 @@ def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
         subject=reporter.found_subject,
-        peak_rss_mb=round(_peak_rss_mb(), 1),
+        peak_rss_mb=round(peak_rss_mb(), 1),
     )
 
 
@@ -271,8 +263,3 @@ def _output_file(path: Path) -> OutputFile:
             digest.update(block)
         os.fsync(file.fileno())
         return OutputFile(path.name, os.fstat(file.fileno()).st_size, digest.hexdigest())
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

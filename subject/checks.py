@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from errors import NoSubjectFound
 from pipeline import Reporter
 from subject.motion_grabcut import MotionSegmentation
+from video.clip import Clip
 from video.fields import Mask
 
 LEAST_MOTION_PX = 0.30
@@ -25,9 +26,9 @@ _A_PIECE = 0.2
 """Of the largest piece's area."""
 
 
-def check_coverage(alphas: NDArray[np.uint8], method: str) -> None:
+def check_coverage(clip: Clip, method: str) -> None:
     """Raises NoSubjectFound where there is too little, or too much, of a subject."""
-    coverage = _coverage(alphas)
+    coverage = _coverage(clip.frames[..., 3])
     missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
     facts: dict[str, Any] = {"method": method, "frames": len(coverage)}
     if missing == len(coverage):
@@ -40,9 +41,11 @@ def check_coverage(alphas: NDArray[np.uint8], method: str) -> None:
         )
     if missing > _MOST_MISSING * len(coverage):
         raise NoSubjectFound(
-            f"The subject is missing in {missing} of {len(coverage)} frames; "
-            f"at most {_MOST_MISSING:.0%} is allowed.",
-            hint="Cut the clip to the part in which the subject is in the picture.",
+            f"The subject is missing in {missing} of {len(coverage)} frames; at most "
+            f"{_MOST_MISSING:.0%} is allowed. It is there in "
+            f"{_where(coverage >= _LEAST_COVERAGE, clip)}.",
+            hint="Cut the clip to the part in which the subject is in the picture, or send the "
+            "second at which that part begins as `start`, and `fps` for closer frames.",
             frames_without_subject=missing,
             **facts,
         )
@@ -55,6 +58,18 @@ def check_coverage(alphas: NDArray[np.uint8], method: str) -> None:
             max_coverage=_MOST_COVERAGE,
             **facts,
         )
+
+
+def _where(there: Mask, clip: Clip) -> str:
+    """Which of the frames used these are, from 1; of a video with their seconds."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], there.astype(np.int8), [0]))))
+    found = []
+    for begin, end in edges.reshape(-1, 2).tolist():
+        first, last = clip.source.used[begin], clip.source.used[end - 1]
+        rate = clip.source.fps
+        seconds = f" ({first / rate:.1f} s to {last / rate:.1f} s)" if rate else ""
+        found.append(f"frames {begin + 1} to {end}{seconds}")
+    return ", ".join(found)
 
 
 def check_motion(motion: MotionSegmentation, alphas: NDArray[np.uint8]) -> None:

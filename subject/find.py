@@ -65,7 +65,7 @@ def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -
 
     found = _find(clip, choice, tick)
     alphas = found.clip.frames[..., 3]
-    check_coverage(alphas, found.method)
+    check_coverage(found.clip, found.method)
     if found.confidence < SURE:
         reporter.warning("low_confidence_segmentation", _doubt(found))
     warn_about(alphas, reporter)

@@ -41,6 +41,8 @@ _OPAQUE = 250  # of 255: lossy codecs change the alpha channel, too
 _MOST_CUT_SEARCHES = 3
 """The last scene found goes on after the frames seen: another cut may lie there."""
 
+_ABOUT_THE_REST = ("unused_tail", "window_only")
+
 OnProgress = Callable[[int, int], None]
 _Decoded = tuple[Probe, NDArray[np.uint8]]
 
@@ -70,7 +72,7 @@ def read_clip(
         frames = np.ascontiguousarray(frames[..., :3])
     warnings = plan.warnings
     if warning:  # it says what is used
-        warnings = (warning, *(other for other in warnings if other.code != "unused_tail"))
+        warnings = (warning, *(other for other in warnings if other.code not in _ABOUT_THE_REST))
     if plan.hdr:
         warnings = (hdr_warning(plan.hdr), *warnings)
     return Clip(frames, plan.fps, plan.source), warnings

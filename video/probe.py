@@ -34,6 +34,7 @@ from video.sampling import (
     ClipWarning,
     choose_frames,
     frames_needed,
+    naming_seconds,
     source_rate,
 )
 from video.sizes import MAX_PIXELS, WorkingSizes, too_large, working_sizes
@@ -143,6 +144,7 @@ def _probe_video(
     picks = tuple(begin + position for position in found.used)
     offset = 0.0 if to_decode else seek
     times = plan.times
+    seconds = None if times is None else tuple(offset + times[pick] for pick in picks)
     return Probe(
         source=SourceFacts(
             width=decoded.width,
@@ -152,7 +154,7 @@ def _probe_video(
             used=tuple(plan.first + pick for pick in picks),
         ),
         fps=found.fps,
-        warnings=found.warnings,
+        warnings=naming_seconds(found.warnings, seconds, packets.times),
         picks=picks,
         may_have_alpha=_may_have_alpha(decoded),
         sizes=sizes,
@@ -160,7 +162,7 @@ def _probe_video(
         times=times,
         decoder=source.decoder,
         hdr=hdr_colours(decoded.stderr),
-        seconds=None if times is None else tuple(offset + times[pick] for pick in picks),
+        seconds=seconds,
     )
 
 

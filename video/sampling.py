@@ -82,6 +82,26 @@ def choose_frames(
     return _with_playback_rate(used, 1 / step, _unused_tail(used, ceil(step * rate), count))
 
 
+def naming_seconds(
+    warnings: Sequence[ClipWarning], used: Sequence[float] | None, times: Sequence[float] | None
+) -> tuple[ClipWarning, ...]:
+    """`window_only` instead of `unused_tail` where more is left of the clip than is used.
+
+    `used` are the seconds of the frames used, `times` those of all; None where there are none.
+    """
+    if not used or not times or times[-1] - used[-1] <= used[-1] - used[0]:
+        return tuple(warnings)
+    end = times[-1]
+    message = (
+        f"Only {used[0]:.1f} s to {used[-1]:.1f} s of the clip are used; it ends at {end:.1f} s. "
+        "To animate another part, set `start`; to cover more, set a lower `fps`."
+    )
+    return tuple(
+        ClipWarning("window_only", message) if warning.code == "unused_tail" else warning
+        for warning in warnings
+    )
+
+
 def _at_fallback(count: int, fps: float | None, max_frames: int) -> Sampling:
     wanted = _frame_count(count, max_frames)
     stride = (count - 1) // (wanted - 1)

@@ -92,10 +92,10 @@ def _is_cut(before: list[_Look], after: list[_Look], usual: float) -> bool:
 
 
 def _look(frame: NDArray[np.uint8]) -> _Look:
-    rgb = frame[..., :3]
+    resized = cv2.resize(frame, (_COLOUR_PX, _COLOUR_PX), interpolation=cv2.INTER_AREA)
+    picture = np.ascontiguousarray(resized[..., :3])
     if frame.shape[2] == 4:
-        rgb = (rgb * (frame[..., 3:] / np.float32(255))).astype(np.uint8)
-    picture = cv2.resize(rgb, (_COLOUR_PX, _COLOUR_PX), interpolation=cv2.INTER_AREA)
+        picture = (picture * (resized[..., 3:] / np.float32(255))).astype(np.uint8)
     small = cv2.resize(picture, (_SMALL_PX, _SMALL_PX), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
     ranges = [0, 256, 64, 192, 64, 192]  # of a and b, what pictures have

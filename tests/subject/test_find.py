@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from errors import NoSubjectFound
 from subject.find import find_subject
 from subject.plain_background import fit_background, subject_mask
 from tests.silhouette.measure import ReportLog, as_clip
 from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
+from video.clip import Clip, SourceFacts
 
 
 def _shadowed(wall: Frames, rim_px: float) -> Frames:
@@ -45,3 +47,15 @@ def test_what_touches_the_border_counts_by_its_share_of_the_edge(
     reporter = ReportLog()
     find_subject(as_clip(np.stack([picture] * 2)), None, reporter)
     assert ("subject_touches_border" in reporter.warnings) == is_cut
+
+
+def test_an_error_names_the_frames_and_seconds_in_which_the_subject_is_there() -> None:
+    frames = np.full((16, 64, 64, 4), 90, np.uint8)
+    frames[..., 3] = 0
+    frames[8:, 20:40, 20:40, 3] = 255
+    frames[2, 20:40, 20:40, 3] = 255
+    source = SourceFacts(64, 64, 200, 10.0, tuple(range(0, 80, 5)))
+    with pytest.raises(NoSubjectFound) as late:
+        find_subject(Clip(frames, 2.0, source), None, ReportLog())
+    there = "It is there in frames 3 to 3 (1.0 s to 1.0 s), frames 9 to 16 (4.0 s to 7.5 s)."
+    assert there in late.value.message and "`start`" in late.value.hint

@@ -64,6 +64,17 @@ def test_start_skips_frames_before_that_time(
     assert clip.source.frames == 92
 
 
+@pytest.mark.parametrize("start", [0.0, 2.5])
+def test_a_long_clip_names_the_seconds_that_are_used(start: float, tmp_path: Path) -> None:
+    path = numbered(tmp_path / "clip.mp4", 250)
+    warnings = probe(path, "mov", start=start).warnings
+    assert [warning.code for warning in warnings] == ["window_only"]
+    told = f"Only {start:.1f} s to {start + 90 / 24:.1f} s of the clip are used; it ends at 10.4 s."
+    assert warnings[0].message.startswith(told)
+    late = probe(path, "mov", start=5.0)
+    assert [warning.code for warning in late.warnings] == ["unused_tail"]
+
+
 def test_fps_and_max_frames_are_honoured(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 96)
     clip, _ = read_clip(path, "mov", fps=4, max_frames=20)

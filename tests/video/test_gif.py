@@ -37,13 +37,13 @@ def saved(path: Path, frames: list[Image.Image], duration: int | list[int], disp
 
 def blocks(*frames: tuple[tuple[int, int, int, int], int, bool], delay: int = 5) -> bytes:
     """A GIF of 32 x 32; a frame is (left, top, width, height), disposal, and whether its first half
-    is the transparent colour. Frame k has the colour 1 + k % 3.
+    is the transparent colour. The first has colour 1, the others 2.
     """
     palette = bytes((0, 0, 0, 250, 0, 0, 0, 250, 0, 0, 0, 250))
     out = b"GIF89a" + struct.pack("<HHBBB", 32, 32, 0xF1, 0, 0) + palette
     for k, ((left, top, width, height), disposal, has_holes) in enumerate(frames):
         clear = width * height // 2 if has_holes else 0
-        pixels = [0] * clear + [1 + k % 3] * (width * height - clear)
+        pixels = [0] * clear + [1 + (k > 0)] * (width * height - clear)
         bits = "".join(f"{code:03b}"[::-1] for pixel in pixels for code in (4, pixel)) + "101"
         bits += "0" * (-len(bits) % 8)
         data = bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))

@@ -1,4 +1,4 @@
-"""Choosing the subject on the page: in the form, with every input device."""
+"""Choosing the subject on the page: in the form, with every input device, and for an ended job."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)
 
-FORM = "#subject-field"
+FORM, DIALOG = "#subject-field", "#subject-dialog"
 HINT = "Drag a box around the subject, or click it."
+JOB_S = 90
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 
 Point = tuple[float, float]
@@ -137,6 +138,153 @@ def test_a_clip_that_the_browser_cannot_show_is_sent_without_a_choice(
     assert sent_options(sleeping_server, tab)["subject_box"] is None
 
 
+def test_the_seed_is_offered_only_where_it_changes_the_mesh(
+    server: ProcessServer, sleeping_server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    for running, is_offered in ((server, False), (sleeping_server, True)):
+        tab = tab_at(running)
+        tab.open()
+        tab.choose()
+        tab.until("document.querySelector('#max-frames').value")
+        tab.page.click("text=More options")
+        assert tab.page.is_visible("#seed") == is_offered
+    tab = tab_at(server)
+    tab.open(f"#job={finished}")
+    tab.wait_for_status("finished")
+    assert tab.page.is_hidden("#rerun")
+    assert "seed" not in tab.page.inner_text("#about")
+    assert "seed" not in str(tab.page.text_content("#curl"))
+
+
+def test_another_subject_of_a_finished_job(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    """Chosen in a frame of the job's own video; a retry, without an upload."""
+    tab = tab_at(server)
+    tab.open(f"#job={finished}")
+    tab.wait_for_viewer()
+    tab.evaluate("() => actionmesh.playback.pauseAt(5)")
+    open_dialog(tab, "Not this? Choose the subject")
+    assert tab.page.is_disabled("#subject-use")
+    tab.page.focus(f"{DIALOG} .picker-picture")
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.evaluate("() => actionmesh.playback.frame") == 5, "keys reach the viewer"
+    tab.page.keyboard.press("Escape")  # removes the box; the dialog stays open
+    assert tab.page.is_visible(DIALOG)
+    drag(tab, (0.1, 0.2), (0.9, 0.95), DIALOG)
+    tab.page.click("#subject-use")
+    tab.wait_for_another_job(finished)
+    assert tab.page.is_hidden(DIALOG)
+    job = job_of(server, tab)
+    assert job["retry_of"] == finished
+    assert near(job["options"]["subject_box"], (0.1, 0.2, 0.9, 0.95))
+    httpx.post(f"{server.url}/jobs/{tab.job_id}/cancel")
+
+
+def test_an_earlier_choice_is_shown_and_can_be_taken_back(
+    sleeping_server: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = choosing(sleeping_server, tab_at)
+    drag(tab, (0.1, 0.1), (0.9, 0.9))
+    sent_options(sleeping_server, tab)
+    tab.wait_for_status("cancelled")
+    first = tab.job_id
+    open_dialog(tab, "Choose the subject")
+    assert shown(tab, DIALOG) == "Box from 10% to 90% across and from 10% to 90% down."
+    tab.page.click(f"{DIALOG} >> text=Clear")
+    tab.page.click("#subject-use")
+    tab.wait_for_another_job(first)
+    assert job_of(sleeping_server, tab)["options"]["subject_box"] == "0,0,1,1"
+    httpx.post(f"{sleeping_server.url}/jobs/{tab.job_id}/cancel")
+
+
+def test_what_was_found_is_shown_before_the_mesh(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    """In the pane that will show the mesh: nothing on the page moves."""
+    server = start_server(PIPELINE="tests.pipelines:FindsTheMiddleSlowly")
+    tab = tab_at(server)
+    tab.send()
+    tab.page.wait_for_selector("#progress-value.is-percent")
+    pane = tab.page.locator("#mesh-pane")
+    before = pane.bounding_box()
+    tab.page.wait_for_selector("#found canvas")
+    assert tab.page.inner_text("#mesh-text") == "What was found"
+    assert pane.bounding_box() == before
+    assert tab.page.is_hidden("#clip-preview")
+    size = "document.querySelector('#found canvas')"
+    assert tab.evaluate(f"() => [{size}.width, {size}.height]") == [
+        4 * 180 + 3 * 4,
+        2 * 180 + 4,
+    ]  # 8 square frames in 2 rows
+    tab.page.click("#cancel")
+    tab.wait_for_status("cancelled")
+    open_dialog(tab, "Choose the subject")  # not this: there is no need to wait for the mesh
+
+
+def test_boxes_and_frames_of_warnings_can_be_used(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:SeesTwoSubjects")
+    tab = tab_at(server)
+    job_id = tab.send()
+    tab.wait_for_status("finished", JOB_S)
+    tab.wait_for_viewer()
+    assert "There are 2 subjects." in tab.page.inner_text("#warnings")
+    tab.page.click("#warnings >> text=12")
+    assert tab.evaluate("() => [actionmesh.playback.frame, actionmesh.playback.isPlaying]") == [
+        12,
+        False,
+    ]
+    open_dialog(tab, "Not this? Choose the subject")
+    assert tab.page.locator(f"{DIALOG} .found-box").count() == 2
+    tab.page.click("text=Use subject 2")
+    assert shown(tab, DIALOG) == "Box from 50% to 85% across and from 25% to 95% down."
+    tab.page.click("#subject-use")
+    tab.wait_for_another_job(job_id)
+    assert job_of(server, tab)["options"]["subject_box"] == "0.5,0.25,0.85,0.95"
+
+
+def test_a_failed_job_asks_for_the_subject_while_the_browser_has_the_clip(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:FindsNothing")
+    tab = tab_at(server)
+    tab.expected = ("status of 404", "status of 409", "mesh cannot be shown")
+    job_id = tab.send()
+    tab.wait_for_status("error", JOB_S)
+    assert tab.page.inner_text("#outcome .primary") == "Choose the subject"
+    open_dialog(tab, "Choose the subject")
+    tab.page.mouse.click(*spot(tab, (0.5, 0.5), DIALOG))
+    tab.page.click("#subject-use")
+    tab.wait_for_another_job(job_id)
+    assert near(job_of(server, tab)["options"]["subject_point"], (0.5, 0.5))
+    tab.wait_for_status("error", JOB_S)
+    open_dialog(tab, "Choose the subject")  # the retry is of the same clip
+    tab.page.click("#subject-cancel")
+    tab.page.reload()
+    tab.wait_for_status("error")
+    assert "Send it again to choose the subject" in tab.page.inner_text("#outcome")
+    assert tab.page.locator("#outcome >> text='Choose the subject'").count() == 0
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_the_picker_fits_a_phone(
+    server: ProcessServer, tab_at: NewTab, finished: str, width: int
+) -> None:
+    tab = choosing(server, tab_at, viewport={"width": width, "height": 844})
+    fits = "() => document.documentElement.scrollWidth <= innerWidth"
+    tab.page.click(f"{FORM} summary")
+    assert tab.evaluate(fits)
+    tab.open(f"#job={finished}")
+    tab.wait_for_viewer()
+    open_dialog(tab, "Not this? Choose the subject")
+    tab.page.click(f"{DIALOG} summary")
+    assert tab.evaluate(fits)
+    dialog = f"document.querySelector('{DIALOG}')"
+    assert tab.evaluate(f"() => {dialog}.scrollWidth <= {dialog}.clientWidth")
+
+
 # --- helpers
 
 
@@ -148,6 +296,11 @@ def choosing(server: ProcessServer, tab_at: NewTab, **options: Any) -> Tab:
     until_pictured(tab, FORM)
     tab.until("document.querySelector('#max-frames').value")
     return tab
+
+
+def open_dialog(tab: Tab, button: str) -> None:
+    tab.page.click(f"button:text-is('{button}'):visible")
+    until_pictured(tab, DIALOG)
 
 
 def until_pictured(tab: Tab, place: str) -> None:

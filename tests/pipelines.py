@@ -101,6 +101,23 @@ class SleepsLong(Bends):
         return super().animate(clip, mode, seed, reporter)
 
 
+class FindsTheMiddleSlowly(FindsTheMiddle, SleepsLong):
+    """Goes on for minutes before there is a mesh."""
+
+
+class SeesTwoSubjects(Bends):
+    """Is not sure of the subject, and says so."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """Two boxes to choose from, and two frames to look at."""
+        boxes = ["0.1,0.2,0.4,0.9", "0.5,0.25,0.85,0.95"]
+        reporter.warning("several_subjects", "There are 2 subjects.", boxes=boxes)
+        reporter.warning("tracking_lost", "The mesh fits badly in 2 frames.", frames=[3, 12])
+        return super().animate(clip, mode, seed, reporter)
+
+
 class Hangs(Bends):
     """Never checks for a cancel."""
 

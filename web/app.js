@@ -23,7 +23,9 @@ function route() {
   byId('new-job').hidden = id !== undefined;
   byId('job').hidden = id === undefined;
   if (id) {
-    openJob(id, justSent?.id === id ? justSent.clip : null);
+    openJob(id, justSent?.clip ?? null, (retryId) => {
+      if (justSent) justSent.id = retryId; // of the same clip
+    });
     byId('job-name').focus({ preventScroll: true });
   } else {
     closeJob();

@@ -6,6 +6,7 @@ import { frameTimes } from './mp4_index.js';
 import { MIN_FRAMES, firstAt, sample, sourceRate, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
+const PICTURE_HEIGHT_PX = 720;
 const EVENT_TIMEOUT_MS = 4000;
 const MAX_ESTIMATED_FRAMES = 20_000;
 
@@ -22,7 +23,7 @@ export class Clip {
     this.duration = null;
     this._video = null;
     this._thumbs = new Map();
-    this._thumbQueue = Promise.resolve();
+    this._queue = Promise.resolve(); // of pictures: one video element can show one frame at a time
   }
 
   /** Read what the browser can read; resolves once the values are set. */
@@ -63,17 +64,18 @@ export class Clip {
     return { part: time / this.times[this.times.length - 1], text: `${time.toFixed(2)} s` };
   }
 
-  /** A canvas with the frame `index` of all, or null. Made one at a time, and cached. */
-  thumb(index, signal) {
+  /** A small canvas with the frame `index` of all, or null. Cached. */
+  async thumb(index, signal) {
     const cached = this._thumbs.get(index);
-    if (cached) return Promise.resolve(cached);
-    this._thumbQueue = this._thumbQueue.then(async () => {
-      if (signal.aborted || !this.hasPictures) return null;
-      const picture = await this._picture(index);
-      this._thumbs.set(index, picture);
-      return picture;
-    }).catch(() => null);
-    return this._thumbQueue;
+    if (cached) return cached;
+    const thumb = await this._drawn(index, THUMB_HEIGHT_PX, signal);
+    if (thumb) this._thumbs.set(index, thumb);
+    return thumb;
+  }
+
+  /** The same, large enough to choose something in it. */
+  picture(index, signal) {
+    return this._drawn(index, PICTURE_HEIGHT_PX, signal);
   }
 
   close() {
@@ -141,10 +143,18 @@ export class Clip {
     return rateOf(presented);
   }
 
-  async _picture(index) {
+  /** A canvas of at most this height, or null; made one at a time. */
+  _drawn(index, height, signal) {
+    this._queue = this._queue
+      .then(() => (signal.aborted || !this.hasPictures ? null : this._picture(index, height)))
+      .catch(() => null);
+    return this._queue;
+  }
+
+  async _picture(index, height) {
     const next = this.times[index + 1] ?? this.times[index] + 1 / (this.fps ?? 24);
     await this._seek((this.times[index] + next) / 2);
-    return this._draw(this._video, this._video.videoWidth, this._video.videoHeight);
+    return scaled(this._video, this._video.videoWidth, this._video.videoHeight, height);
   }
 
   async _seek(time) {
@@ -154,14 +164,15 @@ export class Clip {
     video.currentTime = target;
     await waitForEvent(video, 'seeked');
   }
+}
 
-  _draw(source, width, height) {
-    const canvas = document.createElement('canvas');
-    canvas.height = Math.min(THUMB_HEIGHT_PX, height);
-    canvas.width = Math.max(1, Math.round((canvas.height * width) / height));
-    canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height);
-    return canvas;
-  }
+/** A canvas with a picture of this size, at most `tallest` pixels high. */
+export function scaled(picture, width, height, tallest) {
+  const canvas = document.createElement('canvas');
+  canvas.height = Math.min(tallest, height);
+  canvas.width = Math.max(1, Math.round((canvas.height * width) / height));
+  canvas.getContext('2d').drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
 /** The `plan` of frames from `first` on, with `used` counted from the clip's first frame. */

@@ -4,6 +4,7 @@
 import { address } from './api.js';
 import { byId, copyText, el, fill, setText } from './dom.js';
 import { bytes, dateTime, number, ordinal, rate, seconds } from './format.js';
+import { usesSeed } from './job_options.js';
 import { stageTimes } from './progress.js';
 
 // key in `outputs`, title, purpose
@@ -12,6 +13,7 @@ const FILES = [
   ['archive', 'All frames', 'a zip with one GLB for every frame'],
   ['preview_video', 'Preview', 'a video of input and mesh'],
   ['source_video', 'Source', 'exactly the frames that were used'],
+  ['masks', 'Masks', 'a picture for every frame, white where the subject is'],
   ['fbx', 'FBX', 'for Unreal, Maya, 3ds Max'],
   ['abc', 'Alembic', 'a vertex cache for film tools'],
   ['usdz', 'USDZ', 'for iPhone, iPad and Mac'],
@@ -50,14 +52,23 @@ function showDetails(job) {
     Input: `${input.width} × ${input.height}, ${number(input.source_frames)} frames`
       + (input.source_fps ? ` at ${rate(input.source_fps)} per second` : ''),
     Used: source?.used ? usedFrames(source.used) : null,
-    Made: `${job.pipeline}, ${job.mode}, seed ${options.seed}`,
+    Subject: subjectText(job),
+    Made: [job.pipeline, job.mode, usesSeed(job.pipeline) && `seed ${options.seed}`].filter(Boolean).join(', '),
     Took: seconds(job.timings.total),
   };
   const rows = Object.entries(details).filter(([, value]) => value);
   fill(byId('about'), ...rows.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]));
   byId('about').append(el('dt', {}, 'Stages'), el('dd', {}, el('details', {}, el('summary', {}, 'Time of each'), stageTimes(job.timings))));
-  fill(byId('warnings'), ...(job.warnings ?? []).map(({ message }) => el('li', {}, message)));
   setText(byId('expiry'), job.expires_at ? `Kept until ${dateTime(job.expires_at)}.` : 'Kept until you delete it.');
+}
+
+/** A link to the picture of what was found, and how sure that is; null if the job does not tell. */
+function subjectText({ outputs, subject, options }) {
+  if (!outputs.subject) return null;
+  const isChosen = options.subject_box || options.subject_point;
+  const confidence = subject?.confidence ?? 1;
+  return el('span', {}, el('a', { href: outputs.subject }, 'what was found'), isChosen ? ', as you chose' : '',
+    confidence === 1 ? '' : `, ${Math.round(confidence * 100)}% sure`);
 }
 
 /** "frames 0 to 60, every 2nd", or the list of all. */
@@ -72,7 +83,11 @@ function curlCommands(job) {
   const name = job.input.filename ?? 'clip.mp4';
   const { options } = job;
   const sent = options.video_url ? `video_url=${options.video_url}` : `file=@${name}`;
-  const fields = [sent, `mode=${job.mode}`, `seed=${options.seed}`];
+  const fields = [sent, `mode=${job.mode}`];
+  if (usesSeed(job.pipeline)) fields.push(`seed=${options.seed}`);
+  for (const name of ['subject_box', 'subject_point']) {
+    if (options[name]) fields.push(`${name}=${options[name]}`);
+  }
   if (options.start) fields.push(`start=${options.start}`);
   if (options.fps) fields.push(`fps=${options.fps}`);
   if (options.max_frames !== 31) fields.push(`max_frames=${options.max_frames}`);

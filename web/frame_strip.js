@@ -49,7 +49,8 @@ function showUsedRange(clip, planned) {
 function describe(clip, planned) {
   if (clip.isZip && !planned) return 'This browser cannot read this zip. The server may still accept it, and will say so at once.';
   if (!clip.isPlayable && !planned) {
-    return 'This browser cannot show this clip. The server may still accept it, and will say so at once.';
+    return 'This browser cannot show this clip. The server may still accept it, and will say so at once; '
+      + 'the subject can be chosen afterwards.';
   }
   if (!planned) return 'This browser cannot find the frames of this clip; the server will choose them.';
   if (!planned.used) return `${countOf(planned.tooShort, 'frame')} of at least ${MIN_FRAMES}.`;

@@ -2,7 +2,7 @@
 // are frames, and their order, follow the rules of video/frames_zip.py; tests/web/test_sampling.py
 // compares the two. For a zip that it does not fully understand it gives null.
 
-import { Clip, countedFrom } from './clip.js';
+import { Clip, countedFrom, scaled } from './clip.js';
 import { FALLBACK_FPS, MIN_FRAMES, roundHalfEven, sampleUntimed } from './sampling.js';
 
 const END_BYTES = 22;
@@ -48,17 +48,21 @@ export class FramesZip extends Clip {
     this.entries = await frameEntries(this.file);
     this.timesAreExact = this.entries !== null;
     if (!this.count) return;
-    const size = await this._picture(0, (bitmap) => [bitmap.width, bitmap.height]).catch(() => [0, 0]);
-    [this.width, this.height] = size;
+    const first = await this._bitmap(0).catch(() => null);
+    this.width = first?.width ?? 0;
+    this.height = first?.height ?? 0;
+    first?.close();
   }
 
-  async _picture(index, take = (bitmap) => this._draw(bitmap, bitmap.width, bitmap.height)) {
-    const bitmap = await createImageBitmap(await readEntry(this.file, this.entries[index]));
-    try {
-      return take(bitmap);
-    } finally {
-      bitmap.close();
-    }
+  async _picture(index, height) {
+    const bitmap = await this._bitmap(index);
+    const picture = scaled(bitmap, bitmap.width, bitmap.height, height);
+    bitmap.close();
+    return picture;
+  }
+
+  async _bitmap(index) {
+    return createImageBitmap(await readEntry(this.file, this.entries[index]));
   }
 }
 

@@ -1,29 +1,40 @@
 // The page of one job: follows it and shows progress, result or error. Opened and closed by app.js;
-// viewer.js, progress.js and downloads.js fill its parts.
+// viewer.js, progress.js, downloads.js and warnings.js fill its parts.
 
-import { ENDED, Problem, ask } from './api.js';
+import { ENDED, Problem, address, ask } from './api.js';
 import { byId, el, fill, setText } from './dom.js';
 import { showDownloads } from './downloads.js';
 import { countOf, rate } from './format.js';
 import { removeJob, saveJob, saveJobState } from './history.js';
+import { usesSeed } from './job_options.js';
 import { watchJob } from './job_updates.js';
 import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
-import { cancelMeshLoad, clearViewer, showAnchorMesh, showAnimation, showPlaceholder } from './viewer.js';
+import { canChooseSubject, openSubjectDialog } from './subject_dialog.js';
+import { cancelMeshLoad, clearViewer, showAnchorMesh, showAnimation, showFound, showFrame, showPlaceholder } from './viewer.js';
+import { areAboutSubject, showWarnings } from './warnings.js';
 
 const APP = 'ActionMesh';
+const FOUND = 'subject.webp';
 
 let stopWatching = () => {};
 let current = null;
+let sentClip = null; // the file of the job, if this page has just sent it
+let onRetry = () => {};
 let isStopping = false; // cancel was pressed: the job's anchor mesh may be deleted any moment
 
-/** Show the job with this id; `clip` is the file, if this page has just sent it. */
-export function openJob(id, clip = null) {
+/**
+ * Show the job with this id; `clip` is the file, if this page has just sent it. `onRetried(id)` is called
+ * before a retry is shown.
+ */
+export function openJob(id, clip, onRetried) {
   closeJob();
+  onRetry = onRetried;
   current = id;
+  sentClip = clip;
   isStopping = false;
   setText(byId('job-name'), clip?.file.name ?? 'Job');
   setText(byId('job-facts'), '');
-  for (const part of ['outcome', 'results', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
+  for (const part of ['outcome', 'results', 'choose-subject', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
   byId('job').dataset.status = '';
   showPlaceholder('A first mesh appears here before the motion is ready', clip);
   stopWatching = watchJob(id, {
@@ -39,7 +50,8 @@ export function openJob(id, clip = null) {
 export function closeJob() {
   stopWatching();
   stopWatching = () => {};
-  current = null;
+  current = sentClip = null;
+  byId('subject-dialog').close();
   document.title = APP;
   clearProgress();
   clearViewer();
@@ -56,6 +68,9 @@ function show(job) {
   if (!ENDED.includes(job.status)) {
     isStopping ||= job.cancel_requested === true;
     showProgress(job, { isStopping, cancel: () => cancel(job.job_id) });
+    if (job.ready?.includes(FOUND) && !isStopping) {
+      showFound(address(`outputs/${job.job_id}/${FOUND}`), job.input.width / job.input.height);
+    }
     if (job.preview_mesh && !isStopping) showAnchorMesh(job.preview_mesh);
     return;
   }
@@ -70,6 +85,10 @@ function showFinished(job) {
   setText(byId('announcer'), 'Finished. The mesh is shown.');
   byId('results').hidden = false;
   showDownloads(job);
+  showWarnings(byId('warnings'), job.warnings, showFrame);
+  const choose = byId('choose-subject');
+  choose.hidden = !canChooseSubject(job, sentClip);
+  choose.onclick = () => chooseSubject(job);
   const { outputs, mesh } = job;
   if (!outputs.animated_mesh) {
     showPlaceholder('This job has no animated file; its frames are below.');
@@ -91,6 +110,7 @@ function showFailedOrCancelled(job) {
     el('h2', {}, failed ? 'The job failed' : 'Cancelled'),
     failed ? el('p', { class: 'outcome-error' }, job.error || 'The job failed.') : null,
     failed && job.error_hint ? el('p', { class: 'secondary' }, job.error_hint) : null,
+    warningList(job),
     el('p', { class: 'outcome-buttons' }, ...outcomeButtons(job)),
     failed ? el('p', { class: 'secondary' }, el('code', {}, job.error_code)) : null,
     stageTimes(job.timings));
@@ -100,12 +120,30 @@ function showFailedOrCancelled(job) {
   setText(byId('expiry'), '');
 }
 
-/** The most useful button first: another clip, if the clip is the cause. */
+/** The warnings of a failed job, and how to choose a subject if that may help and cannot be done here. */
+function warningList(job) {
+  const list = el('ul', { class: 'warnings' });
+  showWarnings(list, job.warnings);
+  if (isAboutSubject(job) && !canChooseSubject(job, sentClip)) {
+    list.append(el('li', {}, 'This browser does not have the video of this job. Send it again to choose the subject in it.'));
+  }
+  return list;
+}
+
+function isAboutSubject(job) {
+  return job.error_code === 'no_subject_found' || areAboutSubject(job.warnings);
+}
+
+/** The most useful button first: another clip or subject, if the clip is the cause. */
 function outcomeButtons(job) {
   const buttons = retryChoices(job).map(([text, changes]) => el('button', {
     type: 'button', class: 'link', onclick: ({ target }) => retry(job, changes, target),
   }, text));
   if (job.status === 'error' && !job.retryable) buttons.unshift(el('a', { href: '#' }, 'Send another clip'));
+  if (canChooseSubject(job, sentClip) && (isAboutSubject(job) || job.status === 'cancelled')) {
+    const choose = el('button', { type: 'button', class: 'link', onclick: () => chooseSubject(job) }, 'Choose the subject');
+    buttons.splice(isAboutSubject(job) ? 0 : 1, 0, choose);
+  }
   buttons[0].className = 'primary';
   return buttons;
 }
@@ -124,17 +162,27 @@ function retryChoices(job) {
   if (code === 'no_subject_found' && length > options.start + 3) {
     choices.push(['Retry one second later', { start: options.start + 1 }]);
   }
-  choices.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
+  if (usesSeed(job.pipeline)) choices.push(['Retry with another seed', { seed: otherSeed(options.seed) }]);
   if (mode !== 'fast' && hinted !== 'fast') choices.push(['Retry in fast', { mode: 'fast' }]);
   return choices;
+}
+
+function chooseSubject(job) {
+  openSubjectDialog(job, sentClip, (fields) => sendRetry(job, fields));
+}
+
+/** Make a new job of this one's input and show it. Throws a Problem. */
+async function sendRetry(job, changes) {
+  const { job_id: id } = await ask(`jobs/${job.job_id}/retry`, { method: 'POST', json: changes });
+  saveJob(id, { name: byId('job-name').textContent, status: 'queued' });
+  onRetry(id);
+  location.hash = `job=${id}`;
 }
 
 async function retry(job, changes, button) {
   button.disabled = true;
   try {
-    const { job_id: id } = await ask(`jobs/${job.job_id}/retry`, { method: 'POST', json: changes });
-    saveJob(id, { name: byId('job-name').textContent, status: 'queued' });
-    location.hash = `job=${id}`;
+    await sendRetry(job, changes);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     button.disabled = false;
@@ -160,7 +208,7 @@ async function cancel(id) {
 function setUpJobActions(job) {
   byId('curl').parentElement.hidden = false;
   const rerun = byId('rerun');
-  rerun.hidden = job.status !== 'finished';
+  rerun.hidden = job.status !== 'finished' || !usesSeed(job.pipeline);
   rerun.disabled = false;
   rerun.onclick = () => retry(job, { seed: otherSeed(job.options.seed) }, rerun);
   const remove = byId('delete');

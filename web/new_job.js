@@ -8,9 +8,11 @@ import { byId, el, fill, setText } from './dom.js';
 import { bytes, countOf, rate, seconds } from './format.js';
 import { FramesZip } from './frames_zip.js';
 import { saveJob } from './history.js';
-import { chosenMode, expectedWait, limitOf, showModes } from './modes.js';
+import { optionFields, resetSampling, setUpOptions } from './job_options.js';
+import { chosenMode, expectedWait, limitOf } from './modes.js';
 import { MAX_FRAMES, MIN_FRAMES } from './sampling.js';
 import { showStrip } from './frame_strip.js';
+import { clearSubjectField, showSubjectField, subjectFields } from './subject_field.js';
 import { upload } from './upload.js';
 
 const EXAMPLE = 'example.mp4';
@@ -54,7 +56,7 @@ export function setUpNewJob(onChosen, onSent) {
   for (const id of ['fps', 'max-frames', 'mode-cards']) byId(id).addEventListener('input', refresh);
 }
 
-/** Take over what GET /info says: modes, limits, extra files. */
+/** Take over what GET /info says: modes, options, limits. */
 export function useInfo(serverInfo) {
   const isFirst = info === null;
   info = serverInfo;
@@ -62,13 +64,8 @@ export function useInfo(serverInfo) {
     refresh();
     return;
   }
-  showModes(info);
-  setUpOptions(info.options);
+  setUpOptions(info);
   byId('url-form').hidden = !info.features.video_url;
-  const extras = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
-  const offered = Object.entries(extras).filter(([name]) => info.features[name]);
-  fill(byId('extras'), ...offered.map(([name, words]) => el('label', {},
-    el('input', { type: 'checkbox', name: 'extra', value: name }), ` ${words}`)));
   refresh();
 }
 
@@ -91,7 +88,7 @@ async function choose(file) {
   const isZip = /\.zip$/i.test(file.name) || file.type.includes('zip');
   const opened = isZip ? new FramesZip(file) : new Clip(file);
   clip = opened;
-  resetFields();
+  resetSampling();
   clearStrip('');
   show(file.name, bytes(file.size));
   await opened.open();
@@ -114,8 +111,9 @@ function chooseUrl(url) {
   clip?.close();
   clip = null;
   videoUrl = url;
-  resetFields();
-  clearStrip('The frames cannot be shown before the server has the video. The options below still apply.');
+  resetSampling();
+  clearStrip('The frames cannot be shown before the server has the video. The options below still apply; '
+    + 'the subject can be chosen afterwards.');
   byId('start-slider').disabled = true;
   show(url.replace(/^https?:\/\//, '').replace(/[?#].*$/, ''), 'The server downloads it after you send it');
   refresh();
@@ -151,46 +149,18 @@ function show(name, facts) {
 
 /** Show `text` in place of the frames. */
 function clearStrip(text) {
+  clearSubjectField();
   fill(byId('strip'));
   fill(byId('form-warnings'));
   byId('used-range').hidden = true;
   setText(byId('strip-text'), text);
 }
 
-function resetFields() {
-  byId('start-slider').value = '0';
-  for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
-}
-
-/** The controls whose `data-option` names an option of the API. */
-function optionControls() {
-  return [...byId('clip-form').querySelectorAll('[data-option]')];
-}
-
-/** Ranges and defaults of the controls, from the server. */
-function setUpOptions(options) {
-  const { minimum, maximum } = options.max_frames;
-  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
-    el('option', { value: minimum }, String(minimum)));
-  for (const control of optionControls()) {
-    const option = options[control.dataset.option];
-    if (control.type === 'number') {
-      control.min = option.minimum;
-      control.max = option.maximum;
-    }
-    if (control.value === '') control.value = initial(control);
-  }
-}
-
-/** The server's default for a control, as text. */
-function initial(control) {
-  return String(info?.options[control.dataset.option].default ?? '');
-}
-
 /** Redraw everything that depends on the clip and the fields. */
 function refresh() {
   if (clip ? !clip.isOpen : !videoUrl) return;
   const planned = clip?.plan(samplingFields()) ?? null;
+  showSubjectField(clip, planned);
   if (clip) showStrip(clip, planned);
   const warnings = clip ? warningsOn(planned) : [];
   fill(byId('form-warnings'), ...warnings.map(({ text }) => el('li', {}, text)));
@@ -251,7 +221,7 @@ async function submit(onSent) {
 
 async function sendFile(sent) {
   const bar = byId('upload-bar');
-  const fields = [...Object.entries(optionFields()), ['file', sent.file]];
+  const fields = [...Object.entries({ ...optionFields(), ...subjectFields() }), ['file', sent.file]];
   return upload(fields, {
     signal: sending.signal,
     onProgress: (done, total) => {
@@ -265,20 +235,6 @@ async function sendFile(sent) {
 async function sendUrl() {
   const json = { video_url: videoUrl, ...optionFields() };
   return (await ask('jobs', { method: 'POST', json, signal: sending.signal })).job_id;
-}
-
-/** The options as fields of POST /jobs: the mode, and what differs from the server's defaults. */
-function optionFields() {
-  const changed = optionControls().filter(({ value }) => value !== '')
-    .filter((control) => Number(control.value) !== info?.options[control.dataset.option].default);
-  const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
-  const formats = extras.filter((name) => name !== 'blender_export').join(',');
-  return {
-    mode: chosenMode(),
-    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
-    ...(formats ? { formats } : {}),
-    ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
-  };
 }
 
 function showSending(isSending) {

@@ -3,6 +3,7 @@
 // it shows the preview video. Called by job.js.
 
 import { byId, el, fill, setText, wantsLessMotion } from './dom.js';
+import { drawFound, hideFound } from './found.js';
 import { Playback } from './playback.js';
 
 const SPEEDS = [0.25, 0.5, 1, 2];
@@ -36,6 +37,7 @@ export function clearViewer() {
   unloadVideo(byId('source'));
   replaceCanvas();
   hideClip();
+  hideFound();
   for (const id of ['source', 'poster', 'display-options', 'playback-controls']) byId(id).hidden = true;
   setText(byId('mesh-text'), '');
 }
@@ -50,6 +52,18 @@ export function showPlaceholder(text, clip = null) {
   preview.hidden = false;
   preview.src = clip.url;
   if (!wantsLessMotion()) preview.play().catch(() => {}); // refused: it stays a still picture
+}
+
+/** Before the first mesh: the pictures that show which subject was found. */
+export async function showFound(url, shape) {
+  if (shownUrl || !(await drawFound(url, shape))) return;
+  hideClip();
+  setText(byId('mesh-text'), 'What was found');
+}
+
+/** Pause at a frame of the animation, if it is shown. */
+export function showFrame(frame) {
+  playback?.pauseAt(frame);
 }
 
 function hideClip() {
@@ -80,6 +94,7 @@ export async function showAnchorMesh(url) {
 /** Show the finished animation beside its source frames; without WebGL the video `preview`. */
 export async function showAnimation({ mesh, video, poster, preview, frames, fps }) {
   if (requestedUrl === mesh) return;
+  hideFound();
   const picture = byId('poster');
   if (poster && !shownUrl) {
     picture.src = poster;
@@ -110,7 +125,7 @@ async function loadMesh(url) {
   loading = new AbortController();
   const { signal } = loading;
   const text = byId('mesh-text');
-  if (!shownUrl) setText(text, 'Loading the mesh');
+  if (!shownUrl && byId('found').hidden) setText(text, 'Loading the mesh');
   try {
     if (!scene) {
       const { Scene } = await import('./scene.js');
@@ -121,7 +136,7 @@ async function loadMesh(url) {
     await scene.load(url, {
       signal,
       onProgress: (part) => {
-        if (part !== null && !shownUrl) setText(text, `Loading the mesh, ${Math.round(part * 100)}%`);
+        if (part !== null && !shownUrl && byId('found').hidden) setText(text, `Loading the mesh, ${Math.round(part * 100)}%`);
       },
     });
   } catch (error) {
@@ -137,6 +152,7 @@ async function loadMesh(url) {
   shownUrl = url;
   setText(text, '');
   hideClip();
+  hideFound();
   return true;
 }
 

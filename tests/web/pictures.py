@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.server import Server
@@ -18,7 +20,7 @@ from tests.video.clips import ffmpeg
 from tests.web.browser import CLIP, SIZES, Tab, chromium, new_tab
 
 SCHEMES = ("light", "dark")
-IN_LIGHT = ("empty", "chosen", "uploading", "running", "finished", "error")
+IN_LIGHT = ("empty", "chosen", "uploading", "found", "running", "finished", "error")
 SHOWN = {
     **{state: f"{state}-laptop-light" for state in IN_LIGHT},
     "queued": "queued-laptop-dark",
@@ -69,13 +71,28 @@ class Camera:
                 self._tab.page.screenshot(path=path, full_page=True, timeout=90_000)
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def choose(tab: Tab, take: Camera) -> None:
-    """The empty page, and a chosen clip."""
+    """The empty page, and a chosen clip with a box around its subject."""
     tab.open()
     tab.page.wait_for_selector("#pipeline-note:not([hidden])")
     take("empty")
     tab.page.click("#example")
     tab.until("document.querySelectorAll('#strip canvas').length === 31")
+    tab.page.click("#subject-field summary")
+    for side, percent in (("Left", 6), ("Top", 13), ("Right", 92), ("Bottom", 89)):
+        tab.page.fill(f"#subject-field label:has-text('{side}')", str(percent))
+    tab.page.keyboard.press("Tab")
+    tab.page.click("#subject-field summary")
     take("chosen")
 
 
@@ -93,29 +110,25 @@ def upload(tab: Tab, take: Camera, server: Server, folder: Path) -> None:
     network.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": 2_000_000})
     tab.page.click("#submit")
     tab.until("document.querySelector('#upload-bar').value > 0.4", 60)
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with stopped(server.pid):
         take("uploading")
         tab.page.click("#upload-cancel")
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     network.send("Network.emulateNetworkConditions", {**speed, "uploadThroughput": -1})
 
 
 def run(tab: Tab, take: Camera, server: Server) -> None:
     """A running and a waiting job, while the child is stopped; then the first job finished."""
     first = tab.send(mode="default")
+    tab.page.wait_for_selector("#found canvas", timeout=300_000)
+    with stopped(server.child()):
+        take("found")
     tab.until("parseInt(document.querySelector('#progress-value')?.textContent) >= 40", 300)
     tab.until("actionmesh.scene?.drawn > 0", 60)
-    child = server.child()
-    os.kill(child, signal.SIGSTOP)
-    try:
+    with stopped(server.child()):
         take("running")
         second = tab.send(mode="fast")
         tab.page.wait_for_selector("#progress-panel:not([hidden])")
         take("queued")
-    finally:
-        os.kill(child, signal.SIGCONT)
     server.http.post(f"/jobs/{second}/cancel")
     tab.open(f"#job={first}")
     tab.wait_for_status("finished", 300)

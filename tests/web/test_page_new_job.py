@@ -101,6 +101,16 @@ def test_a_zip_with_too_few_pictures_cannot_be_sent(
     assert tab.page.is_disabled("#submit")
 
 
+def test_every_format_that_the_server_reads_can_be_chosen(
+    sleeping_server: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = tab_at(sleeping_server)
+    tab.open()
+    offered = str(tab.page.get_attribute("#file", "accept")).split(",")
+    formats = httpx.get(f"{sleeping_server.url}/info").json()["limits"]["formats"]
+    assert {f".{name}" for name in formats} <= set(offered)
+
+
 def test_the_form_says_which_pipeline_runs(sleeping_server: ProcessServer, tab_at: NewTab) -> None:
     tab = tab_at(sleeping_server)
     tab.open()

@@ -1,0 +1,65 @@
+// The options of a new job in the form: ranges and defaults from GET /info, and their values as fields
+// of POST /jobs. Which subject is meant has a file of its own, subject_field.js. Called by new_job.js.
+
+import { byId, el, fill } from './dom.js';
+import { chosenMode, showModes } from './modes.js';
+
+const EXTRAS = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
+
+let defaults = {};
+
+/** Fill the controls once the server's `info` is known. */
+export function setUpOptions(info) {
+  defaults = info.options;
+  showModes(info);
+  byId('seed-field').hidden = !usesSeed(info.pipeline.name);
+  const { minimum, maximum } = defaults.max_frames;
+  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
+    el('option', { value: minimum }, String(minimum)));
+  for (const control of optionControls()) {
+    const option = defaults[control.dataset.option];
+    if (control.type === 'number') {
+      control.min = option.minimum;
+      control.max = option.maximum;
+    }
+    if (control.value === '') control.value = initial(control);
+  }
+  const offered = Object.entries(EXTRAS).filter(([name]) => info.features[name]);
+  fill(byId('extras'), ...offered.map(([name, words]) => el('label', {},
+    el('input', { type: 'checkbox', name: 'extra', value: name }), ` ${words}`)));
+}
+
+/** False for the pipeline that makes the same mesh with every seed. */
+export function usesSeed(pipeline) {
+  return pipeline !== 'silhouette';
+}
+
+/** Which frames are used: back to the server's defaults. */
+export function resetSampling() {
+  byId('start-slider').value = '0';
+  for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
+}
+
+/** The options as fields of POST /jobs: the mode, and what differs from the server's defaults. */
+export function optionFields() {
+  const changed = optionControls().filter(({ value }) => value !== '')
+    .filter((control) => Number(control.value) !== defaults[control.dataset.option]?.default);
+  const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
+  const formats = extras.filter((name) => name !== 'blender_export').join(',');
+  return {
+    mode: chosenMode(),
+    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
+    ...(formats ? { formats } : {}),
+    ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
+  };
+}
+
+/** The controls whose `data-option` names an option of the API. */
+function optionControls() {
+  return [...byId('clip-form').querySelectorAll('[data-option]')];
+}
+
+/** The server's default for a control, as text. */
+function initial(control) {
+  return String(defaults[control.dataset.option]?.default ?? '');
+}

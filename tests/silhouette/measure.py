@@ -70,6 +70,7 @@ class ReportLog:
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.facts: dict[str, dict[str, Any]] = {}
         self.subjects: list[Clip] = []
         self.anchors: list[MeshSequence] = []
         self._last = time.process_time()
@@ -81,8 +82,9 @@ class ReportLog:
         self._last = now
 
     def warning(self, code: str, message: str, **facts: Any) -> None:
-        """Keeps the code."""
+        """Keeps the code and the facts."""
         self.warnings.append(code)
+        self.facts[code] = facts
 
     def subject(self, clip: Clip) -> None:
         """Keeps the clip with alpha."""

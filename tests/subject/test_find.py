@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
+from errors import NoSubjectFound
+from subject.checks import check_motion
 from subject.find import find_subject
+from subject.model import load_model
+from subject.motion_grabcut import MotionSegmentation
 from subject.plain_background import fit_background, subject_mask
 from tests.silhouette.measure import ReportLog, as_clip
-from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
+from tests.silhouette.synthetic_clips import Frames, busy, on_background, plain, walker
+from tests.subject.real_clips import overlaps
 
 
 def _shadowed(wall: Frames, rim_px: float) -> Frames:
@@ -45,3 +54,36 @@ def test_what_touches_the_border_counts_by_its_share_of_the_edge(
     reporter = ReportLog()
     find_subject(as_clip(np.stack([picture] * 2)), None, reporter)
     assert ("subject_touches_border" in reporter.warnings) == is_cut
+
+
+@pytest.fixture
+def without_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment whose folder holds no file of the net."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    load_model.cache_clear()
+    yield
+    load_model.cache_clear()
+
+
+@pytest.mark.usefixtures("without_net")
+def test_without_the_net_motion_finds_the_subject_and_the_warning_says_so() -> None:
+    frames, masks = walker(side=256)
+    log = ReportLog()
+    clip = as_clip(on_background(frames, masks, busy(16, 256, 2.0, seed=5)))
+    found = find_subject(clip, None, log)
+    assert found.method == "motion_grabcut"
+    assert overlaps(found.clip, masks).mean() > 0.6
+    assert "low_confidence_segmentation" in log.warnings
+
+
+@pytest.mark.parametrize(
+    ("contrast", "motion_px", "lacking", "enough"),
+    [(0.15, 1.0, "contrast 0.150", "px per frame"), (0.22, 0.1, "motion 0.10", "contrast")],
+)
+def test_the_error_names_only_what_is_too_low(
+    contrast: float, motion_px: float, lacking: str, enough: str
+) -> None:
+    with pytest.raises(NoSubjectFound) as caught:
+        check_motion(MotionSegmentation([], contrast, motion_px), np.zeros((1, 8, 8), np.uint8))
+    assert lacking in str(caught.value)
+    assert enough not in str(caught.value)

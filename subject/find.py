@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count as counter
 
 import cv2
 import numpy as np
@@ -135,7 +136,7 @@ def _with_model(
 ) -> tuple[Answer, View]:
     count = len(clip)
     scene = measure_scene(resized(clip.frames, whole_frame(clip)), lambda t: tick(t // 10))
-    looks = iter(range(count * 3))
+    looks = counter()
     view = View(
         clip.frames,
         scene,

@@ -17,6 +17,8 @@ from video.fields import Field, Mask, warp
 _GROWTH = 1.5
 _POINT_SIDES = (0.12, 0.25, 0.5, 1.0)
 """Boxes tried around a point, in shorter sides of the frame."""
+_AS_CLEAR = 0.9
+"""A larger box is better if it is about as clear: the smaller ones cut off limbs."""
 _MOST_CHANGE = 1.1
 """Of a box's sides from a frame to the next."""
 _NEAR = 1.25
@@ -61,7 +63,7 @@ def _step_by_step(view: View, box: Boxes) -> Answer | None:
 
 
 def _chosen_box(view: View, choice: SubjectChoice) -> Boxes:
-    """In pixels. Of the boxes tried around a point, that whose answer is most decided there."""
+    """In pixels. Of the boxes tried around a point, the largest whose answer there is clear."""
     if choice.box is not None:
         return np.asarray(np.array(choice.box) * np.array(view.size * 2))
     assert choice.point is not None
@@ -75,8 +77,8 @@ def _chosen_box(view: View, choice: SubjectChoice) -> Boxes:
         likely = view.shrunk(look)
         _, label = cv2.connectedComponents((likely > 0.5).astype(np.uint8))
         around = _box_around(label == label[row, column], view) if label[row, column] else None
-        if around is not None and decidedness(likely) > best:
-            best, found = decidedness(likely), around
+        if around is not None and decidedness(likely) > _AS_CLEAR * best:
+            best, found = max(best, decidedness(likely)), around
     return found
 
 

@@ -80,7 +80,7 @@ class View:
         """The square around a box, `growth` times its longer side, cut at the frame's edges."""
         left, top, right, bottom = box
         side = max(max(right - left, bottom - top) * growth, _LEAST_SIDE * min(self.size))
-        middle = (left + right) / 2, (top + bottom) / 2
+        middle = np.clip(((left + right) / 2, (top + bottom) / 2), 0, self.size)
         low = (int(max(0, at - side / 2)) for at in middle)
         high = (
             int(np.ceil(min(end, at + side / 2))) for at, end in zip(middle, self.size, strict=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PARTS = {
     "silhouette": "The CPU pipeline",
+    "subject": "The subject in real clips",
     "export": "Files of a job",
     "decode": "Reading a clip",
     "page": "The page",

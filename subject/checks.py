@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from errors import NoSubjectFound
 from pipeline import Reporter
 from subject.motion_grabcut import MotionSegmentation
+from subject.view import PixelBox
 from video.clip import Clip
 from video.fields import Mask
 
@@ -93,8 +94,8 @@ def check_motion(motion: MotionSegmentation, alphas: NDArray[np.uint8]) -> None:
     )
 
 
-def warn_about(alphas: NDArray[np.uint8], reporter: Reporter) -> None:
-    """Warnings that hold for masks of any origin."""
+def warn_about(alphas: NDArray[np.uint8], others: tuple[PixelBox, ...], reporter: Reporter) -> None:
+    """Warnings that hold for masks of any origin; `others` are not in the masks."""
     coverage = _coverage(alphas)
     usual = float(np.median(coverage))
     if coverage.min() < 0.5 * usual or coverage.max() > 2 * usual:
@@ -110,13 +111,25 @@ def warn_about(alphas: NDArray[np.uint8], reporter: Reporter) -> None:
             f"The subject is cut by the edge of the picture ({touching:.0%} of one edge): "
             "what lies outside is missing from the mesh.",
         )
+    _warn_of_several(alphas, others, reporter)
+
+
+def _warn_of_several(
+    alphas: NDArray[np.uint8], others: tuple[PixelBox, ...], reporter: Reporter
+) -> None:
+    own = boxes_of_pieces(alphas[0] > 127)
     pieces = _usual_pieces(alphas)
+    boxes = own + [as_fractions(box, alphas.shape[1:]) for box in others]
     if pieces > 1:
-        reporter.warning(
-            "several_subjects",
-            f"{pieces:.0f} separate subjects were found; they are parts of one mesh.",
-            boxes=boxes_of_pieces(alphas[0] > 127),
+        message = f"{pieces:.0f} separate subjects were found; they are parts of one mesh."
+    elif others:
+        message = (
+            f"{1 + len(others)} things could be the subject; the one that moves most was taken. "
+            "Send another one's box as subject_box to get that."
         )
+    else:
+        return
+    reporter.warning("several_subjects", message, boxes=boxes)
 
 
 def boxes_of_pieces(mask: Mask) -> list[str]:

@@ -9,8 +9,9 @@ and by pipelines; makes no mesh.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count as counter
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from errors import NoSubjectFound
 from pipeline import Reporter, SubjectChoice
 from subject.checks import LEAST_MOTION_PX, check_coverage, check_motion, warn_about
+from subject.choice import keep_chosen
 from subject.cutout import Cutout, resized, softened, whole_frame
 from subject.follow import follow
 from subject.model import Model, load_model
@@ -25,7 +27,7 @@ from subject.motion import measure_scene, residual_motion
 from subject.motion_grabcut import segment_by_motion
 from subject.plain_clip import cut_from_plain_background
 from subject.two_looks import find_salient_and_moving
-from subject.view import Answer, View
+from subject.view import Answer, PixelBox, View
 from video.clip import Clip
 
 SURE = 0.75
@@ -49,6 +51,8 @@ class Subject:
     clip: Clip
     method: str
     confidence: float = 1.0
+    others: tuple[PixelBox, ...] = ()
+    """Boxes of other things in the first frame that could be the subject."""
 
 
 def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -> Subject:
@@ -68,7 +72,7 @@ def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -
     check_coverage(found.clip, found.method)
     if found.confidence < SURE:
         reporter.warning("low_confidence_segmentation", _doubt(found))
-    warn_about(alphas, reporter)
+    warn_about(alphas, found.others, reporter)
     tick(count)
     return found
 
@@ -82,13 +86,21 @@ def has_usable_alpha(clip: Clip) -> bool:
 
 
 def _find(clip: Clip, choice: SubjectChoice | None, tick: Callable[[int], None]) -> Subject:
-    if has_usable_alpha(clip):
-        return Subject(clip, "alpha")
     model = load_model()
-    if choice is not None and model is not None:
+    if has_usable_alpha(clip):
+        found = Subject(clip, "alpha")
+    elif choice is not None and model is not None:
         answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
         method = "box" if choice.box is not None else "point"
         return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
+    else:
+        found = _without_choice(clip, model, tick)
+    if choice is None:
+        return found
+    return replace(found, clip=clip.with_alpha(keep_chosen(found.clip.frames[..., 3], choice)))
+
+
+def _without_choice(clip: Clip, model: Model | None, tick: Callable[[int], None]) -> Subject:
     plain = cut_from_plain_background(clip, tick)
     if plain is not None and (model is None or _agrees(plain, model)):
         return Subject(plain, "plain_background")
@@ -124,7 +136,7 @@ def _with_model(
 ) -> tuple[Answer, View]:
     count = len(clip)
     scene = measure_scene(resized(clip.frames, whole_frame(clip)), lambda t: tick(t // 10))
-    looks = iter(range(count * 3))
+    looks = counter()
     view = View(
         clip.frames,
         scene,
@@ -134,14 +146,14 @@ def _with_model(
     )
     answer = way(view)
     if answer is None:
-        raise NoSubjectFound("The background is not plain, and nothing in the picture stands out.")
+        raise NoSubjectFound("Nothing in the picture looks like a subject.", method="model")
     return answer, view
 
 
 def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Subject:
     answer, view = _with_model(clip, model, tick, find_salient_and_moving)
     _check_speed(answer, view)
-    return Subject(clip.with_alpha(answer.alphas), "model", answer.confidence)
+    return Subject(clip.with_alpha(answer.alphas), "model", answer.confidence, answer.others)
 
 
 def _check_speed(answer: Answer, view: View) -> None:
@@ -156,6 +168,7 @@ def _check_speed(answer: Answer, view: View) -> None:
     raise NoSubjectFound(
         "The background is not plain, and what stands out in the picture does not move "
         f"({fastest:.2f} px per frame, needed {LEAST_MOTION_PX:.2f}).",
+        hint="If it is the subject, choose it with a box or a point: that is followed in any case.",
         method="model",
         motion_px=round(fastest, 3),
         min_motion_px=LEAST_MOTION_PX,

@@ -1,7 +1,7 @@
 """Follows the subject that the client has chosen, from the first frame to the last.
 
-The box of a frame lies where the flow carries the mask of the frame before it; a look into it gives
-the next mask. Called by find.py.
+The two looks are tried first, where the flow carries the chosen box. If they find another thing,
+each frame's box lies where the flow carries the mask of the frame before it. Called by find.py.
 """
 
 from __future__ import annotations
@@ -10,21 +10,42 @@ import cv2
 import numpy as np
 
 from pipeline import SubjectChoice
+from subject.two_looks import find_near
 from subject.view import Answer, Boxes, Look, View, decidedness, mix
 from video.fields import Field, Mask, warp
 
 _GROWTH = 1.5
-_POINT_SIDES = (0.12, 0.25, 0.5)
+_POINT_SIDES = (0.12, 0.25, 0.5, 1.0)
 """Boxes tried around a point, in shorter sides of the frame."""
+_AS_CLEAR = 0.9
+"""A larger box is better if it is about as clear: the smaller ones cut off limbs."""
 _MOST_CHANGE = 1.1
 """Of a box's sides from a frame to the next."""
 _NEAR = 1.25
 """What lies outside of the box grown so much is another thing."""
+_WIDER = 0.1
+"""More growth per frame, since the flow is wrong here and there; up to _WIDEST."""
+_WIDEST = 3.0
 
 
-def follow(view: View, choice: SubjectChoice) -> Answer:
-    """Masks of the thing in the box, or under the point, of the first frame."""
+def follow(view: View, choice: SubjectChoice) -> Answer | None:
+    """Masks of the thing in the box, or under the point, of the first frame; None if nothing."""
     box = _chosen_box(view, choice)
+    return find_near(view, box, _where_it_may_be(view, box)) or _step_by_step(view, box)
+
+
+def _where_it_may_be(view: View, box: Boxes) -> list[Field]:
+    """1 where the chosen thing may be: the box moves as most of its pixels do, and grows."""
+    out = []
+    for t in range(view.count):
+        out.append(_filled(view, _grown(box, min(_GROWTH + _WIDER * t, _WIDEST))))
+        if t < view.count - 1:
+            inside = _filled(view, _grown(box, 0.7)) > 0
+            box = box + np.tile(np.median(view.scene.forward[t][inside], axis=0), 2) * view.scale
+    return out
+
+
+def _step_by_step(view: View, box: Boxes) -> Answer | None:
     looks: list[Look] = []
     fields: list[Field] = []
     known = _filled(view, box)
@@ -42,24 +63,22 @@ def follow(view: View, choice: SubjectChoice) -> Answer:
 
 
 def _chosen_box(view: View, choice: SubjectChoice) -> Boxes:
-    """In pixels. Of the boxes tried around a point, that whose answer is most decided there."""
-    scale = np.array(view.size * 2, float)
+    """In pixels. Of the boxes tried around a point, the largest whose answer there is clear."""
     if choice.box is not None:
-        return np.asarray(np.array(choice.box) * scale)
+        return np.asarray(np.array(choice.box) * np.array(view.size * 2))
     assert choice.point is not None
-    x, y = np.array(choice.point) * scale[:2]
-    best, found = -1.0, np.array([x - 8, y - 8, x + 8, y + 8])
+    x, y = np.array(choice.point) * view.size
+    column = min(int(x / view.scale), view.small[0] - 1)
+    row = min(int(y / view.scale), view.small[1] - 1)
+    best, found = 0.0, np.array([x - 8, y - 8, x + 8, y + 8])
     for side in _POINT_SIDES:
         half = side * min(view.size) / 2
         look = view.look(0, view.around(np.array([x - half, y - half, x + half, y + half]), 1.0))
         likely = view.shrunk(look)
-        mask = likely > 0.5
-        at = np.minimum((x, y) / scale[:2] * view.small, np.array(view.small) - 1).astype(int)
-        _, label = cv2.connectedComponents(mask.astype(np.uint8))
-        under = label == label[at[1], at[0]]
-        around = _box_around(under, view)
-        if around is not None and mask[at[1], at[0]] and decidedness(likely) > best:
-            best, found = decidedness(likely), around
+        _, label = cv2.connectedComponents((likely > 0.5).astype(np.uint8))
+        around = _box_around(label == label[row, column], view) if label[row, column] else None
+        if around is not None and decidedness(likely) > _AS_CLEAR * best:
+            best, found = max(best, decidedness(likely)), around
     return found
 
 
@@ -67,8 +86,7 @@ def _box_around(mask: Mask, view: View) -> Boxes | None:
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
         return None
-    scale = view.size[0] / view.small[0]
-    return np.array([left, top, left + width, top + height], float) * scale
+    return np.array([left, top, left + width, top + height], float) * view.scale
 
 
 def _moved(box: Boxes, found: Boxes | None) -> Boxes:
@@ -86,20 +104,19 @@ def _grown(box: Boxes, growth: float) -> Boxes:
 
 
 def _filled(view: View, box: Boxes) -> Field:
-    """1 inside the box, at the scene's size."""
-    scale = view.small[0] / view.size[0]
-    left, top, right, bottom = np.round(np.maximum(box, 0) * scale).astype(int)
+    """1 inside the box, at the scene's size; at least one pixel, at the edge if it is outside."""
+    most = np.array(view.small) - 1
+    left, top = np.clip(np.round(box[:2] / view.scale).astype(int), 0, most)
+    right, bottom = np.maximum(np.round(box[2:] / view.scale).astype(int), (left + 1, top + 1))
     out = np.zeros(view.small[::-1], np.float32)
-    out[top : max(bottom, top + 1), left : max(right, left + 1)] = 1
+    out[top:bottom, left:right] = 1
     return out
 
 
 def _overlapping(mask: Mask, before: Mask) -> Mask:
     """The parts of which at least a tenth was the subject before."""
     count, label = cv2.connectedComponents(mask.astype(np.uint8))
-    share = np.bincount(label[before], minlength=count) / np.bincount(
-        label.ravel(), minlength=count
-    )
-    kept = share > 0.1
+    areas = np.bincount(label.ravel(), minlength=count)
+    kept = np.bincount(label[before], minlength=count) > 0.1 * areas
     kept[0] = True
     return np.asarray(kept[label])

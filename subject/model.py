@@ -12,6 +12,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -49,23 +50,28 @@ class Model:
         return np.asarray(self.session.run([first_output], feed)[0][0, 0], np.float32)
 
 
-@cache
 def load_model() -> Model | None:
-    """The net, loaded once per process; None where its file or onnxruntime cannot be had."""
+    """The net; None where its file or onnxruntime cannot be had."""
     path = model_path()
     if path is None:
         log.warning("the saliency net's file is missing")
         return None
     try:
-        import onnxruntime
+        return _loaded(path)
     except ImportError:
         log.warning("onnxruntime is not installed")
         return None
+
+
+@cache
+def _loaded(path: Path) -> Model:
+    """Once per process."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs CPU time
     options.enable_cpu_mem_arena = False  # 370 MB instead of 560
-    return Model(
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    )
+    providers = ["CPUExecutionProvider"]
+    return Model(onnxruntime.InferenceSession(str(path), options, providers=providers))

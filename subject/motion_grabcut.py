@@ -3,7 +3,7 @@
 A score adds up motion relative to the camera, difference to the camera-compensated median image,
 and colours that the frame's border lacks. GrabCut (Rother et al. 2004) makes a mask of the score in
 the clearest frame, and of that mask, moved along the flow, in all others. Measures the contrast of
-the result; segmentation.py, the caller, decides whether it suffices.
+the result; checks.py, decides whether it suffices.
 """
 
 from __future__ import annotations

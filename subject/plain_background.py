@@ -1,7 +1,7 @@
 """Segments a subject in front of a plain background (a wall, a screen), soft shadows included.
 
 The background is a smooth colour surface fitted to the border of the frame; pixels that differ from
-it are the subject. Also measures how plain a background is. Called by segmentation.py.
+it are the subject. Also measures how plain a background is. Called by plain_clip.py.
 """
 
 from __future__ import annotations

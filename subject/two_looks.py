@@ -2,19 +2,22 @@
 
 1. A look at the whole picture in every 4th frame, carried along the flow to the others.
 2. Two guesses, each a box per frame: what is salient and moves, and what moves most.
-3. A closer look into both boxes in those frames. What moves and is clearly seen wins.
+3. A closer look into both boxes in those frames. What moves and is clearly seen wins; where the
+   client has chosen, what is in the chosen box.
 4. A look into the winner's box in every other frame; the vote of neighbouring frames is mixed in.
 
-Called by find.py. Needs no plain background; says how sure it is.
+Called by find.py and follow.py. Needs no plain background; says how sure it is.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from subject.motion import carry, vote
-from subject.view import Answer, Boxes, Look, View, decidedness, mix
+from subject.view import Answer, Boxes, Look, PixelBox, View, decidedness, mix, peak
 from video.fields import Field, Mask
 
 _STRIDE = 4
@@ -30,33 +33,68 @@ is right (soapbox), at most 1.3 in the nine other clips."""
 _STILL_SHARE = 0.25
 """What is salient and stands still counts this much."""
 _LEAST_SPEED_PX = 0.3
+_SAME_BOX = 0.2
+"""IoU of the chosen box with that of a guess, from which they are the same thing."""
+_LEAST_OTHER = 0.25
+"""Area of another plausible subject, of the subject's."""
+
+Keys = dict[int, Look]
+"""Looks into some of the frames, by frame."""
 
 
 def find_salient_and_moving(view: View) -> Answer | None:
     """The subject's masks; None if there is nothing."""
-    keys = sorted({*range(0, view.count, _STRIDE), view.count - 1})
-    looks = {t: view.shrunk(view.look(t, view.whole())) for t in keys}
-    salient = vote(view.scene, vote(view.scene, _spread(view, looks)))
-    moving = view.boxes_of([_fastest_part(speed) for speed in view.motion])
-    guess = _salient_and_moving(view, salient)
+    salient, tracks = _guesses(view, None)
     best = None
-    for boxes, is_salient in ((guess, True), (moving, False)):
-        if boxes is None:
-            continue
-        closer = {t: view.look(t, view.around(boxes[t], _CLOSER)) for t in keys}
+    for boxes, known in tracks:
+        closer = _look_closer(view, boxes)
         score = _score(view, closer)
         if best is None or score > _CLEARLY_BETTER * best[0]:
-            best = score, closer, is_salient
+            best = score, closer, known
     if best is None:
         return None
-    _, closer, is_salient = best
-    known = vote(view.scene, _spread(view, {t: view.shrunk(look) for t, look in closer.items()}))
-    boxes = view.boxes_of([_box_of(field > 0.5) for field in known])
-    if boxes is None:
+    answer = _look_everywhere(view, best[1], best[2])
+    return answer and replace(answer, others=_others(view, salient[0], answer.alphas[0]))
+
+
+def find_near(view: View, box: Boxes, near: list[Field]) -> Answer | None:
+    """Masks of what fills `box` in the first frame and stays where `near` is 1; None if unsure."""
+    _, tracks = _guesses(view, near)
+    best = None
+    for boxes, known in tracks:
+        closer = _look_closer(view, boxes)
+        seen = _box_of(view.shrunk(closer[0]))
+        score = _overlap(boxes[0], box)  # in smoke the net may see another thing in its box
+        if seen is not None:
+            score = max(score, _overlap(np.array(seen) * view.scale, box))
+        if score > _SAME_BOX and (best is None or score > best[0]):
+            best = score, closer, known
+    if best is None:
         return None
-    if is_salient:
-        known = [0.7 * near + 0.3 * far for near, far in zip(known, salient, strict=True)]
-    return mix(view, _look_everywhere(view, boxes, closer), known)
+    closer = {**best[1], 0: view.look(0, view.around(box, _TIGHT))}
+    return _look_everywhere(view, closer, best[2])
+
+
+def _keys(view: View) -> list[int]:
+    return sorted({*range(0, view.count, _STRIDE), view.count - 1})
+
+
+def _guesses(
+    view: View, near: list[Field] | None
+) -> tuple[list[Field], list[tuple[Boxes, list[Field] | None]]]:
+    """What is salient in each frame, and tracks of boxes with what is known about each."""
+    looks = {t: view.shrunk(view.look(t, view.whole())) for t in _keys(view)}
+    salient = vote(view.scene, vote(view.scene, _spread(view, looks)))
+    speeds = view.motion
+    if near is not None:
+        salient = [field * here for field, here in zip(salient, near, strict=True)]
+        speeds = [speed * here for speed, here in zip(speeds, near, strict=True)]
+    first = view.boxes_of(
+        [_salient_part(likely, speed) for likely, speed in zip(salient, speeds, strict=True)]
+    )
+    second = view.boxes_of([_fastest_part(speed) for speed in speeds])
+    tracks = [(first, salient), (second, None)]
+    return salient, [(boxes, known) for boxes, known in tracks if boxes is not None]
 
 
 def _spread(view: View, looks: dict[int, Field]) -> list[Field]:
@@ -65,38 +103,26 @@ def _spread(view: View, looks: dict[int, Field]) -> list[Field]:
     return [carry(view.scene, looks[key], key, t) for t, key in enumerate(nearest)]
 
 
-def _salient_and_moving(view: View, salient: list[Field]) -> Boxes | None:
-    boxes = []
-    for likely, speed in zip(salient, view.motion, strict=True):
-        moves = _relative(cv2.GaussianBlur(speed, (0, 0), 3), 98)
-        near = np.minimum(1, 2 * cv2.GaussianBlur(moves, (0, 0), 4))
-        weight = likely * (_STILL_SHARE + (1 - _STILL_SHARE) * near) + 0.15 * moves
-        clear = weight > max(0.25, 0.5 * float(np.percentile(weight, 99.5)))
-        boxes.append(_heaviest_part(clear, weight))
-    return view.boxes_of(boxes)
-
-
-def _heaviest_part(mask: Mask, weight: Field) -> tuple[int, int, int, int] | None:
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+def _salient_part(likely: Field, speed: Field) -> PixelBox | None:
+    moves = _relative(cv2.GaussianBlur(speed, (0, 0), 3), 98)
+    around = np.minimum(1, 2 * cv2.GaussianBlur(moves, (0, 0), 4))
+    weight = likely * (_STILL_SHARE + (1 - _STILL_SHARE) * around) + 0.15 * moves
+    clear = weight > max(0.25, 0.5 * float(np.percentile(weight, 99.5)))
+    grown = cv2.dilate(clear.astype(np.uint8), np.ones((5, 5), np.uint8))
     count, label, stats, _ = cv2.connectedComponentsWithStats(grown)
     if count < 2:
         return None
     sums = np.bincount(label.ravel(), weight.ravel(), minlength=count)
-    left, top, width, height = stats[1 + int(np.argmax(sums[1:])), :4].tolist()
-    return left, top, left + width, top + height
+    return _corners(stats[1 + int(np.argmax(sums[1:]))])
 
 
-def _fastest_part(speed: Field) -> tuple[int, int, int, int] | None:
+def _fastest_part(speed: Field) -> PixelBox | None:
     """The box around the fastest point and what near it moves at least .4 times as fast."""
     calm = cv2.GaussianBlur(speed, (0, 0), 3)
-    _, label, stats, _ = cv2.connectedComponentsWithStats(
-        (calm > 0.4 * calm.max()).astype(np.uint8)
-    )
+    fast = (calm > 0.4 * calm.max()).astype(np.uint8)
+    _, label, stats, _ = cv2.connectedComponentsWithStats(fast)
     fastest = int(label.ravel()[int(np.argmax(calm))])
-    if not fastest:
-        return None
-    left, top, width, height = stats[fastest, :4].tolist()
-    return left, top, left + width, top + height
+    return _corners(stats[fastest]) if fastest else None
 
 
 def _relative(speed: Field, percentile: float) -> Field:
@@ -105,34 +131,77 @@ def _relative(speed: Field, percentile: float) -> Field:
     return np.asarray(np.clip(speed / top, 0, 1))
 
 
-def _score(view: View, looks: dict[int, Look]) -> float:
+def _look_closer(view: View, boxes: Boxes) -> Keys:
+    return {t: view.look(t, view.around(boxes[t], _CLOSER)) for t in _keys(view)}
+
+
+def _score(view: View, looks: Keys) -> float:
     """How much more the thing moves than the rest, times how clearly the net sees it."""
-    contrasts, decided = [], []
+    contrasts, decided = [0.0], [0.0]
     for t, look in looks.items():
         likely = view.shrunk(look)
         mask, speed = likely > 0.5, _relative(view.motion[t], 99)
-        if not 8 <= np.count_nonzero(mask) < mask.size:
-            contrasts.append(0.0)
-            decided.append(0.0)
-            continue
-        contrasts.append(float(speed[mask].mean() - speed[~mask].mean()))
-        decided.append(decidedness(likely))
-    return max(float(np.mean(contrasts)), 0.02) * float(np.mean(decided))
+        if 8 <= np.count_nonzero(mask) < mask.size:
+            contrasts.append(float(speed[mask].mean() - speed[~mask].mean()))
+            decided.append(decidedness(likely))
+    return max(sum(contrasts), 0.02 * len(looks)) * sum(decided) / len(looks) ** 2
 
 
-def _box_of(mask: Mask) -> tuple[int, int, int, int] | None:
-    """Around the large parts."""
+def _look_everywhere(view: View, closer: Keys, salient: list[Field] | None) -> Answer | None:
+    """The masks, from looks into the boxes that the closer looks show."""
+    small = {t: view.shrunk(look) for t, look in closer.items()}
+    known = vote(view.scene, _spread(view, small))
+    boxes = view.boxes_of([_box_of(field) for field in known])
+    if boxes is None:
+        return None
+    if salient is not None:
+        known = [0.7 * close + 0.3 * far for close, far in zip(known, salient, strict=True)]
+    looks = [
+        closer[t] if t in closer else view.look(t, view.around(boxes[t], _TIGHT))
+        for t in range(view.count)
+    ]
+    return mix(view, looks, known)
+
+
+def _box_of(likely: Field) -> PixelBox | None:
+    """Around the large parts of what is likely, or as likely as anything there."""
+    top = peak(likely)
+    return None if top < 0.1 else _around_large_parts(likely > 0.5 * top)
+
+
+def _around_large_parts(mask: Mask) -> PixelBox | None:
     _, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     area = stats[:, cv2.CC_STAT_AREA]
     area[0] = 0
     if not area.max():
         return None
-    left, top, width, height = cv2.boundingRect((area > 0.15 * area.max())[label].astype(np.uint8))
+    return _corners(cv2.boundingRect((area > 0.15 * area.max())[label].astype(np.uint8)))
+
+
+def _others(view: View, salient: Field, alpha: Field) -> tuple[PixelBox, ...]:
+    """Boxes of other salient things in the first frame, the largest first."""
+    own = cv2.resize(alpha, view.small, interpolation=cv2.INTER_AREA) > 127
+    _, label, stats, _ = cv2.connectedComponentsWithStats((salient > 0.5).astype(np.uint8))
+    least = max(_LEAST_OTHER * np.count_nonzero(own), 16)
+    others = [
+        (stats[k, cv2.CC_STAT_AREA], _corners(stats[k]))
+        for k in range(1, len(stats))
+        if stats[k, cv2.CC_STAT_AREA] > least and own[label == k].mean() < 0.2
+    ]
+    scaled = [
+        np.round(np.array(box) * view.scale).astype(int).tolist() for _, box in sorted(others)
+    ]
+    return tuple((left, top, right, bottom) for left, top, right, bottom in reversed(scaled))
+
+
+def _corners(rectangle: tuple[int, ...]) -> PixelBox:
+    """Of x, y, width, height."""
+    left, top, width, height = (int(side) for side in rectangle[:4])
     return left, top, left + width, top + height
 
 
-def _look_everywhere(view: View, boxes: Boxes, known: dict[int, Look]) -> list[Look]:
-    return [
-        known[t] if t in known else view.look(t, view.around(boxes[t], _TIGHT))
-        for t in range(view.count)
-    ]
+def _overlap(one: Boxes, two: Boxes) -> float:
+    """IoU of two boxes."""
+    low, high = np.maximum(one[:2], two[:2]), np.minimum(one[2:], two[2:])
+    both = float(np.prod(np.maximum(high - low, 0)))
+    return both / float(np.prod(one[2:] - one[:2]) + np.prod(two[2:] - two[:2]) - both)

@@ -20,6 +20,7 @@ from subject.plain_background import fill_pinholes
 from video.fields import Field, Mask
 
 Boxes = NDArray[np.float64]
+PixelBox = tuple[int, int, int, int]
 
 _LEAST_SIDE = 0.2
 """Of what is looked at, in shorter sides of the frame: in less the net sees blur only."""
@@ -35,7 +36,7 @@ class Look:
     whole pixels."""
 
     field: Field
-    part: tuple[int, int, int, int]
+    part: PixelBox
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,30 @@ class View:
         """Width and height of the scene's fields."""
         return self.scene.grid.shape[1], self.scene.grid.shape[0]
 
-    def look(self, t: int, part: tuple[int, int, int, int]) -> Look:
+    @property
+    def scale(self) -> float:
+        """Frame pixels per pixel of the scene's fields."""
+        return self.size[0] / self.small[0]
+
+    def look(self, t: int, part: PixelBox) -> Look:
         """Ask the net about a part of frame `t`."""
         left, top, right, bottom = part
         found = Look(self.model.look(self.frames[t, top:bottom, left:right, :3]), part)
         self.tick()
         return found
 
-    def around(self, box: Boxes, growth: float) -> tuple[int, int, int, int]:
+    def around(self, box: Boxes, growth: float) -> PixelBox:
         """The square around a box, `growth` times its longer side, cut at the frame's edges."""
         left, top, right, bottom = box
         side = max(max(right - left, bottom - top) * growth, _LEAST_SIDE * min(self.size))
-        middle = (left + right) / 2, (top + bottom) / 2
+        middle = np.clip(((left + right) / 2, (top + bottom) / 2), 0, self.size)
         low = (int(max(0, at - side / 2)) for at in middle)
         high = (
             int(np.ceil(min(end, at + side / 2))) for at, end in zip(middle, self.size, strict=True)
         )
         return (*low, *high)  # type: ignore[return-value]
 
-    def whole(self) -> tuple[int, int, int, int]:
+    def whole(self) -> PixelBox:
         """The whole frame, as a part."""
         return 0, 0, *self.size
 
@@ -97,7 +103,7 @@ class View:
         out[top:bottom, left:right] = cv2.resize(look.field, (right - left, bottom - top))
         return out
 
-    def boxes_of(self, small: list[tuple[int, int, int, int] | None]) -> Boxes | None:
+    def boxes_of(self, small: list[PixelBox | None]) -> Boxes | None:
         """Boxes at the scene's size as a steady track in frame pixels; None if all are missing.
 
         Missing ones lie between their neighbours. A median over five frames drops wrong ones.
@@ -108,42 +114,60 @@ class View:
             return None
         for side in range(4):
             boxes[:, side] = np.interp(np.arange(len(boxes)), known, boxes[known, side])
-        boxes *= self.size[0] / self.small[0]
+        boxes *= self.scale
         steady = median_filter(boxes, size=(5, 1), mode="nearest")
         return np.asarray(gaussian_filter1d(steady, 1.0, axis=0, mode="nearest"))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`alphas` uint8 `(T, H, W)`. `confidence` 0..1 is how decided the net was about it."""
+    """`alphas` uint8 `(T, H, W)`. `confidence` 0..1 is how decided the net was about it.
+
+    `others` are boxes of other things in the first frame that could be the subject.
+    """
 
     alphas: NDArray[np.uint8]
     confidence: float
+    others: tuple[PixelBox, ...] = ()
 
 
 _OF_LOOK = 0.6
 """The look's share in the mix with the vote: it is sharp, the vote is steady."""
 _LOOK_IN_VOTE = 0.7
+_LEAST_PEAK = 0.2
+"""Looks that agree on less have found nothing."""
 
 
-def mix(view: View, looks: list[Look], before: list[Field]) -> Answer:
-    """Masks from a look into every frame and what was known before, at the scene's size."""
+def mix(view: View, looks: list[Look], before: list[Field]) -> Answer | None:
+    """Masks from a look into every frame and what was known before, at the scene's size.
+
+    None if the net sees nothing in most frames. Frames in which it is weak, as in smoke, get a
+    lower threshold.
+    """
     small = [view.shrunk(look) for look in looks]
     joined = [
         _LOOK_IN_VOTE * now + (1 - _LOOK_IN_VOTE) * old
         for now, old in zip(small, before, strict=True)
     ]
     alphas = np.zeros(view.frames.shape[:3], np.uint8)
-    decided = []
+    decided, peaks = [], []
     for t, (look, steady) in enumerate(zip(looks, vote(view.scene, joined), strict=True)):
         left, top, right, bottom = look.part
         here = np.s_[top:bottom, left:right]
         voted = cv2.resize(steady, view.size, interpolation=cv2.INTER_LINEAR)[here]
         closer = cv2.resize(look.field, (right - left, bottom - top))
         likely = _OF_LOOK * closer + (1 - _OF_LOOK) * voted
-        alphas[t][here] = _alpha(likely)
+        peaks.append(peak(likely))
+        alphas[t][here] = _alpha(likely / max(peaks[-1], _LEAST_PEAK))
         decided.append(decidedness(likely))
+    if float(np.median(peaks)) < _LEAST_PEAK:
+        return None
     return Answer(alphas, float(np.mean(decided)))
+
+
+def peak(likely: Field) -> float:
+    """The most that the net is sure of anywhere; near 1 where it sees something."""
+    return float(np.percentile(likely, 99.8))
 
 
 def decidedness(likely: Field) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from errors import NoSubjectFound
+from subject.checks import check_motion
 from subject.find import find_subject
+from subject.motion_grabcut import MotionSegmentation
 from subject.plain_background import fit_background, subject_mask
 from tests.silhouette.measure import ReportLog, as_clip
-from tests.silhouette.synthetic_clips import Frames, on_background, plain, walker
+from tests.silhouette.synthetic_clips import Frames, busy, on_background, plain, walker
+from tests.subject.real_clips import overlaps
 from video.clip import Clip, SourceFacts
 
 
@@ -59,3 +64,33 @@ def test_an_error_names_the_frames_and_seconds_in_which_the_subject_is_there() -
         find_subject(Clip(frames, 2.0, source), None, ReportLog())
     there = "It is there in frames 3 to 3 (1.0 s to 1.0 s), frames 9 to 16 (4.0 s to 7.5 s)."
     assert there in late.value.message and "`start`" in late.value.hint
+
+
+@pytest.fixture
+def without_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which the net's file is missing."""
+    monkeypatch.setenv("SUBJECT_MODEL", str(tmp_path / "missing.onnx"))
+
+
+@pytest.mark.usefixtures("without_net")
+def test_without_the_net_motion_finds_the_subject_and_the_warning_says_so() -> None:
+    frames, masks = walker(side=256)
+    log = ReportLog()
+    clip = as_clip(on_background(frames, masks, busy(16, 256, 2.0, seed=5)))
+    found = find_subject(clip, None, log)
+    assert found.method == "motion_grabcut"
+    assert overlaps(found.clip, masks).mean() > 0.6
+    assert "low_confidence_segmentation" in log.warnings
+
+
+@pytest.mark.parametrize(
+    ("contrast", "motion_px", "lacking", "enough"),
+    [(0.15, 1.0, "contrast 0.150", "px per frame"), (0.22, 0.1, "motion 0.10", "contrast")],
+)
+def test_the_error_names_only_what_is_too_low(
+    contrast: float, motion_px: float, lacking: str, enough: str
+) -> None:
+    with pytest.raises(NoSubjectFound) as caught:
+        check_motion(MotionSegmentation([], contrast, motion_px), np.zeros((1, 8, 8), np.uint8))
+    assert lacking in str(caught.value)
+    assert enough not in str(caught.value)

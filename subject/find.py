@@ -162,7 +162,7 @@ def _check_speed(answer: Answer, view: View) -> None:
         mask = cv2.resize(alpha, view.small, interpolation=cv2.INTER_AREA) > 127
         if 0 < mask.mean() < 1:
             speeds.append(float(np.percentile(speed[mask], 90) - np.median(speed[~mask])))
-    fastest = float(np.median(speeds)) if speeds else 0.0
+    fastest = max(0.0, float(np.median(speeds))) if speeds else 0.0
     if fastest >= LEAST_MOTION_PX:
         return
     raise NoSubjectFound(

@@ -16,12 +16,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from gpu_memory import MemoryPlan, choose_plan, needed_gb
 from intake.glb_reader import read_glb
 from meshes.sequence import MeshSequence
-from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter
+from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter, SubjectChoice
 from settings import Settings
+from upstream import sam2
 from upstream.attention import is_cudnn_refusal
 from upstream.checkout import open_checkout
 from upstream.compilation import cache_folder, compile_blocks
@@ -31,6 +35,7 @@ from upstream.engine import Engine, build, free_gb, free_memory, read_models
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory, is_usable
 from upstream.loading import cast_linears
 from upstream.speedups import Speedups
+from upstream.subject_choice import with_chosen_alpha
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
@@ -45,7 +50,7 @@ class ActionMeshPipeline:
 
     `device` includes its number, as in torch. `octree_depth` is TripoSG's: the surface comes from
     a grid of about 2 ** depth. `free_gb` is what was free of the GPU's memory before the weights
-    were moved there, in GB of 1e9 bytes.
+    were moved there, in GB of 1e9 bytes. `sam2_folder` has SAM 2's weights, if they are here.
     """
 
     name = "actionmesh"
@@ -59,6 +64,7 @@ class ActionMeshPipeline:
     octree_depth: int = 9
     engine: Engine | None = field(default=None, init=False)
     free_gb: float = field(default=math.inf, init=False)
+    sam2_folder: Path | None = field(default=None, init=False)
     # each mode's plan in its last job that did not run out of memory
     _plans: dict[Mode, MemoryPlan] = field(default_factory=dict, init=False)
 
@@ -78,11 +84,12 @@ class ActionMeshPipeline:
         Reports stage `downloading` in bytes, then `loading` by model. Raises WeightsUnavailable,
         GpuOutOfMemory, GpuError.
         """
-        settings = self.settings or Settings.from_environment(os.environ)
+        settings = self.settings = self.settings or Settings.from_environment(os.environ)
         open_checkout(CHECKOUT, settings.actionmesh_any_checkout)
         _require_device(self.device)
         fetched = partial(reporter.progress, "downloading", message="Fetching the weights")
         folders = ensure_weights(settings.weight_revisions, fetched)
+        self.sam2_folder = folders.sam2
         pipe = build(CHECKOUT, folders)
         read_models(pipe, partial(reporter.progress, "loading", message="Reading the weights"))
         engine = Engine(pipe, self.device, self.octree_depth)
@@ -96,6 +103,18 @@ class ActionMeshPipeline:
         ):
             self.use = self.use.beside_compiled_blocks()
         self.engine = engine
+
+    def find_subject(self, clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -> Clip:
+        """The clip with the alpha that SUBJECT or `choice` asks for, or as it is: RMBG follows.
+
+        Raises NoSubjectFound, Cancelled and GpuError.
+        """
+        settings = self.settings or Settings()
+
+        def follow(clip: Clip, choice: SubjectChoice) -> NDArray[np.uint8]:
+            return self._follow(clip, choice, reporter)
+
+        return with_chosen_alpha(clip, choice, settings.subject, follow, reporter)
 
     def animate(
         self,
@@ -123,6 +142,29 @@ class ActionMeshPipeline:
         user_mesh = None if mesh is None else _read(mesh, reporter)
         request = AnimationRequest(clip, preset, seed, self.use, user_mesh)
         return self._run(mode, request, reporter)
+
+    def _follow(self, clip: Clip, choice: SubjectChoice, reporter: Reporter) -> NDArray[np.uint8]:
+        """Alpha uint8 `(T, H, W)` by SAM 2, which leaves the GPU again. Raises Sam2Unavailable."""
+        if self.sam2_folder is None:
+            raise sam2.Sam2Unavailable("its weights are not on this server")
+
+        def on_frame(done: int) -> None:
+            reporter.progress("background", done, len(clip), "following the subject")
+
+        alphas: NDArray[np.uint8] | None = None
+        failure: Exception | None = None
+        try:
+            frames = clip.frames[..., :3]
+            alphas = sam2.follow(self.sam2_folder, frames, choice, self.device, on_frame)
+        except RuntimeError as exc:
+            failure = _failure_of(exc)
+        # outside `except`, as in _attempt
+        if failure is not None:
+            raise failure
+        self._free_memory()
+        if alphas is None:
+            raise sam2.Sam2Unavailable("the GPU's memory did not suffice")
+        return alphas
 
     def _run(self, mode: Mode, request: AnimationRequest, reporter: Reporter) -> MeshSequence:
         """Try the mode's plan, then those that need less. The mode keeps the one that works."""

@@ -42,7 +42,7 @@ kept for skip connections and about 15 are temporary. In low RAM the two halves 
 test counts it, and that of decoding."""
 
 _WORKING_GB: Mapping[Part, float] = {
-    "background": 2.0,  # four frames of 1024 x 1024
+    "background": 2.0,  # four frames of 1024 x 1024; SAM 2 before it needs less than 1 in float32
     "shape": 3.0,  # the octree's grid of 505^3, six times in float16 or float32; the steps' graph
     "context": 0.5,
     "motion": _MOTION_GB,

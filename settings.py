@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -73,6 +73,9 @@ def _pipeline(text: str) -> str:
         raise ValueError(text)
     return text
 
+
+SubjectWay = Literal["auto", "model", "rmbg", "sam2"]
+"""How ActionMesh's subject is found where the clip has no alpha and the client chose none."""
 
 # Each description completes the sentence "VARIABLE must be ...".
 Whole = Annotated[int, BeforeValidator(_plain_number)]
@@ -149,6 +152,11 @@ class Settings:
     allow_video_url: Flag = True
     allow_private_urls: Flag = False
     webhook_secret: str = ""
+    subject: Annotated[
+        SubjectWay,
+        BeforeValidator(str.lower),
+        Field(description="auto, model, rmbg or sam2"),
+    ] = "auto"
     subject_model: SubjectModel | None = None
     actionmesh_compile: Flag = False
     actionmesh_fast_math: Flag = False
@@ -158,6 +166,7 @@ class Settings:
     triposg_revision: Commit = "2c1c516d22d58db486a058d98d31bb6177344e06"
     dinov2_revision: Commit = "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"
     rmbg_revision: Commit = "2ceba5a5efaec153162aedea169f76caf9b46cf8"
+    sam2_revision: Commit = "ee5bba1d82bb8749febdf90f45e84b687142ba03"
     # never "auto": it may join an old cluster whose files are left in /tmp/ray
     ray_address: Annotated[
         str,
@@ -181,6 +190,7 @@ class Settings:
             "triposg": self.triposg_revision,
             "dinov2": self.dinov2_revision,
             "rmbg": self.rmbg_revision,
+            "sam2": self.sam2_revision,
         }
 
     def child_environment(self, *, with_paths: bool = True) -> dict[str, str]:
@@ -228,9 +238,9 @@ class Settings:
 _SECRETS = ("api_keys", "webhook_secret")
 
 CHILD_VARIABLES = (
-    "HF_HOME", "SUBJECT_MODEL",
+    "HF_HOME", "SUBJECT", "SUBJECT_MODEL",
     "ACTIONMESH_COMPILE", "ACTIONMESH_FAST_MATH", "ACTIONMESH_ANY_CHECKOUT",
-    "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION",
+    "ACTIONMESH_REVISION", "TRIPOSG_REVISION", "DINOV2_REVISION", "RMBG_REVISION", "SAM2_REVISION",
 )  # fmt: skip
 """The settings that the pipeline reads in the child process (a test checks this list)."""
 

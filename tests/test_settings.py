@@ -30,7 +30,7 @@ def test_an_empty_value_counts_as_unset() -> None:
         ("PORT", "0"), ("PORT", "65536"), ("PORT", "http"), ("MAX_UPLOAD_SIZE", "-1"),
         ("MAX_UPLOAD_SIZE", "100MB"), ("MAX_QUEUE", "0"), ("MIN_FREE_GB", "nan"),
         ("JOB_TIMEOUT", "inf"), ("KEEP_INPUT", "perhaps"), ("PIPELINE", "magic"),
-        ("LOG_FORMAT", "xml"), ("ROOT_PATH", "mesh"), ("RAY_ADDRESS", "auto"),
+        ("LOG_FORMAT", "xml"), ("SUBJECT", "mask"), ("ROOT_PATH", "mesh"), ("RAY_ADDRESS", "auto"),
         ("API_KEY", ","), ("PORT", "8_000"),
         ("ALLOWED_HOSTS", "https://mesh.example"), ("ALLOWED_HOSTS", "mesh.example/x, b.example"),
         ("ALLOWED_HOSTS", "*mesh.example"), ("ALLOWED_HOSTS", ","),
@@ -75,11 +75,11 @@ def test_a_loopback_host_is_known(host: str, local: bool) -> None:
 
 def test_every_setting_that_the_pipeline_reads_reaches_the_child() -> None:
     """Each setting that the child's code reads is in `child_environment`."""
-    commits = [digit * 40 for digit in "abcd"]
+    commits = [digit * 40 for digit in "abcde"]
     full = Settings(
-        hf_home=Path("/models"), subject_model=Path("/models/u2netp.onnx"),
+        hf_home=Path("/models"), subject="model", subject_model=Path("/models/u2netp.onnx"),
         actionmesh_compile=True, actionmesh_fast_math=True,
-        actionmesh_any_checkout=True,
+        actionmesh_any_checkout=True, sam2_revision=commits[4],
         actionmesh_revision=commits[0], triposg_revision=commits[1],
         dinov2_revision=commits[2], rmbg_revision=commits[3],
     )  # fmt: skip

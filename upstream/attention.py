@@ -29,7 +29,7 @@ def mixed_precision(dtype: Any, without_cudnn: bool) -> Iterator[None]:
     """
     import torch
 
-    kernels = _other_kernels() if without_cudnn else nullcontext()
+    kernels = other_kernels() if without_cudnn else nullcontext()
     with torch.autocast(device_type="cuda", dtype=dtype), kernels:
         yield
 
@@ -62,7 +62,7 @@ def is_cudnn_refusal(exc: BaseException) -> bool:
     )
 
 
-def _other_kernels() -> AbstractContextManager[None]:
+def other_kernels() -> AbstractContextManager[None]:
     """Inside it attention uses any kernel but cuDNN's."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -1,21 +1,28 @@
 """Gives every frame an alpha channel: its own if it has a usable one, else RMBG's.
 
-Upstream processes frames one by one; here frames without alpha are processed in batches, and the
-error for a frame without a subject has its number. Crops nothing. Called by driver.py.
+Upstream processes frames one by one; here frames without alpha are processed in batches, the error
+for a frame without a subject has its number, and RMBG's masks are checked. Crops nothing. Called by
+driver.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import NoSubjectFound
+from subject.mask_check import MaskCheck, frames_moving_outside
+from video.clip import Clip
 
 RMBG_BATCH = 4
 """Frames of 1024 x 1024 at once: about 2 GB of activations."""
+
+_check_thread = ThreadPoolExecutor(1, thread_name_prefix="mask-check")
 
 
 def to_pictures(frames: NDArray[np.uint8]) -> list[Any]:
@@ -44,6 +51,51 @@ def remove_background(
         on_frame(len(done) - len(waiting) + start + len(chosen), len(done))
     _refuse_empty(done)
     return done
+
+
+def with_alpha_of(pictures: Sequence[Any], clip: Clip) -> Clip:
+    """The clip with the alpha channels of these RGBA pictures."""
+    return clip.with_alpha(np.stack([np.array(each.getchannel("A")) for each in pictures]))
+
+
+@contextmanager
+def measured(remover: Any) -> Iterator[list[float]]:
+    """Inside it, how decided RMBG is in each frame is added to the list.
+
+    Measured before upstream stretches its output to 0..1 and cuts it in two: a mask that was faint
+    everywhere looks as sharp afterwards as a sure one.
+    """
+    decided: list[float] = []
+
+    def measure(_model: Any, _given: Any, out: Any) -> None:
+        decided.extend(_decidedness(mask) for mask in out[0][0])
+
+    hook = remover.model.register_forward_hook(measure)
+    try:
+        yield decided
+    finally:
+        hook.remove()
+
+
+def start_check(clip: Clip, decided: list[float]) -> Future[MaskCheck] | None:
+    """Check RMBG's masks in a thread, beside the GPU's work; None if it made none."""
+    if not decided:
+        return None
+
+    def check() -> MaskCheck:
+        frames = np.ascontiguousarray(clip.frames[..., :3])
+        outside = frames_moving_outside(frames, clip.frames[..., 3])
+        return MaskCheck(float(np.mean(decided)), outside)
+
+    return _check_thread.submit(check)
+
+
+def _decidedness(mask: Any) -> float:
+    """Of probabilities, a tensor, where they exceed 0.1: 1 if all are 1, 0 if all are one half."""
+    import torch
+
+    maybe = mask[mask > 0.1].float()
+    return 1 - 2 * float(torch.minimum(maybe, 1 - maybe).mean()) if maybe.numel() else 0.0
 
 
 def _remove_batch(remover: Any, pictures: list[Any]) -> list[Any]:

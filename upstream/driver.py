@@ -8,6 +8,7 @@ any step, and an early anchor. Keeps nothing between jobs. Called by actionmesh_
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +19,18 @@ import numpy as np
 from gpu_memory import Part
 from meshes.sequence import MeshSequence
 from pipeline import ActionMeshPreset, Reporter
+from subject.mask_check import MaskCheck
 from upstream import speedups
 from upstream.anchor import Anchor, anchor_from_picture
 from upstream.attention import mixed_precision
-from upstream.background import RMBG_BATCH, remove_background, to_pictures
+from upstream.background import (
+    RMBG_BATCH,
+    measured,
+    remove_background,
+    start_check,
+    to_pictures,
+    with_alpha_of,
+)
 from upstream.engine import Engine
 from upstream.speedups import Speedups
 from upstream.user_mesh import UserMesh
@@ -52,9 +61,10 @@ def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> Me
     from actionmesh.model.utils.storage import LatentBank, MeshBank
 
     engine.configure(request.preset)
+    pictures, check = _prepared(engine, request, reporter)
     # upstream's stages change their input: make a new one for every attempt
     clip = ActionMeshInput(
-        frames=_prepared(engine, request, reporter),
+        frames=pictures,
         timesteps=torch.arange(len(request.clip), dtype=torch.float32),
     )
     with torch.inference_mode():
@@ -74,19 +84,30 @@ def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> Me
         meshes.update(timesteps=clip.timesteps[[0]], meshes=[anchor.mesh.result()])
         stages.report_anchor()
         stages.decode(latents, meshes)
+    if check is not None:
+        check.result().warn("RMBG", reporter)
     return _sequence(list(meshes.get_ordered(device="cpu")[0]), request)
 
 
-def _prepared(engine: Engine, request: AnimationRequest, reporter: Reporter) -> list[Any]:
-    """RGB pictures of the subject on white, all with the same crop."""
+def _prepared(
+    engine: Engine, request: AnimationRequest, reporter: Reporter
+) -> tuple[list[Any], Future[MaskCheck] | None]:
+    """RGB pictures of the subject on white, all with the same crop, and the check of RMBG's masks.
+
+    Reports the subject.
+    """
     removed = partial(reporter.progress, "background")
     batch = RMBG_BATCH if request.use.batched_background else 1
-    with engine.on_device("background"):
+    remover = engine.pipe.background_removal
+    with engine.on_device("background"), measured(remover) as decided:
         pictures = to_pictures(request.clip.frames)
-        pictures = remove_background(engine.pipe.background_removal, pictures, removed, batch)
+        pictures = remove_background(remover, pictures, removed, batch)
+    cut = with_alpha_of(pictures, request.clip)
+    check = start_check(cut, decided)
+    reporter.subject(cut)
     if request.use.crop_first:
-        return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio)
-    return list(engine.pipe.image_process.process_images(pictures))
+        return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio), check
+    return list(engine.pipe.image_process.process_images(pictures)), check
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The four repositories on huggingface.co that hold ActionMesh's weights, and what we need of each.
+"""The repositories on huggingface.co that hold the weights, and what we need of each.
 
 Standard library only: install_check.py reads the sizes before any package is installed. Their
 revisions are settings (settings.py); weights.py checks and downloads them.
@@ -15,8 +15,8 @@ class Source:
 
     Each of `folders` must contain a weights file. `size_gb` (1e9 bytes) is that of the files which
     match `patterns`, at the default revision. `runs_code`: transformers executes Python files of
-    it. `revision` "" means the newest one; `newest_allowed`: if the hub no longer has `revision`,
-    the newest one is used instead.
+    it. `optional`: jobs are possible without it. `revision` "" means the newest one;
+    `newest_allowed`: if the hub no longer has `revision`, the newest one is used instead.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Source:
     patterns: tuple[str, ...]
     folders: tuple[str, ...] = (".",)
     runs_code: bool = False
+    optional: bool = False
     revision: str = ""
     newest_allowed: bool = False
 
@@ -77,6 +78,13 @@ SOURCES = (
         0.18,
         ("config.json", "*.py", "model.safetensors"),
         runs_code=True,
+    ),
+    Source(
+        "sam2",
+        "facebook/sam2.1-hiera-small",
+        0.18,
+        ("config.json", "model.safetensors"),
+        optional=True,
     ),
 )
 

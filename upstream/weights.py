@@ -1,4 +1,4 @@
-"""The model's weights: found on disk or downloaded, and checked for completeness.
+"""The models' weights: found on disk or downloaded, and checked for completeness.
 
 They are in the Hugging Face cache (HF_HOME), never in upstream's cwd-relative folders. A complete
 set is used without network; missing or incomplete files are downloaded again.
@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,41 +33,31 @@ DEFAULT_REVISIONS: Mapping[str, str] = Settings().weight_revisions
 
 @dataclass(frozen=True)
 class Folders:
-    """A complete folder of weights for each source, by the source's name."""
+    """A complete folder of weights for each source, by the source's name; None for an optional
+    one that cannot be had."""
 
     actionmesh: Path
     triposg: Path
     dinov2: Path
     rmbg: Path
+    sam2: Path | None = None
 
 
 def ensure_weights(revisions: Mapping[str, str], on_bytes: OnBytes) -> Folders:
     """Find or download every source. `revisions` maps a source's name to a commit.
 
     A source that is not named is used at its default revision. RMBG needs a commit, because its
-    code runs here. Raises WeightsUnavailable.
+    code runs here. Raises WeightsUnavailable; for an optional source only the log says why.
     """
     wanted = {**DEFAULT_REVISIONS, **revisions}
     sources = [_at_revision(source, wanted[source.name]) for source in SOURCES]
-    found: dict[str, Path] = {}
+    found = _find_or_download([source for source in sources if not source.optional], on_bytes)
     for source in sources:
-        try:
-            if folder := _find_complete(source):
-                found[source.name] = folder
-        except OSError as exc:  # files of another user
-            raise unavailable(source, exc) from exc
-    missing = [source for source in sources if source.name not in found]
-    if missing:
-        found.update(download_all(missing, on_bytes))
-    for source in missing:
-        if bad := incomplete_files(found[source.name], source):
-            raise WeightsUnavailable(
-                f"The weights {source.repo_id} are incomplete: {', '.join(bad)}",
-                hint=f"Run `make actionmesh` again; is {source.setting} right?",
-            )
-    for source in sources:
-        if source.runs_code:
-            _refuse_foreign_code(found[source.name], source)
+        if source.optional:
+            try:
+                found |= _find_or_download([source], on_bytes)
+            except WeightsUnavailable as exc:
+                log.warning("it works without %s: %s %s", source.repo_id, exc.message, exc.hint)
     return Folders(**found)
 
 
@@ -93,6 +83,30 @@ def incomplete_files(folder: Path, source: Source) -> list[str]:
 
 def tensor_names(path: Path) -> set[str]:
     return set(_header(path)[1])
+
+
+def _find_or_download(sources: Sequence[Source], on_bytes: OnBytes) -> dict[str, Path]:
+    """A complete folder for each source, by name."""
+    found: dict[str, Path] = {}
+    for source in sources:
+        try:
+            if folder := _find_complete(source):
+                found[source.name] = folder
+        except OSError as exc:  # files of another user
+            raise unavailable(source, exc) from exc
+    missing = [source for source in sources if source.name not in found]
+    if missing:
+        found.update(download_all(missing, on_bytes))
+    for source in missing:
+        if bad := incomplete_files(found[source.name], source):
+            raise WeightsUnavailable(
+                f"The weights {source.repo_id} are incomplete: {', '.join(bad)}",
+                hint=f"Run `make actionmesh` again; is {source.setting} right?",
+            )
+    for source in sources:
+        if source.runs_code:
+            _refuse_foreign_code(found[source.name], source)
+    return found
 
 
 def _find_complete(source: Source) -> Path | None:

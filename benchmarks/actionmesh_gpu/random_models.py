@@ -158,7 +158,15 @@ def _write_full_models(cache: Path, device: str) -> None:
     import torch
     from actionmesh.model.temporal_autoencoder import ActionMeshAutoencoder
     from actionmesh.model.temporal_denoiser import ActionMeshDenoiser
-    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+    from transformers import (
+        BitImageProcessor,
+        Dinov2Config,
+        Dinov2Model,
+        Sam2HieraDetConfig,
+        Sam2VideoConfig,
+        Sam2VideoModel,
+        Sam2VisionConfig,
+    )
     from triposg.models.autoencoders import TripoSGVAEModel
     from triposg.models.transformers.triposg_transformer import TripoSGDiTModel
     from triposg.pipelines.pipeline_triposg import TripoSGPipeline
@@ -182,6 +190,12 @@ def _write_full_models(cache: Path, device: str) -> None:
         folder = tiny.snapshot(cache, "facebook/ActionMesh")
         ActionMeshDenoiser().save_pretrained(folder / "denoiser")
         ActionMeshAutoencoder().save_pretrained(folder / "autoencoder")
+        small = Sam2HieraDetConfig(
+            blocks_per_stage=[1, 2, 11, 2], global_attention_blocks=[7, 10, 13]
+        )
+        Sam2VideoModel(
+            Sam2VideoConfig(vision_config=Sam2VisionConfig(backbone_config=small))
+        ).save_pretrained(tiny.snapshot(cache, "facebook/sam2.1-hiera-small"))
 
 
 def torus_distance(x: Any, y: Any, z: Any) -> Any:

@@ -43,6 +43,10 @@ LAYOUTS: Mapping[str, str] = {
         .gitattributes MyConfig.py README.md briarmbg.py config.json example_inference.py model.pth
         model.safetensors onnx/model.onnx onnx/model_fp16.onnx onnx/model_quantized.onnx
         preprocessor_config.json requirements.txt utilities.py""",
+    "facebook/sam2.1-hiera-small": """
+        .gitattributes README.md config.json model.safetensors preprocessor_config.json
+        processor_config.json sam2.1_hiera_s.yaml sam2.1_hiera_small.pt
+        video_preprocessor_config.json""",
 }
 """The names of the real repositories' files at their default revisions (pictures left out)."""
 
@@ -232,7 +236,7 @@ def safetensors(values: int) -> bytes:
 
 def _is_large(name: str) -> bool:
     """Large files have their SHA-256 as ETag, the others git's id."""
-    return name.endswith((".safetensors", ".bin", ".pth", ".onnx"))
+    return name.endswith((".safetensors", ".bin", ".pth", ".onnx", ".pt"))
 
 
 def _etag(name: str, body: bytes) -> str:

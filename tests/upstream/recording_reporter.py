@@ -17,6 +17,7 @@ class RecordingReporter:
     cancel_in: str = ""
     steps: list[tuple[str, int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     subjects: list[Clip] = field(default_factory=list)
     anchors: list[MeshSequence] = field(default_factory=list)
     anchor_after: int = -1
@@ -28,8 +29,9 @@ class RecordingReporter:
             raise Cancelled
 
     def warning(self, code: str, message: str, **facts: Any) -> None:
-        """Record the code."""
+        """Record code and message."""
         assert message
+        self.messages.append(message)
         self.warnings.append(code)
 
     def subject(

@@ -19,15 +19,17 @@ import huggingface_hub
 import pytest
 
 from errors import WeightsUnavailable
+from settings import Settings
 from tests.servers import ProcessServer
 from tests.upstream.fetching import ROOT, cached, fails, start, succeeds
-from tests.upstream.huggingface_server import Hub, safetensors, small_repositories
+from tests.upstream.huggingface_server import Hub, Refusal, safetensors, small_repositories
 from tests.waiting import wait_until
 from upstream.huggingface import remove_cached
 from upstream.sources import SOURCES
 from upstream.weights import ensure_weights, incomplete_files
 
 RMBG = next(source for source in SOURCES if source.runs_code)
+SAM2 = next(source for source in SOURCES if source.optional)
 DENOISER = "facebook/ActionMesh/denoiser/model.safetensors"
 LARGE = safetensors(30_000_000)
 """The hub's library writes pieces of 10 MB: of this file's first half, one piece is on disk."""
@@ -56,6 +58,27 @@ def test_without_any_setting_the_files_in_use_are_downloaded_once(tmp_path: Path
     hub.is_down = True
     succeeds(start(tmp_path, hub))
     succeeds(start(tmp_path, hub, HF_HUB_OFFLINE="1"))
+
+
+def test_the_optional_weights_are_at_their_pinned_commit(tmp_path: Path, hub: Hub) -> None:
+    succeeds(start(tmp_path, hub))
+    folder = cached(tmp_path, SAM2)
+    assert folder.name == Settings().sam2_revision
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["config.json", "model.safetensors"]
+
+
+def test_without_the_optional_weights_it_starts_and_says_so(tmp_path: Path, hub: Hub) -> None:
+    hub.refusals[SAM2.repo_id] = Refusal(503)
+    assert f"works without {SAM2.repo_id}" in succeeds(start(tmp_path, hub))
+    del hub.refusals[SAM2.repo_id]
+    hub.sent.clear()
+    succeeds(start(tmp_path, hub))
+    fetched = {name for name in hub.sent if name}
+    assert fetched == {f"{SAM2.repo_id}/{name}" for name in ("config.json", "model.safetensors")}
+    shutil.rmtree(tmp_path / "hub" / SAM2.cache_folder)
+    hub.is_down = True
+    assert "works without" in succeeds(start(tmp_path, hub, HF_HUB_OFFLINE="1"))
 
 
 def test_a_terminal_shows_how_many_bytes_are_there(tmp_path: Path, large: Hub) -> None:
@@ -92,16 +115,19 @@ def test_ready_counts_the_bytes_until_a_job_would_run(
     wait_until(lambda: progress()["done_bytes"] >= 10_000_000)
     half = progress()
     assert half["done_bytes"] < half["total_bytes"]
-    wanted = sum(
-        len(body)
+    wanted = {
+        source: sum(
+            len(body)
+            for name, body in large.repositories[source.repo_id].items()
+            if any(Path(name).match(pattern) for pattern in source.patterns)
+        )
         for source in SOURCES
-        for name, body in large.repositories[source.repo_id].items()
-        if any(Path(name).match(pattern) for pattern in source.patterns)
-    )
-    assert half["total_bytes"] == wanted
+    }
+    needed = [size for source, size in wanted.items() if not source.optional]
+    assert half["total_bytes"] == sum(needed)
     large.held[DENOISER].set()
     wait_until(lambda: httpx.get(f"{server.url}/ready", timeout=10).status_code == 200)
-    assert sum(large.sent[name] for name in large.sent if name) == wanted
+    assert sum(large.sent[name] for name in large.sent if name) == sum(wanted.values())
 
 
 def test_a_cut_connection_is_continued_where_it_ended(tmp_path: Path, large: Hub) -> None:

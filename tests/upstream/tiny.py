@@ -1,6 +1,6 @@
 """A tiny ActionMesh with random weights, for upstream's real code on a CPU in seconds.
 
-Writes the four sources of weights into a Hugging Face cache, as the hub would have left them, and
+Writes the sources of weights into a Hugging Face cache, as the hub would have left them, and
 upstream's configs with fewer tokens for the reference pipelines. Needs torch and the checkout.
 Holds no tests.
 """
@@ -54,7 +54,7 @@ from .MyConfig import RMBGConfig
 
 
 class BriaRMBG(PreTrainedModel):
-    """The interface of the real net; dark pixels are the subject."""
+    """The interface of the real net; dark pixels, below 0.3, are surely the subject."""
 
     config_class = RMBGConfig
 
@@ -63,12 +63,12 @@ class BriaRMBG(PreTrainedModel):
         self.conv = torch.nn.Conv2d(3, 1, 1)
 
     def forward(self, x):
-        return [torch.sigmoid(-12 * (x.mean(1, keepdim=True) - 0.4)) + 0 * self.conv(x)], [x]
+        return [torch.sigmoid(-60 * (x.mean(1, keepdim=True) + 0.2)) + 0 * self.conv(x)], [x]
 '''
 
 
 def write_cache(cache: Path) -> None:
-    """The four sources in the cache's layout: models--owner--name/snapshots/commit."""
+    """The sources in the cache's layout: models--owner--name/snapshots/commit."""
     import torch
 
     torch.manual_seed(0)
@@ -79,6 +79,62 @@ def write_cache(cache: Path) -> None:
     _write_triposg(_snapshot(cache, "VAST-AI/TripoSG"), dino, processor)
     _write_actionmesh(_snapshot(cache, "facebook/ActionMesh"))
     _write_rmbg(_snapshot(cache, "briaai/RMBG-1.4"))
+    write_sam2(_snapshot(cache, "facebook/sam2.1-hiera-small"))
+
+
+def write_sam2(folder: Path, sees: bool = True) -> None:
+    """SAM 2 on squares of 64 pixels, which sees its object in every frame, or in none."""
+    import torch
+    from transformers import (
+        Sam2HieraDetConfig,
+        Sam2VideoConfig,
+        Sam2VideoMaskDecoderConfig,
+        Sam2VideoModel,
+        Sam2VideoPromptEncoderConfig,
+        Sam2VisionConfig,
+    )
+
+    side, width = 64, 128
+    backbone = Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[side, side],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2],
+        window_size_per_stage=[4, 4, 4, 2],
+        global_attention_blocks=[3],
+        window_positional_embedding_background_size=[4, 4],
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[side // 4] * 2, [side // 8] * 2, [side // 16] * 2],
+        fpn_hidden_size=width,
+    )
+    decoder = Sam2VideoMaskDecoderConfig(
+        hidden_size=width, num_attention_heads=2, iou_head_hidden_dim=width, mlp_dim=width
+    )
+    config = Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=width, image_size=side),
+        mask_decoder_config=decoder,
+        image_size=side,
+        memory_attention_hidden_size=width,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=width,
+        memory_attention_rope_feat_sizes=[side // 16] * 2,
+        memory_encoder_hidden_size=width,
+        mask_downsampler_embed_dim=width,
+        memory_fuser_embed_dim=width,
+        memory_fuser_intermediate_dim=width,
+    )
+    model = Sam2VideoModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # with less or more its masks are flat
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.05)
+        model.mask_decoder.pred_obj_score_head.proj_out.bias += 1e3 if sees else -1e3
+    model.save_pretrained(folder)
 
 
 def snapshot(cache: Path, repo_id: str) -> Path:

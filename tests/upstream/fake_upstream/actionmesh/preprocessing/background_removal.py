@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from actionmesh.preprocessing.image_processor import is_valid_alpha
+
+
+class _Model:
+    """It is not called, and neither are its hooks."""
+
+    def register_forward_hook(self, _hook: Any) -> Any:
+        return SimpleNamespace(remove=lambda: None)
 
 
 class BackgroundRemover:
@@ -17,6 +25,7 @@ class BackgroundRemover:
         model_input_size: tuple[int, int] = (1024, 1024),
     ):
         self.device = "cpu"
+        self.model = _Model()
 
     def _has_a_valid_alpha_mask(self, image: Any, threshold: int = 127) -> bool:
         pixels = np.array(image)

@@ -31,8 +31,8 @@ from subject.view import Answer, PixelBox, View
 from video.clip import Clip
 
 SURE = 0.75
-"""Confidence from which there is no warning. Of the clips at or above it the masks' mean IoU is
-.92, of those below .66 (`python -m benchmarks.subject`)."""
+"""Confidence from which there is no warning. Of clips at or above it the masks' mean IoU is
+.92, of those below .68 (`python -m benchmarks.subject`)."""
 _TRANSPARENT_SHARE = 0.005
 """An alpha channel is used if at least this share of the clip's pixels is transparent."""
 _AGREES = 0.4

@@ -86,14 +86,14 @@ def has_usable_alpha(clip: Clip) -> bool:
 
 
 def _find(clip: Clip, choice: SubjectChoice | None, tick: Callable[[int], None]) -> Subject:
-    model = load_model()
     if has_usable_alpha(clip):
         found = Subject(clip, "alpha")
-    elif choice is not None and model is not None:
-        answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
-        method = "box" if choice.box is not None else "point"
-        return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
     else:
+        model = load_model()
+        if choice is not None and model is not None:
+            answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
+            method = "box" if choice.box is not None else "point"
+            return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
         found = _without_choice(clip, model, tick)
     if choice is None:
         return found

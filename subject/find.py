@@ -31,8 +31,8 @@ from subject.view import Answer, PixelBox, View
 from video.clip import Clip
 
 SURE = 0.75
-"""Confidence from which there is no warning. Of the clips at or above it the masks' mean IoU is
-.92, of those below .66 (`python -m benchmarks.subject`)."""
+"""Confidence from which there is no warning. Of clips at or above it the masks' mean IoU is
+.92, of those below .68 (`python -m benchmarks.subject`)."""
 _TRANSPARENT_SHARE = 0.005
 """An alpha channel is used if at least this share of the clip's pixels is transparent."""
 _AGREES = 0.4
@@ -86,14 +86,14 @@ def has_usable_alpha(clip: Clip) -> bool:
 
 
 def _find(clip: Clip, choice: SubjectChoice | None, tick: Callable[[int], None]) -> Subject:
-    model = load_model()
     if has_usable_alpha(clip):
         found = Subject(clip, "alpha")
-    elif choice is not None and model is not None:
-        answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
-        method = "box" if choice.box is not None else "point"
-        return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
     else:
+        model = load_model()
+        if choice is not None and model is not None:
+            answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
+            method = "box" if choice.box is not None else "point"
+            return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
         found = _without_choice(clip, model, tick)
     if choice is None:
         return found

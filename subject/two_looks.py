@@ -35,6 +35,8 @@ _STILL_SHARE = 0.25
 _LEAST_SPEED_PX = 0.3
 _SAME_BOX = 0.2
 """IoU of the chosen box with that of a guess, from which they are the same thing."""
+_ALIKE = 0.5
+"""Mean IoU of two tracks from which the closer looks into one of them suffice."""
 _LEAST_OTHER = 0.25
 """Area of another plausible subject, of the subject's."""
 
@@ -47,6 +49,8 @@ def find_salient_and_moving(view: View) -> Answer | None:
     salient, tracks = _guesses(view, None)
     best = None
     for boxes, known in tracks:
+        if best is not None and _alike(tracks[0][0], boxes):
+            continue  # a closer look would see the same
         closer = _look_closer(view, boxes)
         score = _score(view, closer)
         if best is None or score > _CLEARLY_BETTER * best[0]:
@@ -198,6 +202,11 @@ def _corners(rectangle: tuple[int, ...]) -> PixelBox:
     """Of x, y, width, height."""
     left, top, width, height = (int(side) for side in rectangle[:4])
     return left, top, left + width, top + height
+
+
+def _alike(one: Boxes, two: Boxes) -> bool:
+    pairs = zip(one, two, strict=True)
+    return float(np.mean([_overlap(a, b) for a, b in pairs])) > _ALIKE
 
 
 def _overlap(one: Boxes, two: Boxes) -> float:

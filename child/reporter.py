@@ -44,7 +44,7 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left.
+    stages after them are left. `start` is the second from which on frames are taken.
     """
 
     task: Task
@@ -58,6 +58,7 @@ class JobReporter:
         self.timings: dict[str, float] = {}
         self.found_subject: dict[str, Any] = {}
         self.ready: tuple[str, ...] = ()
+        self.start = self.task.options.start
         self._spans = _spans(self.pipeline, self.shares)
         self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""

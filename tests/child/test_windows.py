@@ -39,6 +39,7 @@ def test_the_seconds_with_motion_are_used_where_the_first_show_nothing(tmp_path:
     # the next attempt, and the process that writes the files, read the same frames
     again, _, reports = recipe().compute(replace(asked, attempt=2))
     assert again.source == clip.source and warning in reports.warnings
+    assert reports.start == reporter.start and abs(reporter.start - first) <= 1 / 30
 
 
 def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -68,8 +69,7 @@ class JobReporter:
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        if self.cancelled.is_set():
-            raise Cancelled
+        self._check_cancelled()
         now = time.monotonic()
         is_new = stage != self._stage
         if is_new:
@@ -99,13 +99,14 @@ class JobReporter:
     def subject(
         self, clip: Clip, method: str | None = None, confidence: float | None = None
     ) -> None:
-        """Write subject.webp and masks.zip; if that fails, it is a warning."""
+        """Write subject.webp and masks.zip; if that fails, it is a warning. Raises Cancelled."""
         self.found_subject = {
             "method": method,
             "confidence": None if confidence is None else round(confidence, 3),
             "box": first_box(clip),
         }
-        for name, write in ((SUBJECT, write_strip), (MASKS, write_masks)):
+        masks = partial(write_masks, tick=self._check_cancelled)  # seconds for large pictures
+        for name, write in ((SUBJECT, write_strip), (MASKS, masks)):
             try:
                 write(clip, self.task.workspace / name)
             except (OSError, cv2.error):
@@ -118,6 +119,10 @@ class JobReporter:
         """Write anchor.glb, which users can see while the job runs."""
         write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
         self.written(ANCHOR)
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise Cancelled
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""

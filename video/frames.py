@@ -77,7 +77,7 @@ def read_clip(
         warnings = (warning, *(other for other in warnings if other.code not in _ABOUT_THE_REST))
     if plan.hdr:
         warnings = (hdr_warning(plan.hdr), *warnings)
-    return Clip(frames, plan.fps, plan.source), warnings
+    return Clip(frames, plan.fps, plan.source, plan.seconds), warnings
 
 
 def _read(

@@ -55,8 +55,8 @@ def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:
 
 def test_seconds_are_those_of_a_clip_whose_rate_changes(tmp_path: Path) -> None:
     slow_then_fast = "setpts=if(lt(N\\,50)\\,N/10\\,5+(N-50)/60)/TB"
-    path = numbered(tmp_path / "clip.mp4", 500, *H264, "-fps_mode", "vfr", "-enc_time_base", "1:600",
-                    rate=600, filters=slow_then_fast)  # fmt: skip
+    timed = (*H264, "-fps_mode", "vfr", "-enc_time_base", "1:600")
+    path = numbered(tmp_path / "clip.mp4", 500, *timed, rate=600, filters=slow_then_fast)
     clip, _ = read_clip(path, "mov", start=6.0)
     told = with_windows(NoSubjectFound("Nothing."), [clip])
     assert "Only 6.0 s to " in told.message

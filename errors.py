@@ -205,7 +205,7 @@ class OutputNotFound(UserFault):
 
 
 class JobNotFinished(UserFault):
-    meaning = "The files of a job exist once it is finished."
+    meaning = "The job is not finished, or the file is not complete yet."
     code, title, status = "job_not_finished", "Job not finished", 409
     default_hint = "Poll GET /jobs/{id} until its status is finished."
 

@@ -164,7 +164,7 @@ def _no_files(job: Job) -> JobNotFinished:
             job_status=job.status.value,
         )
     return JobNotFinished(
-        f"This job is {job.status.value}; its files exist once it is finished.",
+        f"This job is {job.status.value}, and this file is not complete yet.",
         job_status=job.status.value,
     )
 

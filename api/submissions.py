@@ -7,7 +7,9 @@ a 202 is a promise (see admission.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -95,6 +97,7 @@ async def retry_job(job_id: str, request: Request) -> Response:
     ):
         changes = await json_options(request, admitted.place, RETRY_FIELDS)
         options = parse_options(changes, state.choice, base=old.options)
+        options = _same_pictures(old, changes, options)
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return _accepted(state, claim.job, replayed=True)
@@ -164,6 +167,17 @@ def _probe(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
     """Blocking: find the container format and decode as much as the job needs."""
     o, name = options, filename or shown_name("")
     return inspect(path, o.start, o.fps, o.max_frames, filename=name)
+
+
+def _same_pictures(old: Job, changes: Mapping[str, Any], options: JobOptions) -> JobOptions:
+    """Without a new `start`, a subject is chosen in the pictures that the old job used.
+
+    Those may be from other seconds than it was asked for, if those showed no subject.
+    """
+    used = old.result.start if old.result else None
+    if options.subject_choice is None or used is None or changes.get("start") not in (None, ""):
+        return options
+    return options.model_copy(update={"start": used})
 
 
 def _stored_input(

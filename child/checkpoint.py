@@ -25,7 +25,7 @@ class NoCheckpoint(Exception):
     """There is no checkpoint that can be read; a damaged one was deleted."""
 
 
-def save_checkpoint(meshes: MeshSequence, start: float, reporter: JobReporter) -> None:
+def save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
     """Write the checkpoint's folder; one rename makes it visible, complete."""
     part = reporter.task.workspace / "checkpoint"
     part.mkdir()
@@ -36,7 +36,7 @@ def save_checkpoint(meshes: MeshSequence, start: float, reporter: JobReporter) -
     reporter.update_timings(time.monotonic())
     made = {
         "pipeline": reporter.pipeline,
-        "start": start,
+        "start": reporter.start,
         "ready": reporter.ready,
         "subject": reporter.found_subject,
         "warnings": reporter.warnings,
@@ -67,7 +67,8 @@ def load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
 
 
 def restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
-    """Warnings, timings and the files that were there before the meshes."""
+    """What is known of the frames, timings, and the files that were there before the meshes."""
+    reporter.start = made["start"]
     for warning in made["warnings"]:
         reporter.warning(**warning)
     reporter.timings.update(made["timings"])

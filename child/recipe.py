@@ -120,12 +120,12 @@ class Recipe:
         try:
             meshes, made = load_checkpoint(task)
         except NoCheckpoint:
-            clip, start = self._with_subject(pipeline, reporter)
+            clip = self._with_subject(pipeline, reporter)
             meshes = _animate(pipeline, clip, reporter)
-            save_checkpoint(meshes, start, reporter)
+            save_checkpoint(meshes, reporter)
         else:
             restore_reports(made, reporter)
-            clip = self._read_frames(reporter, made["start"])
+            clip = self._read_frames(reporter)
             log.info("the meshes of an earlier attempt are used")
         return clip, meshes, reporter
 
@@ -135,7 +135,7 @@ class Recipe:
         reporter = JobReporter(task, made["pipeline"], {}, self.send, self.cancelled)
         task.workspace.mkdir(mode=0o700, exist_ok=True)
         restore_reports(made, reporter)
-        clip = self._read_frames(reporter, made["start"])
+        clip = self._read_frames(reporter)
         result = self._export(clip, meshes, reporter)
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
@@ -143,16 +143,17 @@ class Recipe:
         write_files(clip, meshes, reporter, self.blender_path)
         return _result(clip, meshes, reporter)
 
-    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, float]:
-        """The frames with the subject, and the second from which on they were taken.
+    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> Clip:
+        """The frames with the subject.
 
-        Where the first seconds of a longer video show none, those with the most motion are tried.
+        Where the first seconds of a longer video show none, those with the most motion are tried,
+        and the reporter's `start` is theirs.
         """
         options = reporter.task.options
         choice = options.subject_choice
-        clip = self._read_frames(reporter, options.start)
+        clip = self._read_frames(reporter)
         try:
-            return _with_subject(pipeline, clip, choice, reporter), options.start
+            return _with_subject(pipeline, clip, choice, reporter)
         except NoSubjectFound as nothing:
             start = None
             if not (options.start or choice or options.mesh):  # a mesh has the first frame's pose
@@ -162,20 +163,21 @@ class Recipe:
                 raise with_windows(nothing, [clip]) from nothing
             first = nothing
         reporter.warnings.clear()  # they are about other frames
+        reporter.start = start
         looked_at = [clip]
         try:
-            looked_at.append(self._read_frames(reporter, start))
+            looked_at.append(self._read_frames(reporter))
             found = _with_subject(pipeline, looked_at[-1], choice, reporter)
         except (NoSubjectFound, VideoTooShort, VideoUnreadable):
             raise with_windows(first, looked_at) from None
         reporter.warning("window_only", used_instead(*looked_at))
-        return found, start
+        return found
 
-    def _read_frames(self, reporter: JobReporter, start: float) -> Clip:
+    def _read_frames(self, reporter: JobReporter) -> Clip:
         def report(step: int, steps: int) -> None:
             reporter.progress("extracting", step, steps, "Reading the frames")
 
-        read = None
+        read, start = None, reporter.start
         if start == reporter.task.options.start:
             read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
         if read is None:
@@ -248,6 +250,7 @@ def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
         mesh={"timesteps": t, "vertices": v, "faces": len(meshes.faces), "fps": meshes.fps},
         source=asdict(clip.source),
+        start=reporter.start,
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
         subject=reporter.found_subject,

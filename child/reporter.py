@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -44,7 +45,7 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left.
+    stages after them are left. `start` is the second from which on frames are taken.
     """
 
     task: Task
@@ -58,6 +59,7 @@ class JobReporter:
         self.timings: dict[str, float] = {}
         self.found_subject: dict[str, Any] = {}
         self.ready: tuple[str, ...] = ()
+        self.start = self.task.options.start
         self._spans = _spans(self.pipeline, self.shares)
         self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
@@ -67,8 +69,7 @@ class JobReporter:
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        if self.cancelled.is_set():
-            raise Cancelled
+        self._check_cancelled()
         now = time.monotonic()
         is_new = stage != self._stage
         if is_new:
@@ -98,13 +99,14 @@ class JobReporter:
     def subject(
         self, clip: Clip, method: str | None = None, confidence: float | None = None
     ) -> None:
-        """Write subject.webp and masks.zip; if that fails, it is a warning."""
+        """Write subject.webp and masks.zip; if that fails, it is a warning. Raises Cancelled."""
         self.found_subject = {
             "method": method,
             "confidence": None if confidence is None else round(confidence, 3),
             "box": first_box(clip),
         }
-        for name, write in ((SUBJECT, write_strip), (MASKS, write_masks)):
+        masks = partial(write_masks, tick=self._check_cancelled)  # seconds for large pictures
+        for name, write in ((SUBJECT, write_strip), (MASKS, masks)):
             try:
                 write(clip, self.task.workspace / name)
             except (OSError, cv2.error):
@@ -117,6 +119,10 @@ class JobReporter:
         """Write anchor.glb, which users can see while the job runs."""
         write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
         self.written(ANCHOR)
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise Cancelled
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""

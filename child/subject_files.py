@@ -7,7 +7,7 @@ by child/reporter.py. Raises OSError, and cv2.error if a picture cannot be encod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -45,9 +45,12 @@ def write_strip(clip: Clip, path: Path) -> None:
         part.write_bytes(content)
 
 
-def write_masks(clip: Clip, path: Path) -> None:
-    """Write a zip of 8-bit PNGs, one per frame: 255 is the subject. The same bytes each time."""
-    write_zip(_masks(clip), path)
+def write_masks(clip: Clip, path: Path, tick: Callable[[], None] = lambda: None) -> None:
+    """Write a zip of 8-bit PNGs, one per frame: 255 is the subject. The same bytes each time.
+
+    Raises what `tick` raises, which is called before each frame.
+    """
+    write_zip(_masks(clip, tick), path)
 
 
 def first_box(clip: Clip) -> str | None:
@@ -84,10 +87,11 @@ def _panel(frame: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray((picture + outline * (255 - picture)).round(), np.uint8)
 
 
-def _masks(clip: Clip) -> Iterator[tuple[str, bytes]]:
+def _masks(clip: Clip, tick: Callable[[], None]) -> Iterator[tuple[str, bytes]]:
     """Names and PNGs."""
     size = clip.source.width, clip.source.height
     for k, frame in enumerate(clip.frames):
+        tick()
         is_larger = size[0] > frame.shape[1]
         how = cv2.INTER_LINEAR if is_larger else cv2.INTER_AREA
         mask = cv2.resize(np.ascontiguousarray(frame[..., 3]), size, interpolation=how)

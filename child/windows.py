@@ -16,28 +16,20 @@ _SAME_WINDOW_S = 0.5
 _HINT = "Send `start`, the second at which the subject is in the picture. "
 
 
-def seconds_of(clip: Clip) -> tuple[float, float] | None:
-    """The first and the last second of the frames used; None where frames have no times."""
-    source = clip.source
-    if source.fps is None:
-        return None
-    return source.used[0] / source.fps, source.used[-1] / source.fps
-
-
 def is_longer(clip: Clip) -> bool:
     """True if half as many frames again lie after the frames used, in a video."""
     last = clip.source.used[-1] + 1
-    return clip.source.fps is not None and clip.source.frames - last > 0.5 * last
+    return clip.seconds is not None and clip.source.frames - last > 0.5 * last
 
 
 def other_window(task: Task, clip: Clip, tick: Callable[[], None]) -> float | None:
     """When the part with the most motion begins; None if it is the part that `clip` is from."""
-    span = seconds_of(clip)
-    if task.container == "zip" or span is None or not is_longer(clip):
+    if task.container == "zip" or clip.seconds is None or not is_longer(clip):
         return None
-    start = find_motion(task.folder / "input", task.container, span[1] - span[0], tick)
-    log.info("no subject was found in %.1f s to %.1f s; motion begins at %s", *span, start)
-    return start if start is not None and start - span[0] > _SAME_WINDOW_S else None
+    begin, end = clip.seconds[0], clip.seconds[-1]
+    start = find_motion(task.folder / "input", task.container, end - begin, tick)
+    log.info("no subject was found in %.1f s to %.1f s; motion begins at %s", begin, end, start)
+    return start if start is not None and start - begin > _SAME_WINDOW_S else None
 
 
 def used_instead(first: Clip, other: Clip) -> str:
@@ -58,5 +50,5 @@ def with_windows(error: NoSubjectFound, looked_at: Sequence[Clip]) -> NoSubjectF
 
 
 def _in_words(clip: Clip) -> str:
-    begin, end = seconds_of(clip) or (0.0, 0.0)
-    return f"{begin:.1f} s to {end:.1f} s"
+    seconds = clip.seconds or (0.0,)
+    return f"{seconds[0]:.1f} s to {seconds[-1]:.1f} s"

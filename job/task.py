@@ -98,7 +98,8 @@ class Result:
 
     `source` is SourceFacts as a record, `mesh` holds timesteps, vertices, faces and fps, `timings`
     seconds per stage, `warnings` the warnings as records of code, message and facts. `subject` says
-    how it was found: method, confidence and box; empty if the pipeline reports none.
+    how it was found: method, confidence and box; empty if the pipeline reports none. `start` is the
+    second from which on frames were taken, None in a record of an earlier version.
     """
 
     files: tuple[OutputFile, ...]
@@ -107,6 +108,7 @@ class Result:
     timings: dict[str, float]
     warnings: tuple[dict[str, Any], ...] = ()
     subject: dict[str, Any] = field(default_factory=dict)
+    start: float | None = None
     peak_rss_mb: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 

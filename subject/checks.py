@@ -66,9 +66,8 @@ def _where(there: Mask, clip: Clip) -> str:
     edges = np.flatnonzero(np.diff(np.concatenate(([0], there.astype(np.int8), [0]))))
     found = []
     for begin, end in edges.reshape(-1, 2).tolist():
-        first, last = clip.source.used[begin], clip.source.used[end - 1]
-        rate = clip.source.fps
-        seconds = f" ({first / rate:.1f} s to {last / rate:.1f} s)" if rate else ""
+        times = clip.seconds
+        seconds = f" ({times[begin]:.1f} s to {times[end - 1]:.1f} s)" if times else ""
         found.append(f"frames {begin + 1} to {end}{seconds}")
     return ", ".join(found)
 

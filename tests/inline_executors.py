@@ -24,6 +24,7 @@ class FinishesAtOnce:
     """Writes a few small files and finishes."""
 
     names: tuple[str, ...] = NAMES
+    used_from: float | None = None
     capacity = 1
     status = PipelineStatus(is_ready=True)
     slot_statuses: tuple[SlotStatus, ...] = ()
@@ -101,6 +102,7 @@ class FinishesAtOnce:
             mesh={"timesteps": 2, "vertices": 8, "faces": 12, "fps": 16.0},
             source={"width": 96, "height": 64, "frames": 16, "fps": 16.0, "used": [0, 1]},
             timings={"motion": 0.01},
+            start=self.used_from,
         )
 
 

@@ -32,13 +32,14 @@ class SourceFacts:
 class Clip:
     """Sampled frames, uint8 `(T, H, W, 3)` RGB or `(T, H, W, 4)` RGBA (straight alpha), one size.
 
-    `fps` is the rate of the sampled frames: frame k belongs to time k / fps. Raises
-    ValueError for any other array.
+    `fps` is the rate of the sampled frames: frame k belongs to time k / fps. `seconds` is when each
+    is shown in the source; None where frames have no times. Raises ValueError for any other array.
     """
 
     frames: NDArray[np.uint8]
     fps: float
     source: SourceFacts
+    seconds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = self.frames.shape

@@ -32,8 +32,8 @@ def has_no_video(stderr: str) -> bool:
 
 
 def oversized_picture(stderr: str) -> tuple[int, int] | None:
-    """Width and height of a picture over `-max_pixels`."""
-    match = re.search(r"Picture size (\d{1,9})x(\d{1,9}) exceeds", stderr)
+    """Width and height of a picture over `-max_pixels`, or over what ffmpeg takes at all."""
+    match = re.search(r"Picture size ([1-9]\d{0,8})x([1-9]\d{0,8}) (?:exceeds|is invalid)", stderr)
     return (int(match[1]), int(match[2])) if match else None
 
 

@@ -31,7 +31,7 @@ from video.ffmpeg import (
 from video.frames_zip import FramesZip
 from video.hdr import can_tone_map, hdr_warning, tone_mapping
 from video.probe import Probe, Span, probe, times_agree, wrong_count, zip_inputs
-from video.sampling import MAX_FRAMES, ClipWarning
+from video.sampling import MAX_FRAMES, MIN_FRAMES, ClipWarning
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
 from video.scene_cuts import cut_warning, find_cuts, scenes
 
@@ -63,6 +63,8 @@ def read_clip(
     """
 
     def read(within: Span | None, fps: float | None) -> _Decoded:
+        if within:
+            on_progress(0, max_frames)  # again; to plan takes seconds in a long file
         ask = partial(probe, path, container, start, fps, max_frames, within=within)
         return _read(path, container, ask, on_progress)
 
@@ -75,7 +77,7 @@ def read_clip(
         warnings = (warning, *(other for other in warnings if other.code not in _ABOUT_THE_REST))
     if plan.hdr:
         warnings = (hdr_warning(plan.hdr), *warnings)
-    return Clip(frames, plan.fps, plan.source), warnings
+    return Clip(frames, plan.fps, plan.source, plan.seconds), warnings
 
 
 def _read(
@@ -130,6 +132,8 @@ def _read_part(
     part: Span, read: Callable[[Span | None, float | None], _Decoded], fps: float | None
 ) -> _Decoded | None:
     """At the client's rate, or else at the clip's own; None if there are too few frames."""
+    if part.last is not None and part.last - part.first + 1 < MIN_FRAMES:
+        return None
     for rate in dict.fromkeys((fps, None)):
         try:
             return read(part, rate)

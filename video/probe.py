@@ -130,9 +130,8 @@ def _probe_video(
     # only a part of those before it: there, frames before `start` are decoded as well
     seek = asked.start if source.demuxer not in ("avi", "webp_anim", "gif") else 0.0
     early = 0 if seek == asked.start else at_start
-    source = replace(source, start=seek)
     most = early + (to_decode or _frames_to_decode(packets, at_start, asked))
-    decoded = read_frame_list(source, frame_list_arguments(most))
+    decoded = read_frame_list(replace(source, start=seek), frame_list_arguments(most))
     sizes = working_sizes(decoded.width, decoded.height, decoded.aspect)
     make_plan = _plan_from_packets if to_decode else _plan_from_frames
     plan = make_plan(packets, decoded, most, at_start - early)

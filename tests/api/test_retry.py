@@ -60,6 +60,23 @@ def test_a_retry_can_choose_another_subject(serve: Serve) -> None:
         assert choice(none) == ("0,0,1,1", None)
 
 
+def test_a_subject_is_chosen_in_the_pictures_that_the_job_used(serve: Serve) -> None:
+    executor = FinishesAtOnce()
+    executor.used_from = 0.25  # as where the first seconds show no subject
+    with httpx.Client(base_url=serve(executor).url, timeout=60) as client:
+        sent = send(client, frames_zip(24), {"max_frames": "16"})
+        first = ended(client, sent.json()["job_id"])
+        for changes, start in (
+            ({"subject_box": "0.1,0.1,0.9,0.9"}, 0.25),
+            ({"subject_point": "0.5,0.5", "start": None}, 0.25),
+            ({"subject_point": "0.5,0.5", "start": 0.0}, 0.0),
+            ({"subject_box": "0,0,1,1"}, 0.0),
+            ({"seed": 7}, 0.0),
+        ):
+            sent = client.post(f"/jobs/{first['job_id']}/retry", json=changes)
+            assert ended(client, sent.json()["job_id"])["options"]["start"] == start, changes
+
+
 def test_a_retry_needs_no_body(serve: Serve) -> None:
     with httpx.Client(base_url=serve(FindsNoSubject()).url, timeout=60) as client:
         old = ended(client, submit(client))

@@ -21,6 +21,7 @@ from child.pipelines import build_pipeline
 from child.recipe import Recipe
 from child.reporter import JobReporter
 from child.subject_files import MOST_BYTES, STRIP_PX, first_box, write_masks, write_strip
+from errors import Cancelled
 from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
 from job.task import ANCHOR, EARLY_FILES, MASKS, SUBJECT, ChildConfig, Result, Task
@@ -137,6 +138,21 @@ def test_pictures_that_cannot_be_written_are_a_warning(task: Task) -> None:
     assert reports.found_subject == {
         "method": "alpha", "confidence": 1.0, "box": "0,0.25,0.3906,0.75"
     }  # fmt: skip
+
+
+def test_a_cancel_ends_the_writing_of_masks(task: Task) -> None:
+    cancelled = threading.Event()
+
+    def cancel_after_the_strip(_: str, **about: Any) -> None:
+        if about["ready"] == (SUBJECT,):
+            cancelled.set()
+
+    task.workspace.mkdir()
+    reports = JobReporter(task, "tests", {"shape": 1.0}, cancel_after_the_strip, cancelled)
+    reports.progress("background", 0, 1)
+    with pytest.raises(Cancelled):
+        reports.subject(walking_square(64, 64))
+    assert [path.name for path in task.workspace.iterdir()] == [SUBJECT]
 
 
 def test_every_file_is_ready_once_it_is_complete(task: Task) -> None:

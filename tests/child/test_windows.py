@@ -10,10 +10,13 @@ import pytest
 
 from child.pipelines import build_pipeline
 from child.recipe import Recipe
+from child.windows import with_windows
 from errors import NoSubjectFound
 from job.task import Task
 from tests.job_factory import OPTIONS, with_options
+from tests.video.clips import H264, numbered
 from tests.video.late_subject import late_subject
+from video.frames import read_clip
 
 
 def recipe() -> Recipe:
@@ -39,6 +42,7 @@ def test_the_seconds_with_motion_are_used_where_the_first_show_nothing(tmp_path:
     # the next attempt, and the process that writes the files, read the same frames
     again, _, reports = recipe().compute(replace(asked, attempt=2))
     assert again.source == clip.source and warning in reports.warnings
+    assert reports.start == reporter.start and abs(reporter.start - first) <= 1 / 30
 
 
 def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:
@@ -47,6 +51,15 @@ def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:
         recipe().compute(task(tmp_path))
     assert "Only 0.0 s to 1.5 s of the clip were looked at." in still.value.message
     assert "`start`" in still.value.hint and still.value.facts["method"]
+
+
+def test_seconds_are_those_of_a_clip_whose_rate_changes(tmp_path: Path) -> None:
+    slow_then_fast = "setpts=if(lt(N\\,50)\\,N/10\\,5+(N-50)/60)/TB"
+    timed = (*H264, "-fps_mode", "vfr", "-enc_time_base", "1:600")
+    path = numbered(tmp_path / "clip.mp4", 500, *timed, rate=600, filters=slow_then_fast)
+    clip, _ = read_clip(path, "mov", start=6.0)
+    told = with_windows(NoSubjectFound("Nothing."), [clip])
+    assert "Only 6.0 s to " in told.message
 
 
 def test_a_start_that_the_client_has_chosen_is_kept(tmp_path: Path) -> None:

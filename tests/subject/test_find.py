@@ -60,8 +60,9 @@ def test_an_error_names_the_frames_and_seconds_in_which_the_subject_is_there() -
     frames[8:, 20:40, 20:40, 3] = 255
     frames[2, 20:40, 20:40, 3] = 255
     source = SourceFacts(64, 64, 200, 10.0, tuple(range(0, 80, 5)))
+    seconds = tuple(k / 10 for k in source.used)
     with pytest.raises(NoSubjectFound) as late:
-        find_subject(Clip(frames, 2.0, source), None, ReportLog())
+        find_subject(Clip(frames, 2.0, source, seconds), None, ReportLog())
     there = "It is there in frames 3 to 3 (1.0 s to 1.0 s), frames 9 to 16 (4.0 s to 7.5 s)."
     assert there in late.value.message and "`start`" in late.value.hint
 

@@ -139,8 +139,9 @@ def test_bombs_and_broken_gifs_are_refused(tmp_path: Path) -> None:
         inspect(path)
     assert large.value.facts["width"] == 5000
     path.write_bytes(resized(blocks(*[((0, 0, 1, 1), 1, False)] * 2_000), 65535, 65535))
-    with pytest.raises(VideoUnreadable):
+    with pytest.raises(VideoUnreadable) as larger:
         inspect(path)
+    assert larger.value.facts["width"] == 65535
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(VideoTooShort):
         inspect(path)

@@ -76,6 +76,14 @@ def test_a_cut_is_named_where_no_scene_is_long_enough(tmp_path: Path) -> None:
     assert "0.3 s and 0.7 s: frames of more than one" in warnings[0].message
 
 
+def test_scenes_that_are_too_short_are_not_read(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", cut(*((seed, 12) for seed in range(1, 9))), 30)
+    steps: list[int] = []
+    _, warnings = read_clip(path, "mov", on_progress=lambda step, _: steps.append(step))
+    assert "none is long enough alone" in warnings[0].message
+    assert steps == [*range(1, 32), 0]  # all of it, then the last scene, which might go on
+
+
 def test_the_clients_rate_is_given_up_rather_than_the_scene(tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", cut((1, 40), (2, 20)), 30)
     clip, _ = read_clip(path, "mov", fps=8)

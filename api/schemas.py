@@ -203,6 +203,9 @@ class Warning_(BaseModel):
         None, description="Of the subjects found, each as `subject_box` takes it."
     )
     frames: list[int] | None = Field(None, description="The meshes concerned, from 0.")
+    start: float | None = Field(
+        None, description="The `start` that gives the frames used, if the server has chosen it."
+    )
 
 
 class FoundSubject(BaseModel):

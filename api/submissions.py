@@ -7,7 +7,9 @@ a 202 is a promise (see admission.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -38,7 +40,7 @@ from intake.names import shown_name
 from intake.url_guard import check_url
 from job import durable
 from job.folder import Staging
-from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
+from job.options import CHOICES, REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
 
 router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
@@ -94,7 +96,7 @@ async def retry_job(job_id: str, request: Request) -> Response:
         admission(state, peer_of(request), expected_bytes, new=claim.job is None) as admitted,
     ):
         changes = await json_options(request, admitted.place, RETRY_FIELDS)
-        options = parse_options(changes, state.choice, base=old.options)
+        options = parse_options(changes, state.choice, base=_base(old, changes))
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return _accepted(state, claim.job, replayed=True)
@@ -102,6 +104,14 @@ async def retry_job(job_id: str, request: Request) -> Response:
         video = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
         job = await admitted.commit(options, video, retry_of=job_id, idempotency=mark)
     return _accepted(state, job)
+
+
+def _base(old: Job, changes: Mapping[str, Any]) -> JobOptions:
+    """The old job's options. A subject is chosen in its frames: they stay the same ones."""
+    starts = [warning["start"] for warning in old.warnings if "start" in warning]
+    if starts and any(changes.get(name) for name in CHOICES):
+        return old.options.model_copy(update={"start": starts[0]})
+    return old.options
 
 
 def _accepted(state: AppState, job: Job, *, replayed: bool = False) -> Response:

@@ -168,7 +168,7 @@ class Recipe:
             found = _with_subject(pipeline, looked_at[-1], choice, reporter)
         except (NoSubjectFound, VideoTooShort, VideoUnreadable):
             raise with_windows(first, looked_at) from None
-        reporter.warning("window_only", used_instead(*looked_at))
+        reporter.warning("window_only", used_instead(*looked_at), start=start)
         return found, start
 
     def _read_frames(self, reporter: JobReporter, start: float) -> Clip:

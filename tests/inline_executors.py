@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from errors import NoSubjectFound
 from executors.base import PipelineStatus, SlotStatus
@@ -102,6 +103,18 @@ class FinishesAtOnce:
             source={"width": 96, "height": 64, "frames": 16, "fps": 16.0, "used": [0, 1]},
             timings={"motion": 0.01},
         )
+
+
+class TakesOtherSeconds(FinishesAtOnce):
+    """Finishes, and says that it has used the frames from 0.25 s on."""
+
+    def attempt(self, task: Task) -> Events:
+        """The same files."""
+        for event in super().attempt(task):
+            if isinstance(event, Result):
+                warning = {"code": "window_only", "message": "Others are used.", "start": 0.25}
+                event = replace(event, warnings=(warning,))
+            yield event
 
 
 class LosesWorkers(FinishesAtOnce):

@@ -68,7 +68,9 @@ export async function openSubjectDialog(job, clip, retry) {
 /** A canvas with the first frame that the job used; null if this browser has no such picture. */
 async function firstFrame(job, clip, signal) {
   if (!job.outputs?.source_video) {
-    const { start, fps, max_frames: maxFrames } = job.options;
+    const { fps, max_frames: maxFrames } = job.options;
+    const moved = job.warnings?.find((warning) => warning.start !== undefined); // by the server
+    const start = moved?.start ?? job.options.start;
     const first = clip?.plan({ start, fps, maxFrames })?.used?.[0];
     return first === undefined ? null : clip.picture(first, signal);
   }

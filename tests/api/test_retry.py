@@ -12,7 +12,12 @@ import pytest
 from tests.api.bodies import MULTIPART, ended, frames_zip, multipart, part, send, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused, staged
-from tests.inline_executors import FindsNoSubject, FinishesAtOnce, WaitsForPermission
+from tests.inline_executors import (
+    FindsNoSubject,
+    FinishesAtOnce,
+    TakesOtherSeconds,
+    WaitsForPermission,
+)
 from tests.servers import ThreadServer, quick_settings, thread_server
 
 # --- retry
@@ -58,6 +63,21 @@ def test_a_retry_can_choose_another_subject(serve: Serve) -> None:
         none = retry(point, subject_box="0,0,1,1")
         assert executor.tasks[-1].options.subject_choice is None
         assert choice(none) == ("0,0,1,1", None)
+
+
+def test_a_choice_is_of_the_frames_that_the_old_job_used(serve: Serve) -> None:
+    """Where the server has chosen other seconds, a retry with a choice takes these again."""
+    with httpx.Client(base_url=serve(TakesOtherSeconds()).url, timeout=60) as client:
+        old = ended(client, send(client, frames_zip(31)).json()["job_id"])
+        for changes, start in (
+            ({"subject_box": "0.1,0.2,0.5,0.9"}, 0.25),
+            ({"subject_point": "0.5,0.5", "start": 0.125}, 0.125),
+            ({"seed": 7}, 0.0),
+        ):
+            sent = client.post(f"/jobs/{old['job_id']}/retry", json=changes)
+            options = ended(client, sent.json()["job_id"])["options"]
+            assert options["start"] == start
+            assert {name: options[name] for name in changes} == changes
 
 
 def test_a_retry_needs_no_body(serve: Serve) -> None:

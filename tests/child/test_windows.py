@@ -14,6 +14,7 @@ from errors import NoSubjectFound
 from job.task import Task
 from tests.job_factory import OPTIONS, with_options
 from tests.video.late_subject import late_subject
+from video.frames import read_clip
 
 
 def recipe() -> Recipe:
@@ -39,6 +40,9 @@ def test_the_seconds_with_motion_are_used_where_the_first_show_nothing(tmp_path:
     # the next attempt, and the process that writes the files, read the same frames
     again, _, reports = recipe().compute(replace(asked, attempt=2))
     assert again.source == clip.source and warning in reports.warnings
+    # so does a client that sends the warning's `start`
+    same, _ = read_clip(tmp_path / "input", "mov", warning["start"], max_frames=16)
+    assert same.source == clip.source and (same.frames == clip.frames[..., :3]).all()
 
 
 def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:

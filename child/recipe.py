@@ -111,7 +111,8 @@ class Recipe:
     def compute(self, task: Task) -> tuple[Clip, MeshSequence, JobReporter]:
         """The first part: returns once the meshes are in the checkpoint.
 
-        An earlier attempt's checkpoint is used if there is one.
+        An earlier attempt's checkpoint is used if there is one. The clip has no alpha but its own:
+        the videos show it as it was sent.
         """
         pipeline = self.pipeline
         assert pipeline is not None, "this process only exports"
@@ -120,8 +121,8 @@ class Recipe:
         try:
             meshes, made = load_checkpoint(task)
         except NoCheckpoint:
-            clip = self._with_subject(pipeline, reporter)
-            meshes = _animate(pipeline, clip, reporter)
+            clip, found = self._with_subject(pipeline, reporter)
+            meshes = _animate(pipeline, found, reporter)
             save_checkpoint(meshes, reporter)
         else:
             restore_reports(made, reporter)
@@ -143,8 +144,8 @@ class Recipe:
         write_files(clip, meshes, reporter, self.blender_path)
         return _result(clip, meshes, reporter)
 
-    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> Clip:
-        """The frames with the subject.
+    def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, Clip]:
+        """The frames, and the same with the subject.
 
         Where the first seconds of a longer video show none, those with the most motion are tried,
         and the reporter's `start` is theirs.
@@ -153,7 +154,7 @@ class Recipe:
         choice = options.subject_choice
         clip = self._read_frames(reporter)
         try:
-            return _with_subject(pipeline, clip, choice, reporter)
+            return clip, _with_subject(pipeline, clip, choice, reporter)
         except NoSubjectFound as nothing:
             start = None
             if not (options.start or choice or options.mesh):  # a mesh has the first frame's pose
@@ -171,7 +172,7 @@ class Recipe:
         except (NoSubjectFound, VideoTooShort, VideoUnreadable):
             raise with_windows(first, looked_at) from None
         reporter.warning("window_only", used_instead(*looked_at))
-        return found
+        return looked_at[-1], found
 
     def _read_frames(self, reporter: JobReporter) -> Clip:
         def report(step: int, steps: int) -> None:

@@ -13,6 +13,7 @@ import resource
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,17 @@ class Sleeps(Bends):
     """Takes about four seconds and can be cancelled at every step."""
 
     step_s = 0.25
+
+
+class GrowsTall(Sleeps):
+    """A thin box, whose animation is taller than its anchor mesh."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """Like a person who stands upright."""
+        box = super().animate(clip, mode, seed, reporter)
+        return replace(box, vertices=box.vertices * np.array([0.3, 1.9, 0.3], np.float32))
 
 
 class FindsTheMiddle(Sleeps):

@@ -8,6 +8,7 @@ import * as THREE from './vendor/three.module.min.js';
 
 const FIELD_OF_VIEW_DEG = 28;
 const INITIAL_DIRECTION = new THREE.Vector3(0.32, 0.16, 1); // from the front, a little from the side
+const FILLED = 0.86; // of the picture, by the mesh: the rest is air, and room for the buttons
 const TURNTABLE_S = 18;
 
 export class Scene {
@@ -87,13 +88,13 @@ export class Scene {
     this.requestDraw();
   }
 
+  /** The camera in front, so far away that all frames are in the picture. */
   resetView() {
-    const distance = this._radius / Math.sin(THREE.MathUtils.degToRad(FIELD_OF_VIEW_DEG / 2));
-    const narrow = Math.min(1, this._camera.aspect);
+    this._distance = this._fittingDistance(this._bounds); // the window may have another shape now
     this._controls.target.copy(this._centre);
-    this._camera.position.copy(INITIAL_DIRECTION).setLength((distance / narrow) * 0.8).add(this._centre);
+    this._camera.position.copy(INITIAL_DIRECTION).setLength(this._distance).add(this._centre);
     this._controls.minDistance = this._radius * 0.6;
-    this._controls.maxDistance = distance * 4;
+    this._controls.maxDistance = this._distance * 4;
     this._controls.update();
     this.requestDraw();
   }
@@ -135,18 +136,36 @@ export class Scene {
     this._scene.add(sky, key, rim);
   }
 
-  /** Centre, radius and floor for all frames together; the camera keeps its place relative to it. */
+  /** Centre, size and floor for all frames together; the camera keeps its place relative to them. */
   _updateBounds() {
     const box = boundsOfAllFrames(this._meshes);
-    const oldCentre = this._centre;
+    this._bounds = box;
+    const [oldCentre, oldDistance] = [this._centre, this._distance];
     this._centre = box.getCenter(new THREE.Vector3());
+    this._distance = this._fittingDistance(box);
     this._radius = box.getSize(new THREE.Vector3()).length() / 2;
     for (const mesh of this._meshes) mesh.frustumCulled = false;
     if (oldCentre) {
-      this._controls.target.add(this._centre).sub(oldCentre);
-      this._camera.position.add(this._centre).sub(oldCentre);
+      for (const place of [this._controls.target, this._camera.position]) {
+        place.sub(oldCentre).multiplyScalar(this._distance / oldDistance).add(this._centre);
+      }
     }
     this._addFloor(box.min.y);
+  }
+
+  /** From how far a camera in the initial direction sees every corner of the box. */
+  _fittingDistance(box) {
+    const towards = INITIAL_DIRECTION.clone().normalize();
+    const right = new THREE.Vector3(0, 1, 0).cross(towards).normalize();
+    const up = towards.clone().cross(right);
+    const tall = FILLED * Math.tan(THREE.MathUtils.degToRad(FIELD_OF_VIEW_DEG / 2));
+    const wide = tall * this._camera.aspect;
+    const half = box.getSize(new THREE.Vector3()).divideScalar(2);
+    const distances = [0, 1, 2, 3, 4, 5, 6, 7].map((k) => {
+      const corner = new THREE.Vector3(k & 1 ? 1 : -1, k & 2 ? 1 : -1, k & 4 ? 1 : -1).multiply(half);
+      return corner.dot(towards) + Math.max(Math.abs(corner.dot(right)) / wide, Math.abs(corner.dot(up)) / tall);
+    });
+    return Math.max(...distances);
   }
 
   _addFloor(height) {

@@ -41,7 +41,7 @@ export async function openSubjectDialog(job, clip, retry) {
   problem.hidden = use.disabled = true;
   byId('subject-cancel').onclick = () => dialog.close();
   use.onclick = async () => {
-    use.disabled = true;
+    use.disabled = problem.hidden = true;
     try {
       await retry(picker.choice ? picker.fields : { subject_box: WHOLE });
       dialog.close();

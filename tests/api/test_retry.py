@@ -12,7 +12,11 @@ import pytest
 from tests.api.bodies import MULTIPART, ended, frames_zip, multipart, part, send, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused, staged
-from tests.inline_executors import FindsNoSubject, FinishesAtOnce, WaitsForPermission
+from tests.inline_executors import (
+    FindsNoSubject,
+    FinishesAtOnce,
+    WaitsForPermission,
+)
 from tests.servers import ThreadServer, quick_settings, thread_server
 
 # --- retry

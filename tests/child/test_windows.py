@@ -43,6 +43,9 @@ def test_the_seconds_with_motion_are_used_where_the_first_show_nothing(tmp_path:
     again, _, reports = recipe().compute(replace(asked, attempt=2))
     assert again.source == clip.source and warning in reports.warnings
     assert reports.start == reporter.start and abs(reporter.start - first) <= 1 / 30
+    # source.mp4 shows them as they were sent
+    same, _ = read_clip(tmp_path / "input", "mov", reporter.start, max_frames=16)
+    assert same.source == clip.source and (same.frames == clip.frames).all()
 
 
 def test_an_error_names_the_seconds_looked_at_and_start(tmp_path: Path) -> None:

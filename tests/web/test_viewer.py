@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.servers import ProcessServer
-from tests.web.browser import Tab
+from tests.web.browser import SIZES, Tab
 from tests.web.conftest import NewTab
 
 pytestmark = pytest.mark.timeout(300)
@@ -88,6 +91,23 @@ def test_the_display_options_change_the_picture(
     tab.page.click("#turntable")
     before = tab.picture("#mesh-canvas")
     tab.until_looks_different(before, "#mesh-canvas")
+
+
+def test_a_tall_mesh_is_shown_completely(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab
+) -> None:
+    """Also where the anchor mesh, shown before it, was smaller."""
+    tab = tab_at(start_server(PIPELINE="tests.pipelines:GrowsTall"), reduced_motion="reduce")
+    for width, height in (SIZES["laptop"], SIZES["phone"]):
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.send()
+        tab.until("actionmesh.scene?.drawn > 0")  # the anchor
+        tab.wait_for_viewer()
+        tab.until_true(lambda: _draws_nothing(tab))
+        png = np.frombuffer(tab.picture("#mesh-canvas"), np.uint8)
+        picture = np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR), int)[:, 20:-20]
+        assert np.ptp(picture[len(picture) // 2], axis=0).max() > 30, "no mesh"
+        assert np.ptp(picture[4], axis=0).max() < 8, "its head is cut off"
 
 
 def test_the_viewer_can_fill_the_screen(

@@ -1,7 +1,8 @@
 """Follows the subject that the client has chosen, from the first frame to the last.
 
-The two looks are tried first, where the flow carries the chosen box. If they find another thing,
-each frame's box lies where the flow carries the mask of the frame before it. Called by find.py.
+The two looks are tried first, where the flow carries the chosen box and where motion leads from it.
+If they find another thing, each frame's box lies where the flow carries the mask of the frame
+before it. Called by find.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _AS_CLEAR = 0.9
 """A larger box is better if it is about as clear: the smaller ones cut off limbs."""
 _MOST_CHANGE = 1.1
 """Of a box's sides from a frame to the next."""
+_REACH = 2.0
+"""Growth of the box in which motion is sought: a thing may move by half its size per frame."""
 _NEAR = 1.25
 """What lies outside of the box grown so much is another thing."""
 _WIDER = 0.1
@@ -31,7 +34,8 @@ _WIDEST = 3.0
 def follow(view: View, choice: SubjectChoice) -> Answer | None:
     """Masks of the thing in the box, or under the point, of the first frame; None if nothing."""
     box = _chosen_box(view, choice)
-    return find_near(view, box, _where_it_may_be(view, box)) or _step_by_step(view, box)
+    near, reached = _where_it_may_be(view, box), _where_motion_goes(view, box)
+    return find_near(view, box, near, reached) or _step_by_step(view, box)
 
 
 def _where_it_may_be(view: View, box: Boxes) -> list[Field]:
@@ -42,6 +46,23 @@ def _where_it_may_be(view: View, box: Boxes) -> list[Field]:
         if t < view.count - 1:
             inside = _filled(view, _grown(box, 0.7)) > 0
             box = box + np.tile(np.median(view.scene.forward[t][inside], axis=0), 2) * view.scale
+    return out
+
+
+def _where_motion_goes(view: View, box: Boxes) -> list[Field]:
+    """1 around a box that goes, frame by frame, to what moves against the camera next to it.
+
+    The flow loses a small thing that moves by its own width; its motion is seen where it arrives.
+    """
+    out = []
+    half = (box[2:] - box[:2]) / 2
+    for speed in view.motion:
+        out.append(_filled(view, _grown(box, _REACH)))
+        moving = speed * out[-1]
+        rows, columns = np.nonzero(moving >= 0.5 * moving.max())
+        arrived = (np.array([columns.mean(), rows.mean()]) + 0.5) * view.scale
+        middle = np.clip(arrived, box[:2], box[2:])
+        box = np.concatenate([middle - half, middle + half])
     return out
 
 

@@ -20,6 +20,8 @@ _POINT_SIDES = (0.12, 0.25, 0.5, 1.0)
 """Boxes tried around a point, in shorter sides of the frame."""
 _AS_CLEAR = 0.9
 """A larger box is better if it is about as clear: the smaller ones cut off limbs."""
+_LARGE = 0.3
+"""Of the largest part: smaller ones do not belong to the thing under the point."""
 _MOST_CHANGE = 1.1
 """Of a box's sides from a frame to the next."""
 _REACH = 2.0
@@ -96,8 +98,9 @@ def _chosen_box(view: View, choice: SubjectChoice) -> Boxes:
         half = side * min(view.size) / 2
         look = view.look(0, view.around(np.array([x - half, y - half, x + half, y + half]), 1.0))
         likely = view.shrunk(look)
-        _, label = cv2.connectedComponents((likely > 0.5).astype(np.uint8))
-        around = _box_around(label == label[row, column], view) if label[row, column] else None
+        # all large parts, since one thing may stand in front of the middle of another
+        large = _large_parts(likely > 0.5)
+        around = _box_around(large, view) if large[row, column] else None
         if around is not None and decidedness(likely) > _AS_CLEAR * best:
             best, found = max(best, decidedness(likely)), around
     return found
@@ -132,6 +135,13 @@ def _filled(view: View, box: Boxes) -> Field:
     out = np.zeros(view.small[::-1], np.float32)
     out[top:bottom, left:right] = 1
     return out
+
+
+def _large_parts(mask: Mask) -> Mask:
+    _, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    area = stats[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    return np.asarray((area > _LARGE * area.max())[label])
 
 
 def _overlapping(mask: Mask, before: Mask) -> Mask:

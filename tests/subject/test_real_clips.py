@@ -31,8 +31,9 @@ def test_a_clear_subject_in_a_busy_scene_is_found_without_a_warning() -> None:
     assert "low_confidence_segmentation" not in log.warnings
 
 
-def test_the_subject_under_a_point_is_found() -> None:
-    sample = load_real(MEDIA, "dog", 4)
+@pytest.mark.parametrize("name", ["dog", "libby"])  # a pole stands in front of libby
+def test_the_subject_under_a_point_is_found(name: str) -> None:
+    sample = load_real(MEDIA, name, 4)
     rows, columns = np.nonzero(sample.truth[0])
     middle = len(rows) // 2
     height, width = sample.truth[0].shape

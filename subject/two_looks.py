@@ -40,6 +40,8 @@ _ALIKE = 0.5
 """Mean IoU of two tracks from which the closer looks into one of them suffice."""
 _LEAST_OTHER = 0.25
 """Area of another plausible subject, of the subject's."""
+_MOVES_TOO = 0.25
+"""Its speed, of the subject's: .02 for an obstacle that a horse jumps."""
 
 Keys = dict[int, Look]
 """Looks into some of the frames, by frame."""
@@ -189,14 +191,17 @@ def _around_large_parts(mask: Mask) -> PixelBox | None:
 
 
 def _others(view: View, salient: Field, alpha: Field) -> tuple[PixelBox, ...]:
-    """Boxes of other salient things in the first frame, the largest first."""
+    """Boxes of other salient things that move in the first frame, the largest first."""
     own = cv2.resize(alpha, view.small, interpolation=cv2.INTER_AREA) > 127
     _, label, stats, _ = cv2.connectedComponentsWithStats((salient > 0.5).astype(np.uint8))
     least = max(_LEAST_OTHER * np.count_nonzero(own), 16)
+    slowest = _MOVES_TOO * float(view.motion[0][own].mean()) if own.any() else 0.0
     others = [
         (stats[k, cv2.CC_STAT_AREA], _corners(stats[k]))
         for k in range(1, len(stats))
-        if stats[k, cv2.CC_STAT_AREA] > least and own[label == k].mean() < 0.2
+        if stats[k, cv2.CC_STAT_AREA] > least
+        and own[label == k].mean() < 0.2
+        and view.motion[0][label == k].mean() > slowest
     ]
     scaled = [
         np.round(np.array(box) * view.scale).astype(int).tolist() for _, box in sorted(others)

@@ -1,7 +1,8 @@
 """Follows the subject that the client has chosen, from the first frame to the last.
 
-The two looks are tried first, where the flow carries the chosen box. If they find another thing,
-each frame's box lies where the flow carries the mask of the frame before it. Called by find.py.
+The two looks are tried first, where the flow carries the chosen box and where motion leads from it.
+If they find another thing, each frame's box lies where the flow carries the mask of the frame
+before it. Called by find.py.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ _POINT_SIDES = (0.12, 0.25, 0.5, 1.0)
 """Boxes tried around a point, in shorter sides of the frame."""
 _AS_CLEAR = 0.9
 """A larger box is better if it is about as clear: the smaller ones cut off limbs."""
+_LARGE = 0.3
+"""Of the largest part: smaller ones do not belong to the thing under the point."""
 _MOST_CHANGE = 1.1
 """Of a box's sides from a frame to the next."""
+_REACH = 2.0
+"""Growth of the box in which motion is sought: a thing may move by half its size per frame."""
 _NEAR = 1.25
 """What lies outside of the box grown so much is another thing."""
 _WIDER = 0.1
@@ -31,7 +36,8 @@ _WIDEST = 3.0
 def follow(view: View, choice: SubjectChoice) -> Answer | None:
     """Masks of the thing in the box, or under the point, of the first frame; None if nothing."""
     box = _chosen_box(view, choice)
-    return find_near(view, box, _where_it_may_be(view, box)) or _step_by_step(view, box)
+    near, reached = _where_it_may_be(view, box), _where_motion_goes(view, box)
+    return find_near(view, box, near, reached) or _step_by_step(view, box)
 
 
 def _where_it_may_be(view: View, box: Boxes) -> list[Field]:
@@ -42,6 +48,23 @@ def _where_it_may_be(view: View, box: Boxes) -> list[Field]:
         if t < view.count - 1:
             inside = _filled(view, _grown(box, 0.7)) > 0
             box = box + np.tile(np.median(view.scene.forward[t][inside], axis=0), 2) * view.scale
+    return out
+
+
+def _where_motion_goes(view: View, box: Boxes) -> list[Field]:
+    """1 around a box that goes, frame by frame, to what moves against the camera next to it.
+
+    The flow loses a small thing that moves by its own width; its motion is seen where it arrives.
+    """
+    out = []
+    half = (box[2:] - box[:2]) / 2
+    for speed in view.motion:
+        out.append(_filled(view, _grown(box, _REACH)))
+        moving = speed * out[-1]
+        rows, columns = np.nonzero(moving >= 0.5 * moving.max())
+        arrived = (np.array([columns.mean(), rows.mean()]) + 0.5) * view.scale
+        middle = np.clip(arrived, box[:2], box[2:])
+        box = np.concatenate([middle - half, middle + half])
     return out
 
 
@@ -75,8 +98,9 @@ def _chosen_box(view: View, choice: SubjectChoice) -> Boxes:
         half = side * min(view.size) / 2
         look = view.look(0, view.around(np.array([x - half, y - half, x + half, y + half]), 1.0))
         likely = view.shrunk(look)
-        _, label = cv2.connectedComponents((likely > 0.5).astype(np.uint8))
-        around = _box_around(label == label[row, column], view) if label[row, column] else None
+        # all large parts, since one thing may stand in front of the middle of another
+        large = _large_parts(likely > 0.5)
+        around = _box_around(large, view) if large[row, column] else None
         if around is not None and decidedness(likely) > _AS_CLEAR * best:
             best, found = max(best, decidedness(likely)), around
     return found
@@ -111,6 +135,13 @@ def _filled(view: View, box: Boxes) -> Field:
     out = np.zeros(view.small[::-1], np.float32)
     out[top:bottom, left:right] = 1
     return out
+
+
+def _large_parts(mask: Mask) -> Mask:
+    _, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    area = stats[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    return np.asarray((area > _LARGE * area.max())[label])
 
 
 def _overlapping(mask: Mask, before: Mask) -> Mask:

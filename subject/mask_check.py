@@ -1,6 +1,7 @@
-"""Do masks that another program made fit what moves in the clip? A measure, and the warning.
+"""Do masks fit what moves in the clip? Measures, and the warning for another program's masks.
 
-It only doubts, and chooses nothing. Called by upstream/background.py for RMBG's masks.
+It only doubts, and chooses nothing. Called by find.py, and by upstream/background.py for RMBG's
+masks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import Reporter
+from subject.checks import LEAST_MOTION_PX
 from subject.motion import measure_scene, residual_motion
 from video.fields import Field, Mask
 
@@ -27,6 +29,11 @@ _MOST_FRAMES_OUTSIDE = 0.5
 64 wrong masks (mirrored, moved, inverted) 27 exceed it; with the others too much moves."""
 _LEAST_DECIDED = 0.75
 """As for the model's own masks: at 0.75 and more their mean IoU is 0.91, below it 0.64."""
+
+_MOST_FAR = 0.12
+"""If more of what is far from the subject moves (water, parallax), motion says nothing."""
+_EDGE_PX = 8
+"""Of the picture: the flow is wrong where the camera uncovers new parts."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,36 @@ def _is_outside(speed: Field, mask: Mask) -> bool:
     moving = speed > _MOVES_PX
     if not _LEAST_MOVING <= moving.mean() <= _MOST_MOVING:
         return False
-    side = 2 * _RIM_PX + 1
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    grown = cv2.dilate(mask.astype(np.uint8), disk) > 0
+    grown = _grown(mask, _RIM_PX)
     return bool(grown[moving].mean() < grown.mean())
+
+
+def moving_beside(speeds: list[Field], masks: list[Mask]) -> float:
+    """How much moves close to the masks but outside of them, in areas of the mask: a lost limb.
+
+    The median over the frames. `speeds` as from residual_motion, `masks` at their size. 0 where
+    motion says nothing.
+    """
+    frames = [_beside(*pair) for pair in zip(speeds, masks, strict=True) if pair[1].any()]
+    if not frames:
+        return 0.0
+    beside, far = np.median(frames, axis=0)
+    return float(beside) if far <= _MOST_FAR else 0.0
+
+
+def _beside(speed: Field, mask: Mask) -> tuple[float, float]:
+    """What moves close to the mask, in areas of the mask; the share of the rest that moves."""
+    area = np.count_nonzero(mask)
+    calm = cv2.GaussianBlur(speed, (0, 0), 1.5)
+    moving = calm > max(LEAST_MOTION_PX, 0.5 * float(np.percentile(calm[mask], 75)))
+    close = _grown(mask, max(2 * _RIM_PX, round(0.5 * area**0.5)))
+    far = ~close
+    far[:_EDGE_PX] = far[-_EDGE_PX:] = far[:, :_EDGE_PX] = far[:, -_EDGE_PX:] = False
+    beside = np.count_nonzero(moving & close & ~_grown(mask, _RIM_PX)) / area
+    return beside, float(moving[far].mean()) if far.any() else 1.0
+
+
+def _grown(mask: Mask, reach: int) -> Mask:
+    """The mask and what is up to `reach` pixels from it."""
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disk) > 0)

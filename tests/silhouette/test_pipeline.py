@@ -83,11 +83,13 @@ def test_a_subject_on_a_plain_background_is_segmented(
     assert "low_confidence_segmentation" not in log.warnings
 
 
-def test_a_subject_on_a_busy_background_is_found() -> None:
+def test_a_subject_on_a_busy_background_that_lacks_limbs_gets_a_warning() -> None:
     frames, masks = walker(side=256)
     clip = on_background(frames, masks, busy(16, 256, 2.0, seed=5))
-    mesh, _ = _animate(clip)
-    assert measure(mesh, LabelledClip("walker", as_clip(clip), masks)).iou_mean > 0.5
+    mesh, log = _animate(clip)
+    iou = measure(mesh, LabelledClip("walker", as_clip(clip), masks)).iou_mean
+    assert iou > 0.5
+    assert iou > 0.85 or "low_confidence_segmentation" in log.warnings
 
 
 def test_opaque_alpha_is_ignored(short: tuple[Frames, np.ndarray]) -> None:

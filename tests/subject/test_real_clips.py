@@ -12,7 +12,7 @@ import pytest
 from pipeline import SubjectChoice
 from subject.find import SURE, find_subject
 from subject.model import load_model
-from tests.silhouette.measure import ReportLog
+from tests.silhouette.measure import ReportLog, as_clip
 from tests.subject.real_clips import box_around, load_real, overlaps, real_names
 
 MEDIA = Path(os.environ.get("TEST_MEDIA") or "/nowhere")
@@ -29,6 +29,14 @@ def test_a_clear_subject_in_a_busy_scene_is_found_without_a_warning() -> None:
     assert found.confidence >= SURE
     assert overlaps(found.clip, sample.truth).mean() > 0.9
     assert "low_confidence_segmentation" not in log.warnings
+
+
+def test_a_photo_filmed_with_a_shaking_hand_gives_no_mesh_without_a_warning() -> None:
+    picture, log = load_real(MEDIA, "blackswan", 1).clip.frames[0], ReportLog()
+    frames = np.stack([picture[y : y + 460, x : x + 820] for x, y in [(8, 9), (11, 7), (6, 12)]])
+    found = find_subject(as_clip(frames), None, log)
+    assert found.confidence < SURE
+    assert "low_confidence_segmentation" in log.warnings
 
 
 @pytest.mark.parametrize("name", ["dog", "libby"])  # a pole stands in front of libby

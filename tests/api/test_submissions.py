@@ -218,7 +218,7 @@ def test_a_clip_that_is_too_short_is_refused_with_its_length(client: httpx.Clien
 
 
 def test_a_file_that_is_not_a_video_is_refused(client: httpx.Client, quick: ThreadServer) -> None:
-    body = refused(send(client, b"GIF89a" + b"\0" * 200), 415, "unsupported_media_type")
+    body = refused(send(client, b"%PDF-1.7" + b"\0" * 200), 415, "unsupported_media_type")
     assert "mp4" in body["formats"]
     assert staged(quick) == []
 

@@ -43,9 +43,9 @@ class Cutout:
         return clip.with_alpha(out)
 
 
-def whole_frame(clip: Clip) -> Box:
-    """All of a frame."""
-    _, height, width, _ = clip.frames.shape
+def whole_frame(frames: NDArray[np.uint8]) -> Box:
+    """All of a frame of `(T, H, W, C)`."""
+    _, height, width, _ = frames.shape
     return 0, 0, width, height
 
 

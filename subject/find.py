@@ -146,7 +146,7 @@ def _with_model(
     clip: Clip, model: Model, tick: Callable[[int], None], way: Callable[[View], Answer | None]
 ) -> tuple[Answer, View]:
     count = len(clip)
-    scene = measure_scene(resized(clip.frames, whole_frame(clip)), lambda t: tick(t // 10))
+    scene = measure_scene(resized(clip.frames, whole_frame(clip.frames)), lambda t: tick(t // 10))
     looks = counter()
     view = View(
         clip.frames,
@@ -200,7 +200,7 @@ def _hardly_moves(speed: float) -> NoSubjectFound:
 
 
 def _from_motion_alone(clip: Clip, tick: Callable[[int], None]) -> Subject:
-    whole = whole_frame(clip)
+    whole = whole_frame(clip.frames)
     motion = segment_by_motion(resized(clip.frames, whole), tick)
     cutout = Cutout(softened(motion.masks, 1.0), whole)
     check_motion(motion, cutout.alphas)

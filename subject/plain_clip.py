@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from subject.cutout import Box, Cutout, Images, resized, softened, whole_frame
 from subject.plain_background import fit_background, subject_mask
@@ -13,6 +14,10 @@ from video.clip import Clip
 from video.sizes import SEGMENTED_PX
 
 _WORTH_ZOOMING = 0.6
+_PALETTE = 256
+"""A GIF's frame has no more colours than this: it may show a wall as dots of two or three."""
+_DOTS_PX = 1.2
+"""Blur that turns those dots into their mean. With it a dithered wall fits as others do."""
 
 
 def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Clip | None:
@@ -20,16 +25,31 @@ def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Clip |
 
     A subject that is small in a large frame is segmented again in a crop around it.
     """
-    whole = whole_frame(clip)
-    cutout = _segment_box(resized(clip.frames, whole), whole, tick)
+    cutout = _segment_frames(clip.frames, tick)
+    if cutout is None and _has_a_palette(clip.frames[0]):
+        cutout = _segment_frames(_without_dots(clip.frames), tick)
+    return None if cutout is None else cutout.onto(clip)
+
+
+def _segment_frames(frames: NDArray[np.uint8], tick: Callable[[int], None]) -> Cutout | None:
+    whole = whole_frame(frames)
+    cutout = _segment_box(resized(frames, whole), whole, tick)
     longer = max(whole)
-    if cutout is None:
-        return None
-    if longer > SEGMENTED_PX[1]:
-        box = _surroundings(cutout, whole)
-        if box and max(box[2] - box[0], box[3] - box[1]) <= _WORTH_ZOOMING * longer:
-            cutout = _segment_box(resized(clip.frames, box), box, tick) or cutout
-    return cutout.onto(clip)
+    if cutout is None or longer <= SEGMENTED_PX[1]:
+        return cutout
+    box = _surroundings(cutout, whole)
+    if box is None or max(box[2] - box[0], box[3] - box[1]) > _WORTH_ZOOMING * longer:
+        return cutout
+    return _segment_box(resized(frames, box), box, tick) or cutout
+
+
+def _has_a_palette(frame: NDArray[np.uint8]) -> bool:
+    red, green, blue = (frame[..., k].astype(np.int32) for k in range(3))
+    return len(np.unique(red << 16 | green << 8 | blue)) <= _PALETTE
+
+
+def _without_dots(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([cv2.GaussianBlur(frame[..., :3], (0, 0), _DOTS_PX) for frame in frames])
 
 
 def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutout | None:

@@ -95,3 +95,14 @@ def test_the_error_names_only_what_is_too_low(
         check_motion(MotionSegmentation([], contrast, motion_px), np.zeros((1, 8, 8), np.uint8))
     assert lacking in str(caught.value)
     assert enough not in str(caught.value)
+
+
+def test_a_wall_in_a_gifs_dots_is_still_plain() -> None:
+    """Two colours side by side stand for the one between them."""
+    frames, masks = walker(side=256)
+    wall = plain(256, (196, 199, 193))
+    wall[::2, ::2] = wall[1::2, 1::2] = (222, 214, 224)
+    clip = as_clip(on_background(frames, masks, wall) & np.uint8(0xE0))  # few colours
+    found = find_subject(clip, None, ReportLog())
+    assert found.method == "plain_background"
+    assert overlaps(found.clip, masks).mean() > 0.85

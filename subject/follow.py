@@ -61,7 +61,7 @@ def _where_motion_goes(view: View, box: Boxes) -> list[Field]:
     for speed in view.motion:
         out.append(_filled(view, _grown(box, _REACH)))
         moving = speed * out[-1]
-        rows, columns = np.nonzero(moving >= 0.5 * moving.max())
+        rows, columns = np.nonzero((out[-1] > 0) & (moving >= 0.5 * moving.max()))
         arrived = (np.array([columns.mean(), rows.mean()]) + 0.5) * view.scale
         middle = np.clip(arrived, box[:2], box[2:])
         box = np.concatenate([middle - half, middle + half])

@@ -45,6 +45,9 @@ _MOST_BESIDE = 0.27
 """Areas of the mask that move beside it. Right masks whose background stands still have .14 to .19;
 a drawn walker without its legs .38 to .69. Water around a swan has 1.35: a needless warning."""
 
+_SAME_MIRRORED = 0.95
+"""IoU of masks with mirrored looks: .98 and more for cars with their shadows, .72 to .91 for drawn
+walkers without legs."""
 _LEAST_STILL = 0.05
 """Share of the picture. A smaller thing that stands still is part of the scenery."""
 
@@ -162,7 +165,7 @@ def _with_model(
 
 
 def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Subject:
-    """Each thing that motion has against the masks halves the confidence."""
+    """What motion has against the masks halves the confidence."""
     answer, view = _with_model(clip, model, tick, find_salient_and_moving)
     found = Subject(clip.with_alpha(answer.alphas), "model", answer.confidence, answer.others)
     masks = [cv2.resize(a, view.small, interpolation=cv2.INTER_AREA) > 127 for a in answer.alphas]
@@ -171,11 +174,24 @@ def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Su
         if found.confidence < SURE or np.mean(masks) < _LEAST_STILL:
             raise _hardly_moves(speed)
         doubt = f"What stands out in the picture hardly moves ({speed:.2f} px per frame)."
-    elif moving_beside(view.motion, masks) > _MOST_BESIDE:
+    elif moving_beside(view.motion, masks) > _MOST_BESIDE and not _same_mirrored(view, masks):
         doubt = "Much moves close to the subject that was found, but is not part of it."
     else:
         return found
     return replace(found, confidence=found.confidence / 2, doubt=doubt)
+
+
+def _same_mirrored(view: View, masks: list[Mask]) -> bool:
+    """True if the net sees the same in mirrored frames: a shadow beside the subject is no doubt."""
+    overlaps = []
+    for t in (len(masks) // 4, 3 * len(masks) // 4):
+        left, top, width, height = cv2.boundingRect(masks[t].astype(np.uint8))
+        box = np.array([left, top, left + width, top + height]) * view.scale
+        look = view.look(t, view.around(box, 1.5), mirrored=True)
+        seen = view.shrunk(look) > 0.5
+        either = int(np.count_nonzero(seen | masks[t]))
+        overlaps.append(int(np.count_nonzero(seen & masks[t])) / max(either, 1))
+    return min(overlaps) > _SAME_MIRRORED
 
 
 def _speed(masks: list[Mask], motion: list[Field]) -> float:

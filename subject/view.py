@@ -69,10 +69,12 @@ class View:
         """Frame pixels per pixel of the scene's fields."""
         return self.size[0] / self.small[0]
 
-    def look(self, t: int, part: PixelBox) -> Look:
-        """Ask the net about a part of frame `t`."""
+    def look(self, t: int, part: PixelBox, mirrored: bool = False) -> Look:
+        """Ask the net about a part of frame `t`, as it is or mirrored left to right."""
         left, top, right, bottom = part
-        found = Look(self.model.look(self.frames[t, top:bottom, left:right, :3]), part)
+        way = -1 if mirrored else 1
+        picture = np.ascontiguousarray(self.frames[t, top:bottom, left:right, :3][:, ::way])
+        found = Look(np.ascontiguousarray(self.model.look(picture)[:, ::way]), part)
         self.tick()
         return found
 

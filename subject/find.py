@@ -26,7 +26,7 @@ from subject.mask_check import moving_beside
 from subject.model import Model, load_model
 from subject.motion import measure_scene, residual_motion
 from subject.motion_grabcut import segment_by_motion
-from subject.plain_clip import cut_from_plain_background
+from subject.plain_clip import cut_from_dotted_background, cut_from_plain_background
 from subject.two_looks import find_salient_and_moving
 from subject.view import Answer, PixelBox, View
 from video.clip import Clip
@@ -40,16 +40,12 @@ _TRANSPARENT_SHARE = 0.005
 _AGREES = 0.4
 """IoU of a plain background's mask with the net's: .7 to .99 where it is plain, .00 and .14 in
 scenes that only pass as plain."""
-
 _MOST_BESIDE = 0.27
 """Areas of the mask that move beside it. Right masks whose background stands still have .14 to .19;
 a drawn walker without its legs .38 to .69. Water around a swan has 1.35: a needless warning."""
-
 _SAME_MIRRORED = 0.95
 """IoU of masks with mirrored looks: .98 and more for cars with their shadows, .72 to .91 for drawn
 walkers without legs."""
-_LEAST_STILL = 0.05
-"""Share of the picture. A smaller thing that stands still is part of the scenery."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,8 @@ class Subject:
     confidence: float = 1.0
     others: tuple[PixelBox, ...] = ()
     """Boxes of other things in the first frame that could be the subject."""
-    doubt: str = ""
-    """A sentence: what motion has against these masks."""
+    moves_beside: bool = False
+    """True if what moves close to the subject is not part of it."""
 
 
 def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -> Subject:
@@ -120,6 +116,9 @@ def _without_choice(clip: Clip, model: Model | None, tick: Callable[[int], None]
         return Subject(plain, "plain_background")
     if model is None:
         return _from_motion_alone(clip, tick)
+    dotted = None if plain is not None else cut_from_dotted_background(clip, tick)
+    if dotted is not None and _agrees(dotted, model):
+        return Subject(dotted, "plain_background")
     try:
         return _from_two_looks(clip, model, tick)
     except NoSubjectFound:
@@ -171,14 +170,10 @@ def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Su
     masks = [cv2.resize(a, view.small, interpolation=cv2.INTER_AREA) > 127 for a in answer.alphas]
     speed = _speed(masks, view.motion)
     if speed < LEAST_MOTION_PX:
-        if found.confidence < SURE or np.mean(masks) < _LEAST_STILL:
-            raise _hardly_moves(speed)
-        doubt = f"What stands out in the picture hardly moves ({speed:.2f} px per frame)."
-    elif moving_beside(view.motion, masks) > _MOST_BESIDE and not _same_mirrored(view, masks):
-        doubt = "Much moves close to the subject that was found, but is not part of it."
-    else:
+        raise _does_not_move(speed)
+    if moving_beside(view.motion, masks) <= _MOST_BESIDE or _same_mirrored(view, masks):
         return found
-    return replace(found, confidence=found.confidence / 2, doubt=doubt)
+    return replace(found, confidence=found.confidence / 2, moves_beside=True)
 
 
 def _same_mirrored(view: View, masks: list[Mask]) -> bool:
@@ -204,7 +199,7 @@ def _speed(masks: list[Mask], motion: list[Field]) -> float:
     return max(0.0, float(np.median(speeds))) if speeds else 0.0
 
 
-def _hardly_moves(speed: float) -> NoSubjectFound:
+def _does_not_move(speed: float) -> NoSubjectFound:
     return NoSubjectFound(
         "The background is not plain, and what stands out in the picture does not move "
         f"({speed:.2f} px per frame, needed {LEAST_MOTION_PX:.2f}).",
@@ -235,8 +230,8 @@ def _doubt(found: Subject) -> str:
             "The background looks plain, but what differs from it does not look like a subject: "
             "the mesh may contain background or lack parts."
         )
+    why = "much moves close to it" if found.moves_beside else "it does not stand out"
     return (
-        f"{found.doubt or 'The subject is not clear.'} (Confidence {found.confidence:.2f}, sure "
-        f"from {SURE:.2f}.) "
-        "The mesh may contain background or lack parts, or be of another thing."
+        f"The subject is not clear: {why} (confidence {found.confidence:.2f}, sure from "
+        f"{SURE:.2f}). The mesh may contain background or lack parts, or be of another thing."
     )

@@ -26,8 +26,17 @@ def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Clip |
     A subject that is small in a large frame is segmented again in a crop around it.
     """
     cutout = _segment_frames(clip.frames, tick)
-    if cutout is None and _has_a_palette(clip.frames[0]):
-        cutout = _segment_frames(_without_dots(clip.frames), tick)
+    return None if cutout is None else cutout.onto(clip)
+
+
+def cut_from_dotted_background(clip: Clip, tick: Callable[[int], None]) -> Clip | None:
+    """The same for frames of few colours, where a plain wall may be dots of two or three.
+
+    So may a pattern: ask the net, too.
+    """
+    if not _has_a_palette(clip.frames[0]):
+        return None
+    cutout = _segment_frames(_without_dots(clip.frames), tick)
     return None if cutout is None else cutout.onto(clip)
 
 

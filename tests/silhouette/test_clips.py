@@ -31,14 +31,14 @@ def _clips(*endings: str) -> list[ParameterSet]:
     ]
 
 
-def _assert_valid(report: Report, turned: float) -> None:
+def _assert_valid(report: Report, turned: float, most_rss_mb: int = _MOST_RSS_MB) -> None:
     assert report.measured.watertight
     assert report.measured.volume > 0
     assert report.measured.degenerate == 0
     assert report.measured.turned <= turned
     assert report.measured.photo <= 35
     assert report.measured.texture_kb <= 512
-    assert report.rss_mb <= _MOST_RSS_MB
+    assert report.rss_mb <= most_rss_mb
 
 
 @pytest.mark.parametrize("name", _clips(" alpha"))
@@ -68,7 +68,7 @@ def test_plain_backgrounds(name: str) -> None:
 @pytest.mark.parametrize("name", _clips(" busymove"))
 def test_busy_backgrounds(name: str) -> None:
     report = report_alone(name, "default")
-    _assert_valid(report, 0.015)
+    _assert_valid(report, 0.015, most_rss_mb=900)  # the net's
     assert report.measured.iou_mean >= 0.90
     assert "low_confidence_segmentation" not in report.warnings
 

@@ -35,7 +35,7 @@ _STILL_SHARE = 0.25
 _LEAST_SPEED_PX = 0.3
 _SAME_BOX = 0.1
 """IoU of the chosen box with that of a guess, from which they are the same thing: 0 where it is
-another one, .19 for a small car that leaves its place in one frame, .8 or more in the other nine."""
+another one, .19 for a small car that leaves its place once, .8 or more in the nine others."""
 _ALIKE = 0.5
 """Mean IoU of two tracks from which the closer looks into one of them suffice."""
 _LEAST_OTHER = 0.25

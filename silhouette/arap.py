@@ -48,7 +48,9 @@ class Arap:
     def __init__(self, triangles: Triangles, nodes: int) -> None:
         self.nodes = nodes
         self.adjacency = neighbours(triangles, nodes)
-        order = sp.csgraph.reverse_cuthill_mckee(self.adjacency, symmetric_mode=True)
+        order = np.zeros(0, np.int64)  # scipy refuses a matrix without rows
+        if nodes:
+            order = sp.csgraph.reverse_cuthill_mckee(self.adjacency, symmetric_mode=True)
         self._order = order
         self._new_index = np.empty(nodes, np.int64)
         self._new_index[order] = np.arange(nodes)

@@ -41,6 +41,8 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
     flow = cache(frames.flow)
     scores: dict[int, float] = {}
     for reference in np.unique(picks // stride).tolist():
+        if areas[stride * reference] < 0.5 * usual:  # the frame before the pick
+            continue
         tracker = Tracker(frames, reference, _NODES, flow)
         if len(tracker.control_mesh.triangles):
             scores[reference] = _score(tracker, tracker.run(tick, refine=False))

@@ -62,7 +62,7 @@ _STIFFER_ATTEMPTS, _SMOOTHING_ATTEMPTS = 4, 60
 class Tracker:
     """Tracks one control mesh of about `nodes` nodes, made from frame `reference`.
 
-    The mesh may be empty; then nothing can be tracked.
+    The mesh may have no triangles; then nothing can be tracked.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ import pytest
 from errors import Cancelled, NoSubjectFound
 from meshes.sequence import MeshSequence
 from pipeline import Mode
+from silhouette.arap import Arap
 from silhouette.inflation import is_closed
 from silhouette.pipeline import SilhouettePipeline
 from subject.find import find_subject
@@ -209,3 +210,16 @@ def test_cancelled_reaches_the_caller(short: tuple[Frames, np.ndarray]) -> None:
     clip = as_clip(with_alpha(frames, masks))
     with pytest.raises(Cancelled):
         SilhouettePipeline().animate(clip, "fast_low_ram", 44, CancelsInMotion())
+
+
+def test_a_subject_that_is_missing_in_every_fourth_frame_is_tracked() -> None:
+    """Of 31 frames every second one is tried as the reference; some of those are empty."""
+    frames, masks = walker(count=31)
+    masks[2:28:4] = False
+    mesh, _ = _animate(with_alpha(frames, masks))
+    assert len(mesh) == 31
+    _assert_valid(mesh)
+
+
+def test_a_mesh_without_nodes_has_nothing_to_solve() -> None:
+    assert Arap(np.zeros((0, 3), np.int64), 0).nodes == 0

@@ -65,9 +65,20 @@ def _tile(client: Client, clip: Path, folder: Path) -> Picture:
     panels = np.hsplit(_video_frame(folder / "preview.mp4", middle), 3)
     source = _video_frame(folder / "source.mp4", middle)
     mask = _mask(folder / "masks.zip", middle, source.shape[1::-1])
-    dimmed = source * (_DIMMED + (1 - _DIMMED) * mask[..., None] / 255)
-    pictures = [source, dimmed.astype(np.uint8), *panels[1:]]
+    dimmed = (source * (_DIMMED + (1 - _DIMMED) * mask[..., None] / 255)).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
+    across, down = left + width // 2, top + height // 2
+    pictures = [_square(source, across, down), _square(dimmed, across, down), *panels[1:]]
     return _captioned([_fitted(picture) for picture in pictures], clip.stem, job)
+
+
+def _square(picture: Picture, across: int, down: int) -> Picture:
+    """The largest square of the picture whose middle is nearest to this point."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    left = min(max(across - side // 2, 0), width - side)
+    top = min(max(down - side // 2, 0), height - side)
+    return picture[top : top + side, left : left + side]
 
 
 def _captioned(panels: list[Picture], name: str, job: dict[str, Any]) -> Picture:

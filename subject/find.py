@@ -43,6 +43,8 @@ scenes that only pass as plain."""
 _MOST_BESIDE = 0.27
 """Areas of the mask that move beside it. Right masks whose background stands still have .14 to .19;
 a drawn walker without its legs .38 to .69. Water around a swan has 1.35: a needless warning."""
+_SEEN_MIRRORED = 0.5
+"""Mean IoU of masks with mirrored looks: .76 to .99 for right masks, .14 for a test card's bars."""
 _SAME_MIRRORED = 0.95
 """IoU of masks with mirrored looks: .98 and more for cars with their shadows, .72 to .91 for drawn
 walkers without legs."""
@@ -61,8 +63,8 @@ class Subject:
     confidence: float = 1.0
     others: tuple[PixelBox, ...] = ()
     """Boxes of other things in the first frame that could be the subject."""
-    moves_beside: bool = False
-    """True if what moves close to the subject is not part of it."""
+    doubt: str = ""
+    """A clause: what speaks against these masks."""
 
 
 def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -> Subject:
@@ -164,20 +166,25 @@ def _with_model(
 
 
 def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Subject:
-    """What motion has against the masks halves the confidence."""
+    """What motion, or a mirrored look, has against the masks halves the confidence."""
     answer, view = _with_model(clip, model, tick, find_salient_and_moving)
     found = Subject(clip.with_alpha(answer.alphas), "model", answer.confidence, answer.others)
     masks = [cv2.resize(a, view.small, interpolation=cv2.INTER_AREA) > 127 for a in answer.alphas]
     speed = _speed(masks, view.motion)
     if speed < LEAST_MOTION_PX:
         raise _does_not_move(speed)
-    if moving_beside(view.motion, masks) <= _MOST_BESIDE or _same_mirrored(view, masks):
+    mirrored = _mirrored_overlaps(view, masks)
+    if np.mean(mirrored) < _SEEN_MIRRORED:
+        doubt = "in mirrored frames another thing stands out"
+    elif moving_beside(view.motion, masks) > _MOST_BESIDE and min(mirrored) < _SAME_MIRRORED:
+        doubt = "much moves close to it"
+    else:
         return found
-    return replace(found, confidence=found.confidence / 2, moves_beside=True)
+    return replace(found, confidence=found.confidence / 2, doubt=doubt)
 
 
-def _same_mirrored(view: View, masks: list[Mask]) -> bool:
-    """True if the net sees the same in mirrored frames: a shadow beside the subject is no doubt."""
+def _mirrored_overlaps(view: View, masks: list[Mask]) -> list[float]:
+    """IoU of the masks with looks at two mirrored frames: a real thing looks alike in both."""
     overlaps = []
     for t in (len(masks) // 4, 3 * len(masks) // 4):
         left, top, width, height = cv2.boundingRect(masks[t].astype(np.uint8))
@@ -186,7 +193,7 @@ def _same_mirrored(view: View, masks: list[Mask]) -> bool:
         seen = view.shrunk(look) > 0.5
         either = int(np.count_nonzero(seen | masks[t]))
         overlaps.append(int(np.count_nonzero(seen & masks[t])) / max(either, 1))
-    return min(overlaps) > _SAME_MIRRORED
+    return overlaps
 
 
 def _speed(masks: list[Mask], motion: list[Field]) -> float:
@@ -230,7 +237,7 @@ def _doubt(found: Subject) -> str:
             "The background looks plain, but what differs from it does not look like a subject: "
             "the mesh may contain background or lack parts."
         )
-    why = "much moves close to it" if found.moves_beside else "it does not stand out"
+    why = found.doubt or "it does not stand out"
     return (
         f"The subject is not clear: {why} (confidence {found.confidence:.2f}, sure from "
         f"{SURE:.2f}). The mesh may contain background or lack parts, or be of another thing."

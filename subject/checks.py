@@ -23,6 +23,8 @@ _MOST_COVERAGE = 0.90
 _MOST_MISSING = 0.25
 _LEAST_CONTRAST = 0.19
 _LEAST_CONTRAST_IN_PIECES = 0.25
+_LEAST_BOX = 0.011
+"""Of the picture; rounded to three decimals, it is still at least 1 %."""
 _A_PIECE = 0.2
 """Of the largest piece's area."""
 
@@ -143,12 +145,12 @@ def boxes_of_pieces(mask: Mask) -> list[str]:
 
 
 def as_fractions(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> str:
-    """A box in pixels of a picture `shape` as `subject_box` takes it."""
+    """A box in pixels of a picture `shape` as `subject_box` takes it: no side under 1 %."""
     height, width = shape
-    return ",".join(
-        f"{min(max(at / end, 0), 1):.3f}"
-        for at, end in zip(box, (width, height, width, height), strict=True)
-    )
+    left, top, right, bottom = np.divide(box, (width, height, width, height)).clip(0, 1)
+    left, top = min(left, 1 - _LEAST_BOX), min(top, 1 - _LEAST_BOX)
+    right, bottom = max(right, left + _LEAST_BOX), max(bottom, top + _LEAST_BOX)
+    return ",".join(f"{at:.3f}" for at in (left, top, right, bottom))
 
 
 def _coverage(alphas: NDArray[np.uint8]) -> NDArray[np.float64]:

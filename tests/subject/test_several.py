@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from job.options import JobOptions
+from subject.checks import as_fractions
 from subject.find import find_subject
 from subject.model import load_model
 from tests.silhouette.measure import ReportLog, as_clip
@@ -34,3 +36,10 @@ def test_another_thing_that_moves_is_offered(second_moves: bool) -> None:
         left, _, right, _ = (float(side) for side in text.split(","))
         middles.append((left + right) / 2)
     assert sorted(middles) == pytest.approx([0.25, 0.75], abs=0.1)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (999, 499, 1000, 500), (300, 20, 302, 400)])
+def test_the_box_of_a_thin_thing_can_be_sent_back(box: tuple[int, int, int, int]) -> None:
+    text = as_fractions(box, (500, 1000))
+    options = JobOptions(mode="fast").changed({"subject_box": text})
+    assert options.subject_choice is not None

@@ -15,7 +15,7 @@ MARGIN = 0.09
 
 
 @dataclass(frozen=True)
-class View:
+class ViewDirection:
     """Where a camera looks from, in degrees: azimuth 0 is the subject's front (+Z), 90 its +X."""
 
     azimuth_deg: float
@@ -50,7 +50,9 @@ class Camera:
         return np.asarray((plane + 1) * (self.size_px / 2), dtype=np.float32)
 
 
-def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: int) -> list[Camera]:
+def fit_cameras(
+    vertices: NDArray[np.float32], views: Sequence[ViewDirection], size_px: int
+) -> list[Camera]:
     """One camera a view that sees all vertices `(T, V, 3)` of all timesteps.
 
     All stand equally far from the subject, so that it has one size in all pictures. Raises
@@ -72,7 +74,7 @@ def fit_cameras(vertices: NDArray[np.float32], views: Sequence[View], size_px: i
     return cameras
 
 
-def _axes(view: View) -> NDArray[np.float32]:
+def _axes(view: ViewDirection) -> NDArray[np.float32]:
     azimuth, elevation = np.radians((view.azimuth_deg, view.elevation_deg))
     level = np.cos(elevation)
     back = np.array([np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level])

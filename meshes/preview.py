@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
-from meshes.camera import Camera, View, fit_cameras
+from meshes.camera import Camera, ViewDirection, fit_cameras
 from meshes.external_tools import Launch, ToolFailed
 from meshes.h264 import encode_h264
 from meshes.preview_background import Picture, input_panels
 from meshes.sequence import MeshSequence
 
-VIEWS = (View(azimuth_deg=0, elevation_deg=8), View(azimuth_deg=38, elevation_deg=14))
+VIEWS = (
+    ViewDirection(azimuth_deg=0, elevation_deg=8),
+    ViewDirection(azimuth_deg=38, elevation_deg=14),
+)
 """From the front, and a three-quarter view from the subject's left and above."""
 PANEL_PX = 512
 LARGEST_SOURCE_PX = 1280

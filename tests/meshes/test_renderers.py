@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from meshes.camera import MARGIN, Camera, View, fit_cameras
+from meshes.camera import MARGIN, Camera, ViewDirection, fit_cameras
 from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
@@ -22,7 +22,7 @@ from meshes.raytracer import make_raytracer
 from meshes.sequence import MeshSequence
 from tests.meshes.walking_animal import walking_animal
 
-VIEWS = [View(0, 8), View(38, 14)]
+VIEWS = [ViewDirection(0, 8), ViewDirection(38, 14)]
 
 needs_pytorch3d = pytest.mark.skipif(
     importlib.util.find_spec("pytorch3d") is None,
@@ -63,7 +63,7 @@ def test_one_camera_frames_every_timestep_tightly() -> None:
 
 def test_a_ray_through_a_projected_point_hits_the_point() -> None:
     points = walking_animal(1, rings=10).vertices[0]
-    (camera,) = fit_cameras(points[None], [View(38, 14)], 256)
+    (camera,) = fit_cameras(points[None], [ViewDirection(38, 14)], 256)
     rays = camera.directions(camera.project(points))
     towards = points - camera.eye
     cosine = np.einsum("ij,ij->i", rays, towards)
@@ -80,11 +80,11 @@ def test_the_picture_is_not_mirrored(make_renderer: MakeRenderer) -> None:
     both_sequence = MeshSequence(both, faces, 8)
     front, left = (
         camera.project(np.array([[0.8, 0.9, 0.5]], np.float32))[0]
-        for camera in fit_cameras(both, [View(0, 0), View(90, 0)], 100)
+        for camera in fit_cameras(both, [ViewDirection(0, 0), ViewDirection(90, 0)], 100)
     )
     assert front[0] > 50 and front[1] < 50  # +X is right, +Y is up
     assert left[0] < 50  # seen from +X, the front (+Z) is on the left
-    (picture,) = _draw(make_renderer, both_sequence, fit_cameras(both, [View(0, 0)], 100))
+    (picture,) = _draw(make_renderer, both_sequence, fit_cameras(both, [ViewDirection(0, 0)], 100))
     behind = background(100)
     drawn = np.abs(picture - behind).max(axis=2) > 20
     x, y = front.astype(int)
@@ -112,7 +112,7 @@ def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) ->
     sequence = walking_animal(1, rings=24, kind="plain")
     unit = sequence.vertices[0] / np.linalg.norm(sequence.vertices[0], axis=1, keepdims=True)
     ball = MeshSequence(unit[None], sequence.faces, 8)
-    (picture,) = _draw(make_renderer, ball, fit_cameras(ball.vertices, [View(0, 0)], 128))
+    (picture,) = _draw(make_renderer, ball, fit_cameras(ball.vertices, [ViewDirection(0, 0)], 128))
     light = picture.astype(float).mean(axis=2)
     inside = np.hypot(x - 64, y - 64) < 45
     left, right = light[inside & (x < 50)].mean(), light[inside & (x > 78)].mean()
@@ -122,7 +122,7 @@ def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) ->
 
 def test_there_is_a_shadow_under_the_subject_only(make_renderer: MakeRenderer) -> None:
     sequence = walking_animal(1, rings=28, kind="plain")
-    (camera,) = fit_cameras(sequence.vertices, [View(0, 14)], 128)
+    (camera,) = fit_cameras(sequence.vertices, [ViewDirection(0, 14)], 128)
     (picture,) = _draw(make_renderer, sequence, [camera])
     darker = background(128).mean(axis=2) - picture.mean(axis=2)
     foot = int(camera.project(sequence.vertices[0])[:, 1].max())
@@ -144,7 +144,7 @@ def test_the_same_timestep_gives_the_same_picture(make_renderer: MakeRenderer) -
 def test_a_mesh_of_a_single_triangle_can_be_drawn(make_renderer: MakeRenderer) -> None:
     vertices = np.array([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]], np.float32)
     sequence = MeshSequence(vertices, np.array([[0, 1, 2]], np.int32), 8)
-    cameras = fit_cameras(vertices, [View(0, 8), View(180, 8)], 128)
+    cameras = fit_cameras(vertices, [ViewDirection(0, 8), ViewDirection(180, 8)], 128)
     for picture in _draw(make_renderer, sequence, cameras):  # from its front and from its back
         assert np.abs(picture - background(128)).max() > 40
     point = MeshSequence(np.zeros((1, 3, 3), np.float32), sequence.faces, 8)

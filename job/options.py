@@ -134,6 +134,18 @@ class JobOptions(BaseModel):
         "`start`. Not together with `subject_box`; in a retry one replaces the other.",
         json_schema_extra=RETRY,
     )
+    texture: Literal["auto", "none"] = Field(
+        default="auto",
+        description="`auto`: a result without a texture gets the colours of the video. `none` "
+        "leaves it as it is.",
+        json_schema_extra=RETRY,
+    )
+    tries: Annotated[int, Field(ge=1, le=8), WholeNumber] = Field(
+        default=1,
+        description="ActionMesh makes so many first shapes, from `seed` on, and moves the one "
+        "whose outline fits the first frame best. A silhouette is the same with every seed.",
+        json_schema_extra=RETRY,
+    )
     blender_export: Flag = Field(
         default=False,
         description="Also make animated_mesh.fbx and .abc, where Blender is installed.",

@@ -99,7 +99,9 @@ class Result:
     `source` is SourceFacts as a record, `mesh` holds timesteps, vertices, faces and fps, `timings`
     seconds per stage, `warnings` the warnings as records of code, message and facts. `subject` says
     how it was found: method, confidence and box; empty if the pipeline reports none. `start` is the
-    second from which on frames were taken, None in a record of an earlier version.
+    second from which on frames were taken, None in a record of an earlier version. `view`, `score`
+    and `texture` are View, Score and the texture's state as docs/api.md describes them, empty if
+    there are none; `tries` are seed, outline and anchor of each shape where there are several.
     """
 
     files: tuple[OutputFile, ...]
@@ -109,6 +111,10 @@ class Result:
     warnings: tuple[dict[str, Any], ...] = ()
     subject: dict[str, Any] = field(default_factory=dict)
     start: float | None = None
+    view: dict[str, Any] = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
+    texture: dict[str, Any] = field(default_factory=dict)
+    tries: tuple[dict[str, Any], ...] = ()
     peak_rss_mb: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +125,8 @@ class Result:
     def from_dict(cls, record: Mapping[str, Any]) -> Result:
         """The inverse of `to_dict`; raises KeyError or TypeError on anything else."""
         files = tuple(OutputFile(**file) for file in record["files"])
-        return cls(**{**record, "files": files, "warnings": tuple(record["warnings"])})
+        lists = {name: tuple(record.get(name, ())) for name in ("warnings", "tries")}
+        return cls(**{**record, **lists, "files": files})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
+from meshes.view import View
 
 MEDIA_TYPES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 """The two formats of textures that glTF allows, and their first bytes."""
@@ -41,8 +42,8 @@ class MeshSequence:
 
     `colors` are uint8 `(V, 4)` RGBA in linear light, as glTF's COLOR_0 is. `texture` is that of all
     timesteps; `frame_textures`, empty or T of them, are those of single timesteps, for files of one
-    timestep only. Raises ValueError when shapes, types or index range are wrong or a coordinate is
-    not finite.
+    timestep only. `view` is where the video was filmed from, if that is known. Raises ValueError
+    when shapes, types or index range are wrong or a coordinate is not finite.
     """
 
     vertices: NDArray[np.float32]
@@ -51,6 +52,7 @@ class MeshSequence:
     colors: NDArray[np.uint8] | None = None
     texture: Texture | None = None
     frame_textures: tuple[Texture | None, ...] = ()
+    view: View | None = None
 
     def __post_init__(self) -> None:
         v, f, colors = self.vertices, self.faces, self.colors
@@ -77,6 +79,8 @@ class MeshSequence:
             uv = texture.uv if texture else None
             if uv is not None and (uv.dtype != np.float32 or uv.shape != (v.shape[1], 2)):
                 raise ValueError(f"uv must be float32 ({v.shape[1]}, 2), not {uv.shape}")
+        if self.view is not None and len(self.view.eyes) != len(v):
+            raise ValueError(f"{len(v)} timesteps need as many views, not {len(self.view.eyes)}")
 
     def __len__(self) -> int:
         return int(self.vertices.shape[0])
@@ -87,7 +91,7 @@ class MeshSequence:
         return own or self.texture
 
     def arrays(self) -> dict[str, Any]:
-        """All but pictures and single timesteps' textures, by the names that files use."""
+        """All but pictures, the view, and single timesteps' textures, by the files' names."""
         arrays = {"vertices": self.vertices, "faces": self.faces, "fps": np.float64(self.fps)}
         if self.colors is not None:
             arrays["colors"] = self.colors
@@ -101,6 +105,8 @@ class MeshSequence:
         arrays |= _texture_arrays(self.texture, "")
         for k, texture in enumerate(self.frame_textures):
             arrays |= _texture_arrays(texture, f"_{k}")
+        if self.view is not None:
+            arrays |= {f"view_{name}": np.asarray(value) for name, value in vars(self.view).items()}
         with atomic_file(path) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -114,7 +120,8 @@ class MeshSequence:
                 vertices, fps, colors = saved["vertices"], float(saved["fps"]), saved.get("colors")
                 own = tuple(_texture_of(saved, f"_{k}") for k in range(len(vertices)))
                 texture, own = _texture_of(saved, ""), own if any(own) else ()
-                return cls(vertices, saved["faces"], fps, colors, texture, own)
+                view = _view_of(saved)
+                return cls(vertices, saved["faces"], fps, colors, texture, own, view)
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as exc:
             raise ValueError(f"not a mesh sequence: {path.name}") from exc
 
@@ -136,3 +143,11 @@ def _texture_of(saved: Mapping[str, Any], ending: str) -> Texture | None:
         return None
     media_type = saved[f"media_type{ending}"].tobytes().decode()
     return Texture(saved[f"image{ending}"].tobytes(), media_type, saved[f"uv{ending}"])
+
+
+def _view_of(saved: Mapping[str, Any]) -> View | None:
+    if "view_axes" not in saved:
+        return None
+    fields = {name: saved[f"view_{name}"] for name in View.__dataclass_fields__}
+    # single values come back as arrays without an axis
+    return View(**{name: found if found.ndim else found.item() for name, found in fields.items()})

@@ -24,12 +24,14 @@ ALLOWED: dict[str, str] = {
     "worker": "job_store executors job intake errors settings",
     "job_store": "job errors",
     "executors": "job pipeline errors",
-    "child": "gpus pipeline actionmesh_wrapper silhouette subject job video meshes errors",
+    "child": "gpus pipeline actionmesh_wrapper silhouette subject appearance job video meshes "
+    "errors",
     "actionmesh_wrapper": "pipeline gpu_memory upstream subject intake video meshes errors "
     "settings",
-    "upstream": "pipeline gpu_memory subject intake video meshes errors settings",
+    "upstream": "pipeline gpu_memory subject appearance intake video meshes errors settings",
     "silhouette": "pipeline video meshes errors",
     "subject": "pipeline video errors settings",
+    "appearance": "video meshes",
     "job": "intake pipeline video errors",
     "gpus": "pipeline",
     "pipeline": "gpu_memory video meshes",

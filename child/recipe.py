@@ -1,6 +1,7 @@
 """The steps of a job inside the child process: compute the meshes, then export the files.
 
-    input -> frames -> pipeline -> checkpoint/meshes.npz -> exports.py: GLBs, zip, videos
+    input -> frames -> pipeline -> checkpoint/meshes.npz -> appearance.py: view, score, colours
+                                                         -> exports.py: GLBs, zip, videos
 
 A Task comes in, a Result goes out; progress and cancel go through JobReporter. Everything is
 written into the attempt's workspace. The checkpoint is beside it: the meshes are not lost if an
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from child.appearance import Appearance, add_appearance
 from child.checkpoint import (
     NoCheckpoint,
     load_checkpoint,
@@ -141,8 +143,9 @@ class Recipe:
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
-        write_files(clip, meshes, reporter, self.blender_path)
-        return _result(clip, meshes, reporter)
+        made = add_appearance(clip, meshes, reporter)
+        write_files(clip, made.meshes, reporter, self.blender_path)
+        return _result(clip, made, reporter)
 
     def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, Clip]:
         """The frames, and the same with the subject.
@@ -244,8 +247,9 @@ def is_unusable(error: ServiceError) -> bool:
     return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+def _result(clip: Clip, made: Appearance, reporter: JobReporter) -> Result:
     reporter.update_timings(time.monotonic())
+    meshes = made.meshes
     t, v, _ = meshes.vertices.shape
     return Result(
         files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
@@ -255,6 +259,9 @@ def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
         subject=reporter.found_subject,
+        view=meshes.view.to_dict() if meshes.view else {},
+        score=made.score,
+        texture=made.texture,
         peak_rss_mb=round(peak_rss_mb(), 1),
     )
 

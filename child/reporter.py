@@ -29,11 +29,17 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_S = 0.1
 """Progress within a stage is sent at most this often."""
 
+AFTER = ("view", "texture", "exporting", "rendering")
+"""The parts of a job after its pipeline; `view` and `texture` belong to the stage exporting."""
 # approximate shares of a job's time before, inside and after the pipeline
 _SHARES = {
-    "silhouette": {"extracting": 0.06, "pipeline": 0.62, "exporting": 0.08, "rendering": 0.24},
-    "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
-}
+    "silhouette": {"extracting": 0.06, "pipeline": 0.58, "view": 0.05, "texture": 0.0,
+                   "exporting": 0.08, "rendering": 0.23},
+    "actionmesh": {"extracting": 0.02, "pipeline": 0.69, "view": 0.03, "texture": 0.17,
+                   "exporting": 0.02, "rendering": 0.07},
+}  # fmt: skip
+_OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
+           "exporting": 0.06, "rendering": 0.17}  # fmt: skip
 
 _NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 
@@ -45,7 +51,8 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left. `start` is the second from which on frames are taken.
+    stages after them are left. `start` is the second from which on frames are taken. The fraction
+    that it reports never falls.
     """
 
     task: Task
@@ -60,8 +67,13 @@ class JobReporter:
         self.found_subject: dict[str, Any] = {}
         self.ready: tuple[str, ...] = ()
         self.start = self.task.options.start
-        self._spans = _spans(self.pipeline, self.shares)
-        self._fraction = min(low for low, _ in self._spans.values())
+        self._around = _SHARES.get(self.pipeline, _OTHERS)
+        parts = {part: self._around[part] for part in AFTER}
+        self._fraction = 0.0 if self.shares else 1.0 - sum(parts.values())
+        if self.shares:
+            inside = {stage: self._around["pipeline"] * part for stage, part in self.shares.items()}
+            parts = {"extracting": self._around["extracting"], **inside, **parts}
+        self._spans = _spans(parts, self._fraction)
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
@@ -69,20 +81,15 @@ class JobReporter:
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        self._check_cancelled()
-        now = time.monotonic()
-        is_new = stage != self._stage
-        if is_new:
-            self.update_timings(now)
-            self._stage, self._message = stage, message
-        low, high = self._spans.get(stage, (self._fraction, self._fraction))
-        fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
-        self._fraction = max(self._fraction, fraction)
-        said = message or self._message
-        self._last = Progress(stage, step, steps, self._fraction, said, self.ready)
-        if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
-            self._sent_at = now
-            self.send("progress", **vars(self._last))
+        self._report(stage, self._spans.get(stage), step, steps, message)
+
+    def part(self, name: str, done: float, message: str) -> None:
+        """In stage exporting, `done` (0 to 1) of `view` or `texture`. Raises Cancelled."""
+        self._report("exporting", self._spans.get(name), round(100 * done), 100, message)
+
+    def plan(self, *parts: str) -> None:
+        """These of AFTER are all that is left: they share the rest of the job."""
+        self._spans = _spans({part: self._around[part] for part in parts}, self._fraction)
 
     def written(self, *names: str) -> None:
         """These files of the workspace are complete: told at once, since clients may want them."""
@@ -105,7 +112,7 @@ class JobReporter:
             "confidence": None if confidence is None else round(confidence, 3),
             "box": first_box(clip),
         }
-        masks = partial(write_masks, tick=self._check_cancelled)  # seconds for large pictures
+        masks = partial(write_masks, tick=self.check_cancelled)  # seconds for large pictures
         for name, write in ((SUBJECT, write_strip), (MASKS, masks)):
             try:
                 write(clip, self.task.workspace / name)
@@ -115,14 +122,15 @@ class JobReporter:
             else:
                 self.written(name)
 
+    def check_cancelled(self) -> None:
+        """Raises Cancelled if the job was cancelled."""
+        if self.cancelled.is_set():
+            raise Cancelled
+
     def anchor(self, mesh: MeshSequence) -> None:
         """Write anchor.glb, which users can see while the job runs."""
         write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
         self.written(ANCHOR)
-
-    def _check_cancelled(self) -> None:
-        if self.cancelled.is_set():
-            raise Cancelled
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""
@@ -130,6 +138,25 @@ class JobReporter:
             took = now - self._stage_began
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
         self._stage_began = now
+
+    def _report(
+        self, stage: str, span: tuple[float, float] | None, step: int, steps: int, message: str
+    ) -> None:
+        self.check_cancelled()
+        now = time.monotonic()
+        is_new = stage != self._stage
+        if is_new:
+            self.update_timings(now)
+            self._stage = stage
+        if is_new or message:
+            self._message = message
+        low, high = span or (self._fraction, self._fraction)
+        fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
+        self._fraction = max(self._fraction, fraction)
+        self._last = Progress(stage, step, steps, self._fraction, self._message, self.ready)
+        if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
+            self._sent_at = now
+            self.send("progress", **vars(self._last))
 
 
 @dataclass
@@ -160,15 +187,11 @@ class LoadReporter:
         raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
 
 
-def _spans(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of each stage as fractions of the job, in order."""
-    around = _SHARES.get(pipeline, _SHARES["silhouette"])
-    after = ("exporting", "rendering")
-    parts = {"extracting": around["extracting"]} if shares else {}
-    parts |= {stage: around["pipeline"] * share for stage, share in shares.items()}
-    parts |= {stage: around[stage] for stage in after}
-    spans, low = {}, 0.0 if shares else 1.0 - sum(around[stage] for stage in after)
-    for stage, share in parts.items():
-        spans[stage] = (low, min(1.0, low + share))
-        low += share
+def _spans(shares: Mapping[str, float], low: float) -> dict[str, tuple[float, float]]:
+    """Start and end of each part, in order, as fractions of the job: from `low` on to 1."""
+    scale = (1.0 - low) / sum(shares.values())
+    spans = {}
+    for part, share in shares.items():
+        spans[part] = (low, min(1.0, low + scale * share))
+        low += scale * share
     return spans

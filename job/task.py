@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SUBJECT, MASKS, ANCHOR = "subject.webp", "masks.zip", "anchor.glb"
 EARLY_FILES = (SUBJECT, MASKS, ANCHOR)
 """Written before the meshes: which pixels are the subject, and the shape that is set in motion."""
+MAX_ATTEMPTS = 3
+"""A job whose process was lost so many times fails."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

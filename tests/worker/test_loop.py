@@ -14,7 +14,7 @@ from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
 from executors.base import Executor
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
-from job.task import Event, Progress, Task
+from job.task import MAX_ATTEMPTS, Event, Progress, Task
 from job_store import JobStore
 from tests.inline_executors import (
     Events,
@@ -25,7 +25,6 @@ from tests.inline_executors import (
 )
 from tests.job_factory import accept
 from tests.waiting import wait_until
-from worker.attempt import MAX_ATTEMPTS
 from worker.loop import Worker
 from worker.queue import JobQueue
 

@@ -18,7 +18,7 @@ import cv2
 
 from child.subject_files import first_box, write_masks, write_strip
 from errors import Cancelled
-from job.task import ANCHOR, MASKS, SUBJECT, Progress, Task
+from job.task import ANCHOR, MASKS, SUBJECT, TRIED, Progress, Task
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
@@ -45,7 +45,8 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left. `start` is the second from which on frames are taken.
+    stages after them are left. `start` is the second from which on frames are taken, `seed` the one
+    that the meshes were made from.
     """
 
     task: Task
@@ -58,9 +59,11 @@ class JobReporter:
         self.warnings: list[dict[str, Any]] = []
         self.timings: dict[str, float] = {}
         self.found_subject: dict[str, Any] = {}
+        self.tries: list[dict[str, Any]] = []
         self.ready: tuple[str, ...] = ()
         self.start = self.task.options.start
-        self._spans = _spans(self.pipeline, self.shares)
+        self.seed = self.task.options.seed
+        self._spans = _spans(self.pipeline, self.shares, self.task.options.tries)
         self._fraction = min(low for low, _ in self._spans.values())
         self._stage = ""
         self._stage_began = time.monotonic()
@@ -115,10 +118,25 @@ class JobReporter:
             else:
                 self.written(name)
 
-    def anchor(self, mesh: MeshSequence) -> None:
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """Write the next of anchor_0.glb ...; a seed that is tried again keeps its file's name."""
+        seeds = [known["seed"] for known in self.tries]
+        number = seeds.index(seed) if seed in seeds else len(seeds)
+        known = {"seed": seed, "outline": round(outline, 3), "anchor": TRIED[number]}
+        self.tries[number : number + 1] = [{**known, "chosen": False}]
+        self._write_still(mesh, TRIED[number])
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
         """Write anchor.glb, which users can see while the job runs."""
-        write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
-        self.written(ANCHOR)
+        if seed is not None:
+            self.seed = seed
+        for known in self.tries:
+            known["chosen"] = known["seed"] == self.seed
+        self._write_still(mesh, ANCHOR)
+
+    def _write_still(self, mesh: MeshSequence, name: str) -> None:
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / name)
+        self.written(name)
 
     def _check_cancelled(self) -> None:
         if self.cancelled.is_set():
@@ -156,16 +174,28 @@ class LoadReporter:
     ) -> None:
         raise AssertionError(f"a subject in {len(clip)} frames ({method}) while loading")
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        raise AssertionError(
+            f"a mesh of {len(mesh)} timesteps from {seed} ({outline}) while loading"
+        )
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps ({seed}) while loading")
 
 
-def _spans(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of each stage as fractions of the job, in order."""
+def _spans(
+    pipeline: str, shares: Mapping[str, float], tries: int
+) -> dict[str, tuple[float, float]]:
+    """Start and end of each stage as fractions of the job, in order.
+
+    The pipeline's stages share its part of the job, `shape` as often as it is tried.
+    """
     around = _SHARES.get(pipeline, _SHARES["silhouette"])
     after = ("exporting", "rendering")
     parts = {"extracting": around["extracting"]} if shares else {}
-    parts |= {stage: around["pipeline"] * share for stage, share in shares.items()}
+    repeated = {s: share * (tries if s == "shape" else 1) for s, share in shares.items()}
+    whole = sum(repeated.values())
+    parts |= {stage: around["pipeline"] * share / whole for stage, share in repeated.items()}
     parts |= {stage: around[stage] for stage in after}
     spans, low = {}, 0.0 if shares else 1.0 - sum(around[stage] for stage in after)
     for stage, share in parts.items():

@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from child.appearance import Appearance, add_appearance
 from child.checkpoint import (
@@ -42,6 +43,7 @@ from errors import (
     VideoTooShort,
     VideoUnreadable,
 )
+from job.options import JobOptions
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
@@ -58,6 +60,12 @@ CANCEL_CHECK_S = 0.1
 """How often a job that waits for its frames checks for a cancel."""
 
 Read = tuple[Clip, tuple[ClipWarning, ...]]
+
+_OPTIONAL = {
+    "faces": "does not choose its number of triangles",
+    "tries": "makes one shape only",
+}
+"""Options that a pipeline may take as parameters, and what one without the parameter does."""
 
 
 class FramePrefetcher:
@@ -216,17 +224,24 @@ def _with_subject(
 
 def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:
     options = reporter.task.options
-    if options.faces is None:
-        more = {}
-    elif "faces" in inspect.signature(pipeline.animate).parameters:
-        more = {"faces": options.faces}
-    else:
-        raise ModeUnavailable(
-            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
-            hint="Leave `faces` out.",
-        )
     mesh = reporter.task.folder / "mesh.glb" if options.mesh else None
+    more = _asked_for(pipeline, options)
     return pipeline.animate(clip, options.mode, options.seed, reporter, mesh, **more)
+
+
+def _asked_for(pipeline: Pipeline, options: JobOptions) -> dict[str, Any]:
+    """The optional parameters of `animate` that have not their defaults. Raises ModeUnavailable."""
+    asked = {}
+    for name, lack in _OPTIONAL.items():
+        value = getattr(options, name)
+        if value == JobOptions.model_fields[name].default:
+            continue
+        if name not in inspect.signature(pipeline.animate).parameters:
+            raise ModeUnavailable(
+                f"The {pipeline.name} pipeline here {lack}.", hint=f"Leave `{name}` out."
+            )
+        asked[name] = value
+    return asked
 
 
 def _read_clip(task: Task, start: float, on_progress: Callable[[int, int], None]) -> Read:
@@ -262,6 +277,7 @@ def _result(clip: Clip, made: Appearance, reporter: JobReporter) -> Result:
         view=meshes.view.to_dict() if meshes.view else {},
         score=made.score,
         texture=made.texture,
+        tries=tuple(reporter.tries),
         peak_rss_mb=round(peak_rss_mb(), 1),
     )
 

@@ -18,7 +18,7 @@ import cv2
 
 from child.subject_files import first_box, write_masks, write_strip
 from errors import Cancelled
-from job.task import ANCHOR, MASKS, SUBJECT, Progress, Task
+from job.task import ANCHOR, MASKS, SUBJECT, TRIED, Progress, Task
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
@@ -51,8 +51,8 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left. `start` is the second from which on frames are taken. The fraction
-    that it reports never falls.
+    stages after them are left. `start` is the second from which on frames are taken, `seed` the one
+    that the meshes were made from. The fraction that it reports never falls.
     """
 
     task: Task
@@ -65,15 +65,15 @@ class JobReporter:
         self.warnings: list[dict[str, Any]] = []
         self.timings: dict[str, float] = {}
         self.found_subject: dict[str, Any] = {}
+        self.tries: list[dict[str, Any]] = []
         self.ready: tuple[str, ...] = ()
         self.start = self.task.options.start
+        self.seed = self.task.options.seed
         self._around = _SHARES.get(self.pipeline, _OTHERS)
-        parts = {part: self._around[part] for part in AFTER}
-        self._fraction = 0.0 if self.shares else 1.0 - sum(parts.values())
-        if self.shares:
-            inside = {stage: self._around["pipeline"] * part for stage, part in self.shares.items()}
-            parts = {"extracting": self._around["extracting"], **inside, **parts}
-        self._spans = _spans(parts, self._fraction)
+        after = {part: self._around[part] for part in AFTER}
+        self._fraction = 0.0 if self.shares else 1.0 - sum(after.values())
+        before = self._before() if self.shares else {}
+        self._spans = _spans({**before, **after}, self._fraction)
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
@@ -127,10 +127,25 @@ class JobReporter:
         if self.cancelled.is_set():
             raise Cancelled
 
-    def anchor(self, mesh: MeshSequence) -> None:
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """Write the next of anchor_0.glb ...; a seed that is tried again keeps its file's name."""
+        seeds = [known["seed"] for known in self.tries]
+        number = seeds.index(seed) if seed in seeds else len(seeds)
+        known = {"seed": seed, "outline": round(outline, 3), "anchor": TRIED[number]}
+        self.tries[number : number + 1] = [{**known, "chosen": False}]
+        self._write_still(mesh, TRIED[number])
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
         """Write anchor.glb, which users can see while the job runs."""
-        write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
-        self.written(ANCHOR)
+        if seed is not None:
+            self.seed = seed
+        for known in self.tries:
+            known["chosen"] = known["seed"] == self.seed
+        self._write_still(mesh, ANCHOR)
+
+    def _write_still(self, mesh: MeshSequence, name: str) -> None:
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / name)
+        self.written(name)
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""
@@ -138,6 +153,14 @@ class JobReporter:
             took = now - self._stage_began
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
         self._stage_began = now
+
+    def _before(self) -> dict[str, float]:
+        """Shares of the stages before AFTER; `shape` is repeated as often as it is tried."""
+        tries = self.task.options.tries
+        repeated = {s: part * (tries if s == "shape" else 1) for s, part in self.shares.items()}
+        scale = self._around["pipeline"] / sum(repeated.values())
+        stages = {stage: scale * part for stage, part in repeated.items()}
+        return {"extracting": self._around["extracting"], **stages}
 
     def _report(
         self, stage: str, span: tuple[float, float] | None, step: int, steps: int, message: str
@@ -183,8 +206,13 @@ class LoadReporter:
     ) -> None:
         raise AssertionError(f"a subject in {len(clip)} frames ({method}) while loading")
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        raise AssertionError(
+            f"a mesh of {len(mesh)} timesteps from {seed} ({outline}) while loading"
+        )
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps ({seed}) while loading")
 
 
 def _spans(shares: Mapping[str, float], low: float) -> dict[str, tuple[float, float]]:

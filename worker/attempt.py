@@ -100,12 +100,13 @@ class AttemptRecorder:
         return False
 
     def _finish(self, task: Task, result: Result, took_s: float) -> None:
-        job_id, mode = task.job_id, task.options.mode
+        job_id, options = task.job_id, task.options
         self.folder.publish_outputs(job_id, task.attempt, result)
         failpoint.reach("finish:published")
         if not self.commit(job_id, lambda: self.store.finish(job_id, result)):
             return
-        self.estimates.learn(mode, took_s)
+        shape_s = result.timings.get("shape", 0.0)
+        self.estimates.learn(options.mode, took_s, options.tries, shape_s)
         files, peak_mb = len(result.files), result.peak_rss_mb
         log.info("finished in %.1f s: %d files, peak memory %.0f MB", took_s, files, peak_mb)
 

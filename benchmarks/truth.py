@@ -40,7 +40,7 @@ class Truth:
 
     @property
     def bare(self) -> MeshSequence:
-        """The same meshes without view and colours: what a pipeline would give, if it were exact."""
+        """The meshes without view and colours: what a pipeline would give, if it were exact."""
         return MeshSequence(self.meshes.vertices, self.meshes.faces, self.meshes.fps)
 
 

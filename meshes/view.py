@@ -86,7 +86,7 @@ class View:
         distance = float(np.linalg.norm(towards))
         azimuth = np.degrees(np.arctan2(towards[0], towards[2]))
         elevation = np.degrees(np.arcsin(np.clip(towards[1] / distance, -1, 1)))
-        roll = np.degrees(np.arctan2(self.axes[0, 1], self.axes[1, 1]))
+        roll = np.degrees(np.arctan2(-self.axes[0, 1], self.axes[1, 1]))
         is_far = self.is_orthographic
         return {
             "kind": self.kind,

@@ -41,7 +41,7 @@ def projected(
         wide, high = camera["orthographic"]["xmag"], camera["orthographic"]["ymag"]
     x, y = seen[:, 0] / wide, seen[:, 1] / high
     size = node["extras"]["width"], node["extras"]["height"]
-    return np.stack([(1 + x) / 2, (1 - y) / 2], axis=1) * size
+    return np.asarray(np.stack([(1 + x) / 2, (1 - y) / 2], axis=1) * size)
 
 
 @pytest.mark.parametrize("kind", KINDS)

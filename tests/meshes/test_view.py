@@ -43,6 +43,16 @@ def test_it_says_where_the_camera_stands() -> None:
     assert (shown["distance"], shown["focal"], shown["kind"]) == (4, 200, "centred")
 
 
+def test_a_camera_turned_clockwise_shows_up_on_the_left() -> None:
+    turn = np.radians(10)
+    up_on_the_left = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    view = View(up_on_the_left, np.array([[0, 0, 4.0]]), np.zeros(3), 200.0, 320, 240)
+    assert view.project(np.array([[0, 0.5, 0]]))[0, 0] < 160
+    assert view.to_dict()["roll"] == pytest.approx(10)
+
+
 def test_a_smaller_picture_shows_the_same() -> None:
     half = _view().scaled_to(160, 120)
     assert half.project(POINTS) == pytest.approx(_view().project(POINTS) / 2)

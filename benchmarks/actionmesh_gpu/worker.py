@@ -139,12 +139,14 @@ class _Session:
             return job["status"] not in ("queued", "running")
 
         wait_until(is_over, self.part.left_s)
-        job = self.server.wait_for(job_id)
+        job = self.server.job(job_id)
         taken = {name: s for name, s in job["timings"].items() if name not in ("queued", "total")}
         note = [f"{name} {s:.1f}" for name, s in taken.items()]
         note.append(f"outlines {(job.get('score') or {}).get('outline_mean')}")
         note.append(f"texture {(job.get('texture') or {}).get('state')}")
         note += [warning["code"] for warning in job["warnings"]]
+        if job["status"] != "finished":
+            note.append(f"{job['status']}: {job.get('error_code')}")
         self.row(what, sum(taken.values()), most_gb, ", ".join(note))
 
 
@@ -168,7 +170,7 @@ def _serving(part: Part) -> Iterator[_Session]:
             session.ready()
             yield session
         finally:
-            sys.stderr.write(f"the server's last lines:\n{server.output()[-30000:]}\n")
+            sys.stderr.write(f"the server's last lines:\n{server.output()[-3000:]}\n")
 
 
 def _write_video(path: Path, side: int) -> None:

@@ -41,13 +41,13 @@ class Bends:
         corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         vertices = np.repeat(corners[None] * 0.5, len(clip), axis=0).astype(np.float32)
         reporter.progress("shape", 1, 1, "Making a box")
-        reporter.anchor(MeshSequence(vertices[:1], BOX, clip.fps))
+        reporter.anchor(MeshSequence(vertices[:1], _BOX, clip.fps))
         for k in range(len(clip)):
             reporter.progress("motion", k, len(clip), "Bending it")
             vertices[k, corners[:, 1] > 0, 0] += 0.4 * np.sin(2 * np.pi * k / len(clip))
             self.step(k)
         reporter.warning("tests", "This is a box.")
-        return MeshSequence(vertices, BOX, clip.fps)
+        return MeshSequence(vertices, _BOX, clip.fps)
 
     def step(self, k: int) -> None:
         """What happens between two timesteps."""
@@ -482,7 +482,7 @@ BEHAVIOURS: Mapping[int, type[Bends]] = {
 }  # fmt: skip
 
 # two triangles a side, counter-clockwise from outside; corner index is 4x + 2y + z
-BOX = np.array(
+_BOX = np.array(
     [
         [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
         [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3],

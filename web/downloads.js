@@ -75,7 +75,7 @@ function subjectText({ outputs, subject, options }) {
 /** Where the mesh's colours come from; null where that is obvious, or the job does not tell. */
 function colourText({ state, reason, seen } = {}) {
   if (state === 'baked') return `from the video, which shows ${Math.round(seen * 100)}% of the surface; the rest is filled in`;
-  return state === 'skipped' || state === 'failed' ? `none: ${reason}` : null;
+  return state === 'skipped' || state === 'failed' ? `none. ${reason}` : null;
 }
 
 /** "frames 0 to 60, every 2nd", or the list of all. */

@@ -10,7 +10,7 @@ import { usesSeed } from './job_options.js';
 import { watchJob } from './job_updates.js';
 import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
 import { canChooseSubject, openSubjectDialog } from './subject_dialog.js';
-import { cancelMeshLoad, clearViewer, compareFrame, showAnchorMesh, showAnimation, showFound, showFrame, showPlaceholder } from './viewer.js';
+import { cancelMeshLoad, clearViewer, compareFrame, showAnchorMesh, showAnimation, showFound, showPlaceholder } from './viewer.js';
 import { areAboutSubject, showWarnings } from './warnings.js';
 
 const APP = 'ActionMesh';
@@ -65,7 +65,7 @@ function show(job) {
   setText(byId('job-name'), name);
   setText(byId('job-facts'), summaryOf(job));
   document.title = titleOf(job, name);
-  if (job.score || job.tries) showFit(job);
+  if (job.score || job.options?.tries > 1) showFit(job);
   if (!ENDED.includes(job.status)) {
     isStopping ||= job.cancel_requested === true;
     showProgress(job, { isStopping, cancel: () => cancel(job.job_id) });
@@ -86,7 +86,7 @@ function showFinished(job) {
   setText(byId('announcer'), 'Finished. The mesh is shown.');
   byId('results').hidden = false;
   showDownloads(job);
-  showWarnings(byId('warnings'), job.warnings, showFrame);
+  showWarnings(byId('warnings'), job.warnings, compareFrame);
   const choose = byId('choose-subject');
   choose.hidden = !canChooseSubject(job, sentClip);
   choose.onclick = () => chooseSubject(job);
@@ -102,11 +102,11 @@ function showFinished(job) {
 }
 
 /** How well the mesh fits the video, and the shapes that were tried. */
-async function showFit({ job_id: id, score, tries }) {
+async function showFit(job) {
   const { showScore, showTries } = await import('./score.js');
-  if (id !== current) return;
-  if (score) showScore(score, compareFrame);
-  if (tries) showTries(tries);
+  if (job.job_id !== current) return;
+  if (job.score) showScore(job.score, compareFrame);
+  showTries(job);
 }
 
 /** What happened, and buttons to try again. */

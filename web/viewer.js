@@ -55,14 +55,9 @@ export async function showFound(url, shape) {
   setText(byId('mesh-text'), 'What was found');
 }
 
-/** Pause at a frame of the animation, if it is shown. */
-export function showFrame(frame) {
-  playback?.pauseAt(frame);
-}
-
-/** The same, and lay the video over the mesh. */
+/** Pause at a frame of the animation, if it is shown, and lay the video over it. */
 export function compareFrame(frame) {
-  showFrame(frame);
+  playback?.pauseAt(frame);
   match?.set(true);
   byId('mesh-pane').scrollIntoView({ block: 'nearest', behavior: wantsLessMotion() ? 'auto' : 'smooth' });
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.servers import ProcessServer, process_server
 from tests.web.browser import SIZES, Tab
 from tests.web.conftest import NewTab
-from tests.web.filmed import HEIGHT, WIDTH, write_clip
+from tests.web.filmed import HEIGHT, WIDTH, filmed_video
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,15 +32,15 @@ def filming_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process
 
 
 @pytest.fixture(scope="module")
-def filmed_job(filming_server: ProcessServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+def filmed_job(filming_server: ProcessServer) -> str:
     """The id of its finished job."""
-    return finished_job(filming_server, write_clip(tmp_path_factory.mktemp("clip") / "filmed.mp4"))
+    return finished_job(filming_server, filmed_video())
 
 
-def finished_job(server: ProcessServer, clip: Path) -> str:
+def finished_job(server: ProcessServer, clip: bytes, **options: str) -> str:
     """Send a clip; the job's id once it is finished."""
     with httpx.Client(base_url=server.url, timeout=60) as http:
-        job = http.post("/jobs", files={"file": clip.read_bytes()}).json()
+        job = http.post("/jobs", files={"file": clip}, data=options).json()
         while job.get("status") in ("queued", "running"):
             job = http.get(f"/jobs/{job['job_id']}?wait=30").json()
         assert job["status"] == "finished", job
@@ -169,3 +169,68 @@ def test_a_touch_leads_back_too(
         touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     touches.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     tab.until(f"!({MATCHES}) && {IS_FREE}")
+
+
+def test_the_score_leads_to_the_worst_frame(
+    filming_server: ProcessServer, tab_at: NewTab, filmed_job: str
+) -> None:
+    job = httpx.get(f"{filming_server.url}/jobs/{filmed_job}").json()
+    tab = tab_at(filming_server, reduced_motion="reduce")
+    open_paused(tab, filmed_job)
+    tab.until("actionmesh.playback.frame === 0")
+    score = tab.page.inner_text("#score")
+    mean = int(job["score"]["outline_mean"] * 100)
+    assert score.startswith("Good fit.") and f"{mean}% on average" in score, score
+    assert "The motion follows the video." in score
+    assert "from the video" in tab.page.inner_text("#about")
+    tab.page.click("#worst-frame")
+    tab.until(MATCHES)
+    assert tab.evaluate("() => actionmesh.playback.frame") == job["score"]["worst_frame"] != 0
+    tab.page.keyboard.press("Escape")
+    tab.until(IS_FREE)
+
+
+def test_a_job_whose_meshes_are_not_coloured_says_why(
+    filming_server: ProcessServer, tab_at: NewTab
+) -> None:
+    tab = tab_at(filming_server, reduced_motion="reduce")
+    open_paused(tab, finished_job(filming_server, filmed_video(), texture="none"))
+    assert "none. The job asked for none." in tab.page.inner_text("#about")
+    tab.page.click("text=The same with curl")
+    assert "-F texture=none" in tab.page.inner_text("#curl")
+
+
+def test_the_shapes_that_were_tried_are_listed(
+    start_server: Callable[..., ProcessServer], tab_at: NewTab, make_clip: Callable[..., Path]
+) -> None:
+    server = start_server(PIPELINE="tests.pipelines:MakesManyBoxes")
+    tab = tab_at(server, reduced_motion="reduce")
+    tab.open()
+    tab.choose(make_clip("tries.mp4", "testsrc2", 24, 1.5))
+    tab.page.click("text=More options")
+    assert tab.page.get_attribute("#tries", "max") == "8"
+    tab.page.fill("#tries", "3")
+    tab.page.uncheck("#texture")
+    tab.page.click("#submit")
+    tab.wait_for_status("finished")
+    tab.page.wait_for_selector("#tried li")
+    rows = tab.page.locator("#tried li").all_inner_texts()
+    assert [row.split() for row in rows] == [
+        ["Seed", "45,", "chosen", "outline", "90%"],
+        ["Seed", "44", "outline", "65%"],
+        ["Seed", "46", "outline", "65%"],
+    ]
+    with tab.page.expect_download() as download:
+        tab.page.click("#tried a")
+    assert download.value.suggested_filename == "seed_45.glb"
+    options = httpx.get(f"{server.url}/jobs/{tab.job_id}").json()["options"]
+    assert (options["tries"], options["texture"]) == (3, "none")
+
+
+def test_silhouette_asks_for_no_tries(server: ProcessServer, tab_at: NewTab) -> None:
+    tab = tab_at(server)
+    tab.open()
+    tab.choose()
+    tab.page.click("text=More options")
+    assert tab.page.locator("#texture").is_checked()
+    assert tab.page.locator("#tries").is_hidden()

@@ -77,6 +77,25 @@ class MakesManyBoxes(Bends):
         return made
 
 
+class MakesManyBoxesSlowly(MakesManyBoxes):
+    """Goes on for seconds after the boxes."""
+
+    def animate(
+        self,
+        clip: Any,
+        mode: str,
+        seed: int,
+        reporter: Any,
+        mesh: Any = None,
+        faces: Any = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        """The same boxes."""
+        made = super().animate(clip, mode, seed, reporter, tries=tries)
+        time.sleep(3)
+        return made
+
+
 class Dense(Bends):
     """An animal of 40,000 faces: the most that a mesh of ActionMesh has."""
 

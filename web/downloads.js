@@ -45,7 +45,8 @@ export function showDownloads(job) {
 }
 
 function showDetails(job) {
-  const { mesh, input, options, source } = job;
+  const { mesh, input, source } = job;
+  const seed = job.tries?.find(({ chosen }) => chosen)?.seed ?? job.options.seed;
   const details = {
     Mesh: `${number(mesh.vertices)} vertices, ${number(mesh.faces)} faces`,
     Motion: `${mesh.timesteps} frames at ${rate(mesh.fps)} per second, ${seconds(mesh.timesteps / mesh.fps)}`,
@@ -54,7 +55,7 @@ function showDetails(job) {
     Used: source?.used ? usedFrames(source.used) : null,
     Subject: subjectText(job),
     Colours: colourText(job.texture),
-    Made: [job.pipeline, job.mode, usesSeed(job.pipeline) && `seed ${options.seed}`].filter(Boolean).join(', '),
+    Made: [job.pipeline, job.mode, usesSeed(job.pipeline) && `seed ${seed}`].filter(Boolean).join(', '),
     Took: seconds(job.timings.total),
   };
   const rows = Object.entries(details).filter(([, value]) => value);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,6 +111,25 @@ def test_the_mesh_lies_where_the_video_shows_it(
         assert overlap(mesh, video) >= 0.93, frame
 
 
+def test_a_silhouette_lies_on_its_video(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    """Its camera is orthographic."""
+    job = httpx.get(f"{server.url}/jobs/{finished}").json()
+    masks = zipfile.ZipFile(io.BytesIO(httpx.get(server.url + job["outputs"]["masks"]).content))
+    tab = tab_at(server, reduced_motion="reduce")
+    open_paused(tab, finished)
+    tab.page.click("text=Normals")
+    tab.page.click("#match")
+    tab.until(MATCHES)
+    for frame in (0, 20):
+        mesh = is_subject(inside_video(show(tab, frame, 0), 1))
+        mask = cv2.imdecode(np.frombuffer(masks.read(masks.namelist()[frame]), np.uint8), 0)
+        height, width = mesh.shape
+        wanted = cv2.resize(np.asarray(mask), (width, height), interpolation=cv2.INTER_AREA) > 127
+        assert overlap(mesh, wanted) >= 0.93, frame
+
+
 def test_the_keyboard_matches_the_video_and_leaves_it(
     filming_server: ProcessServer, tab_at: NewTab, filmed_job: str
 ) -> None:
@@ -203,7 +224,7 @@ def test_a_job_whose_meshes_are_not_coloured_says_why(
 def test_the_shapes_that_were_tried_are_listed(
     start_server: Callable[..., ProcessServer], tab_at: NewTab, make_clip: Callable[..., Path]
 ) -> None:
-    server = start_server(PIPELINE="tests.pipelines:MakesManyBoxes")
+    server = start_server(PIPELINE="tests.pipelines:MakesManyBoxesSlowly")
     tab = tab_at(server, reduced_motion="reduce")
     tab.open()
     tab.choose(make_clip("tries.mp4", "testsrc2", 24, 1.5))
@@ -212,8 +233,12 @@ def test_the_shapes_that_were_tried_are_listed(
     tab.page.fill("#tries", "3")
     tab.page.uncheck("#texture")
     tab.page.click("#submit")
+    tab.until("document.querySelectorAll('#tried li').length === 3")
+    assert tab.page.get_attribute("#job", "data-status") == "running"
+    assert tab.page.locator("#tried li").first.inner_text() == "Seed 44"
     tab.wait_for_status("finished")
-    tab.page.wait_for_selector("#tried li")
+    tab.page.wait_for_selector("#tried li:has-text('chosen')")
+    assert "seed 45" in tab.page.inner_text("#about")
     rows = tab.page.locator("#tried li").all_inner_texts()
     assert [row.split() for row in rows] == [
         ["Seed", "45,", "chosen", "outline", "90%"],

@@ -60,6 +60,7 @@ def bake_texture(
         meshes.fps,
         texture=Texture(image, "image/jpeg", unwrapped.uv),
         view=view,
+        has_baked_light=True,
     )
     return Baked(textured, seen, from_mirror, max(0.0, 1 - seen - from_mirror))
 

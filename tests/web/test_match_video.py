@@ -111,6 +111,20 @@ def test_the_mesh_lies_where_the_video_shows_it(
         assert overlap(mesh, video) >= 0.93, frame
 
 
+def test_baked_colours_look_like_the_video(
+    filming_server: ProcessServer, tab_at: NewTab, filmed_job: str
+) -> None:
+    """The video's light is in them: the viewer's own must not come on top."""
+    tab = tab_at(filming_server, reduced_motion="reduce")
+    open_paused(tab, filmed_job)
+    tab.page.click("#match")
+    tab.until(MATCHES)
+    mesh, video = (inside_video(show(tab, 5, fade), WIDTH / HEIGHT) for fade in (0, 1))
+    inside = (is_subject(mesh) & is_subject(video)).astype(np.uint8)
+    inside = cv2.erode(inside, np.ones((7, 7), np.uint8)) > 0
+    assert np.allclose(mesh[inside].mean(axis=0), video[inside].mean(axis=0), rtol=0.03)
+
+
 def test_a_silhouette_lies_on_its_video(
     server: ProcessServer, tab_at: NewTab, finished: str
 ) -> None:

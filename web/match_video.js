@@ -42,8 +42,8 @@ export class MatchVideo {
   /** Before each draw: show the video's frame once the camera is where it was filmed. */
   beforeDraw() {
     const { _overlay: overlay, _video: video } = this;
-    overlay.hidden = !(this.isOn && this._scene.isAtVideo && video.readyState >= video.HAVE_CURRENT_DATA);
-    if (overlay.hidden) return;
+    overlay.hidden = !(this.isOn && this._scene.isAtVideo);
+    if (overlay.hidden || video.readyState < video.HAVE_CURRENT_DATA) return; // while it seeks, the last frame stays
     if (overlay.width !== video.videoWidth || overlay.height !== video.videoHeight) {
       Object.assign(overlay, { width: video.videoWidth, height: video.videoHeight });
     }

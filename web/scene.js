@@ -11,7 +11,7 @@ import { VideoCamera } from './video_camera.js';
 
 const FIELD_OF_VIEW_DEG = 28;
 const INITIAL_DIRECTION = new THREE.Vector3(0.32, 0.16, 1); // from the front, a little from the side
-const FILLED = 0.86; // of the picture, by the mesh: the rest is air, and room for the buttons
+const FILLED = 0.92; // of the picture, by the mesh: the rest is air
 const TURNTABLE_S = 18;
 const TO_VIDEO_S = 0.6; // from the usual camera to the video's
 

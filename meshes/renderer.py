@@ -22,6 +22,8 @@ from meshes.shading import CLAY, facing_normals, lights_of, shade, to_srgb
 from meshes.texture import decode_texture, sample_texture, srgb_to_linear
 
 _LARGEST_TEXTURE_PX = 1024
+_BAKED_LIGHT = np.float32(0.3)
+"""Share of our light on colours that hold the video's: with all of it they are 14 of 255 darker."""
 _VISIBLE_JUMP = 24
 """Of 255: neighbours that differ by more are drawn with more samples."""
 
@@ -55,7 +57,7 @@ class TracedMesh(Obstacles, Protocol):
 
 @dataclass(frozen=True)
 class _Panel:
-    """One camera's picture without the subject, the same at every timestep.
+    """One camera's picture without the subject, the same as long as the camera stays.
 
     `empty` float32 `(S, S, 3)` is the background, sRGB 0..255; `rays` `(S, S, 3)` go through the
     pixel `centres` `(S, S, 2)`; `floor_cells` `(S, S, 2)` are where they hit the floor's grid.
@@ -83,7 +85,7 @@ class _View:
 
 
 class MeshRenderer:
-    """Draws the timesteps of one sequence for the same cameras.
+    """Draws the timesteps of one sequence.
 
     `subpixels` `(S, 2)` in [0, 1) are the sample positions in a pixel of an outline; other pixels
     get one sample. Raises ValueError for a texture that cannot be decoded.
@@ -92,7 +94,6 @@ class MeshRenderer:
     def __init__(
         self,
         sequence: MeshSequence,
-        cameras: Sequence[Camera],
         trace: Callable[[NDArray[np.float32]], TracedMesh],
         subpixels: NDArray[np.floating],
     ) -> None:
@@ -100,18 +101,27 @@ class MeshRenderer:
         radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
         self._floor = Floor(low, high, radius)
         self._occlusion = AmbientOcclusion(sequence, radius)
-        self._panels = [_panel(camera, self._floor) for camera in cameras]
+        self._panels: list[_Panel] = []
         self._faces = sequence.faces
         self._albedo = _Albedo(sequence)
+        self._light = _BAKED_LIGHT if sequence.has_baked_light else np.float32(1)
         self._trace = trace
         self._subpixels = subpixels
 
-    def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
+    def render(
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        cameras: Sequence[Camera],
+    ) -> list[Picture]:
         """One picture per camera of the mesh with these vertices and normals `(V, 3)`."""
         mesh = self._trace(vertices)
         openness = self._occlusion.openness(mesh, vertices, normals)
         values = np.column_stack([normals, openness, self._albedo.values])
         shadow = self._floor.shadow(mesh)
+        # a camera of the last call is prepared
+        known = {id(panel.camera): panel for panel in self._panels}
+        self._panels = [known.get(id(one)) or _panel(one, self._floor) for one in cameras]
         pictures = []
         for panel in self._panels:
             view = _View(panel.camera, mesh.seen_by(panel.camera), vertices, values)
@@ -155,7 +165,8 @@ class MeshRenderer:
         values = a * (1 - u - v) + b * u + c * v
         front = facing_normals(values[:, :3], hits.normals, rays)
         albedo, lights = self._albedo.at(values[:, 4:]), lights_of(view.camera.axes)
-        linear = shade(albedo, front, rays, values[:, 3], lights)
+        lit = shade(albedo, front, rays, values[:, 3], lights)
+        linear = albedo + (lit - albedo) * self._light
         colors = np.zeros((len(points), 3), np.float32)
         colors[seen] = to_srgb(linear)
         return colors, hits.cover

@@ -54,6 +54,48 @@ class Bends:
         time.sleep(self.step_s)
 
 
+class MakesManyBoxes(Bends):
+    """Boxes of several sizes: the second one fits best."""
+
+    def animate(
+        self,
+        clip: Any,
+        mode: str,
+        seed: int,
+        reporter: Any,
+        mesh: Any = None,
+        faces: Any = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        """As many boxes as tries."""
+        made = super().animate(clip, mode, seed, reporter)
+        for k in range(tries if tries > 1 else 0):
+            box = replace(made, vertices=made.vertices[:1] * np.float32(1 + k))
+            reporter.tried(box, (seed + k) % 2**32, 0.9 - 0.25 * (k - 1) ** 2)
+            reporter.progress("shape", k + 1, tries)
+        reporter.anchor(replace(made, vertices=made.vertices[:1]), (seed + (tries > 1)) % 2**32)
+        return made
+
+
+class MakesManyBoxesSlowly(MakesManyBoxes):
+    """Goes on for seconds after the boxes."""
+
+    def animate(
+        self,
+        clip: Any,
+        mode: str,
+        seed: int,
+        reporter: Any,
+        mesh: Any = None,
+        faces: Any = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        """The same boxes."""
+        made = super().animate(clip, mode, seed, reporter, tries=tries)
+        time.sleep(3)
+        return made
+
+
 class Dense(Bends):
     """An animal of 40,000 faces: the most that a mesh of ActionMesh has."""
 
@@ -65,6 +107,66 @@ class Dense(Bends):
         from tests.meshes.walking_animal import walking_animal
 
         return walking_animal(len(clip), rings=142, fps=clip.fps)
+
+
+class Walks(Bends):
+    """An animal without colours, as tests/appearance/filmed.py films it; its view is not told."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """As many timesteps as frames."""
+        # imports OpenCV, which the others do not need
+        from tests.appearance.filmed import animal
+
+        return animal(len(clip))
+
+
+class WalksInView(Walks):
+    """The same, and tells its view."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """The camera that filmed it."""
+        from tests.appearance.filmed import camera
+
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, view=camera(len(meshes)))
+
+
+class WalksWithColours(WalksInView):
+    """The same, with colours of its own."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """All vertices are grey."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        grey = np.full((meshes.vertices.shape[1], 4), 128, np.uint8)
+        return replace(meshes, colors=grey)
+
+
+class StandsInView(WalksInView):
+    """The animal does not move."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """Every timestep is the first."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, vertices=np.repeat(meshes.vertices[:1], len(meshes), axis=0))
+
+
+class Collapses(Bends):
+    """All vertices are at one point."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """A mesh that has no size, so that no camera can be found."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, vertices=meshes.vertices * np.float32(0))
 
 
 class Sleeps(Bends):

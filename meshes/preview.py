@@ -92,15 +92,8 @@ def write_preview(
         best = _poster_timestep(sequence, [first for first, *_ in cameras])
         size = (panel_px * (1 + len(VIEWS)), panel_px)
         with atomic_file(poster) as part:
-            encode_h264(
-                _write_poster(best, strips, part),
-                size,
-                sequence.fps,
-                video,
-                _PREVIEW,
-                launch,
-                timeout_s,
-            )
+            strips = _write_poster(best, strips, part)
+            encode_h264(strips, size, sequence.fps, video, _PREVIEW, launch, timeout_s)
     except (cv2.error, ValueError, MemoryError) as exc:
         raise ToolFailed("the preview could not be drawn") from exc
 

@@ -27,7 +27,7 @@ from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
 from job.task import MASKS, ChildConfig, Task
 from tests.api.bodies import ended, frames_zip, send
-from tests.appearance.filmed import AZIMUTH, animal, animal_video, camera, film, frames, packed
+from tests.appearance.animal_video import AZIMUTH, animal, camera, film, packed
 from tests.job_factory import OPTIONS, with_options
 from tests.servers import thread_server
 from video.clip import Clip
@@ -37,7 +37,7 @@ Sent = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    return animal_video()
+    return packed(film().frames)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_another_subject_is_not_painted(task: Task) -> None:
 
 @pytest.mark.parametrize("kind", ["no alpha", "tiny"])
 def test_without_outlines_there_is_no_score_and_no_warning(task: Task, kind: str) -> None:
-    bare = packed(frames(animal(), camera())[..., :3])
+    bare = packed(film().frames[..., :3])
     content = frames_zip() if kind == "tiny" else bare
     (task.folder / "input").write_bytes(content)
     made, codes = appearance("Walks", task)
@@ -173,9 +173,9 @@ def test_a_mesh_without_size_has_no_view(task: Task) -> None:
 
 
 def test_the_masks_are_used_and_damaged_ones_are_not(unpainted: Task) -> None:
-    (unpainted.folder / "input").write_bytes(packed(frames(animal(), camera())[..., :3]))
+    (unpainted.folder / "input").write_bytes(packed(film().frames[..., :3]))
     clip, meshes, reporter = recipe("WalksInView").compute(unpainted)
-    reporter.subject(film(animal(), camera()), "model", 0.9)
+    reporter.subject(film(), "model", 0.9)
     assert add_appearance(clip, meshes, reporter).score["outline_mean"] > 0.95
     masks = unpainted.workspace / MASKS
     masks.write_bytes(masks.read_bytes()[:-100])
@@ -277,7 +277,7 @@ def test_the_last_message_of_a_stage_is_shown(task: Task) -> None:
 
 def test_large_outlines_get_a_large_texture_in_mode_default() -> None:
     def clip(side: int) -> Clip:
-        shown = film(animal(1), camera(1, 640))
+        shown = film(1, 640)
         alpha = np.zeros((1, 640, 640), np.uint8)
         alpha[:, :side, :side] = 255
         return shown.with_alpha(alpha)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from appearance import OnProgress
 from appearance.complete import complete
-from appearance.light import estimate_light
+from appearance.light import brightness, estimate_light
 from appearance.observe import Observed, observe
 from appearance.texels import Texels, find_texels
 from appearance.unwrap import Unwrapped
@@ -92,7 +92,7 @@ def _light_on(meshes: MeshSequence, texels: Texels, observed: Observed) -> NDArr
     normals = texels.operator() @ vertex_normals(meshes).mean(axis=0)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
     seen = observed.seen > 0.9
-    return estimate_light(observed.colors[seen], normals[seen]).on(normals)
+    return brightness(estimate_light(observed.colors[seen], normals[seen]), normals)
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -91,7 +91,7 @@ class Dense(Bends):
 
 
 class Walks(Bends):
-    """An animal without colours, as tests/appearance/animal_video.py films it; its view is not told."""
+    """The animal of tests/appearance/animal_video.py; where it was filmed from is not told."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None

@@ -80,7 +80,7 @@ def texture_size_px(meshes: MeshSequence, clip: Clip, view: View) -> int:
     pixels_a_unit = view.scaled_to(width, height).focal / away
     area = np.linalg.norm(face_normals(meshes.vertices[0], meshes.faces), axis=1).sum() / 2
     texels_a_unit = SIZES_PX[0] * np.sqrt(_COVERED / max(area, 1e-12))
-    return SIZES_PX[pixels_a_unit > _FINE * texels_a_unit]
+    return SIZES_PX[int(pixels_a_unit > _FINE * texels_a_unit)]
 
 
 def _part(report: OnProgress, start: float, end: float) -> OnProgress:

@@ -17,8 +17,8 @@ _ALIKE = 0.08
 """Logarithms of a colour may differ so much from one of the surface's own before it counts less."""
 _DARK = 0.03
 """Added to values 0 to 1, so that their logarithms stay finite."""
-_FROM_ABOVE = np.array([0.0, 0.35, 0.0])
-"""The light if the colours do not tell: what faces up is twice as bright as what faces down."""
+_FROM_ABOVE = np.array([0.0, 0.25, 0.0])
+"""The light if the colours do not tell: most comes from above."""
 _BELIEF = 0.02
 """How much that counts, where 1 is normals that point everywhere."""
 

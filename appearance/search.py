@@ -81,9 +81,9 @@ def search(
 ) -> list[Found]:
     """Different poses for cut-outs of all timesteps, best first; looks at `timesteps` only."""
     used = cuts.some(timesteps)
-    points = surface_points(meshes, timesteps, subject, 12_000)
+    points = surface_points(meshes, timesteps, subject, 8_000)
     hypotheses = _coarse(Stage.of(used, points, 56, 5, 2_000), tick)
-    middle = Stage.of(used, points, 96, 8, 5_000)
+    middle = Stage.of(used, points, 96, 8, 4_000)
     starts = [_far_enough(_resized(pose, 96 / 56), middle.target) for pose in hypotheses]
     aligned = [align(pose, middle.points, middle.target, 14, tick) for pose in starts]
     best = max(aligned, key=lambda found: found.overlap)

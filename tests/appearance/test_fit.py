@@ -76,7 +76,7 @@ def test_the_view_is_that_of_the_source_s_pictures(animal: MeshSequence) -> None
 
 def test_a_mesh_that_walks_needs_no_camera_that_follows(animal: MeshSequence) -> None:
     way = np.linspace(0, 1, TIMESTEPS, dtype=np.float32)[:, None, None]
-    walking = replace(animal, vertices=animal.vertices + way * np.float32([0, 0, 1]))
+    walking = replace(animal, vertices=animal.vertices + way * np.array([0, 0, 1], np.float32))
     true = view_from(walking, 60, 10, size=(400, 240))
     fit = fit_view(walking, filmed(walking, true), _nothing)
     assert fit.view.kind == "constant"
@@ -86,7 +86,7 @@ def test_a_mesh_that_walks_needs_no_camera_that_follows(animal: MeshSequence) ->
 @pytest.mark.slow
 def test_a_camera_follows_a_mesh_that_stays_while_the_subject_walks(animal: MeshSequence) -> None:
     way = np.linspace(-1, 1, TIMESTEPS, dtype=np.float32)[:, None, None]
-    walking = replace(animal, vertices=animal.vertices + way * np.float32([0, 0, 1]))
+    walking = replace(animal, vertices=animal.vertices + way * np.array([0, 0, 1], np.float32))
     true = view_from(walking, 90, 10, size=(480, 240), focal=350, distance=6)
     clip = filmed(walking, true)
     fit = fit_view(animal, clip, _nothing)
@@ -109,7 +109,7 @@ def test_colours_tell_the_back_of_a_thing_that_has_the_same_outline_from_the_fro
     for t in range(TIMESTEPS):
         cos, sin = np.cos(0.3 * t), np.sin(0.3 * t)
         turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], np.float32)
-        nodding.append(ball.vertices[0] * np.float32([1.0, 0.6, 0.3]) @ turn.T)
+        nodding.append(ball.vertices[0] * np.array([1.0, 0.6, 0.3], np.float32) @ turn.T)
     directions = np.random.default_rng(1).normal(size=(3, 3)) * 5
     spots = np.full((len(nodding[0]), 4), 255, np.uint8)
     spots[:, :3] = 127 + 100 * np.sin(ball.vertices[0] @ directions)
@@ -174,5 +174,7 @@ def test_the_same_view_is_found_each_time_and_what_report_raises_ends_the_search
 def test_the_shape_of_the_frame_overlaps_most_with_it(animal: MeshSequence) -> None:
     alpha = filmed(animal, view_from(animal, 35, 15)).frames[0, ..., 3]
     right = first_frame_overlap(animal.vertices[0], animal.faces, alpha)
-    thick = first_frame_overlap(animal.vertices[0] * np.float32([1, 0.6, 1.4]), animal.faces, alpha)
+    thick = first_frame_overlap(
+        animal.vertices[0] * np.array([1, 0.6, 1.4], np.float32), animal.faces, alpha
+    )
     assert right > 0.95 > thick

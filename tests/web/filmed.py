@@ -14,7 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from meshes.sequence import MeshSequence
 from meshes.view import View
-from tests.appearance.filmed import animal, frames, packed
+from tests.appearance.animal_video import RINGS, animal, packed
+from tests.appearance.filmed import filmed as draw
+from tests.meshes.walking_animal import walking_animal
 from tests.pipelines import Bends
 
 WIDTH, HEIGHT = 480, 270
@@ -33,7 +35,8 @@ def filmed_video() -> bytes:
     """Its frames with alpha, as a zip."""
     meshes = filmed()
     assert meshes.view is not None
-    return packed(frames(meshes, meshes.view))
+    coloured = walking_animal(len(meshes), RINGS, "coloured", meshes.fps)
+    return packed(draw(coloured, meshes.view).frames)
 
 
 class Filmed(Bends):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -56,10 +57,12 @@ def bake_texture(
     """
     texels = find_texels(meshes.vertices[0], unwrapped, size_px, _part(report, 0, 0.1))
     observed = observe(meshes, clip, view, texels, _part(report, 0.1, 0.6))
-    light = _light_on(meshes, texels, observed)
+    light = _light_on(meshes, texels, observed, lambda: report(0.6))
     unlit = replace(observed, colors=observed.colors / light)
     colors, mirrored = complete(meshes, texels, unlit, _part(report, 0.6, 0.95))
-    image = _jpeg(texels.picture(colors * light))
+    picture = texels.picture(colors * light)
+    report(0.98)
+    image = _jpeg(picture)
     areas = texels.areas / texels.areas.sum()
     seen, from_mirror = float(areas @ observed.seen), float(areas @ mirrored)
     textured = MeshSequence(
@@ -87,11 +90,16 @@ def _part(report: OnProgress, start: float, end: float) -> OnProgress:
     return lambda done: report(start + (end - start) * done)
 
 
-def _light_on(meshes: MeshSequence, texels: Texels, observed: Observed) -> NDArray[np.float32]:
+def _light_on(
+    meshes: MeshSequence, texels: Texels, observed: Observed, report: Callable[[], None]
+) -> NDArray[np.float32]:
     """How much brighter the video's light makes each texel: factors `(N, 1)`."""
-    normals = texels.operator() @ vertex_normals(meshes).mean(axis=0)
+    at_vertices = vertex_normals(meshes).mean(axis=0)
+    report()
+    normals = texels.operator() @ at_vertices
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
     seen = observed.seen > 0.9
+    report()
     return brightness(estimate_light(observed.colors[seen], normals[seen]), normals)
 
 

@@ -15,6 +15,7 @@ from appearance.light import brightness, estimate_light
 from appearance.observe import Observed, observe
 from appearance.texels import Texels, find_texels
 from appearance.unwrap import Unwrapped
+from meshes.gltf import LARGEST_FRAME_TEXTURE_BYTES
 from meshes.normals import face_normals, vertex_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.view import View
@@ -22,8 +23,8 @@ from video.clip import Clip
 
 SIZES_PX = 1024, 2048
 
-_JPEG_QUALITY = 90
-"""With full chroma: a 1024 px texture has 120 to 250 KB, a PNG three times as much."""
+_JPEG_QUALITIES = 90, 80, 70
+"""With full chroma, or colours run over the edges of charts: a 1024 px texture has 120 to 250 KB, a PNG three times as much."""
 _COVERED = 0.55
 """This part of a texture is on the mesh."""
 _FINE = 1.4
@@ -104,10 +105,14 @@ def _light_on(
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    options = [
-        *(cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY),
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-    ]
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    assert done
+    """The picture, small enough for every file of one timestep, if a quality allows that."""
+    for quality in _JPEG_QUALITIES:
+        options = [
+            *(cv2.IMWRITE_JPEG_QUALITY, quality),
+            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        ]
+        done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+        assert done
+        if len(encoded) <= LARGEST_FRAME_TEXTURE_BYTES:
+            break
     return bytes(encoded.tobytes())

@@ -40,7 +40,7 @@ _GRAZING = 0.12
 """Cosine of the angle between the normal and the way to the camera: below it nothing is seen."""
 _SHARPNESS = 4
 _SURELY_SEEN = 0.15
-_TEXELS = 1 << 16
+_TEXELS = 1 << 15
 _REPETITIONS = 4
 _DEVIATION = 0.09
 """How far frames may differ in each colour before they lose weight."""

@@ -1,0 +1,257 @@
+"""One row of quality.py's table, measured in a process of its own: prints it as JSON.
+
+`python -m benchmarks.quality_case "robot_walk, 1.5 % noise"`. Cases are named after their clip.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from appearance.bake import Baked, bake_texture
+from appearance.fit import Fit, NotFitted, fit_view
+from appearance.score import Score, score_view
+from appearance.unwrap import unwrap
+from benchmarks.colour_error import colour_error
+from benchmarks.subject import measured
+from benchmarks.truth import Truth, generated, load_truth, truth_names
+from meshes.sequence import MeshSequence
+from meshes.view import View
+from pipeline import SubjectChoice
+from tests.silhouette.measure import (
+    LabelledClip,
+    as_clip,
+    load_sample,
+    measure,
+    media_folder,
+    run_one,
+)
+from tests.silhouette.measure import sample_names as silhouette_names
+from tests.subject.real_clips import box_around, load_real, real_names
+from video.clip import Clip
+
+TEXTURE_PX = 1024
+NOISE = {"exact mesh": 0.0, "1.5 % noise": 0.015, "3 % noise": 0.03}
+WRONG = ("shuffled", "reversed", "frozen", "other subject")
+LONG = "1.5 % noise, 31 frames"
+
+FOLLOWS = 0.45
+"""Below this score of motion a job gets a warning."""
+NO_COLOUR = 0.75
+"""Below this overlap of outlines a mesh gets no colours."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value, None if it cannot be judged, and the bar that it has to meet, if any."""
+
+    name: str
+    value: float | None
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def has_bar(self) -> bool:
+        return self.at_most is not None or self.at_least is not None
+
+    @property
+    def bar(self) -> str:
+        """In words, without the name."""
+        return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
+
+    @property
+    def is_met(self) -> bool:
+        """True where there is no bar."""
+        if self.value is None:
+            return not self.has_bar
+        is_low = self.at_most is None or self.value <= self.at_most
+        return is_low and (self.at_least is None or self.value >= self.at_least)
+
+
+@dataclass
+class Row:
+    """A case's figures, CPU seconds by step, and the peak memory of the largest process.
+
+    What only measures is in neither.
+    """
+
+    figures: list[Figure] = field(default_factory=list)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    rss_mb: float = 0.0
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds the step's CPU seconds, those of ended child processes too, and its peak memory."""
+        began = _cpu_s()
+        yield
+        self.cpu_s[step] = _cpu_s() - began
+        self.rss_mb = _peak_rss_mb()
+
+
+def case_names(media: Path) -> dict[str, list[str]]:
+    """The cases of each part of the table."""
+    clips = truth_names(media)
+    return {
+        "subject": [f"{n}{choice}" for n in real_names(media) for choice in ("", ", with a box")],
+        "silhouette": [*silhouette_names(media), *clips],
+        "appearance": [f"{n}, {what}" for n in clips for what in (*NOISE, *WRONG)]
+        + [f"{n}, {LONG}" for n in clips[-1:]],
+    }
+
+
+def subject_row(name: str) -> Row:
+    """The subject of a real clip, against its true masks."""
+    clip, _, choice = name.partition(", ")
+    sample = load_real(media_folder(), clip)
+    box = SubjectChoice(box=box_around(sample.truth[0])) if choice else None
+    mean, worst, confidence, took = measured(sample, box)
+    figures = [Figure("IoU", mean), Figure("worst", worst), Figure("confidence", confidence)]
+    return Row(figures, {"subject": took}, _peak_rss_mb())
+
+
+def silhouette_row(name: str) -> Row:
+    """The CPU pipeline's outlines in mode default, against true masks."""
+    if name in truth_names(media_folder()):
+        clip = load_truth(media_folder(), name).clip
+        sample = LabelledClip(name, clip, clip.frames[..., 3] > 127)
+    else:
+        sample = load_sample(media_folder(), name)
+    row = Row()
+    with row.timed("silhouette"):
+        meshes, _, _ = run_one(sample, "default")
+    found = measure(meshes, sample)
+    row.figures += [Figure("IoU", found.iou_mean), Figure("worst", found.iou_worst)]
+    return row
+
+
+def appearance_row(name: str) -> Row:
+    """View, score and colours of a truth clip with the meshes that the name tells."""
+    clip_name, what = name.split(", ", 1)
+    truth = load_truth(media_folder(), clip_name)
+    if what in WRONG:
+        return _wrong_row(truth, what)
+    truth = _longer(truth) if what == LONG else truth
+    noise = NOISE.get(what, 0.015)
+    meshes = generated(truth.meshes, noise)
+    row = Row()
+    fit, score = _timed_fit(row, meshes, truth.clip)
+    with row.timed("bake"):
+        baked = _bake(meshes, truth.clip, fit.view)
+    row.figures += [
+        Figure("angle", view_error_deg(fit.view, truth), at_most={0.0: 2.5, 0.015: 6.0}.get(noise)),
+        Figure("outline", score.outline_mean, at_least={0.0: 0.90, 0.015: 0.85}.get(noise)),
+        Figure("worst", score.outline_worst),
+        Figure("motion", score.motion, at_least=FOLLOWS),
+        *_colour_figures(truth, baked),
+    ]
+    return row
+
+
+def _wrong_row(truth: Truth, what: str) -> Row:
+    """Meshes that do not belong to the video must be told from those that do."""
+    meshes = generated(truth.meshes, 0.015)
+    order = np.arange(len(meshes))
+    if what == "other subject":
+        names = truth_names(media_folder())
+        kind = truth.name.partition("_")[0]
+        other = next(name for name in names if not name.startswith(kind))
+        meshes = generated(load_truth(media_folder(), other).meshes, 0.015)
+    elif what == "shuffled":
+        order = np.random.default_rng(0).permutation(order)
+    else:
+        order = order[::-1] if what == "reversed" else order * 0
+    meshes = replace(meshes, vertices=np.ascontiguousarray(meshes.vertices[order]))
+    row = Row()
+    try:
+        _, score = _timed_fit(row, meshes, truth.clip)
+    except NotFitted:
+        row.figures.append(Figure("outline", 0.0, at_most=NO_COLOUR))
+        return row
+    outline, worst, motion = score.outline_mean, score.outline_worst, score.motion
+    if what == "other subject":
+        row.figures += [Figure("outline", outline, at_most=NO_COLOUR), Figure("worst", worst)]
+    else:
+        row.figures += [Figure("outline", outline), Figure("motion", motion, at_most=FOLLOWS)]
+    return row
+
+
+def _timed_fit(row: Row, meshes: MeshSequence, clip: Clip) -> tuple[Fit, Score]:
+    with row.timed("fit"):
+        fit = fit_view(meshes, clip, _ignore)
+    with row.timed("score"):
+        score = score_view(meshes, clip, fit.view, _ignore)
+    return fit, score
+
+
+def _bake(meshes: MeshSequence, clip: Clip, view: View) -> Baked:
+    flat = unwrap(meshes.vertices[0], meshes.faces, TEXTURE_PX, subprocess.Popen, lambda: None)
+    return bake_texture(meshes, clip, view, flat, TEXTURE_PX, _ignore)
+
+
+def _colour_figures(truth: Truth, baked: Baked) -> list[Figure]:
+    error = colour_error(truth, baked.meshes)
+    return [
+        Figure("seen colour of flat", error.seen / error.flat_seen, at_most=0.55),
+        Figure("unseen of flat", error.unseen / error.flat_unseen, at_most=0.8),
+        Figure("seen error", error.seen),
+        Figure("unseen error", error.unseen),
+        Figure("texture seen", baked.seen),
+        Figure("mirrored", baked.mirrored),
+        Figure("filled", baked.filled),
+    ]
+
+
+def view_error_deg(view: View, truth: Truth) -> float:
+    """Angle between the directions in which the cameras stand, seen from the subject: mean."""
+    middles = (truth.meshes.vertices.min(axis=1) + truth.meshes.vertices.max(axis=1)) / 2
+    found, true = (eyes - middles for eyes in (view.eyes, truth.view.eyes))
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(true, axis=1)
+    cosines = np.einsum("tc,tc->t", found, true) / lengths
+    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean())
+
+
+def _longer(truth: Truth) -> Truth:
+    """31 frames: forth and back."""
+    order = [*range(16), *range(14, -1, -1)]
+    view = replace(truth.view, eyes=truth.view.eyes[order])
+    meshes = replace(truth.meshes, vertices=truth.meshes.vertices[order], view=view)
+    return replace(truth, clip=as_clip(truth.clip.frames[order]), meshes=meshes)
+
+
+def _ignore(done: float) -> None:
+    """Nobody looks at the progress."""
+
+
+def _cpu_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _peak_rss_mb() -> float:
+    """Of this process, or of an ended child if that was larger."""
+    status = Path("/proc/self/status").read_text()
+    own = int(status.partition("VmHWM:")[2].split()[0])
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+
+
+ROWS = {"subject": subject_row, "silhouette": silhouette_row, "appearance": appearance_row}
+
+
+def main(part: str, name: str) -> None:
+    """Print one row."""
+    cv2.setNumThreads(1)
+    print(json.dumps(asdict(ROWS[part](name))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -6,7 +6,8 @@ surface's own, under the clip's light.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
@@ -18,7 +19,6 @@ from benchmarks.truth import Truth
 from meshes.normals import face_normals, sum_of_faces
 from meshes.sequence import MeshSequence
 from meshes.texture import decode_texture, sample_texture, srgb_to_linear
-from meshes.view import View
 
 TO_LIGHT = np.array([0.35, 0.8, 0.5]) / np.linalg.norm([0.35, 0.8, 0.5])
 AMBIENT, DIRECT = 0.65, 0.35
@@ -28,13 +28,15 @@ TIMESTEPS = 4
 RESULT_POINTS, TRUE_POINTS = 10_000, 100_000
 NORMAL_WEIGHT = 0.1
 """Of the nearest true point, that the two sides of a thin part are not confused."""
-SEEN_COSINE = 0.1
-"""A point counts as seen in a frame from this cosine between its normal and the camera."""
+SEEN_COSINE = 0.3
+"""Of the angle between a normal and the camera: nearer to edge-on a point is not seen well enough to
+tell its colour."""
 
 
 @dataclass(frozen=True)
 class ColourError:
-    """Mean absolute differences of sRGB values, 0 to 255, of seen and of unseen surface.
+    """Mean absolute differences of sRGB values, 0 to 255, of the surface that the video shows, and
+    of that which only other sides show.
 
     `flat_...` are those of one colour: the mean of the seen surface.
     """
@@ -72,10 +74,12 @@ def colour_error(truth: Truth, result: MeshSequence) -> ColourError:
         nearest = _nearest(truth.meshes, true_points, result, points, t)
         wanted.append(albedo[nearest] * light(truth.meshes, t, true_points)[nearest, None])
     lit = np.stack(wanted)
-    is_seen = seen_points(result, truth.view, points)
+    is_seen = seen_points(result, truth.view.eyes, points)
+    chosen = replace(result, vertices=result.vertices[times], view=None, frame_textures=())
+    is_unseen = outer_points(chosen, points) & ~is_seen
     flat = lit[:, is_seen].mean(axis=(0, 1))
     errors, flat_errors = (np.abs(lit - colours).mean(axis=(0, 2)) for colours in (painted, flat))
-    parts = ((found, where) for found in (errors, flat_errors) for where in (is_seen, ~is_seen))
+    parts = ((found, where) for found in (errors, flat_errors) for where in (is_seen, is_unseen))
     return ColourError(*(float(found[where].mean()) for found, where in parts))
 
 
@@ -104,13 +108,15 @@ def light(meshes: MeshSequence, t: int, points: SurfacePoints) -> NDArray[np.flo
     return np.asarray(AMBIENT + DIRECT * np.maximum(_normals(meshes, t, points) @ TO_LIGHT, 0))
 
 
-def seen_points(meshes: MeshSequence, view: View, points: SurfacePoints) -> NDArray[np.bool_]:
-    """Which points the camera sees in at least one timestep `(N,)`."""
+def seen_points(
+    meshes: MeshSequence, eyes: NDArray[np.float64], points: SurfacePoints
+) -> NDArray[np.bool_]:
+    """Which points are seen in at least one timestep from its eye `(T, 3)`: `(N,)`."""
     seen = np.zeros(len(points.faces), bool)
     for t, vertices in enumerate(meshes.vertices):
         normals = _normals(meshes, t, points)
         places = points.at(meshes.faces, vertices)
-        to_eye = view.eyes[t] - places
+        to_eye = eyes[t] - places
         distance = np.linalg.norm(to_eye, axis=1)
         to_eye /= distance[:, None]
         facing = np.flatnonzero((np.einsum("nc,nc->n", to_eye, normals) > SEEN_COSINE) & ~seen)
@@ -123,6 +129,15 @@ def seen_points(meshes: MeshSequence, view: View, points: SurfacePoints) -> NDAr
         hit = scene.run(origins, rays, dists=reach, query="OCCLUDED")
         seen[facing[hit < 0]] = True
     return seen
+
+
+def outer_points(meshes: MeshSequence, points: SurfacePoints) -> NDArray[np.bool_]:
+    """Which points can be seen from any side at all: not those inside of a joint `(N,)`."""
+    count = len(meshes)
+    far = 20 * float(np.ptp(meshes.vertices[0], axis=0).max())
+    sides = [np.array(side) for side in product((-1, 0, 1), repeat=3) if any(side)]
+    eyes = (np.tile(far * side / np.linalg.norm(side), (count, 1)) for side in sides)
+    return np.asarray(np.any([seen_points(meshes, each, points) for each in eyes], axis=0))
 
 
 def _nearest(

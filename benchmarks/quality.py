@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine_speed import slowness
-from benchmarks.quality_case import LONG, Figure, Row, case_names
+from benchmarks.quality_case import LONG, case_names
+from benchmarks.quality_row import Figure, Row
 from tests.silhouette.measure import media_folder
 
 HEADER = """\

@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -23,13 +19,20 @@ from appearance.fit import Fit, NotFitted, fit_view
 from appearance.score import Score, score_view
 from appearance.unwrap import unwrap
 from benchmarks.colour_error import colour_error
+from benchmarks.quality_row import Figure, Row, peak_rss_mb
 from benchmarks.subject import measured
 from benchmarks.truth import Truth, generated, load_truth, truth_names
+from benchmarks.unlit_picture import GREY, drawn, side_view
+from examples.make_dancing_sprout import CLIP as DEMO_CLIP
+from meshes.preview import PANEL_PX
 from meshes.sequence import MeshSequence
 from meshes.view import View
 from pipeline import SubjectChoice
+from silhouette.pipeline import SilhouettePipeline
+from subject.find import find_subject
 from tests.silhouette.measure import (
     LabelledClip,
+    ReportLog,
     as_clip,
     load_sample,
     measure,
@@ -39,63 +42,18 @@ from tests.silhouette.measure import (
 from tests.silhouette.measure import sample_names as silhouette_names
 from tests.subject.real_clips import box_around, load_real, real_names
 from video.clip import Clip
+from video.frames import read_clip
 
 TEXTURE_PX = 1024
 NOISE = {"exact mesh": 0.0, "1.5 % noise": 0.015, "3 % noise": 0.03}
 WRONG = ("shuffled", "reversed", "frozen", "other subject")
 LONG = "1.5 % noise, 31 frames"
+SPROUT = "dancing sprout, painted anew"
 
 FOLLOWS = 0.45
 """Below this score of motion a job gets a warning."""
 NO_COLOUR = 0.75
 """Below this overlap of outlines a mesh gets no colours."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured value, None if it cannot be judged, and the bar that it has to meet, if any."""
-
-    name: str
-    value: float | None
-    at_most: float | None = None
-    at_least: float | None = None
-
-    @property
-    def has_bar(self) -> bool:
-        return self.at_most is not None or self.at_least is not None
-
-    @property
-    def bar(self) -> str:
-        """In words, without the name."""
-        return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
-
-    @property
-    def is_met(self) -> bool:
-        """True where there is no bar."""
-        if self.value is None:
-            return not self.has_bar
-        is_low = self.at_most is None or self.value <= self.at_most
-        return is_low and (self.at_least is None or self.value >= self.at_least)
-
-
-@dataclass
-class Row:
-    """A case's figures, CPU seconds by step, and the peak memory of the largest process.
-
-    What only measures is in neither.
-    """
-
-    figures: list[Figure] = field(default_factory=list)
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    rss_mb: float = 0.0
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Adds the step's CPU seconds, those of ended child processes too, and its peak memory."""
-        began = _cpu_s()
-        yield
-        self.cpu_s[step] = _cpu_s() - began
-        self.rss_mb = _peak_rss_mb()
 
 
 def case_names(media: Path) -> dict[str, list[str]]:
@@ -105,7 +63,8 @@ def case_names(media: Path) -> dict[str, list[str]]:
         "subject": [f"{n}{choice}" for n in real_names(media) for choice in ("", ", with a box")],
         "silhouette": [*silhouette_names(media), *clips],
         "appearance": [f"{n}, {what}" for n in clips for what in (*NOISE, *WRONG)]
-        + [f"{n}, {LONG}" for n in clips[-1:]],
+        + [f"{n}, {LONG}" for n in clips[-1:]]
+        + [SPROUT],
     }
 
 
@@ -116,7 +75,7 @@ def subject_row(name: str) -> Row:
     box = SubjectChoice(box=box_around(sample.truth[0])) if choice else None
     mean, worst, confidence, took = measured(sample, box)
     figures = [Figure("IoU", mean), Figure("worst", worst), Figure("confidence", confidence)]
-    return Row(figures, {"subject": took}, _peak_rss_mb())
+    return Row(figures, {"subject": took}, peak_rss_mb())
 
 
 def silhouette_row(name: str) -> Row:
@@ -136,6 +95,8 @@ def silhouette_row(name: str) -> Row:
 
 def appearance_row(name: str) -> Row:
     """View, score and colours of a truth clip with the meshes that the name tells."""
+    if name == SPROUT:
+        return _sprout_row()
     clip_name, what = name.split(", ", 1)
     truth = load_truth(media_folder(), clip_name)
     if what in WRONG:
@@ -146,7 +107,7 @@ def appearance_row(name: str) -> Row:
     row = Row()
     fit, score = _timed_fit(row, meshes, truth.clip)
     with row.timed("bake"):
-        baked = _bake(meshes, truth.clip, fit.view)
+        baked = bake(meshes, truth.clip, fit.view)
     row.figures += [
         Figure("angle", view_error_deg(fit.view, truth), at_most={0.0: 2.5, 0.015: 6.0}.get(noise)),
         Figure("outline", score.outline_mean, at_least={0.0: 0.90, 0.015: 0.85}.get(noise)),
@@ -185,17 +146,49 @@ def _wrong_row(truth: Truth, what: str) -> Row:
     return row
 
 
+def _sprout_row() -> Row:
+    """The demo's mesh, its texture and view thrown away: the front shall look as before."""
+    clip, _ = read_clip(DEMO_CLIP, "mov")
+    clip = find_subject(clip, None, ReportLog()).clip
+    given = SilhouettePipeline().animate(clip, "default", 44, ReportLog())
+    bare = MeshSequence(given.vertices, given.faces, given.fps)
+    row = Row()
+    fit, score = _timed_fit(row, bare, clip)
+    with row.timed("bake"):
+        baked = bake(bare, clip, fit.view)
+    row.figures += [
+        Figure("outline", score.outline_mean),
+        Figure("worst", score.outline_worst),
+        Figure("motion", score.motion),
+        Figure("front, difference of 255", front_difference(given, baked.meshes)),
+        Figure("texture seen", baked.seen),
+        Figure("mirrored", baked.mirrored),
+        Figure("filled", baked.filled),
+    ]
+    return row
+
+
+def front_difference(given: MeshSequence, painted: MeshSequence) -> float:
+    """Mean absolute difference of what the preview's size shows of the front, mesh pixels only."""
+    middle = len(given) // 2
+    view = side_view(given, middle, 0, PANEL_PX)
+    one, other = (drawn(meshes, middle, view).astype(float) for meshes in (given, painted))
+    is_mesh = (one != GREY).any(axis=2) | (other != GREY).any(axis=2)
+    return float(np.abs(one - other)[is_mesh].mean())
+
+
 def _timed_fit(row: Row, meshes: MeshSequence, clip: Clip) -> tuple[Fit, Score]:
     with row.timed("fit"):
-        fit = fit_view(meshes, clip, _ignore)
+        fit = fit_view(meshes, clip, ignore)
     with row.timed("score"):
-        score = score_view(meshes, clip, fit.view, _ignore)
+        score = score_view(meshes, clip, fit.view, ignore)
     return fit, score
 
 
-def _bake(meshes: MeshSequence, clip: Clip, view: View) -> Baked:
+def bake(meshes: MeshSequence, clip: Clip, view: View) -> Baked:
+    """As a job does it, without limits."""
     flat = unwrap(meshes.vertices[0], meshes.faces, TEXTURE_PX, subprocess.Popen, lambda: None)
-    return bake_texture(meshes, clip, view, flat, TEXTURE_PX, _ignore)
+    return bake_texture(meshes, clip, view, flat, TEXTURE_PX, ignore)
 
 
 def _colour_figures(truth: Truth, baked: Baked) -> list[Figure]:
@@ -228,20 +221,8 @@ def _longer(truth: Truth) -> Truth:
     return replace(truth, clip=as_clip(truth.clip.frames[order]), meshes=meshes)
 
 
-def _ignore(done: float) -> None:
+def ignore(done: float) -> None:
     """Nobody looks at the progress."""
-
-
-def _cpu_s() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _peak_rss_mb() -> float:
-    """Of this process, or of an ended child if that was larger."""
-    status = Path("/proc/self/status").read_text()
-    own = int(status.partition("VmHWM:")[2].split()[0])
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 ROWS = {"subject": subject_row, "silhouette": silhouette_row, "appearance": appearance_row}

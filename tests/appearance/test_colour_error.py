@@ -27,7 +27,7 @@ def test_true_colours_under_the_clips_light_are_those_of_its_frames(truth: Truth
     points = surface_points(meshes, 5_000)
     lit = true_albedo(meshes, points) * light(meshes, t, points)[:, None]
     alone = MeshSequence(meshes.vertices[t : t + 1], meshes.faces, meshes.fps)
-    is_seen = seen_points(alone, replace(truth.view, eyes=truth.view.eyes[t : t + 1]), points)
+    is_seen = seen_points(alone, truth.view.eyes[t : t + 1], points)
     at = truth.view.project(points.at(meshes.faces, meshes.vertices[t])) - 0.5
     found = cv2.remap(frames[t], at[None].astype(np.float32), None, cv2.INTER_LINEAR)[0]
     inside = is_seen & (found[:, 3] > 250)

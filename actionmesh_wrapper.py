@@ -124,11 +124,13 @@ class ActionMeshPipeline:
         reporter: Reporter,
         mesh: Path | None = None,
         faces: int | None = None,
+        tries: int = 1,
     ) -> MeshSequence:
         """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
 
         Call `load` first. With `mesh`, a .glb, that mesh is animated: its vertices, texture and
-        units are kept. Out of memory, it tries again with more weights on the host; the last try is
+        units are kept. Of several `tries` the shape that fits the first frame best is animated, as
+        with its seed alone. Out of memory, all is done again with more weights on the host, at last
         in low-RAM mode, with a warning. Raises NoSubjectFound, VideoTooShort, InvalidParameter,
         GpuOutOfMemory, Cancelled and GpuError (with the fact `sticky`: this process must end).
         """
@@ -140,7 +142,7 @@ class ActionMeshPipeline:
         preset = self.presets[mode]
         preset = replace(preset, face_decimation=faces or preset.face_decimation)
         user_mesh = None if mesh is None else _read(mesh, reporter)
-        request = AnimationRequest(clip, preset, seed, self.use, user_mesh)
+        request = AnimationRequest(clip, preset, seed, self.use, user_mesh, tries)
         return self._run(mode, request, reporter)
 
     def _follow(self, clip: Clip, choice: SubjectChoice, reporter: Reporter) -> NDArray[np.uint8]:

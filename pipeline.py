@@ -43,8 +43,17 @@ class Reporter(Protocol):
         `method` is how it was found, `confidence` (0 to 1) how sure that is; None is not known.
         """
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        """The first mesh: one timestep, shown while the job goes on."""
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """One timestep of one of several shapes, of which one becomes the anchor.
+
+        `outline` is the IoU, 0 to 1, of its outline with the first frame's. At most 8 seeds.
+        """
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        """The first mesh: one timestep, shown while the job goes on.
+
+        `seed` is the one that it was made from, where several were tried.
+        """
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,13 @@ class Pipeline(Protocol):
         reporter: Reporter,
         mesh: Path | None = None,
         faces: int | None = None,
+        tries: int = 1,
     ) -> MeshSequence:
         """`mesh` is a .glb to be animated like the subject; its pose is that of the first frame.
 
-        `faces` is about how many triangles a new mesh shall have. It is passed, by name, only where
-        the client asked for it: a pipeline without this parameter serves all other jobs.
+        `faces` is about how many triangles a new mesh shall have, `tries` from how many seeds a
+        shape is made before one of them moves. They are passed, by name, only where the client
+        asked for them: a pipeline without such a parameter serves all other jobs.
 
         Raises NoSubjectFound, GpuOutOfMemory, GpuError, Cancelled; InvalidParameter for a mesh that
         cannot be read, ModeUnavailable if the pipeline accepts none.

@@ -148,7 +148,11 @@ class JobView:
             "mesh": result.mesh,
             "source": result.source,
             **({"subject": result.subject} if result.subject else {}),
+            **({"tries": self._tries(job_id, result)} if result.tries else {}),
         }
+
+    def _tries(self, job_id: str, result: Result) -> list[dict[str, Any]]:
+        return [{**known, "anchor": self._url(job_id, known["anchor"])} for known in result.tries]
 
     def _url(self, job_id: str, name: str) -> str:
         return f"{self._settings.root_path}/outputs/{job_id}/{name}"

@@ -31,13 +31,18 @@ def is_available(mode: Mode, choice: PipelineChoice) -> bool:
 
 
 def parse_options(
-    given: Mapping[str, Any], choice: PipelineChoice, base: JobOptions | None = None
+    given: Mapping[str, Any],
+    choice: PipelineChoice,
+    base: JobOptions | None = None,
+    has_mesh: bool = False,
 ) -> JobOptions:
     """The options in `given`; others as in `base` (another job's) or this machine's defaults.
 
     Raises InvalidParameter, ModeUnavailable.
     """
-    options = (base or JobOptions(mode=default_mode(choice))).changed(given)
+    options = (base or JobOptions(mode=default_mode(choice), mesh=has_mesh)).changed(given)
+    if choice.name == "silhouette":  # the same with every seed
+        options = options.model_copy(update={"tries": 1})
     if not is_available(options.mode, choice):
         raise ModeUnavailable(
             f"Mode {options.mode} needs about {ACTIONMESH[options.mode].min_vram_gb} GB of GPU "

@@ -213,6 +213,15 @@ class FoundSubject(BaseModel):
     box: str | None = Field(description="In the first frame, as `subject_box` takes it.")
 
 
+class Tried(BaseModel):
+    """One of several first shapes."""
+
+    seed: int
+    outline: float = Field(description="IoU of its outline with the first frame's, 0 to 1.")
+    anchor: str = Field(description="Address of its .glb.")
+    chosen: bool = Field(description="True for the one that was set in motion.")
+
+
 class JobBody(BaseModel):
     """A job. Which keys are there follows from `status`; ignore those that you do not know."""
 
@@ -239,6 +248,7 @@ class JobBody(BaseModel):
     mesh: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     subject: FoundSubject | None = None
+    tries: list[Tried] | None = Field(None, description="Only where `tries` is more than 1.")
     timings: dict[str, float] | None = Field(None, description="Seconds per stage.")
     warnings: list[Warning_] | None = None
     error: str | None = None

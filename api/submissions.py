@@ -137,7 +137,7 @@ def _check_field(state: AppState, name: str) -> None:
 
 def _checked_options(state: AppState, received: Received) -> JobOptions:
     """The options; checks that there is exactly one video. Raises what POST /jobs documents."""
-    options = parse_options(received.fields, state.choice)
+    options = parse_options(received.fields, state.choice, has_mesh="mesh" in received.files)
     has_file = "file" in received.files
     if has_file and options.video_url:
         raise BothInputs("There are a `file` and a `video_url`.")
@@ -148,7 +148,7 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
         raise UrlNotAllowed("This server fetches no videos.", hint="Send the file itself.")
     for url in filter(None, (options.video_url, options.webhook_url)):
         check_url(url, allow_private=settings.allow_private_urls)
-    return options.model_copy(update={"mesh": "mesh" in received.files})
+    return options
 
 
 async def _input_facts(

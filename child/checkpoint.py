@@ -39,6 +39,8 @@ def save_checkpoint(meshes: MeshSequence, reporter: JobReporter) -> None:
         "start": reporter.start,
         "ready": reporter.ready,
         "subject": reporter.found_subject,
+        "seed": reporter.seed,
+        "tries": reporter.tries,
         "warnings": reporter.warnings,
         "timings": reporter.timings,
         "peak_rss_mb": round(peak_rss_mb(), 1),
@@ -56,6 +58,8 @@ def load_checkpoint(task: Task) -> tuple[MeshSequence, dict[str, Any]]:
             "start": task.options.start,
             "ready": [],
             "subject": {},
+            "seed": task.options.seed,
+            "tries": [],
             **found,
         }
         for name in made["ready"]:
@@ -73,6 +77,7 @@ def restore_reports(made: Mapping[str, Any], reporter: JobReporter) -> None:
         reporter.warning(**warning)
     reporter.timings.update(made["timings"])
     reporter.found_subject = made["subject"]
+    reporter.seed, reporter.tries = made["seed"], made["tries"]
     for name in made["ready"]:
         if not (reporter.task.workspace / name).exists():  # those of an earlier attempt
             durable.link(reporter.task.checkpoint / name, reporter.task.workspace / name)

@@ -49,7 +49,7 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
     Raises Cancelled, and OSError if the disk is full.
     """
     options, out, steps = reporter.task.options, reporter.task.workspace, len(meshes) + 2
-    facts = {"pipeline": reporter.pipeline, "mode": options.mode, "seed": options.seed}
+    facts = {"pipeline": reporter.pipeline, "mode": options.mode, "seed": reporter.seed}
     normals = vertex_normals(meshes)
     reporter.progress("exporting", 0, steps, "Writing the meshes")
 

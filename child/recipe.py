@@ -1,6 +1,7 @@
 """The steps of a job inside the child process: compute the meshes, then export the files.
 
-    input -> frames -> pipeline -> checkpoint/meshes.npz -> exports.py: GLBs, zip, videos
+    input -> frames -> pipeline -> checkpoint/meshes.npz -> appearance.py: view, score, colours
+                                                         -> exports.py: GLBs, zip, videos
 
 A Task comes in, a Result goes out; progress and cancel go through JobReporter. Everything is
 written into the attempt's workspace. The checkpoint is beside it: the meshes are not lost if an
@@ -21,7 +22,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from child.appearance import Appearance, add_appearance
 from child.checkpoint import (
     NoCheckpoint,
     load_checkpoint,
@@ -40,6 +43,7 @@ from errors import (
     VideoTooShort,
     VideoUnreadable,
 )
+from job.options import JobOptions
 from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
@@ -56,6 +60,12 @@ CANCEL_CHECK_S = 0.1
 """How often a job that waits for its frames checks for a cancel."""
 
 Read = tuple[Clip, tuple[ClipWarning, ...]]
+
+_OPTIONAL = {
+    "faces": "does not choose its number of triangles",
+    "tries": "makes one shape only",
+}
+"""Options that a pipeline may take as parameters, and what one without the parameter does."""
 
 
 class FramePrefetcher:
@@ -141,8 +151,9 @@ class Recipe:
         return replace(result, peak_rss_mb=max(result.peak_rss_mb, made["peak_rss_mb"]))
 
     def _export(self, clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
-        write_files(clip, meshes, reporter, self.blender_path)
-        return _result(clip, meshes, reporter)
+        made = add_appearance(clip, meshes, reporter)
+        write_files(clip, made.meshes, reporter, self.blender_path)
+        return _result(clip, made, reporter)
 
     def _with_subject(self, pipeline: Pipeline, reporter: JobReporter) -> tuple[Clip, Clip]:
         """The frames, and the same with the subject.
@@ -213,17 +224,24 @@ def _with_subject(
 
 def _animate(pipeline: Pipeline, clip: Clip, reporter: JobReporter) -> MeshSequence:
     options = reporter.task.options
-    if options.faces is None:
-        more = {}
-    elif "faces" in inspect.signature(pipeline.animate).parameters:
-        more = {"faces": options.faces}
-    else:
-        raise ModeUnavailable(
-            f"The {pipeline.name} pipeline here does not choose its number of triangles.",
-            hint="Leave `faces` out.",
-        )
     mesh = reporter.task.folder / "mesh.glb" if options.mesh else None
+    more = _asked_for(pipeline, options)
     return pipeline.animate(clip, options.mode, options.seed, reporter, mesh, **more)
+
+
+def _asked_for(pipeline: Pipeline, options: JobOptions) -> dict[str, Any]:
+    """The optional parameters of `animate` that have not their defaults. Raises ModeUnavailable."""
+    asked = {}
+    for name, lack in _OPTIONAL.items():
+        value = getattr(options, name)
+        if value == JobOptions.model_fields[name].default:
+            continue
+        if name not in inspect.signature(pipeline.animate).parameters:
+            raise ModeUnavailable(
+                f"The {pipeline.name} pipeline here {lack}.", hint=f"Leave `{name}` out."
+            )
+        asked[name] = value
+    return asked
 
 
 def _read_clip(task: Task, start: float, on_progress: Callable[[int, int], None]) -> Read:
@@ -244,8 +262,9 @@ def is_unusable(error: ServiceError) -> bool:
     return is_gpu_lost or isinstance(error, ProgramKilled)  # too little memory: free this one's
 
 
-def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
+def _result(clip: Clip, made: Appearance, reporter: JobReporter) -> Result:
     reporter.update_timings(time.monotonic())
+    meshes = made.meshes
     t, v, _ = meshes.vertices.shape
     return Result(
         files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
@@ -255,6 +274,10 @@ def _result(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> Result:
         timings={stage: round(took, 3) for stage, took in reporter.timings.items()},
         warnings=tuple(reporter.warnings),
         subject=reporter.found_subject,
+        view=meshes.view.to_dict() if meshes.view else {},
+        score=made.score,
+        texture=made.texture,
+        tries=tuple(reporter.tries),
         peak_rss_mb=round(peak_rss_mb(), 1),
     )
 

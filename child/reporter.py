@@ -18,7 +18,7 @@ import cv2
 
 from child.subject_files import first_box, write_masks, write_strip
 from errors import Cancelled
-from job.task import ANCHOR, MASKS, SUBJECT, Progress, Task
+from job.task import ANCHOR, MASKS, SUBJECT, TRIED, Progress, Task
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
@@ -29,11 +29,17 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_S = 0.1
 """Progress within a stage is sent at most this often."""
 
+AFTER = ("view", "texture", "exporting", "rendering")
+"""The parts of a job after its pipeline; `view` and `texture` belong to the stage exporting."""
 # approximate shares of a job's time before, inside and after the pipeline
 _SHARES = {
-    "silhouette": {"extracting": 0.06, "pipeline": 0.62, "exporting": 0.08, "rendering": 0.24},
-    "actionmesh": {"extracting": 0.02, "pipeline": 0.88, "exporting": 0.02, "rendering": 0.08},
-}
+    "silhouette": {"extracting": 0.06, "pipeline": 0.58, "view": 0.05, "texture": 0.0,
+                   "exporting": 0.08, "rendering": 0.23},
+    "actionmesh": {"extracting": 0.02, "pipeline": 0.69, "view": 0.03, "texture": 0.17,
+                   "exporting": 0.02, "rendering": 0.07},
+}  # fmt: skip
+_OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
+           "exporting": 0.06, "rendering": 0.17}  # fmt: skip
 
 _NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 
@@ -45,7 +51,8 @@ class JobReporter:
     """pipeline.Reporter for one task: progress to the parent, warnings kept, stages timed.
 
     `shares` are those of the pipeline of this name; empty if the meshes exist already, and only the
-    stages after them are left. `start` is the second from which on frames are taken.
+    stages after them are left. `start` is the second from which on frames are taken, `seed` the one
+    that the meshes were made from. The fraction that it reports never falls.
     """
 
     task: Task
@@ -58,10 +65,15 @@ class JobReporter:
         self.warnings: list[dict[str, Any]] = []
         self.timings: dict[str, float] = {}
         self.found_subject: dict[str, Any] = {}
+        self.tries: list[dict[str, Any]] = []
         self.ready: tuple[str, ...] = ()
         self.start = self.task.options.start
-        self._spans = _spans(self.pipeline, self.shares)
-        self._fraction = min(low for low, _ in self._spans.values())
+        self.seed = self.task.options.seed
+        self._around = _SHARES.get(self.pipeline, _OTHERS)
+        after = {part: self._around[part] for part in AFTER}
+        self._fraction = 0.0 if self.shares else 1.0 - sum(after.values())
+        before = self._before() if self.shares else {}
+        self._spans = _spans({**before, **after}, self._fraction)
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
@@ -69,20 +81,15 @@ class JobReporter:
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
-        self._check_cancelled()
-        now = time.monotonic()
-        is_new = stage != self._stage
-        if is_new:
-            self.update_timings(now)
-            self._stage, self._message = stage, message
-        low, high = self._spans.get(stage, (self._fraction, self._fraction))
-        fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
-        self._fraction = max(self._fraction, fraction)
-        said = message or self._message
-        self._last = Progress(stage, step, steps, self._fraction, said, self.ready)
-        if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
-            self._sent_at = now
-            self.send("progress", **vars(self._last))
+        self._report(stage, self._spans.get(stage), step, steps, message)
+
+    def part(self, name: str, done: float, message: str) -> None:
+        """In stage exporting, `done` (0 to 1) of `view` or `texture`. Raises Cancelled."""
+        self._report("exporting", self._spans.get(name), round(100 * done), 100, message)
+
+    def plan(self, *parts: str) -> None:
+        """These of AFTER are all that is left: they share the rest of the job."""
+        self._spans = _spans({part: self._around[part] for part in parts}, self._fraction)
 
     def written(self, *names: str) -> None:
         """These files of the workspace are complete: told at once, since clients may want them."""
@@ -105,7 +112,7 @@ class JobReporter:
             "confidence": None if confidence is None else round(confidence, 3),
             "box": first_box(clip),
         }
-        masks = partial(write_masks, tick=self._check_cancelled)  # seconds for large pictures
+        masks = partial(write_masks, tick=self.check_cancelled)  # seconds for large pictures
         for name, write in ((SUBJECT, write_strip), (MASKS, masks)):
             try:
                 write(clip, self.task.workspace / name)
@@ -115,14 +122,30 @@ class JobReporter:
             else:
                 self.written(name)
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        """Write anchor.glb, which users can see while the job runs."""
-        write_animated(mesh, vertex_normals(mesh), self.task.workspace / ANCHOR)
-        self.written(ANCHOR)
-
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
+        """Raises Cancelled if the job was cancelled."""
         if self.cancelled.is_set():
             raise Cancelled
+
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """Write the next of anchor_0.glb ...; a seed that is tried again keeps its file's name."""
+        seeds = [known["seed"] for known in self.tries]
+        number = seeds.index(seed) if seed in seeds else len(seeds)
+        known = {"seed": seed, "outline": round(outline, 3), "anchor": TRIED[number]}
+        self.tries[number : number + 1] = [{**known, "chosen": False}]
+        self._write_still(mesh, TRIED[number])
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        """Write anchor.glb, which users can see while the job runs."""
+        if seed is not None:
+            self.seed = seed
+        for known in self.tries:
+            known["chosen"] = known["seed"] == self.seed
+        self._write_still(mesh, ANCHOR)
+
+    def _write_still(self, mesh: MeshSequence, name: str) -> None:
+        write_animated(mesh, vertex_normals(mesh), self.task.workspace / name)
+        self.written(name)
 
     def update_timings(self, now: float) -> None:
         """Add the current stage's time to `timings`, until `now` (monotonic clock, seconds)."""
@@ -130,6 +153,33 @@ class JobReporter:
             took = now - self._stage_began
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
         self._stage_began = now
+
+    def _before(self) -> dict[str, float]:
+        """Shares of the stages before AFTER; `shape` is repeated as often as it is tried."""
+        tries = self.task.options.tries
+        repeated = {s: part * (tries if s == "shape" else 1) for s, part in self.shares.items()}
+        scale = self._around["pipeline"] / sum(repeated.values())
+        stages = {stage: scale * part for stage, part in repeated.items()}
+        return {"extracting": self._around["extracting"], **stages}
+
+    def _report(
+        self, stage: str, span: tuple[float, float] | None, step: int, steps: int, message: str
+    ) -> None:
+        self.check_cancelled()
+        now = time.monotonic()
+        is_new = stage != self._stage
+        if is_new:
+            self.update_timings(now)
+            self._stage = stage
+        if is_new or message:
+            self._message = message
+        low, high = span or (self._fraction, self._fraction)
+        fraction = low + (high - low) * min(1.0, step / steps if steps else 0.0)
+        self._fraction = max(self._fraction, fraction)
+        self._last = Progress(stage, step, steps, self._fraction, self._message, self.ready)
+        if is_new or step == steps or now - self._sent_at >= REPORT_EVERY_S:
+            self._sent_at = now
+            self.send("progress", **vars(self._last))
 
 
 @dataclass
@@ -156,19 +206,20 @@ class LoadReporter:
     ) -> None:
         raise AssertionError(f"a subject in {len(clip)} frames ({method}) while loading")
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps while loading")
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        raise AssertionError(
+            f"a mesh of {len(mesh)} timesteps from {seed} ({outline}) while loading"
+        )
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        raise AssertionError(f"an anchor mesh of {len(mesh)} timesteps ({seed}) while loading")
 
 
-def _spans(pipeline: str, shares: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of each stage as fractions of the job, in order."""
-    around = _SHARES.get(pipeline, _SHARES["silhouette"])
-    after = ("exporting", "rendering")
-    parts = {"extracting": around["extracting"]} if shares else {}
-    parts |= {stage: around["pipeline"] * share for stage, share in shares.items()}
-    parts |= {stage: around[stage] for stage in after}
-    spans, low = {}, 0.0 if shares else 1.0 - sum(around[stage] for stage in after)
-    for stage, share in parts.items():
-        spans[stage] = (low, min(1.0, low + share))
-        low += share
+def _spans(shares: Mapping[str, float], low: float) -> dict[str, tuple[float, float]]:
+    """Start and end of each part, in order, as fractions of the job: from `low` on to 1."""
+    scale = (1.0 - low) / sum(shares.values())
+    spans = {}
+    for part, share in shares.items():
+        spans[part] = (low, min(1.0, low + scale * share))
+        low += scale * share
     return spans

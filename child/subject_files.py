@@ -1,12 +1,15 @@
-"""Writes which pixels are the subject: a strip for people, and masks for programs.
+"""Writes which pixels are the subject, a strip for people and masks for programs; reads the masks.
 
 subject.webp shows some frames side by side, everything but the subject dimmed. masks.zip holds one
 mask per frame, as large as the source's frames, so that it can be sent back as their alpha. Called
-by child/reporter.py. Raises OSError, and cv2.error if a picture cannot be encoded.
+by child/reporter.py and child/appearance.py. Writing raises OSError, and cv2.error if a picture
+cannot be encoded.
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +56,34 @@ def write_masks(clip: Clip, path: Path, tick: Callable[[], None] = lambda: None)
     write_zip(_masks(clip, tick), path)
 
 
+class DamagedMasks(ValueError):
+    """masks.zip is not as `write_masks` wrote it, or belongs to other frames."""
+
+
+def read_masks(path: Path, clip: Clip, tick: Callable[[], None] = lambda: None) -> Picture:
+    """What `write_masks` wrote of this clip, at its frames' size: uint8 `(T, H, W)`.
+
+    Raises FileNotFoundError, DamagedMasks, and what `tick` raises, which is called before each
+    mask.
+    """
+    count, height, width, _ = clip.frames.shape
+    alpha = np.empty((count, height, width), np.uint8)
+    try:
+        with zipfile.ZipFile(path) as masks:
+            if masks.namelist() != [_mask_name(k) for k in range(count)]:
+                raise DamagedMasks(f"{path.name} has {len(masks.namelist())} masks, not {count}")
+            for k in range(count):
+                tick()
+                content = np.frombuffer(masks.read(_mask_name(k)), np.uint8)
+                mask = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+                if mask is None or mask.shape != (clip.source.height, clip.source.width):
+                    raise DamagedMasks(f"{_mask_name(k)} is no mask of these frames")
+                alpha[k] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, cv2.error) as exc:
+        raise DamagedMasks(f"{path.name} cannot be read") from exc
+    return alpha
+
+
 def first_box(clip: Clip) -> str | None:
     """The box around the subject in the first frame, as `subject_box` takes it; None without."""
     alpha = clip.frames[0, ..., 3]
@@ -95,7 +126,11 @@ def _masks(clip: Clip, tick: Callable[[], None]) -> Iterator[tuple[str, bytes]]:
         is_larger = size[0] > frame.shape[1]
         how = cv2.INTER_LINEAR if is_larger else cv2.INTER_AREA
         mask = cv2.resize(np.ascontiguousarray(frame[..., 3]), size, interpolation=how)
-        yield f"mask_{k:03d}.png", _encoded(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 4)
+        yield _mask_name(k), _encoded(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 4)
+
+
+def _mask_name(k: int) -> str:
+    return f"mask_{k:03d}.png"
 
 
 def _encoded(suffix: str, picture: Picture, option: int, value: int) -> bytes:

@@ -40,12 +40,12 @@ from executors.local import LocalExecutor
 from gpus import find_gpus
 from intake.inspect import inspect
 from intake.url_guard import fetch
-from job import logs
+from job import appearance_step, logs
 from job.options import REQUEST_FIELDS, JobOptions, check_names
-from job.task import ChildConfig, Failed, Progress, Result, Stopped, Task
+from job.task import MAX_ATTEMPTS, ChildConfig, Failed, Progress, Result, Stopped, Task
 from pipeline import Gpu, PipelineChoice, child_memory_mb, choose_pipeline
 from settings import Settings
-from worker.attempt import MAX_ATTEMPTS, MAX_CRASHES
+from worker.attempt import MAX_CRASHES
 
 RESULT_LIMIT_BYTES = 10_000_000
 """RunPod's limit for the result of /run. /runsync has 20 MB, but which was called is unknown."""
@@ -154,8 +154,9 @@ class Handler:
                 raise outcome.error
             if isinstance(outcome, Stopped):
                 raise Cancelled
-            reason, crashes = outcome.reason, crashes + bool(outcome.crash)
-            if outcome.crash and crashes >= MAX_CRASHES:
+            crashed = outcome.crash and not appearance_step.was_lost_in_it(next_attempt)
+            reason, crashes = outcome.reason, crashes + bool(crashed)
+            if crashed and crashes >= MAX_CRASHES:
                 raise InputCrashesPipeline(
                     f"This input crashes the pipeline: {crashes} attempts ended by a crash "
                     f"({outcome.crash})."

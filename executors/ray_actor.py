@@ -21,7 +21,7 @@ from errors import InternalError
 from executors.base import ExecutorOptions, PipelineStatus, run_to_end
 from executors.local import LocalExecutor
 from job import logs
-from job.task import EARLY_FILES, Failed, Lost, Outcome, Progress, Result, Task
+from job.task import EARLY_FILES, TRIED, Failed, Lost, Outcome, Progress, Result, Task
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ class RayActor:
         if task is None:
             return status
         ready = () if progress is None else progress.ready
-        new = [name for name in EARLY_FILES if name in ready and name not in self._sent]
+        early = (*EARLY_FILES, *TRIED)
+        new = [name for name in early if name in ready and name not in self._sent]
         files = {name: (task.workspace / name).read_bytes() for name in new}
         self._sent.update(new)
         return replace(status, key=_key(task), progress=progress, files=files)

@@ -85,6 +85,7 @@ SubjectPoint = Annotated[
     Field(json_schema_extra={"pattern": pattern(POINT), "examples": ["0.5,0.4"]}),
 ]
 CHOICES = ("subject_box", "subject_point")
+MAX_TRIES = 8
 
 
 class JobOptions(BaseModel):
@@ -140,10 +141,11 @@ class JobOptions(BaseModel):
         "leaves it as it is.",
         json_schema_extra=RETRY,
     )
-    tries: Annotated[int, Field(ge=1, le=8), WholeNumber] = Field(
+    tries: Annotated[int, Field(ge=1, le=MAX_TRIES), WholeNumber] = Field(
         default=1,
-        description="ActionMesh makes so many first shapes, from `seed` on, and moves the one "
-        "whose outline fits the first frame best. A silhouette is the same with every seed.",
+        description="ActionMesh makes so many first shapes, from the seeds `seed`, `seed` + 1, "
+        "..., and moves the one whose outline fits the first frame best. Not together with a "
+        "`mesh`. A silhouette is the same with every seed, so that `tries` is 1 there.",
         json_schema_extra=RETRY,
     )
     blender_export: Flag = Field(
@@ -189,6 +191,12 @@ class JobOptions(BaseModel):
             if isinstance(reason, NotAChoice):
                 raise InvalidParameter(f"{name} {reason}", field=name) from None
             raise _invalid(name, found.get(name)) from None
+        if options.mesh and options.tries > 1:
+            raise InvalidParameter(
+                f"tries is {options.tries}, but there is a `mesh`: no other shape is made.",
+                hint="Leave `tries` out.",
+                field="tries",
+            )
         return options._with_one_choice(self, found)
 
     def _with_one_choice(self, old: JobOptions, found: Mapping[str, Any]) -> JobOptions:

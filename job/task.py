@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import ServiceError
-from job.options import JobOptions
+from job.options import MAX_TRIES, JobOptions
 
 if TYPE_CHECKING:
     from video.ffmpeg import Container
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SUBJECT, MASKS, ANCHOR = "subject.webp", "masks.zip", "anchor.glb"
 EARLY_FILES = (SUBJECT, MASKS, ANCHOR)
 """Written before the meshes: which pixels are the subject, and the shape that is set in motion."""
+MAX_ATTEMPTS = 3
+"""A job whose process was lost so many times fails."""
+TRIED = tuple(f"anchor_{number}.glb" for number in range(MAX_TRIES))
+"""Written before ANCHOR where several shapes are tried: each of them."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -101,7 +105,8 @@ class Result:
     how it was found: method, confidence and box; empty if the pipeline reports none. `start` is the
     second from which on frames were taken, None in a record of an earlier version. `view`, `score`
     and `texture` are View, Score and the texture's state as docs/api.md describes them, empty if
-    there are none; `tries` are seed, outline and anchor of each shape where there are several.
+    there are none; `tries` are seed, outline (IoU with the first frame's), anchor (a name of
+    TRIED) and chosen of each shape, where several were tried.
     """
 
     files: tuple[OutputFile, ...]

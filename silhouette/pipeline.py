@@ -48,6 +48,7 @@ class SilhouettePipeline:
         reporter: Reporter,
         mesh: Path | None = None,
         faces: int | None = None,
+        tries: int = 1,  # noqa: ARG002 - as seed
     ) -> MeshSequence:
         """A closed mesh of fixed topology for every frame of a clip with alpha.
 

@@ -54,6 +54,29 @@ class Bends:
         time.sleep(self.step_s)
 
 
+class MakesManyBoxes(Bends):
+    """Boxes of several sizes: the second one fits best."""
+
+    def animate(
+        self,
+        clip: Any,
+        mode: str,
+        seed: int,
+        reporter: Any,
+        mesh: Any = None,
+        faces: Any = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        """As many boxes as tries."""
+        made = super().animate(clip, mode, seed, reporter)
+        for k in range(tries if tries > 1 else 0):
+            box = replace(made, vertices=made.vertices[:1] * np.float32(1 + k))
+            reporter.tried(box, (seed + k) % 2**32, 0.9 - 0.25 * (k - 1) ** 2)
+            reporter.progress("shape", k + 1, tries)
+        reporter.anchor(replace(made, vertices=made.vertices[:1]), (seed + (tries > 1)) % 2**32)
+        return made
+
+
 class Dense(Bends):
     """An animal of 40,000 faces: the most that a mesh of ActionMesh has."""
 

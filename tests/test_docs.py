@@ -87,7 +87,7 @@ def test_architecture_md_names_every_package_and_every_top_level_module() -> Non
 
 
 EXAMPLES = {
-    "An option of a job": r'options\.faces|--faces"|n="faces"|faces: (Annotat|int \| N)|\| `faces`',
+    "An option of a job": r'"faces": "|--faces"|n="faces"|faces: (Annotat|int \| N)|\| `faces`',
     "A stage of the work": r"""["']decoding["']|  decoding:|motion, decoding, exporting""",
     "An output format": r"\busdz\b",
     "A pipeline": r"""["']silhouette["']""",

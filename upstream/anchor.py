@@ -1,18 +1,18 @@
 """Stage 0: the anchor, which is the subject's mesh in the first frame, by TripoSG.
 
 Like upstream's `init_banks_from_anchor`, with progress, and cancellable at each step and each chunk
-of the octree. For {video + 3D} jobs user_mesh.py makes the anchor. Called by driver.py.
+of the octree. For {video + 3D} jobs user_mesh.py makes the anchor. Called by tries.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from errors import NoSubjectFound
-from pipeline import Reporter
 from upstream.engine import Engine
 from upstream.gpu_errors import is_cuda_failure, is_out_of_memory
 from upstream.marching_cubes import recorded_failures
@@ -20,41 +20,48 @@ from upstream.speedups import Speedups, shared_octree_kv
 from upstream.step_graph import graphed_steps
 
 # one thread, so that a cancelled job's mesh is never made at the same time as the next one's
-_mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
+mesh_thread = ThreadPoolExecutor(1, thread_name_prefix="anchor-mesh")
+
+Tick = Callable[..., None]
+"""Reports progress: step, steps and, as the third, a message. May raise Cancelled."""
 
 
 @dataclass(frozen=True)
 class Anchor:
     """Timestep 0: its latent (1, N, D) for stage I, and its mesh, needed by stage II.
 
-    `mesh` gives a trimesh.Trimesh, which another thread may still simplify.
+    `seed` is the one that both were made from, and that stage I goes on with. `mesh` gives a
+    trimesh.Trimesh, which another thread may still simplify.
     """
 
+    seed: int
     latent: Any
     mesh: Future[Any]
 
     @classmethod
-    def finished(cls, latent: Any, mesh: Any) -> Anchor:
+    def finished(cls, seed: int, latent: Any, mesh: Any) -> Anchor:
         """An anchor whose mesh exists already."""
-        anchor = cls(latent, Future())
+        anchor = cls(seed, latent, Future())
         anchor.mesh.set_result(mesh)
         return anchor
 
 
 def anchor_from_picture(
-    engine: Engine, picture: Any, seed: int, reporter: Reporter, use: Speedups
+    engine: Engine, picture: Any, seed: int, tick: Tick, use: Speedups
 ) -> Anchor:
-    """The anchor of the prepared first picture. Raises NoSubjectFound if there is no surface."""
-    with engine.on_device("shape"):
-        latent, surface = _image_to_3d(engine, picture, seed, reporter, use)
+    """The anchor of the prepared first picture. Raises NoSubjectFound if there is no surface.
+
+    The weights of `shape` must be on the device.
+    """
+    latent, surface = _image_to_3d(engine, picture, seed, tick, use)
     finish = engine.pipe.mesh_process.process_mesh
     if use.threaded_mesh:
-        return Anchor(latent, _mesh_thread.submit(finish, surface, seed=seed))
-    return Anchor.finished(latent, finish(surface, seed=seed))
+        return Anchor(seed, latent, mesh_thread.submit(finish, surface, seed=seed))
+    return Anchor.finished(seed, latent, finish(surface, seed=seed))
 
 
 def _image_to_3d(
-    engine: Engine, picture: Any, seed: int, reporter: Reporter, use: Speedups
+    engine: Engine, picture: Any, seed: int, tick: Tick, use: Speedups
 ) -> tuple[Any, Any]:
     """Latent (1, N, D) and surface (trimesh) of one picture."""
     import torch
@@ -66,11 +73,11 @@ def _image_to_3d(
 
     def denoised(_pipe: Any, step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         last["latents"] = tensors["latents"].clone()
-        reporter.progress("shape", step + 1, steps + 1)
+        tick(step + 1, steps + 1)
         return tensors
 
     def extracting(*_: Any) -> None:
-        reporter.progress("shape", steps, steps + 1, "surface")
+        tick(steps, steps + 1, "surface")
 
     hook = pipe.vae.decoder.register_forward_pre_hook(extracting)
     graph = graphed_steps(pipe.transformer) if use.step_graph else nullcontext()
@@ -90,7 +97,7 @@ def _image_to_3d(
             )
     finally:
         hook.remove()
-    reporter.progress("shape", steps + 1, steps + 1)
+    tick(steps + 1, steps + 1)
     return last["latents"], surface
 
 

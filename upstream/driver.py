@@ -15,13 +15,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpu_memory import Part
 from meshes.sequence import MeshSequence
 from pipeline import ActionMeshPreset, Reporter
 from subject.mask_check import MaskCheck
 from upstream import speedups
-from upstream.anchor import Anchor, anchor_from_picture
+from upstream.anchor import Anchor
 from upstream.attention import mixed_precision
 from upstream.background import (
     RMBG_BATCH,
@@ -33,19 +34,29 @@ from upstream.background import (
 )
 from upstream.engine import Engine
 from upstream.speedups import Speedups
+from upstream.tries import Tries
 from upstream.user_mesh import UserMesh
 from video.clip import Clip
 
 
 @dataclass(frozen=True)
 class AnimationRequest:
-    """The input of one attempt: 16 or 31 frames, parameters, and the mesh to move, if given."""
+    """The input of one attempt: 16 or 31 frames, parameters, and the mesh to move, if given.
+
+    `tries`: from how many seeds a first shape is made, if none is given.
+    """
 
     clip: Clip
     preset: ActionMeshPreset
     seed: int
     use: Speedups = Speedups()
     mesh: UserMesh | None = None
+    tries: int = 1
+
+    @property
+    def seeds(self) -> list[int]:
+        """One for each try, below 2 ** 32 as in a request."""
+        return [(self.seed + k) % 2**32 for k in range(self.tries)]
 
 
 def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> MeshSequence:
@@ -54,14 +65,15 @@ def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> Me
     Axes and units are those of the given mesh, else upstream's: +Y up and +Z the front, as in glTF.
     Upstream clamps moved vertices to [-1, 1]; the anchor, timestep 0, may reach 1.005 and is not
     scaled: it would no longer match its motion. Reports the anchor, from this thread, as soon as it
-    is finished. Raises NoSubjectFound, what torch raises, and what `reporter` raises.
+    is finished; with several tries the chosen one's seed, with which alone the result would be the
+    same, bit for bit. Raises NoSubjectFound, what torch raises, and what `reporter` raises.
     """
     import torch
     from actionmesh.io.video_input import ActionMeshInput
     from actionmesh.model.utils.storage import LatentBank, MeshBank
 
     engine.configure(request.preset)
-    pictures, check = _prepared(engine, request, reporter)
+    pictures, alpha, check = _prepared(engine, request, reporter)
     # upstream's stages change their input: make a new one for every attempt
     clip = ActionMeshInput(
         frames=pictures,
@@ -69,8 +81,8 @@ def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> Me
     )
     with torch.inference_mode():
         if request.mesh is None:
-            picture = clip.frames[0]
-            anchor = anchor_from_picture(engine, picture, request.seed, reporter, request.use)
+            tries = Tries(request.seeds, alpha, request.clip.fps, reporter)
+            anchor = tries.best_anchor(engine, clip.frames[0], request.use)
         else:
             anchor = request.mesh.make_anchor(engine, request.seed, reporter)
         stages = _Stages(engine, request, reporter, anchor)
@@ -91,8 +103,9 @@ def animate(engine: Engine, request: AnimationRequest, reporter: Reporter) -> Me
 
 def _prepared(
     engine: Engine, request: AnimationRequest, reporter: Reporter
-) -> tuple[list[Any], Future[MaskCheck] | None]:
-    """RGB pictures of the subject on white, all with the same crop, and the check of RMBG's masks.
+) -> tuple[list[Any], NDArray[np.uint8], Future[MaskCheck] | None]:
+    """RGB pictures of the subject on white, all with the same crop; the first frame's whole alpha
+    (H, W); and the check of RMBG's masks.
 
     Reports the subject.
     """
@@ -105,9 +118,10 @@ def _prepared(
     cut = with_alpha_of(pictures, request.clip)
     check = start_check(cut, decided)
     reporter.subject(cut)
+    alpha = cut.frames[0, ..., 3].copy()
     if request.use.crop_first:
-        return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio), check
-    return list(engine.pipe.image_process.process_images(pictures)), check
+        return speedups.crop_first(pictures, engine.pipe.image_process.padding_ratio), alpha, check
+    return list(engine.pipe.image_process.process_images(pictures)), alpha, check
 
 
 @dataclass
@@ -124,7 +138,8 @@ class _Stages:
         """Report it as soon as its mesh is finished, once."""
         if not self.anchor_reported and self.anchor.mesh.done():
             self.anchor_reported = True
-            self.reporter.anchor(_sequence([self.anchor.mesh.result()], self.request))
+            mesh = _sequence([self.anchor.mesh.result()], self.request)
+            self.reporter.anchor(mesh, self.anchor.seed)
 
     def move(self, clip: Any, context: Any, latents: Any) -> None:
         """Stage I: fill the bank with a latent for every frame."""
@@ -140,7 +155,7 @@ class _Stages:
                 clip,
                 context=context,
                 latent_bank=latents,
-                seed=self.request.seed,
+                seed=self.anchor.seed,
                 step_callback=moved,
             )
 

@@ -65,7 +65,7 @@ class UserMesh:
             posterior = vae.encode(surface, num_tokens=tokens, seed=seed).latent_dist
             latent = posterior.sample(torch.Generator(device=vae.device).manual_seed(seed))
         reporter.progress("shape", 1, 1, "your mesh")
-        return Anchor.finished(latent, self.mesh)
+        return Anchor.finished(seed, latent, self.mesh)
 
     def sequence(self, vertices: NDArray[np.float32], fps: float) -> MeshSequence:
         """(T, merged, 3) in the cube -> the uploaded vertices in their order, axes and units.

@@ -19,19 +19,17 @@ from errors import (
     WorkerCrashed,
     from_os_error,
 )
-from job import failpoint
+from job import appearance_step, failpoint
 from job.folder import JobsFolder
 from job.state import Job, JobStatus
-from job.task import Failed, Lost, Outcome, Result, Stopped, Task
+from job.task import MAX_ATTEMPTS, Failed, Lost, Outcome, Result, Stopped, Task
 from job_store import JobStore
 from worker.estimates import Estimates
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
-"""A job whose process was lost so many times fails."""
 MAX_CRASHES = 2
-"""So does one on which native code crashed so many times: a kill is chance, a crash is not."""
+"""A job on which native code crashed so many times fails: a kill is chance, a crash is not."""
 DISK_PAUSE_S = 2.0
 """How long the thread waits after a failed write before it tries again."""
 
@@ -102,12 +100,13 @@ class AttemptRecorder:
         return False
 
     def _finish(self, task: Task, result: Result, took_s: float) -> None:
-        job_id, mode = task.job_id, task.options.mode
+        job_id, options = task.job_id, task.options
         self.folder.publish_outputs(job_id, task.attempt, result)
         failpoint.reach("finish:published")
         if not self.commit(job_id, lambda: self.store.finish(job_id, result)):
             return
-        self.estimates.learn(mode, took_s)
+        shape_s = result.timings.get("shape", 0.0)
+        self.estimates.learn(options.mode, took_s, options.tries, shape_s)
         files, peak_mb = len(result.files), result.peak_rss_mb
         log.info("finished in %.1f s: %d files, peak memory %.0f MB", took_s, files, peak_mb)
 
@@ -117,10 +116,14 @@ class AttemptRecorder:
             log.log(level, "failed: %s: %s", error.code, error.message)
 
     def _after_loss(self, task: Task, lost: Lost, *, counted: bool) -> bool:
-        """Requeued for the next server, tried again (True) or failed."""
+        """Requeued for the next server, tried again (True) or failed.
+
+        A crash in the appearance step counts as a lost process only: the last attempt leaves the
+        step out.
+        """
         job_id, attempt = task.job_id, task.attempt
         stops = self.stopping.is_set()
-        crashed = counted and bool(lost.crash)
+        crashed = counted and bool(lost.crash) and not appearance_step.was_lost_in_it(task)
         if crashed and self._crash_is_final(job_id, lost.crash):
             return False
         counted = counted and not stops

@@ -1,7 +1,9 @@
 """How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
 Until a job of a mode has finished, its time is None. The further a running job is, the more its own
-speed counts, and the less the times of other jobs.
+speed counts, and the less the times of other jobs. A job with several tries takes as many times as
+long in the stage `shape`: that time is kept by itself, so that jobs with different tries tell each
+other's.
 """
 
 from __future__ import annotations
@@ -23,21 +25,28 @@ OWN_SPEED_FROM = 0.15
 class Estimates:
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
-        self._took_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        # seconds of each job: those of one try, and the rest
+        self._took_s: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
+            lambda: deque(maxlen=REMEMBERED)
+        )
 
-    def learn(self, mode: str, took_s: float) -> None:
-        self._took_s[mode].append(took_s)
+    def learn(self, mode: str, took_s: float, tries: int = 1, shape_s: float = 0.0) -> None:
+        """A finished job; `shape_s` of its seconds it made its first shapes, `tries` of them."""
+        shape_s = min(shape_s, took_s)  # it may be that of an earlier attempt
+        self._took_s[mode].append((shape_s / tries, took_s - shape_s))
 
-    def typical_s(self, mode: str) -> float | None:
+    def typical_s(self, mode: str, tries: int = 1) -> float | None:
         took = self._took_s.get(mode)
-        return median(list(took)) if took else None
+        return (
+            median([tries * shape_s + rest_s for shape_s, rest_s in list(took)]) if took else None
+        )
 
     def remaining_s(self, job: Job) -> float | None:
         """Seconds until a running job is finished; None if nothing is known yet."""
         if job.started_at is None:
             return None
         fraction = job.progress.fraction if job.progress else 0.0
-        typical = self.typical_s(job.options.mode)
+        typical = self.typical_s(job.options.mode, job.options.tries)
         by_others = typical * (1 - fraction) if typical is not None else None
         if fraction < OWN_SPEED_FROM:
             return by_others
@@ -62,7 +71,8 @@ class Estimates:
         heapq.heapify(free_in)
         done_s = 0.0
         for job in ahead:
-            typical = self.typical_s(job.options.mode) if job is not None else None
+            o = job.options if job is not None else None
+            typical = self.typical_s(o.mode, o.tries) if o is not None else None
             if typical is None:
                 return None
             done_s = free_in[0] + typical

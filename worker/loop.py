@@ -19,9 +19,9 @@ from executors.base import POLL_S, Executor
 from job.folder import JobsFolder
 from job.logs import bound_to_job
 from job.state import Job, JobStatus
-from job.task import Event, Progress, Task
+from job.task import MAX_ATTEMPTS, Event, Progress, Task
 from job_store import JobStore
-from worker.attempt import MAX_ATTEMPTS, AttemptRecorder
+from worker.attempt import AttemptRecorder
 from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)

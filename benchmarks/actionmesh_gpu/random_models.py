@@ -88,9 +88,11 @@ class RandomActionMesh(ActionMeshPipeline):
         reporter: Reporter,
         mesh: Path | None = None,
         faces: int | None = None,
+        tries: int = 1,
     ) -> MeshSequence:
         self._works = False
-        return super().animate(clip, mode, seed, _EndOfDecoding(reporter, self), mesh, faces)
+        watched = _EndOfDecoding(reporter, self)
+        return super().animate(clip, mode, seed, watched, mesh, faces, tries)
 
     def write_time(self, event: str) -> None:
         assert self.settings is not None and self.settings.hf_home is not None
@@ -129,8 +131,11 @@ class _EndOfDecoding:
     ) -> None:
         self.reporter.subject(clip, method, confidence)
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        self.reporter.anchor(mesh)
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        self.reporter.tried(mesh, seed, outline)
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        self.reporter.anchor(mesh, seed)
 
 
 def environment(home: Path) -> dict[str, str]:

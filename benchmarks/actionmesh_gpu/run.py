@@ -106,7 +106,10 @@ class Stopwatch:
     ) -> None:
         """Not measured."""
 
-    def anchor(self, mesh: MeshSequence) -> None:
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """Not measured."""
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
         """Not measured."""
 
 

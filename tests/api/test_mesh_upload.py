@@ -19,12 +19,11 @@ CLIP = (Path(__file__).parents[2] / "examples" / "dancing_sprout.mp4").read_byte
 GLB = glb()
 
 
-def post(url: str, mesh: bytes, key: str = "") -> httpx.Response:
+def post(url: str, mesh: bytes, key: str = "", **fields: str) -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
     files = {"file": ("c.mp4", CLIP), "mesh": ("m.glb", mesh)}
-    return httpx.post(
-        f"{url}/jobs", files=files, data={"mode": "default"}, headers=headers, timeout=60
-    )
+    form = {"mode": "default", **fields}
+    return httpx.post(f"{url}/jobs", files=files, data=form, headers=headers, timeout=60)
 
 
 @pytest.fixture
@@ -78,6 +77,19 @@ def test_a_mesh_has_its_own_size_limit(tmp_path: Path, actionmesh: Settings) -> 
         refused = post(server.url, bytes(MAX_MESH_BYTES + 1))
         assert refused.status_code == 413
         assert refused.json()["max_bytes"] == MAX_MESH_BYTES
+
+
+def test_tries_beside_a_mesh_are_refused(tmp_path: Path, actionmesh: Settings) -> None:
+    with thread_server(tmp_path / "jobs", FinishesAtOnce(), actionmesh) as server:
+        refused = post(server.url, GLB, tries="2").json()
+        assert (refused["code"], refused["field"]) == ("invalid_parameter", "tries")
+        assert list(server.state.store.folder.staging.iterdir()) == []
+        first = post(server.url, GLB, tries="1")
+        assert first.status_code == 202
+        store, job_id = server.state.store, first.json()["job_id"]
+        wait_until(lambda: store.get(job_id).status is JobStatus.FINISHED)
+        again = httpx.post(f"{server.url}/jobs/{job_id}/retry", json={"tries": 2}, timeout=60)
+        assert again.status_code == 422 and again.json()["field"] == "tries"
 
 
 def test_another_mesh_under_the_same_key_is_another_request(

@@ -41,6 +41,16 @@ def test_a_retry_is_a_new_job_from_the_stored_video(serve: Serve) -> None:
     assert (executor.tasks[1].folder / "input").read_bytes() == frames_zip()
 
 
+def test_a_silhouette_has_one_try(serve: Serve) -> None:
+    executor = FinishesAtOnce()
+    with httpx.Client(base_url=serve(executor).url, timeout=60) as client:
+        job = ended(client, submit(client, tries="8"))
+        assert job["options"]["tries"] == executor.tasks[0].options.tries == 1
+        again = client.post(f"/jobs/{job['job_id']}/retry", json={"tries": 2})
+        assert ended(client, again.json()["job_id"])["options"]["tries"] == 1
+        assert refused(send(client, fields={"tries": "9"}), 422, "invalid_parameter")
+
+
 def test_a_retry_can_choose_another_subject(serve: Serve) -> None:
     executor = FinishesAtOnce()
     with httpx.Client(base_url=serve(executor).url, timeout=60) as client:

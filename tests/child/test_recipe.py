@@ -21,3 +21,11 @@ def test_faces_are_refused_by_a_pipeline_without_that_parameter(tmp_path: Path) 
     pipeline = build_pipeline("tests.pipelines:Bends")
     with pytest.raises(ModeUnavailable, match="does not choose"):
         Recipe(pipeline, lambda *_, **__: None, threading.Event()).run(task)
+
+
+def test_tries_are_refused_by_a_pipeline_without_that_parameter(tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(frames_zip())
+    task = with_options(Task("a", 1, tmp_path, "zip", OPTIONS), tries=2)
+    pipeline = build_pipeline("tests.pipelines:Bends")
+    with pytest.raises(ModeUnavailable, match="makes one shape only"):
+        Recipe(pipeline, lambda *_, **__: None, threading.Event()).run(task)

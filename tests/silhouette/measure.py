@@ -92,7 +92,11 @@ class ReportLog:
         """Keeps the clip with alpha."""
         self.subjects.append(clip)
 
-    def anchor(self, mesh: MeshSequence) -> None:
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """A silhouette makes one shape."""
+        raise AssertionError(f"{mesh} was tried with {seed}: {outline}")
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
         """Keeps the mesh."""
         self.anchors.append(mesh)
 

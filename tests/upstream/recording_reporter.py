@@ -20,6 +20,8 @@ class RecordingReporter:
     messages: list[str] = field(default_factory=list)
     subjects: list[Clip] = field(default_factory=list)
     anchors: list[MeshSequence] = field(default_factory=list)
+    tries: list[tuple[MeshSequence, int, float]] = field(default_factory=list)
+    seed: int | None = None
     anchor_after: int = -1
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
@@ -40,7 +42,12 @@ class RecordingReporter:
         """Record the clip with alpha."""
         self.subjects.append(clip)
 
-    def anchor(self, mesh: MeshSequence) -> None:
-        """Record the mesh and when it came."""
+    def tried(self, mesh: MeshSequence, seed: int, outline: float) -> None:
+        """Record one of several shapes."""
+        self.tries.append((mesh, seed, outline))
+
+    def anchor(self, mesh: MeshSequence, seed: int | None = None) -> None:
+        """Record the mesh, its seed and when it came."""
         self.anchors.append(mesh)
+        self.seed = seed
         self.anchor_after = len(self.steps)

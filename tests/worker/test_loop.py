@@ -13,8 +13,9 @@ import pytest
 from errors import AlreadyFinished, Draining, JobNotFound, QueueFull
 from executors.base import Executor
 from job.folder import JobsFolder
+from job.options import JobOptions
 from job.state import Job, JobStatus
-from job.task import Event, Progress, Task
+from job.task import MAX_ATTEMPTS, Event, Progress, Task
 from job_store import JobStore
 from tests.inline_executors import (
     Events,
@@ -25,7 +26,6 @@ from tests.inline_executors import (
 )
 from tests.job_factory import accept
 from tests.waiting import wait_until
-from worker.attempt import MAX_ATTEMPTS
 from worker.loop import Worker
 from worker.queue import JobQueue
 
@@ -304,6 +304,29 @@ def test_times_are_estimated_after_the_first_job(store: JobStore) -> None:
     assert worker.eta_s(store.get(job_id)) is None
     worker.estimates.learn("default", 30.0)
     assert worker.eta_s(store.get(job_id)) == 30.0
+
+
+def test_jobs_with_other_tries_tell_each_others_times(store: JobStore) -> None:
+    worker = Worker(store, store.folder, FinishesAtOnce())
+    many = JobOptions(mode="default", tries=8)
+    for tries in (8, 1):  # 5 s each shape, 25 s for the rest
+        worker.estimates.learn("default", 25.0 + 5.0 * tries, tries, 5.0 * tries)
+    assert worker.estimates.typical_s("default") == pytest.approx(30.0)
+    of_many, of_one = accept(store, options=many).job_id, accept(store).job_id
+    for job_id in (of_many, of_one):
+        worker.queue.reserve()
+        worker.queue.submit(job_id)
+    assert worker.eta_s(store.get(of_many)) == pytest.approx(65.0)
+    assert worker.eta_s(store.get(of_one)) == pytest.approx(95.0)
+    store.start(of_many)
+    store.report(of_many, Progress("shape", 1, 10, 0.1))
+    assert worker.estimates.remaining_s(store.get(of_many)) == pytest.approx(0.9 * 65.0)
+
+
+def test_an_attempt_shorter_than_the_shape_of_an_earlier_one_is_learned(store: JobStore) -> None:
+    worker = Worker(store, store.folder, FinishesAtOnce())
+    worker.estimates.learn("default", 3.0, 1, 5.0)
+    assert worker.estimates.typical_s("default", 2) == pytest.approx(6.0)
 
 
 class TwoAtOnce(WaitsForPermission):

@@ -1,0 +1,83 @@
+"""Which warnings a view, a score and a texture deserve, and in which words. Pure functions.
+
+The bounds are measured on clips with known meshes (benchmarks/quality.py): good meshes have outline
+overlaps of .88 to .97, those of another subject .45 to .69; motion is .57 to .73 for good meshes,
+-.06 to .10 for shuffled, reversed or frozen ones, .08 to .34 for late or half motion. Called by
+child/appearance.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from appearance.score import Score
+from meshes.view import View
+
+GOOD_OUTLINE = 0.85
+PAINTED_FROM, WORST_PAINTED = 0.75, 0.65
+"""The mean and the worst overlap from which on colours land where they belong."""
+JUDGED_FROM = 0.15
+"""The least motion of the video's outlines at which the mesh's motion can be judged."""
+NO_MOTION, WEAK_MOTION = 0.2, 0.45
+MOSTLY_SEEN = 1 / 3
+"""A camera sees a bit less than half of a closed surface. Below a third of it, much of the side
+that faces the camera is guessed as well."""
+
+Warned = tuple[str, str, dict[str, Any]]
+"""Code, message and facts of a warning."""
+
+
+def about_view(view: View, *, is_ambiguous: bool) -> Iterator[Warned]:
+    """Of a view that was fitted, or given."""
+    if is_ambiguous:
+        message = (
+            "Neither the outlines nor the colours tell from which side the video was filmed: front "
+            "and back may be exchanged in the view and in the colours."
+        )
+        yield "view_ambiguous", message, {}
+    if view.kind == "centred":
+        message = (
+            "The mesh does not travel as the subject does in the video: the view follows it from "
+            "frame to frame."
+        )
+        yield "subject_drifts", message, {}
+
+
+def about_score(score: Score) -> Iterator[Warned]:
+    """What does not fit: outlines, motion."""
+    mean, worst, k = score.outline_mean, score.outline_worst, score.worst_frame
+    if mean < GOOD_OUTLINE:
+        message = (
+            f"The mesh fits the video's outlines badly: they overlap by {mean:.2f} on average and "
+            f"by {worst:.2f} in frame {k}; {GOOD_OUTLINE:.2f} is good."
+        )
+        yield "outline_poor", message, {"frames": [k]}
+    if score.motion is None or score.video_motion < JUDGED_FROM:
+        return
+    found = f"{score.motion:.2f}, where 1 is the video's motion and 0 is none"
+    if score.motion < NO_MOTION:
+        message = f"The mesh does not follow the motion of the video: {found}."
+        yield "motion_mismatch", message, {}
+    elif score.motion < WEAK_MOTION:
+        message = f"The mesh moves less than the subject in the video, or later: {found}."
+        yield "motion_weak", message, {}
+
+
+def not_painted(score: Score) -> str:
+    """Why these meshes get no colours: their outlines fit too badly; "" if they do not."""
+    mean, worst = score.outline_mean, score.outline_worst
+    if mean >= PAINTED_FROM and worst >= WORST_PAINTED:
+        return ""
+    return (
+        f"It fits the video's outlines too badly to be painted: they overlap by {mean:.2f} on "
+        f"average and by {worst:.2f} in frame {score.worst_frame}; {PAINTED_FROM:.2f} and "
+        f"{WORST_PAINTED:.2f} are needed."
+    )
+
+
+def about_texture(seen: float) -> Iterator[Warned]:
+    """`seen` is the part of the surface that the video shows, 0 to 1."""
+    if seen < MOSTLY_SEEN:
+        message = f"The video shows {seen:.0%} of the surface; the colours of the rest are guessed."
+        yield "texture_mostly_guessed", message, {}

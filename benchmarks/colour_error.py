@@ -29,7 +29,7 @@ RESULT_POINTS, TRUE_POINTS = 10_000, 100_000
 NORMAL_WEIGHT = 0.1
 """Of the nearest true point, that the two sides of a thin part are not confused."""
 SEEN_COSINE = 0.3
-"""Of the angle between a normal and the camera: nearer to edge-on a point is not seen well enough to
+"""Of the angle between normal and camera: nearer to edge-on a point is not seen well enough to
 tell its colour."""
 
 

@@ -23,6 +23,7 @@ from benchmarks.quality_row import Figure, Row, peak_rss_mb
 from benchmarks.subject import measured
 from benchmarks.truth import Truth, generated, load_truth, truth_names
 from benchmarks.unlit_picture import GREY, drawn, side_view
+from child.score_warnings import JUDGED_FROM, WEAK_MOTION, not_painted
 from examples.make_dancing_sprout import CLIP as DEMO_CLIP
 from meshes.preview import PANEL_PX
 from meshes.sequence import MeshSequence
@@ -49,11 +50,6 @@ NOISE = {"exact mesh": 0.0, "1.5 % noise": 0.015, "3 % noise": 0.03}
 WRONG = ("shuffled", "reversed", "frozen", "other subject")
 LONG = "1.5 % noise, 31 frames"
 SPROUT = "dancing sprout, painted anew"
-
-FOLLOWS = 0.45
-"""Below this score of motion a job gets a warning."""
-NO_COLOUR = 0.75
-"""Below this overlap of outlines a mesh gets no colours."""
 
 
 def case_names(media: Path) -> dict[str, list[str]]:
@@ -108,11 +104,12 @@ def appearance_row(name: str) -> Row:
     fit, score = _timed_fit(row, meshes, truth.clip)
     with row.timed("bake"):
         baked = bake(meshes, truth.clip, fit.view)
+    motion = _judged_motion(score)
     row.figures += [
         Figure("angle", view_error_deg(fit.view, truth), at_most={0.0: 2.5, 0.015: 6.0}.get(noise)),
         Figure("outline", score.outline_mean, at_least={0.0: 0.90, 0.015: 0.85}.get(noise)),
         Figure("worst", score.outline_worst),
-        Figure("motion", score.motion, at_least=FOLLOWS),
+        Figure("motion", motion, at_least=None if motion is None else WEAK_MOTION),
         *_colour_figures(truth, baked),
     ]
     return row
@@ -136,14 +133,19 @@ def _wrong_row(truth: Truth, what: str) -> Row:
     try:
         _, score = _timed_fit(row, meshes, truth.clip)
     except NotFitted:
-        row.figures.append(Figure("outline", 0.0, at_most=NO_COLOUR))
+        row.figures.append(Figure("painted", 0, at_most=0))
         return row
-    outline, worst, motion = score.outline_mean, score.outline_worst, score.motion
+    row.figures += [Figure("outline", score.outline_mean), Figure("worst", score.outline_worst)]
     if what == "other subject":
-        row.figures += [Figure("outline", outline, at_most=NO_COLOUR), Figure("worst", worst)]
+        row.figures.append(Figure("painted", float(not not_painted(score)), at_most=0))
     else:
-        row.figures += [Figure("outline", outline), Figure("motion", motion, at_most=FOLLOWS)]
+        row.figures.append(Figure("motion", _judged_motion(score), at_most=WEAK_MOTION))
     return row
+
+
+def _judged_motion(score: Score) -> float | None:
+    """None where a job's warnings do not judge it."""
+    return score.motion if score.video_motion >= JUDGED_FROM else None
 
 
 def _sprout_row() -> Row:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
 
 from appearance import OnProgress
+from appearance.outlines import (
+    Box,
+    CutOuts,
+    Masks,
+    cut_out,
+    drawn_outlines,
+    overlaps,
+    subject_boxes,
+)
 from meshes.sequence import MeshSequence
 from meshes.view import View
 from video.clip import Clip
+
+_SUBJECT_PX, _MOST_PX = 192, 384
+"""About how large the subject is when it is compared, and the most px of the whole square."""
+_LEAST_VIDEO_MOTION = 0.15
 
 
 @dataclass(frozen=True)
@@ -36,5 +54,80 @@ class Score:
 
 
 def score_view(meshes: MeshSequence, clip: Clip, view: View, report: OnProgress) -> Score:
-    """The score of the meshes, seen through `view`, against a clip with alpha."""
-    raise NotImplementedError
+    """The score of the meshes, seen through `view`, against a clip with alpha.
+
+    A timestep whose frame shows no subject has overlap 0, unless the mesh is out of the picture
+    too. Motion is how much better an outline fits its own frame than the others, as a part of what
+    the video's own outlines would reach. With a view that follows the subject, outlines are
+    compared around its middle.
+    """
+    if len(meshes) != len(clip) or not clip.has_alpha:
+        raise ValueError(f"{len(meshes)} timesteps need as many frames with alpha, not {len(clip)}")
+    steps = 3 * len(clip)
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        report(min(done / steps, 1.0))
+
+    cuts = _cuts(meshes, clip, view, tick)
+    drawn = np.empty_like(cuts.masks)
+    for k in range(len(clip)):
+        tick()
+        frame = cuts.some([k])
+        seen = frame.pixels_of(view, meshes.vertices[k : k + 1])
+        drawn[k] = drawn_outlines(seen, meshes.faces, cuts.size_px)[0]
+    drawn &= cuts.known
+    outlines = tuple(float(value) for value in overlaps(drawn, cuts.masks, cuts.known))
+    motion, video_motion = _motion(drawn, cuts.masks)
+    report(1.0)
+    return Score(outlines, motion, video_motion)
+
+
+def _cuts(meshes: MeshSequence, clip: Clip, view: View, tick: Callable[[], None]) -> CutOuts:
+    """Cut-outs that hold the subject and, as far as it is in the picture, the mesh."""
+    height, width = clip.frames.shape[1:3]
+    view = view.scaled_to(width, height)
+    subjects = subject_boxes(clip, tick)
+    boxes = []
+    for t, subject in enumerate(subjects):
+        seen = view.project(meshes.vertices[t], t)
+        left, top = (int(value) for value in np.clip(seen.min(axis=0), 0, (width - 1, height - 1)))
+        right, bottom = (
+            int(value) + 1
+            for value in np.clip(seen.max(axis=0), (left, top), (width - 1, height - 1))
+        )
+        box = Box(left, top, right, bottom)
+        boxes.append(box.union(subject) if subject else box)
+    middles = subjects if view.kind == "centred" else [reduce(Box.union, boxes)] * len(boxes)
+    around = [middle or box for middle, box in zip(middles, boxes, strict=True)]
+    side = max(box.side_around(middle.middle) for box, middle in zip(boxes, around, strict=True))
+    usual = float(np.median([box.longer_side for box in boxes]))
+    size_px = int(np.clip(_SUBJECT_PX * side / usual, _SUBJECT_PX, _MOST_PX))
+    return cut_out(clip, around, side, size_px, tick)
+
+
+def _motion(drawn: Masks, masks: Masks) -> tuple[float | None, float]:
+    """Score.motion and .video_motion of outlines `(T, N, N)`."""
+    if len(masks) < 2:
+        return None, 0.0
+    video_motion = 1 - _mean_of_others(_all_overlaps(masks, masks))
+    if video_motion < _LEAST_VIDEO_MOTION:
+        return None, video_motion
+    fits = _all_overlaps(drawn, masks)
+    return (float(np.diag(fits).mean()) - _mean_of_others(fits)) / video_motion, video_motion
+
+
+def _all_overlaps(first: Masks, second: Masks) -> NDArray[np.float32]:
+    """IoU `(T, T)` of each mask `(T, N, N)` with each of the others."""
+    a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
+    both = a @ b.T
+    either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
+    return np.where(either > 0, both / np.maximum(either, 1), np.float32(1))
+
+
+def _mean_of_others(values: NDArray[np.float32]) -> float:
+    """The mean of `(T, T)` without its diagonal."""
+    count = len(values)
+    return float((values.sum() - np.trace(values)) / (count * (count - 1)))

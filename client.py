@@ -580,6 +580,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--subject-box": {"metavar": "BOX", "help": "where the subject is: left,top,right,bottom, as "
                       "fractions of the first picture: 0.25,0.1,0.75,0.9"},
     "--subject-point": {"metavar": "X,Y", "help": "a point of the subject, in such fractions"},
+    "--texture": {"help": "auto, or none: no colours from the video"},
     "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
     "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
@@ -677,14 +678,15 @@ def _transfer(client: Client, given: argparse.Namespace, terminal: Terminal) -> 
         facts = client.wait(job_id, given.timeout, terminal.progress)
         text = _sentence(facts)
         if not given.json:
-            for line in _warnings(facts, partial(_command, given)):
+            for line in (*_summary(facts), *_warnings(facts, partial(_command, given))):
                 terminal.message(line)
     if given.command in ("run", "download"):
         folder = text = out or f"mesh_{job_id[:8]}"
         paths = client.save(job_id, folder, given.only, terminal.progress)
-        warnings = {"warnings": facts["warnings"]} if facts.get("warnings") else {}
+        names = ("warnings", "view", "score", "texture")
+        about = {name: facts[name] for name in names if facts.get(name)}
         facts = {"job_id": job_id, "status": "saved", "files": [str(path) for path in paths]}
-        facts.update(warnings)
+        facts.update(about)
     terminal.result(text, facts)
 
 
@@ -715,6 +717,27 @@ def _command(given: argparse.Namespace, *words: str) -> str:
     """A command line of this program for the same server."""
     url = ["--url", given.url] if given.url else []
     return f"python {shlex.join([Path(sys.argv[0]).name, *words, *url])}"
+
+
+def _summary(state: State) -> Iterator[str]:
+    """Where the video was filmed from, how well the mesh fits it, and its colours."""
+    view, score, texture = (state.get(name) or {} for name in ("view", "score", "texture"))
+    if view:
+        angles = (
+            f"{view['azimuth']:.0f}° from the front, {view['elevation']:.0f}° above the horizon"
+        )
+        yield f"camera: {angles} ({view['kind']})"
+    if score:
+        mean, motion = score["outline_mean"], score["motion"]
+        word = "good" if mean >= 0.85 else "fair" if mean >= 0.75 else "poor"
+        moves = "" if motion is None else f", motion {motion:.2f}"
+        worst = f"{score['outline_worst']:.2f} in frame {score['worst_frame']}"
+        yield f"fit: {word}, outlines overlap by {mean:.2f}, at worst {worst}{moves}"
+    if texture.get("state") == "baked":
+        parts = (f"{texture[name]:.0%} {name}" for name in ("seen", "mirrored", "filled"))
+        yield f"colours: {', '.join(parts)}"
+    elif texture:
+        yield f"colours: {texture['state']}. {texture['reason'] or ''}".rstrip()
 
 
 def _warnings(state: State, command: Callable[..., str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ _JOB_HEAD = {
     "pipeline": "silhouette",
     "options": {
         "start": 0.0, "fps": 10.0, "max_frames": 31, "seed": 44, "blender_export": False,
-        "formats": [], "subject_box": None, "subject_point": None,
+        "formats": [], "texture": "auto", "subject_box": None, "subject_point": None,
     },
     "created_at": "2026-11-22T15:00:00.000Z",
     "input": {
@@ -52,6 +52,21 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
         "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
         "timings": {"queued": 9.1, "extracting": 0.8, "shape": 14.0, "motion": 22.5, "total": 45.0},
         "subject": {"method": "plain_background", "confidence": 0.97, "box": "0.21,0.1,0.64,0.93"},
+        "view": {
+            "kind": "constant", "azimuth": 78.4, "elevation": 6.1, "roll": -0.7, "distance": 3.61,
+            "focal": 1480.2, "centre": [0.0, 0.02, -0.01],
+            "matrix": [
+                [-323.883, -85.99, -1577.434, 2296.345], [-200.219, -1509.964, -22.638, 1329.573],
+                [-0.974, -0.106, -0.2, 3.61],
+            ],
+        },
+        "score": {
+            "outline_mean": 0.912, "outline_worst": 0.871, "worst_frame": 17, "motion": 0.64,
+            "video_motion": 0.31, "runner_up": 0.74, "outlines": [0.921, 0.871],
+        },
+        "texture": {
+            "state": "baked", "reason": None, "seen": 0.46, "mirrored": 0.38, "filled": 0.16,
+        },
         "warnings": [
             {
                 "code": "several_subjects", "message": "Two subjects were found.",

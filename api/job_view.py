@@ -39,6 +39,9 @@ _NAMED = {
 _ALWAYS = ("animated_mesh", "preview_video")
 """Keys that are shown even if their files do not exist."""
 
+_OPTIONAL = ("subject", "view", "score", "texture")
+"""Parts of a result that not every job has."""
+
 CACHED_BODIES = 128
 
 _NOT_YET = Progress("loading", 0, 0, 0.0)
@@ -147,7 +150,7 @@ class JobView:
             "files": [vars(file) for file in result.files],
             "mesh": result.mesh,
             "source": result.source,
-            **({"subject": result.subject} if result.subject else {}),
+            **{name: getattr(result, name) for name in _OPTIONAL if getattr(result, name)},
             **({"tries": self._tries(job_id, result)} if result.tries else {}),
         }
 

@@ -213,6 +213,56 @@ class FoundSubject(BaseModel):
     box: str | None = Field(description="In the first frame, as `subject_box` takes it.")
 
 
+class FoundView(BaseModel):
+    """Where the video was filmed from, in the space of the meshes: +Y up, the front is +Z."""
+
+    kind: Literal["constant", "centred", "exact"] = Field(
+        description="One camera for all frames; one that follows the subject, of the first frame "
+        "here; or known, not fitted."
+    )
+    azimuth: float = Field(description="Degrees from the front towards +X: 90 is from +X.")
+    elevation: float = Field(description="Degrees above the horizon.")
+    roll: float = Field(description="Degrees that the camera is turned clockwise.")
+    distance: float | None = Field(description="From `centre`; null: orthographic.")
+    focal: float | None = Field(description="In pixels of the source; null: orthographic.")
+    centre: list[float] = Field(description="Middle of the box around all meshes.")
+    matrix: list[list[float]] = Field(
+        description="3 x 4: maps x, y, z, 1 to u w, v w, w, where u, v are pixels of the source's "
+        "upright frames, from the upper left corner."
+    )
+
+
+class ScoreBody(BaseModel):
+    """How well the meshes fit the video, seen through `view`."""
+
+    outline_mean: float = Field(
+        description="Mean overlap (IoU, 0 to 1) of the meshes' outlines with the subject's."
+    )
+    outline_worst: float
+    worst_frame: int = Field(description="The mesh with that overlap, from 0.")
+    motion: float | None = Field(
+        description="1: moves as the subject does; 0: not, or otherwise. Null: the video moves too "
+        "little to judge."
+    )
+    video_motion: float = Field(description="1 minus the mean IoU of the subject's own outlines.")
+    runner_up: float | None = Field(
+        description="Mean overlap of the best view from elsewhere; null if `view` was not fitted."
+    )
+    outlines: list[float] = Field(description="The overlap of each mesh.")
+
+
+class TextureBody(BaseModel):
+    """Where the colours come from. `seen`, `mirrored` and `filled` are parts of the surface."""
+
+    state: Literal["baked", "given", "skipped", "failed"] = Field(
+        description="Painted from the video; the mesh's own; left out; or an error."
+    )
+    reason: str | None = Field(None, description="Why it was left out, for people.")
+    seen: float | None = Field(description="The part with colours of the video, 0 to 1.")
+    mirrored: float | None = Field(description="The part with those of the other side.")
+    filled: float | None = Field(description="The part with those around it.")
+
+
 class Tried(BaseModel):
     """One of several first shapes."""
 
@@ -248,6 +298,9 @@ class JobBody(BaseModel):
     mesh: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     subject: FoundSubject | None = None
+    view: FoundView | None = Field(None, description="Missing if it is not known.")
+    score: ScoreBody | None = Field(None, description="Missing without a `view`.")
+    texture: TextureBody | None = None
     tries: list[Tried] | None = Field(None, description="Only where `tries` is more than 1.")
     timings: dict[str, float] | None = Field(None, description="Seconds per stage.")
     warnings: list[Warning_] | None = None

@@ -176,6 +176,7 @@ def _features(state: AppState) -> dict[str, bool]:
         "blender_export": settings.blender_path is not None,
         "usdz": importlib.util.find_spec("pxr") is not None,
         "npz": True,
+        "texture": importlib.util.find_spec("xatlas") is not None,
         "video_url": settings.allow_video_url,
         "mesh_input": state.choice.name == "actionmesh",
         "keeps_input": settings.keep_input,

@@ -7,6 +7,7 @@ by child/recipe.py.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 import time
@@ -22,7 +23,7 @@ from appearance import OnProgress
 from appearance.bake import bake_texture
 from appearance.fit import Fit, NotFitted, fit_view
 from appearance.score import Score, score_view
-from appearance.unwrap import unwrap
+from appearance.unwrap import LIMITS, unwrap
 from child.reporter import AFTER, JobReporter
 from child.score_warnings import Warned, about_score, about_texture, about_view, not_painted
 from child.subject_files import DamagedMasks, read_masks
@@ -31,12 +32,10 @@ from job import appearance_step
 from job.task import MASKS
 from meshes.sequence import MeshSequence
 from video.clip import Clip
-from video.sandbox import Limits, launch
+from video.sandbox import launch
 
 log = logging.getLogger(__name__)
 
-UNWRAP = Limits(memory_mb=4096, cpu_s=120, file_mb=256)
-"""40,000 triangles take xatlas 4 s, 80,000 take 19 s."""
 MAX_FACES = 100_000
 """The most that `faces` asks for; a client's own mesh may have more, and would take minutes."""
 LEAST_OUTLINE_PX = 32
@@ -153,7 +152,7 @@ def _with_outlines(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> C
     return clip
 
 
-def _texture_px(clip: Clip, mode: str) -> int:
+def texture_px(clip: Clip, mode: str) -> int:
     """Side of the texture: the large one if the frames have detail that the other would lose.
 
     A closed surface is about four times as large as its outline, as a sphere's is.
@@ -211,17 +210,19 @@ def _painted(made: Appearance, seen: Clip, score: Score, reporter: JobReporter) 
     reason = not_painted(score)
     if not reason and count > MAX_FACES:
         reason = f"It has {count:,} triangles; at most {MAX_FACES:,} can be painted."
+    if not reason and importlib.util.find_spec("xatlas") is None:
+        reason = "This server lacks the package xatlas, which colours need."
     if reason:
         return _unpainted(made, "skipped", reason, reporter)
     assert meshes.view is not None
-    size_px = _texture_px(seen, reporter.task.options.mode)
+    size_px = texture_px(seen, reporter.task.options.mode)
     begin, expected_s = time.monotonic(), _UNWRAP_S * count / 40_000
 
     def while_waiting() -> None:  # xatlas does not say how far it is
         waited = min(1.0, (time.monotonic() - begin) / expected_s)
         reporter.part("texture", _UNWRAP_PART * waited, "Unwrapping the mesh")
 
-    in_sandbox = partial(launch, limits=UNWRAP)
+    in_sandbox = partial(launch, limits=LIMITS)
     unwrapped = unwrap(meshes.vertices[0], meshes.faces, size_px, in_sandbox, while_waiting)
     report = _report(reporter, "texture", _UNWRAP_PART, 1.0, "Painting the mesh")
     baked = bake_texture(meshes, seen, meshes.view, unwrapped, size_px, report)

@@ -78,7 +78,7 @@ def _show(client: Client, clip: Path, out: Path, mode: str | None) -> None:
     _print_result(job)
     _print_files(job, out)
     say("checked", f"{check_outputs(out, job)} files: hashes, GLBs, zip, videos; all valid")
-    say("open", f"{_shown(out / 'preview.mp4')} (the clip | front | three-quarter)")
+    say("open", f"{_shown(out / 'preview.mp4')} (the clip, and the mesh from two sides)")
     say("", f"{_shown(out / 'animated_mesh.glb')}, in Blender or any glTF viewer,")
     say("", "for example https://gltf-viewer.donmccurdy.com")
 

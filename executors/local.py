@@ -26,8 +26,8 @@ from job.task import Event, Failed, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
 
-SLOTS_PER_EXPORT_CHILD = 4
-"""Files take about 3 CPU seconds of a job, its meshes 24 s or more of a GPU."""
+SLOTS_PER_EXPORT_CHILD = 2
+"""Colours and files take about 13 CPU seconds of a job, its meshes 28 s or more of a GPU."""
 EXPORT_MEMORY_MB = 8192
 """31 meshes of a million triangles need 0.7 GB, measured; PyTorch3D needs more, for CUDA."""
 RETRY_S = 30.0

@@ -1,12 +1,18 @@
-"""Cameras fitted once to all timesteps, so that the subject's size does not change over time."""
+"""The preview's cameras: fitted once to all timesteps, or the video's own.
+
+Fitted once, so that the subject's size does not change over time. Called by preview.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from meshes.view import View
 
 FIELD_OF_VIEW_DEG = 26.0
 """Of the whole square picture: as from a camera a few metres away."""
@@ -22,32 +28,43 @@ class ViewDirection:
     elevation_deg: float
 
 
+class Window(NamedTuple):
+    """A square part of a picture, in px from the picture's upper left corner; may reach outside."""
+
+    left: float
+    top: float
+    side: float
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera with a square picture.
 
     `eye` is float32 `(3,)`; the rows of `axes` `(3, 3)` are the camera's right, up and backward
-    directions in the mesh's space; `slope` is the tangent of half the field of view.
+    directions in the mesh's space. On the plane at distance 1 before the eye the picture reaches
+    `slope` to each side of its `middle`, which lies so far right and up of the optical axis.
     """
 
     eye: NDArray[np.float32]
     axes: NDArray[np.float32]
     slope: float
     size_px: int
+    middle: tuple[float, float] = (0.0, 0.0)
 
     def directions(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rays `(N, 3)`, not normalised, through points `(N, 2)`: x right, y down, in px."""
         rays = np.empty((len(pixels), 3), np.float32)
         rays[:, :2] = pixels * np.float32(2 * self.slope / self.size_px) - np.float32(self.slope)
         rays[:, 1] *= -1
+        rays[:, :2] += np.array(self.middle, np.float32)
         rays[:, 2] = -1
         return rays @ self.axes
 
     def project(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Picture points `(N, 2)` of points `(N, 3)` before the camera."""
         in_camera = (points - self.eye) @ self.axes.T
-        plane = in_camera[:, :2] / (in_camera[:, 2:] * -self.slope) * (1, -1)
-        return np.asarray((plane + 1) * (self.size_px / 2), dtype=np.float32)
+        plane = (in_camera[:, :2] / -in_camera[:, 2:] - self.middle) * (1, -1)
+        return np.asarray((plane / self.slope + 1) * (self.size_px / 2), dtype=np.float32)
 
 
 def fit_cameras(
@@ -72,6 +89,15 @@ def fit_cameras(
         eye[2] = axes[2] @ middle + distance
         cameras.append(Camera((eye @ axes).astype(np.float32), axes, slope, size_px))
     return cameras
+
+
+def video_camera(view: View, t: int, window: Window, size_px: int) -> Camera:
+    """Timestep `t`'s perspective camera, with this window of the view's picture as its picture."""
+    half = window.side / 2
+    across = window.left + half - view.width / 2, view.height / 2 - window.top - half
+    middle = across[0] / view.focal, across[1] / view.focal
+    eye, axes = view.eyes[t].astype(np.float32), view.axes.astype(np.float32)
+    return Camera(eye, axes, half / view.focal, size_px, middle)
 
 
 def _axes(view: ViewDirection) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """Writes a sequence as GLB: one file per timestep, and one animated file. glTF 2.0, no extensions.
 
 Vertices are written unchanged (glTF has the sequence's axes), in order, in float32; ActionMesh's
-own exporter mirrors its animated file, this one does not. Called by child/.
+own exporter mirrors its animated file, this one does not. A sequence's view becomes a camera.
+Called by child/.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
 from meshes.glb import INDEX_TARGET, VERTEX_TARGET, Glb
+from meshes.gltf_camera import add_camera, add_camera_motion
 from meshes.normals import check_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture, vertex_colors
@@ -54,7 +56,9 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
     glb = _mesh_of(sequence, 0, sequence.texture, normals, extras)
     if len(sequence) > 1:
         _add_morph_targets(glb, sequence, normals)
-        _add_animation(glb, len(sequence), sequence.fps)
+        times = _add_animation(glb, len(sequence), sequence.fps)
+        if sequence.view and sequence.view.is_moving:
+            add_camera_motion(glb, sequence.view, times)
     return glb.to_bytes()
 
 
@@ -109,7 +113,7 @@ def _with_light_texture(sequence: MeshSequence, texture: Texture | None) -> Mesh
 def _mesh_of(
     sequence: MeshSequence, k: int, texture: Texture | None, normals: Normals, extras: Facts
 ) -> Glb:
-    """Scene, node, mesh and material of one timestep."""
+    """Scene, node, mesh, material and camera of one timestep."""
     check_normals(sequence, normals)
     if texture:
         check_texture(texture)
@@ -133,6 +137,8 @@ def _mesh_of(
         "meshes": [{"name": "subject", "primitives": [primitive]}],
         "materials": [_material(glb, texture, sequence.colors is not None)],
     }
+    if sequence.view:
+        add_camera(glb, sequence.view, k)
     return glb
 
 
@@ -167,14 +173,15 @@ def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> No
     mesh["extras"] = {"targetNames": [f"frame_{k:03d}" for k in steps]}
 
 
-def _add_animation(glb: Glb, timesteps: int, fps: float) -> None:
-    """At time k / fps target k has weight 1 and all others 0."""
-    times = (np.arange(timesteps) / fps).astype(np.float32)
+def _add_animation(glb: Glb, timesteps: int, fps: float) -> int:
+    """At time k / fps target k has weight 1 and all others 0. Returns the times' accessor."""
+    times = glb.add_array((np.arange(timesteps) / fps).astype(np.float32), bounds=True)
     weights = np.eye(timesteps, dtype=np.float32)[:, 1:].ravel()
     sampler = {
-        "input": glb.add_array(times, bounds=True),
+        "input": times,
         "output": glb.add_array(weights),
         "interpolation": "LINEAR",
     }
     channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
     glb.tree["animations"] = [{"name": "motion", "channels": [channel], "samplers": [sampler]}]
+    return times

@@ -1,5 +1,6 @@
-"""Writes preview.mp4 (input | front | three-quarter view), its poster, and source.mp4.
+"""Writes preview.mp4 (input | same view | three-quarter view), its poster, and source.mp4.
 
+The second panel is the mesh as the video shows it, or its front where there is no perspective view.
 The 3-D views come from a renderer that the caller passes; the default traces rays on the CPU. A
 failure raises ToolFailed; the meshes are not affected. Called by child/exports.py.
 """
@@ -7,7 +8,7 @@ failure raises ToolFailed; the meshes are not affected. Called by child/exports.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshes.atomic_file import atomic_file
-from meshes.camera import Camera, ViewDirection, fit_cameras
+from meshes.camera import Camera, ViewDirection, fit_cameras, video_camera
 from meshes.external_tools import Launch, ToolFailed
 from meshes.h264 import encode_h264
-from meshes.preview_background import Picture, input_panels
+from meshes.preview_background import Picture, input_panels, input_window
 from meshes.sequence import MeshSequence
 
 VIEWS = (
@@ -41,13 +42,18 @@ OnProgress = Callable[[int, int], None]
 
 
 class Renderer(Protocol):
-    """Draws the timesteps of one sequence for a fixed set of cameras."""
+    """Draws the timesteps of one sequence."""
 
-    def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
+    def render(
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        cameras: Sequence[Camera],
+    ) -> list[Picture]:
         """One square RGB picture per camera; vertices and normals are `(V, 3)`."""
 
 
-MakeRenderer = Callable[[MeshSequence, Sequence[Camera]], Renderer]
+MakeRenderer = Callable[[MeshSequence], Renderer]
 
 
 def write_preview(
@@ -77,15 +83,23 @@ def write_preview(
         )
     if panel_px < 2 or panel_px % 2:
         raise ValueError(f"panels need an even size, not {panel_px}")
-    cameras = fit_cameras(sequence.vertices, VIEWS, panel_px)
+    cameras = _cameras(sequence, frames, panel_px)
     try:
-        renderer = (make_renderer or _raytracer())(sequence, cameras)
-        strips = _strips(sequence, normals, frames, renderer, panel_px, on_progress)
-        best = _poster_timestep(sequence, cameras[0])
-        size = (panel_px * (1 + len(cameras)), panel_px)
+        renderer = (make_renderer or _raytracer())(sequence)
+        pictures = map(renderer.render, sequence.vertices, normals, cameras)
+        strips = _strips(input_panels(frames, panel_px), pictures, on_progress)
+        best = _poster_timestep(sequence, [first for first, *_ in cameras])
+        size = (panel_px * (1 + len(VIEWS)), panel_px)
         with atomic_file(poster) as part:
-            pictures = _write_poster(best, strips, part)
-            encode_h264(pictures, size, sequence.fps, video, _PREVIEW, launch, timeout_s)
+            encode_h264(
+                _write_poster(best, strips, part),
+                size,
+                sequence.fps,
+                video,
+                _PREVIEW,
+                launch,
+                timeout_s,
+            )
     except (cv2.error, ValueError, MemoryError) as exc:
         raise ToolFailed("the preview could not be drawn") from exc
 
@@ -123,24 +137,41 @@ def _raytracer() -> MakeRenderer:
     return make_raytracer
 
 
+def _cameras(
+    sequence: MeshSequence, frames: NDArray[np.uint8], panel_px: int
+) -> list[list[Camera]]:
+    """Two cameras for each timestep: VIEWS, or the video's in place of the first.
+
+    The video's shows what the panel of the input shows, so that both coincide side by side.
+    """
+    front, three_quarter = fit_cameras(sequence.vertices, VIEWS, panel_px)
+    view = sequence.view
+    if view is None or view.is_orthographic:
+        return [[front, three_quarter]] * len(sequence)
+    height, width = frames.shape[1:3]
+    view, window = view.scaled_to(width, height), input_window(frames)
+    seen = [video_camera(view, t, window, panel_px) for t in range(len(sequence))]
+    if not view.is_moving:
+        seen = seen[:1] * len(seen)  # the renderer prepares each camera once
+    return [[camera, three_quarter] for camera in seen]
+
+
 def _strips(
-    sequence: MeshSequence,
-    normals: NDArray[np.float32],
-    frames: NDArray[np.uint8],
-    renderer: Renderer,
-    panel_px: int,
-    on_progress: OnProgress | None,
+    inputs: Sequence[Picture], renderings: Iterable[list[Picture]], on_progress: OnProgress | None
 ) -> Iterator[Picture]:
     """The panels side by side, one strip `(S, 3 S, 3)` per timestep."""
-    for k, panel in enumerate(input_panels(frames, panel_px)):
-        yield np.concatenate([panel, *renderer.render(sequence.vertices[k], normals[k])], axis=1)
+    for k, (panel, pictures) in enumerate(zip(inputs, renderings, strict=True)):
+        yield np.concatenate([panel, *pictures], axis=1)
         if on_progress:
-            on_progress(k + 1, len(sequence))
+            on_progress(k + 1, len(inputs))
 
 
-def _poster_timestep(sequence: MeshSequence, camera: Camera) -> int:
-    """The timestep for the poster: the one with the largest front view."""
-    seen = [camera.project(vertices) for vertices in sequence.vertices]
+def _poster_timestep(sequence: MeshSequence, cameras: Sequence[Camera]) -> int:
+    """The timestep for the poster: the one that is largest in its camera."""
+    seen = [
+        camera.project(vertices)
+        for camera, vertices in zip(cameras, sequence.vertices, strict=True)
+    ]
     return int(np.argmax([np.prod(points.max(axis=0) - points.min(axis=0)) for points in seen]))
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from meshes.camera import MARGIN
+from meshes.camera import MARGIN, Window
 
 Picture = NDArray[np.uint8]
 
@@ -25,38 +25,45 @@ def background(size_px: int) -> NDArray[np.float32]:
     return np.repeat(column[:, None], size_px, axis=1)
 
 
-def input_panels(frames: NDArray[np.uint8], size_px: int) -> list[Picture]:
-    """The frames `(T, H, W, 3|4)` as square pictures on the background.
+def input_window(frames: NDArray[np.uint8]) -> Window:
+    """The part of the frames `(T, H, W, 3|4)` that `input_panels` shows, one for all of them.
 
-    RGBA frames show only their subject, as large as in the rendered views; others are shown whole,
-    with round corners. One crop and scale for all frames.
+    Of RGBA frames the square around all pixels that are opaque in any frame, with a margin; of
+    others all.
     """
-    behind = background(size_px)
     height, width = frames.shape[1:3]
-    if frames.shape[3] == 4 and frames[..., 3].min() < 255:
-        window = _subject_window(frames[..., 3])
-        return [_subject_panel(frame, window, behind) for frame in frames]
-    inner = size_px * (1 - 2 * _INSET)
-    scale = inner / max(height, width)
-    shape = max(2, round(width * scale)), max(2, round(height * scale))
-    mask = _round_corners(shape, size_px * _CORNER)
-    return [_frame_panel(np.ascontiguousarray(frame[..., :3]), mask, behind) for frame in frames]
-
-
-def _subject_window(alpha: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Left, top and side, in px, of the square around all pixels that are opaque in any frame."""
-    seen = alpha.max(axis=0) > 127
+    if not _is_cut_out(frames):
+        side = max(height, width) / (1 - 2 * _INSET)
+        return Window((width - side) / 2, (height - side) / 2, side)
+    seen = frames[..., 3].max(axis=0) > 127
     if not seen.any():
         seen[:] = True
     columns, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
     width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
     side = max(width, height) / (1 - 2 * MARGIN)
-    return columns[0] + (width - side) / 2, rows[0] + (height - side) / 2, float(side)
+    return Window(columns[0] + (width - side) / 2, rows[0] + (height - side) / 2, side)
 
 
-def _subject_panel(
-    frame: Picture, window: tuple[float, float, float], behind: NDArray[np.float32]
-) -> Picture:
+def input_panels(frames: NDArray[np.uint8], size_px: int) -> list[Picture]:
+    """The frames `(T, H, W, 3|4)` as square pictures of their window, on the background.
+
+    RGBA frames show only their subject, as large as in the rendered views; others are shown whole,
+    with round corners.
+    """
+    behind, window = background(size_px), input_window(frames)
+    if _is_cut_out(frames):
+        return [_subject_panel(frame, window, behind) for frame in frames]
+    scale = size_px / window.side
+    height, width = (2 * max(1, round(side * scale / 2)) for side in frames.shape[1:3])  # centred
+    mask = _round_corners((width, height), size_px * _CORNER)
+    return [_frame_panel(np.ascontiguousarray(frame[..., :3]), mask, behind) for frame in frames]
+
+
+def _is_cut_out(frames: NDArray[np.uint8]) -> bool:
+    return bool(frames.shape[3] == 4 and frames[..., 3].min() < 255)
+
+
+def _subject_panel(frame: Picture, window: Window, behind: NDArray[np.float32]) -> Picture:
     left, top, side = window
     size_px = len(behind)
     # colours weighted by alpha, so that hidden colours do not mix into the edges

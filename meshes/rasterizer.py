@@ -6,7 +6,7 @@ Imported only where PyTorch3D is installed (child/exports.py decides).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -31,15 +31,13 @@ _MAP_LAYERS = 8
 _SUBPIXELS = (np.mgrid[:_SAMPLES, :_SAMPLES].reshape(2, -1).T + 0.5) / _SAMPLES
 
 
-def make_rasterizer(
-    sequence: MeshSequence, cameras: Sequence[Camera], device: str = "cuda:0"
-) -> MeshRenderer:
-    """The renderer for these cameras. Raises ValueError for a texture that cannot be decoded.
+def make_rasterizer(sequence: MeshSequence, device: str = "cuda:0") -> MeshRenderer:
+    """The renderer of these meshes. Raises ValueError for a texture that cannot be decoded.
 
     Its `render` raises ToolFailed when the GPU fails.
     """
     trace = partial(_RasterizedMesh, sequence.faces, torch.device(device))
-    return MeshRenderer(sequence, cameras, trace, _SUBPIXELS)
+    return MeshRenderer(sequence, trace, _SUBPIXELS)
 
 
 @contextmanager

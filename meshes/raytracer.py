@@ -5,7 +5,6 @@ One Embree scene per timestep serves all cameras. renderer.py does the shading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -21,9 +20,9 @@ from meshes.sequence import MeshSequence
 _SUBPIXELS = (np.array([[1, 5], [3, 1], [5, 7], [7, 3], [2, 2], [6, 6], [0, 4], [4, 0]]) + 0.5) / 8
 
 
-def make_raytracer(sequence: MeshSequence, cameras: Sequence[Camera]) -> MeshRenderer:
-    """The renderer for these cameras. Raises ValueError for a texture that cannot be decoded."""
-    return MeshRenderer(sequence, cameras, partial(_EmbreeMesh, sequence.faces), _SUBPIXELS)
+def make_raytracer(sequence: MeshSequence) -> MeshRenderer:
+    """The renderer of these meshes. Raises ValueError for a texture that cannot be decoded."""
+    return MeshRenderer(sequence, partial(_EmbreeMesh, sequence.faces), _SUBPIXELS)
 
 
 class _EmbreeMesh:

@@ -55,7 +55,7 @@ class TracedMesh(Obstacles, Protocol):
 
 @dataclass(frozen=True)
 class _Panel:
-    """One camera's picture without the subject, the same at every timestep.
+    """One camera's picture without the subject, the same as long as the camera stays.
 
     `empty` float32 `(S, S, 3)` is the background, sRGB 0..255; `rays` `(S, S, 3)` go through the
     pixel `centres` `(S, S, 2)`; `floor_cells` `(S, S, 2)` are where they hit the floor's grid.
@@ -83,7 +83,7 @@ class _View:
 
 
 class MeshRenderer:
-    """Draws the timesteps of one sequence for the same cameras.
+    """Draws the timesteps of one sequence.
 
     `subpixels` `(S, 2)` in [0, 1) are the sample positions in a pixel of an outline; other pixels
     get one sample. Raises ValueError for a texture that cannot be decoded.
@@ -92,7 +92,6 @@ class MeshRenderer:
     def __init__(
         self,
         sequence: MeshSequence,
-        cameras: Sequence[Camera],
         trace: Callable[[NDArray[np.float32]], TracedMesh],
         subpixels: NDArray[np.floating],
     ) -> None:
@@ -100,18 +99,26 @@ class MeshRenderer:
         radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
         self._floor = Floor(low, high, radius)
         self._occlusion = AmbientOcclusion(sequence, radius)
-        self._panels = [_panel(camera, self._floor) for camera in cameras]
+        self._panels: list[_Panel] = []
         self._faces = sequence.faces
         self._albedo = _Albedo(sequence)
         self._trace = trace
         self._subpixels = subpixels
 
-    def render(self, vertices: NDArray[np.float32], normals: NDArray[np.float32]) -> list[Picture]:
+    def render(
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        cameras: Sequence[Camera],
+    ) -> list[Picture]:
         """One picture per camera of the mesh with these vertices and normals `(V, 3)`."""
         mesh = self._trace(vertices)
         openness = self._occlusion.openness(mesh, vertices, normals)
         values = np.column_stack([normals, openness, self._albedo.values])
         shadow = self._floor.shadow(mesh)
+        # a camera of the last call is prepared
+        known = {id(panel.camera): panel for panel in self._panels}
+        self._panels = [known.get(id(one)) or _panel(one, self._floor) for one in cameras]
         pictures = []
         for panel in self._panels:
             view = _View(panel.camera, mesh.seen_by(panel.camera), vertices, values)

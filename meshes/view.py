@@ -75,14 +75,19 @@ class View:
         """The same view in pictures of another size with the same proportions."""
         return replace(self, width=width, height=height, focal=self.focal * width / self.width)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As the job shows it: docs/api.md describes the fields.
+    @property
+    def is_moving(self) -> bool:
+        """True if the timesteps' cameras are at different positions."""
+        return bool((self.eyes != self.eyes[0]).any())
+
+    def to_dict(self, t: int = 0) -> dict[str, Any]:
+        """Timestep `t`'s camera as the job shows the first one: docs/api.md describes the fields.
 
         `azimuth` and `elevation`, in degrees, say where the camera stands, seen from `centre`:
         azimuth 0 is the front (+Z), 90 is +X. `roll` is how far the camera is turned clockwise
-        around its axis. Those of a camera that follows the subject are of the first timestep.
+        around its axis.
         """
-        towards = self.axes[2] if self.is_orthographic else self.eyes[0] - self.centre
+        towards = self.axes[2] if self.is_orthographic else self.eyes[t] - self.centre
         distance = float(np.linalg.norm(towards))
         azimuth = np.degrees(np.arctan2(towards[0], towards[2]))
         elevation = np.degrees(np.arcsin(np.clip(towards[1] / distance, -1, 1)))
@@ -96,5 +101,5 @@ class View:
             "distance": None if is_far else round(distance, 4),
             "focal": None if is_far else round(self.focal, 2),
             "centre": [round(float(value), 5) for value in self.centre],
-            "matrix": [[round(float(value), 6) for value in row] for row in self.matrix()],
+            "matrix": [[round(float(value), 6) for value in row] for row in self.matrix(t)],
         }

@@ -13,16 +13,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from errors import ModeUnavailable, NoSubjectFound
-from meshes.sequence import MeshSequence, Texture
+from meshes.sequence import MeshSequence
 from pipeline import SILHOUETTE, Mode, Reporter, SilhouettePreset
 from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.frame_fit import lost_frames, surface_overlaps
 from silhouette.inflation import inflate, volume
+from silhouette.placement import onto_source, placed_in_front
 from silhouette.reference_frame import choose_reference
-from silhouette.surface_motion import Motion, move_surface, triangle_areas
+from silhouette.surface_motion import move_surface, triangle_areas
 from silhouette.texture import frame_textures, make_texture
 from silhouette.tracking import Track, Tracker
 from silhouette.tracking_frames import TrackingFrames
@@ -72,8 +71,8 @@ class SilhouettePipeline:
         if inflated is None:
             raise _too_small()
         texture = make_texture(image, alpha, inflated.points[:, :2])
-        still = _onto_source(cropped, inflated.points[None], [reference])
-        reporter.anchor(_sequence(still, inflated, texture, clip.fps))
+        still = onto_source(cropped, inflated.points[None], [reference])
+        reporter.anchor(replace(placed_in_front(still, inflated, texture, clip), view=None))
 
         track, control_mesh, frames = _track(cropped, reference, preset, reporter)
         tick = _ticker(reporter, "decoding", "lifting the surface", 3 * len(clip))
@@ -81,8 +80,8 @@ class SilhouettePipeline:
         overlaps = surface_overlaps(frames, inflated, motion, tick)
         _warn_of_lost_frames(lost_frames(overlaps, reference), len(clip), reporter)
         own = frame_textures(cropped, inflated, motion, reference, overlaps, tick)
-        placed = _onto_source(cropped, motion, range(len(clip)))
-        meshes = _sequence(placed, inflated, texture, clip.fps)
+        placed = onto_source(cropped, motion, range(len(clip)))
+        meshes = placed_in_front(placed, inflated, texture, clip)
         return _check_volumes(replace(meshes, frame_textures=own))
 
 
@@ -117,26 +116,6 @@ def _warn_of_lost_frames(lost: list[int], count: int, reporter: Reporter) -> Non
             f"(frames {', '.join(map(str, lost))}, counted from 0).",
             frames=lost,
         )
-
-
-def _onto_source(cropped: CroppedClip, motion: Motion, frames: range | list[int]) -> Motion:
-    """From crop pixels of each frame to source pixels: undoes the motion of the crop."""
-    out = motion * cropped.source_px
-    for k, t in enumerate(frames):
-        out[k, :, :2] = cropped.to_source(t, motion[k, :, :2])
-    return out
-
-
-def _sequence(motion: Motion, inflated: Mesh, texture: Texture, fps: float) -> MeshSequence:
-    """Source pixels (y down, z away) to glTF's axes: up, towards the camera, inside [-1, 1].
-
-    Two axes are negated, so orientation stays. One shift and one scale for all timesteps.
-    """
-    vertices = motion * (1, -1, -1)
-    low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
-    scale = 2 * 0.999 / float((high - low).max())  # float32 rounding stays inside
-    placed = ((vertices - (low + high) / 2) * scale).astype(np.float32)
-    return MeshSequence(placed, inflated.triangles.astype(np.int32), fps, texture=texture)
 
 
 def _check_volumes(mesh: MeshSequence) -> MeshSequence:

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from errors import InvalidParameter
 from intake.glb_reader import read_glb
+from meshes.gltf import write_animated
+from meshes.normals import vertex_normals
 from tests.intake.glb_files import FACES, PICTURE, POINTS, UV, glb
+from tests.meshes.filmed import filmed
 
 
 def test_vertices_faces_uv_and_the_pictures_bytes_are_read(tmp_path: Path) -> None:
@@ -243,3 +246,16 @@ def test_a_damaged_file_is_refused_and_nothing_else(
     except InvalidParameter:
         return
     assert upload.faces.max() < len(upload.vertices)
+
+
+@pytest.mark.parametrize("is_orthographic", [False, True])
+def test_a_result_with_the_videos_camera_can_be_sent_back(
+    tmp_path: Path, is_orthographic: bool
+) -> None:
+    sequence = filmed(2, is_moving=not is_orthographic, is_orthographic=is_orthographic)
+    assert sequence.texture is not None
+    write_animated(sequence, vertex_normals(sequence), tmp_path / "animated_mesh.glb")
+    upload = read_glb(tmp_path / "animated_mesh.glb")
+    assert np.array_equal(upload.vertices, sequence.vertices[0])
+    assert np.array_equal(upload.faces, sequence.faces)
+    assert upload.texture is not None and upload.texture.image == sequence.texture.image

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.truth import load_truth
 from meshes.camera import Camera
 from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
+from tests.meshes.filmed import filmed
 from tests.meshes.walking_animal import walking_animal
 
 
@@ -82,14 +84,17 @@ def _write_preview(
 class Silhouettes:
     """A tiny renderer that draws projected vertices: the renderer is a parameter."""
 
-    def __init__(self, sequence: MeshSequence, cameras: Sequence[Camera]) -> None:
-        self._cameras = cameras
+    def __init__(self, sequence: MeshSequence) -> None:
+        pass
 
     def render(
-        self, vertices: NDArray[np.float32], normals: NDArray[np.float32]
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        cameras: Sequence[Camera],
     ) -> list[NDArray[np.uint8]]:
         pictures = []
-        for camera in self._cameras:
+        for camera in cameras:
             picture = np.full((camera.size_px, camera.size_px, 3), 240, np.uint8)
             x, y = camera.project(vertices).astype(int).T
             picture[y, x] = (20, 120, 90)
@@ -136,6 +141,85 @@ def test_rgba_frames_show_the_subject_as_large_as_the_mesh(tmp_path: Path) -> No
     rows = np.flatnonzero(red.any(axis=1))
     assert len(rows) == pytest.approx(0.82 * PANEL_PX, abs=4)
     assert (panel[..., 2] - panel[..., 0]).max() < 30, "hidden blue is visible"
+
+
+class Outlines:
+    """Draws every triangle black on white: the panel is the mesh's outline alone."""
+
+    def __init__(self, sequence: MeshSequence) -> None:
+        self._faces = sequence.faces
+
+    def render(
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        cameras: Sequence[Camera],
+    ) -> list[NDArray[np.uint8]]:
+        size = cameras[0].size_px
+        pictures = [np.full((size, size, 3), 255, np.uint8) for _ in cameras]
+        for picture, camera in zip(pictures, cameras, strict=True):
+            _fill(picture, camera.project(vertices) - 0.5, self._faces)
+        return pictures
+
+
+def _fill(picture: NDArray[np.uint8], pixels: NDArray[Any], faces: NDArray[np.int32]) -> None:
+    for corners in np.round(pixels[faces] * 16).astype(np.int32):
+        cv2.fillConvexPoly(picture, corners, (0, 0, 0), shift=4)
+
+
+def _outlines_overlap(
+    folder: Path, sequence: MeshSequence, alpha: NDArray[np.bool_], channels: int
+) -> list[float]:
+    """IoU, in each timestep, of the first two panels; the input is black on white or cut out."""
+    frames = np.repeat(np.where(alpha, 0, 255)[..., None], channels, axis=3).astype(np.uint8)
+    if channels == 4:
+        frames[..., 3] = 255 - frames[..., 3]
+    _write_preview(folder, sequence, frames, make_renderer=Outlines)
+    dark = _read(folder / "preview.mp4").min(axis=3) < 128
+    one, two = dark[:, :, :PANEL_PX], dark[:, :, PANEL_PX : 2 * PANEL_PX]
+    both = np.count_nonzero(one & two, axis=(1, 2))
+    return [float(value) for value in both / np.count_nonzero(one | two, axis=(1, 2))]
+
+
+@pytest.mark.parametrize("channels", [3, 4], ids=["whole frame", "cut out"])
+@pytest.mark.parametrize("is_moving", [False, True], ids=["constant", "moving"])
+def test_the_second_panel_coincides_with_the_input(
+    tmp_path: Path, is_moving: bool, channels: int
+) -> None:
+    sequence = filmed(3, rings=30, kind="plain", is_moving=is_moving)
+    assert sequence.view is not None
+    alpha = np.zeros((3, 180, 240), bool)  # frames smaller than the source
+    view = sequence.view.scaled_to(240, 180)
+    for t, vertices in enumerate(sequence.vertices):
+        picture = np.full((180, 240, 3), 255, np.uint8)
+        _fill(picture, view.project(vertices, t) - 0.5, sequence.faces)
+        alpha[t] = picture[..., 0] == 0
+    overlaps = _outlines_overlap(tmp_path, sequence, alpha, channels)
+    assert min(overlaps) >= 0.95, overlaps
+
+
+@pytest.mark.parametrize("channels", [3, 4], ids=["whole frame", "cut out"])
+@pytest.mark.parametrize("name", ["fox_run", "robot_dance"])
+def test_with_the_true_view_the_second_panel_coincides_with_a_real_input(
+    tmp_path: Path, test_media: Path, name: str, channels: int
+) -> None:
+    truth = load_truth(test_media, name)
+    few = slice(0, 16, 5)
+    view = replace(truth.view, eyes=truth.view.eyes[few])
+    meshes = truth.meshes
+    sequence = MeshSequence(meshes.vertices[few], meshes.faces, meshes.fps, view=view)
+    alpha = truth.clip.frames[few][..., 3] > 127
+    overlaps = _outlines_overlap(tmp_path, sequence, alpha, channels)
+    assert min(overlaps) >= 0.95, overlaps
+
+
+def test_an_orthographic_view_leaves_the_front_in_the_second_panel(tmp_path: Path) -> None:
+    flat = filmed(2, kind="plain", is_orthographic=True)
+    for name, sequence in {"with": flat, "without": replace(flat, view=None)}.items():
+        (tmp_path / name).mkdir()
+        _write_preview(tmp_path / name, sequence, _frames(2, 64, 64), make_renderer=Outlines)
+    shown, wanted = (_read(tmp_path / name / "preview.mp4") for name in ("with", "without"))
+    assert np.array_equal(shown, wanted)
 
 
 @pytest.mark.parametrize("kind", ["plain", "coloured"])

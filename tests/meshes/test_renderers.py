@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from meshes.camera import MARGIN, Camera, ViewDirection, fit_cameras
+from meshes.camera import MARGIN, Camera, ViewDirection, Window, fit_cameras, video_camera
 from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
 from meshes.preview_background import background
 from meshes.raytracer import make_raytracer
 from meshes.sequence import MeshSequence
+from tests.meshes.filmed import filmed
 from tests.meshes.walking_animal import walking_animal
 
 VIEWS = [ViewDirection(0, 8), ViewDirection(38, 14)]
@@ -47,7 +48,7 @@ def _draw(
     make_renderer: MakeRenderer, sequence: MeshSequence, cameras: list[Camera], k: int = 0
 ) -> list[NDArray[np.uint8]]:
     normals = vertex_normals(sequence)
-    return make_renderer(sequence, cameras).render(sequence.vertices[k], normals[k])
+    return make_renderer(sequence).render(sequence.vertices[k], normals[k], cameras)
 
 
 def test_one_camera_frames_every_timestep_tightly() -> None:
@@ -61,9 +62,16 @@ def test_one_camera_frames_every_timestep_tightly() -> None:
     assert max(reaches) > 0.75
 
 
-def test_a_ray_through_a_projected_point_hits_the_point() -> None:
-    points = walking_animal(1, rings=10).vertices[0]
+@pytest.mark.parametrize("is_videos", [False, True], ids=["fitted", "the video's"])
+def test_a_ray_through_a_projected_point_hits_the_point(is_videos: bool) -> None:
+    sequence = filmed(2, rings=10, is_moving=True)
+    points = sequence.vertices[1]
     (camera,) = fit_cameras(points[None], [ViewDirection(38, 14)], 256)
+    if is_videos:
+        assert sequence.view
+        camera = video_camera(sequence.view, 1, Window(40, -30, 260), 256)
+        wanted = (sequence.view.project(points, 1) - (40, -30)) * 256 / 260
+        assert np.abs(camera.project(points) - wanted).max() < 0.01
     rays = camera.directions(camera.project(points))
     towards = points - camera.eye
     cosine = np.einsum("ij,ij->i", rays, towards)
@@ -134,10 +142,11 @@ def test_the_same_timestep_gives_the_same_picture(make_renderer: MakeRenderer) -
     sequence = walking_animal(2, rings=20)
     cameras = fit_cameras(sequence.vertices, VIEWS, 64)
     normals = vertex_normals(sequence)
-    renderer = make_renderer(sequence, cameras)
-    first = renderer.render(sequence.vertices[1], normals[1])
-    renderer.render(sequence.vertices[0], normals[0])
-    for one, two in zip(first, renderer.render(sequence.vertices[1], normals[1]), strict=True):
+    renderer = make_renderer(sequence)
+    first = renderer.render(sequence.vertices[1], normals[1], cameras)
+    renderer.render(sequence.vertices[0], normals[0], cameras)
+    again = renderer.render(sequence.vertices[1], normals[1], cameras)
+    for one, two in zip(first, again, strict=True):
         assert np.array_equal(one, two)
 
 
@@ -154,8 +163,10 @@ def test_a_mesh_of_a_single_triangle_can_be_drawn(make_renderer: MakeRenderer) -
 @needs_pytorch3d
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
 def test_both_renderers_draw_the_same_picture(kind: str) -> None:
-    sequence = walking_animal(2, rings=30, kind=kind)
+    sequence = filmed(2, rings=30, kind=kind, is_moving=True)
+    assert sequence.view
     cameras = fit_cameras(sequence.vertices, VIEWS, 96)
+    cameras.append(video_camera(sequence.view, 1, Window(40, -30, 260), 96))
     for one, two in zip(
         _draw(make_raytracer, sequence, cameras, 1),
         _draw(_rasterizer(), sequence, cameras, 1),
@@ -171,6 +182,6 @@ def test_what_torch_raises_is_a_failed_preview() -> None:
 
     sequence = walking_animal(1, rings=12)
     cameras = fit_cameras(sequence.vertices, VIEWS, 32)
-    renderer = make_rasterizer(sequence, cameras, device="meta")  # holds no values
+    renderer = make_rasterizer(sequence, device="meta")  # holds no values
     with pytest.raises(ToolFailed, match="the GPU could not draw"):
-        renderer.render(sequence.vertices[0], vertex_normals(sequence)[0])
+        renderer.render(sequence.vertices[0], vertex_normals(sequence)[0], cameras)

@@ -1,0 +1,52 @@
+"""The video's camera as a node of a GLB, called `video`. gltf.py adds it to every file.
+
+glTF's cameras are as View's: they look along -Z with +Y up, and the axis is the picture's middle.
+Source: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html (section 3.10).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from meshes.glb import Glb
+from meshes.view import View
+
+_RANGE = 100.0
+"""What is nearer than the distance to the subject over this, or farther than times it, is cut."""
+
+
+def add_camera(glb: Glb, view: View, t: int) -> None:
+    """Add timestep `t`'s camera to the scene; the node's extras are the view's facts then."""
+    node = {
+        "name": "video",
+        "camera": 0,
+        "translation": view.eyes[t].tolist(),
+        "rotation": Rotation.from_matrix(view.axes.T).as_quat().tolist(),
+        "extras": {"width": view.width, "height": view.height, **view.to_dict(t)},
+    }
+    glb.tree["cameras"] = [_camera(view)]
+    glb.tree["nodes"].append(node)
+    glb.tree["scenes"][0]["nodes"].append(len(glb.tree["nodes"]) - 1)
+
+
+def add_camera_motion(glb: Glb, view: View, times: int) -> None:
+    """Move the camera, which is the last node, in the animation with these `times` (accessor)."""
+    (animation,) = glb.tree["animations"]
+    places = glb.add_array(view.eyes.astype(np.float32))
+    animation["samplers"].append({"input": times, "output": places, "interpolation": "LINEAR"})
+    target = {"node": len(glb.tree["nodes"]) - 1, "path": "translation"}
+    animation["channels"].append({"sampler": len(animation["samplers"]) - 1, "target": target})
+
+
+def _camera(view: View) -> dict[str, Any]:
+    """The same for all timesteps. It has no name: importers make all names different."""
+    distance = float(np.linalg.norm(view.eyes - view.centre, axis=1).max()) or 1.0
+    shown = {"znear": distance / _RANGE, "zfar": distance * _RANGE}
+    wide, high = view.width / 2 / view.focal, view.height / 2 / view.focal
+    if view.is_orthographic:
+        return {"type": "orthographic", "orthographic": {"xmag": wide, "ymag": high, **shown}}
+    shape = {"yfov": 2 * float(np.arctan(high)), "aspectRatio": view.width / view.height}
+    return {"type": "perspective", "perspective": {**shape, **shown}}

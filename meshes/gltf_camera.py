@@ -14,9 +14,6 @@ from scipy.spatial.transform import Rotation
 from meshes.glb import Glb
 from meshes.view import View
 
-_RANGE = 100.0
-"""What is nearer than the distance to the subject over this, or farther than times it, is cut."""
-
 
 def add_camera(glb: Glb, view: View, t: int) -> None:
     """Add timestep `t`'s camera to the scene; the node's extras are the view's facts then."""
@@ -43,8 +40,7 @@ def add_camera_motion(glb: Glb, view: View, times: int) -> None:
 
 def _camera(view: View) -> dict[str, Any]:
     """The same for all timesteps. It has no name: importers make all names different."""
-    distance = float(np.linalg.norm(view.eyes - view.centre, axis=1).max()) or 1.0
-    shown = {"znear": distance / _RANGE, "zfar": distance * _RANGE}
+    shown = dict(zip(("znear", "zfar"), view.clipping_range, strict=True))
     wide, high = view.width / 2 / view.focal, view.height / 2 / view.focal
     if view.is_orthographic:
         return {"type": "orthographic", "orthographic": {"xmag": wide, "ymag": high, **shown}}

@@ -16,12 +16,13 @@ Real = TypeVar("Real", np.float32, np.float64)
 def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
     """Unit normals `(T, V, 3)`, each the mean of its faces' normals weighted by area.
 
-    Vertices with equal positions in timestep 0 share their faces: both sides of a UV seam get one
-    normal, so no crease shows. A vertex whose faces have no area gets +Z.
+    Vertices with equal positions in all timesteps share their faces: where a texture's chart ends,
+    its vertices are there twice and get one normal, so no crease shows. A vertex whose faces have
+    no area gets +Z.
     """
     # float64: the squares of a float32's largest and smallest values stay finite and above zero
     vertices = sequence.vertices.astype(np.float64)
-    welded = weld(sequence.vertices[0])
+    welded = _weld_paths(sequence.vertices)
     gather = sum_of_faces(welded[sequence.faces], int(welded.max()) + 1)
     normals = np.empty_like(sequence.vertices)
     for k, positions in enumerate(vertices):
@@ -49,6 +50,17 @@ def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
     places = np.empty(len(positions), np.intp)
     places[order] = np.concatenate(([0], np.cumsum(is_new)))
     return places
+
+
+def _weld_paths(vertices: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Number the distinct paths among vertices `(T, V, 3)`; those that only meet stay apart."""
+    places = weld(vertices[0])
+    one_of = np.zeros(int(places.max()) + 1, np.intp)
+    one_of[places] = np.arange(len(places))
+    if (vertices == vertices[:, one_of[places]]).all():
+        return places
+    paths = vertices.transpose(1, 0, 2).reshape(len(places), -1) + np.float32(0)  # no minus zero
+    return np.unique(paths, axis=0, return_inverse=True)[1].ravel()
 
 
 def sum_of_faces(faces: NDArray[np.integer], vertices: int) -> csr_array:

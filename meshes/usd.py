@@ -18,16 +18,20 @@ from meshes.external_tools import ToolFailed
 from meshes.normals import check_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.texture import SUFFIXES, check_texture
+from meshes.view import View
 
 _ROOT = "/Root"
 _MESH = f"{_ROOT}/AnimatedMesh"
 _SURFACE = f"{_ROOT}/Looks/Surface"
+_CAMERA = f"{_ROOT}/video"
+_SENSOR = 36.0
+"""Width of a perspective camera's sensor, in tenths of a unit, as USD counts it."""
 _CLAY = (0.8, 0.8, 0.8)
 _TYPES = Sdf.ValueTypeNames
 
 
 def write_usdz(sequence: MeshSequence, normals: NDArray[np.float32], path: Path) -> None:
-    """Write a .usdz of one mesh whose points, normals and extent change with time.
+    """Write a .usdz of one mesh whose points, normals and extent change with time, and the view.
 
     `normals` `(T, V, 3)` are those of meshes.normals. Timestep k is at time code k, with fps
     time codes per second. Axes are unchanged (+Y up), a unit is a metre; a picture is stored
@@ -66,6 +70,8 @@ def _write_layer(sequence: MeshSequence, normals: NDArray[np.float32], path: Pat
     mesh = _add_mesh(stage, sequence, normals)
     surface = _add_surface(stage, sequence, path.parent)
     UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(surface)
+    if sequence.view:
+        _add_camera(stage, sequence.view)
     stage.GetRootLayer().Save()
 
 
@@ -97,6 +103,24 @@ def _add_mesh(
         rgb = sequence.colors[:, :3].astype(np.float32) / 255
         mesh.CreateDisplayColorPrimvar(vertex).Set(Vt.Vec3fArray.FromNumpy(rgb))
     return mesh
+
+
+def _add_camera(stage: Usd.Stage, view: View) -> None:
+    """The video's camera: along -Z with +Y up, as in View and glTF."""
+    camera = UsdGeom.Camera.Define(stage, _CAMERA)
+    wide = 10 * view.width / view.focal if view.is_orthographic else _SENSOR
+    camera.CreateHorizontalApertureAttr(wide)
+    camera.CreateVerticalApertureAttr(wide * view.height / view.width)
+    if view.is_orthographic:
+        camera.CreateProjectionAttr(UsdGeom.Tokens.orthographic)
+    else:
+        camera.CreateFocalLengthAttr(wide * view.focal / view.width)
+    camera.CreateClippingRangeAttr(Gf.Vec2f(*view.clipping_range))
+    place = camera.AddTransformOp()
+    for t, eye in enumerate(view.eyes if view.is_moving else view.eyes[:1]):
+        matrix = np.eye(4)  # of row vectors
+        matrix[:3, :3], matrix[3, :3] = view.axes, eye
+        place.Set(Gf.Matrix4d(matrix.tolist()), t)
 
 
 def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdShade.Material:

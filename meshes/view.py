@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Kind = Literal["constant", "centred", "exact"]
 """One camera for all timesteps; one that follows the subject; or known, not fitted."""
 
+_RANGE = 100.0
+
 
 @dataclass(frozen=True)
 class View:
@@ -79,6 +81,12 @@ class View:
     def is_moving(self) -> bool:
         """True if the timesteps' cameras are at different positions."""
         return bool((self.eyes != self.eyes[0]).any())
+
+    @property
+    def clipping_range(self) -> tuple[float, float]:
+        """From where to where a file's camera shows things: its distance by and times a hundred."""
+        distance = float(np.linalg.norm(self.eyes - self.centre, axis=1).max()) or 1.0
+        return distance / _RANGE, distance * _RANGE
 
     def to_dict(self, t: int = 0) -> dict[str, Any]:
         """Timestep `t`'s camera as the job shows the first one: docs/api.md describes the fields.

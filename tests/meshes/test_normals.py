@@ -16,6 +16,29 @@ def test_the_two_sides_of_a_seam_share_one_normal_in_every_timestep() -> None:
     assert np.ptp(normals[:, 0], axis=1).max() == 0  # a pole
 
 
+def test_vertices_repeated_where_charts_end_keep_their_normals() -> None:
+    """As unwrapping a mesh for its texture repeats them: half of the faces get their own."""
+    sequence = walking_animal(3, rings=20, kind="plain")
+    half = len(sequence.faces) // 2
+    repeated, places = np.unique(sequence.faces[half:], return_inverse=True)
+    vertices = np.concatenate([sequence.vertices, sequence.vertices[:, repeated]], axis=1)
+    faces = sequence.faces.copy()
+    faces[half:] = sequence.vertices.shape[1] + places.reshape(-1, 3)
+    normals = vertex_normals(MeshSequence(vertices, faces, 8))
+    assert np.allclose(normals[:, :400], vertex_normals(sequence), atol=1e-6)
+    assert np.array_equal(normals[:, 400:], normals[:, repeated])
+
+
+def test_vertices_that_only_meet_keep_their_own_normals() -> None:
+    # two triangles of different planes that touch in the first timestep and part
+    closed = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]
+    vertices = np.array([closed, closed], np.float32)
+    vertices[1, 3:, 0] -= 1
+    normals = vertex_normals(MeshSequence(vertices, np.array([[0, 1, 2], [3, 5, 4]], np.int32), 8))
+    assert np.array_equal(normals[:, :3], np.tile(np.array([0, 0, 1], np.float32), (2, 3, 1)))
+    assert np.array_equal(normals[:, 3:], np.tile(np.array([1, 0, 0], np.float32), (2, 3, 1)))
+
+
 def test_normals_have_unit_length_and_point_outwards() -> None:
     sequence = walking_animal(2, rings=40)
     normals = vertex_normals(sequence)

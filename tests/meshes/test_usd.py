@@ -13,6 +13,7 @@ import pytest
 
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
+from tests.meshes.filmed import filmed
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 
@@ -105,6 +106,25 @@ def test_colours_are_read_back_in_linear_light(tmp_path: Path) -> None:
     mesh = mesh_of(stage)
     read = np.array(mesh.GetDisplayColorPrimvar().Get())
     assert np.array_equal(np.rint(read * 255), sequence.colors[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["constant", "moving", "orthographic"])
+def test_the_videos_camera_shows_the_vertices_where_the_video_has_them(
+    kind: str, tmp_path: Path
+) -> None:
+    sequence = filmed(3, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
+    assert sequence.view is not None
+    stage = opened(sequence, tmp_path)
+    camera = UsdGeom.Camera(stage.GetDefaultPrim().GetChild("video"))
+    for t, vertices in enumerate(sequence.vertices):
+        frustum = camera.GetCamera(t).frustum
+        shown = np.array(frustum.ComputeViewMatrix() * frustum.ComputeProjectionMatrix())
+        x, y, _, w = (np.c_[vertices, np.ones(len(vertices))] @ shown).T
+        seen = np.stack([(1 + x / w) / 2, (1 - y / w) / 2], axis=1) * (320, 240)
+        assert np.abs(seen - sequence.view.project(vertices, t)).max() < 0.01
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    found = UsdValidation.ValidationContext(validators).Validate(stage)
+    assert [error.GetMessage() for error in found] == []
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:

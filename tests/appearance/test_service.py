@@ -62,7 +62,7 @@ def test_a_good_mesh_comes_back_aligned_scored_and_coloured(
     assert not codes & {*MOTION, "outline_poor", "view_ambiguous", "texture_skipped"}
     assert _angle_deg(job["view"], service.truth.view.to_dict()) <= angle_deg
     assert job["score"]["outline_mean"] >= overlap
-    assert job["texture"]["state"] == "baked" and job["texture"]["seen"] > 0.3
+    assert job["texture"]["state"] == "baked" and job["texture"]["seen"] > 0.15
     paths = service.client.save(job["job_id"], tmp_path, what="all")
     [animated] = [path for path in paths if path.name == "animated_mesh.glb"]
     glb = ReadGlb(animated.read_bytes())

@@ -83,8 +83,9 @@ def add_appearance(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> A
     except _NothingToCompare as nothing:
         made = _unpainted(made, "skipped", str(nothing))
     except NotFitted as unfitted:
-        reporter.warning("outline_poor", str(unfitted))
-        made = _unpainted(made, "skipped", str(unfitted), reporter)
+        reason = f"No camera was found: {unfitted}."
+        reporter.warning("outline_poor", reason)
+        made = _unpainted(made, "skipped", reason, reporter)
     except Exception as failure:
         if isinstance(failure, OSError) and is_disk_full(failure):
             raise

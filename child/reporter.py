@@ -71,7 +71,8 @@ class JobReporter:
         self.seed = self.task.options.seed
         self._around = _SHARES.get(self.pipeline, _OTHERS)
         after = {part: self._around[part] for part in AFTER}
-        self._fraction = 0.0 if self.shares else 1.0 - sum(after.values())
+        self._computed = 1.0 - sum(after.values())
+        self._fraction = 0.0 if self.shares else self._computed
         before = self._before() if self.shares else {}
         self._spans = _spans({**before, **after}, self._fraction)
         self._stage = ""
@@ -89,7 +90,8 @@ class JobReporter:
 
     def plan(self, *parts: str) -> None:
         """These of AFTER are all that is left: they share the rest of the job."""
-        self._spans = _spans({part: self._around[part] for part in parts}, self._fraction)
+        low = max(self._fraction, self._computed)
+        self._spans = _spans({part: self._around[part] for part in parts}, low)
 
     def written(self, *names: str) -> None:
         """These files of the workspace are complete: told at once, since clients may want them."""

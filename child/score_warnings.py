@@ -20,9 +20,9 @@ PAINTED_FROM, WORST_PAINTED = 0.75, 0.65
 JUDGED_FROM = 0.15
 """The least motion of the video's outlines at which the mesh's motion can be judged."""
 NO_MOTION, WEAK_MOTION = 0.2, 0.45
-MOSTLY_SEEN = 1 / 3
-"""A camera sees a bit less than half of a closed surface. Below a third of it, much of the side
-that faces the camera is guessed as well."""
+LEAST_SEEN = 0.15
+"""Part of the surface. A clip filmed from one side shows .17 to .38 of a mesh that fits exactly:
+that is no reason to warn."""
 
 Warned = tuple[str, str, dict[str, Any]]
 """Code, message and facts of a warning."""
@@ -78,6 +78,6 @@ def not_painted(score: Score) -> str:
 
 def about_texture(seen: float) -> Iterator[Warned]:
     """`seen` is the part of the surface that the video shows, 0 to 1."""
-    if seen < MOSTLY_SEEN:
+    if seen < LEAST_SEEN:
         message = f"The video shows {seen:.0%} of the surface; the colours of the rest are guessed."
         yield "texture_mostly_guessed", message, {}

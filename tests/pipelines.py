@@ -90,6 +90,66 @@ class Dense(Bends):
         return walking_animal(len(clip), rings=142, fps=clip.fps)
 
 
+class Walks(Bends):
+    """An animal without colours, as tests/appearance/filmed.py films it; its view is not told."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """As many timesteps as frames."""
+        # imports OpenCV, which the others do not need
+        from tests.appearance.filmed import animal
+
+        return animal(len(clip))
+
+
+class WalksInView(Walks):
+    """The same, and tells its view."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """The camera that filmed it."""
+        from tests.appearance.filmed import camera
+
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, view=camera(len(meshes)))
+
+
+class WalksWithColours(WalksInView):
+    """The same, with colours of its own."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """All vertices are grey."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        grey = np.full((meshes.vertices.shape[1], 4), 128, np.uint8)
+        return replace(meshes, colors=grey)
+
+
+class StandsInView(WalksInView):
+    """The animal does not move."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """Every timestep is the first."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, vertices=np.repeat(meshes.vertices[:1], len(meshes), axis=0))
+
+
+class Collapses(Bends):
+    """All vertices are at one point."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """A mesh that has no size, so that no camera can be found."""
+        meshes = super().animate(clip, mode, seed, reporter)
+        return replace(meshes, vertices=meshes.vertices * np.float32(0))
+
+
 class ReadsItsMeshes(Bends):
     """The meshes that a test has put beside JOBS_DIR: SEED.npz, written by MeshSequence.save."""
 

@@ -1,0 +1,69 @@
+"""Which warnings follow from the numbers of a score, a view and a texture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from appearance.score import Score
+from child.score_warnings import Warned, about_score, about_texture, about_view, not_painted
+from tests.appearance.filmed import camera
+
+GOOD = Score(outlines=(0.93, 0.89, 0.92), motion=0.64, video_motion=0.3)
+
+
+def codes(found: Iterable[Warned]) -> list[str]:
+    return [code for code, _, _ in found]
+
+
+def test_a_good_score_has_no_warning_and_is_painted() -> None:
+    assert codes(about_score(GOOD)) == [] and not_painted(GOOD) == ""
+
+
+@pytest.mark.parametrize(
+    ("motion", "video_motion", "code"),
+    [
+        (-0.05, 0.3, ["motion_mismatch"]),
+        (0.19, 0.15, ["motion_mismatch"]),
+        (0.2, 0.3, ["motion_weak"]),
+        (0.44, 0.3, ["motion_weak"]),
+        (0.45, 0.3, []),
+        (0.0, 0.149, []),  # the video hardly moves
+        (None, 0.3, []),
+    ],
+)
+def test_motion_is_judged_where_the_video_moves(
+    motion: float | None, video_motion: float, code: list[str]
+) -> None:
+    assert codes(about_score(replace(GOOD, motion=motion, video_motion=video_motion))) == code
+
+
+def test_a_poor_outline_names_its_numbers_and_the_worst_frame() -> None:
+    ((code, message, facts),) = about_score(replace(GOOD, outlines=(0.84, 0.86, 0.8)))
+    assert code == "outline_poor" and facts == {"frames": [2]}
+    assert "0.83" in message and "0.80 in frame 2" in message
+
+
+@pytest.mark.parametrize(
+    ("outlines", "is_painted"),
+    [((0.75, 0.75), True), ((0.86, 0.65), True), ((0.86, 0.64), False), ((0.74, 0.75), False)],
+)
+def test_only_meshes_that_fit_are_painted(outlines: tuple[float, ...], is_painted: bool) -> None:
+    reason = not_painted(replace(GOOD, outlines=outlines))
+    assert (reason == "") == is_painted
+    assert is_painted or (f"{min(outlines):.2f} in frame" in reason and "0.75" in reason)
+
+
+def test_doubts_about_the_view() -> None:
+    view = camera(3)
+    assert codes(about_view(view, is_ambiguous=False)) == []
+    drifting = replace(view, kind="centred")
+    assert codes(about_view(drifting, is_ambiguous=True)) == ["view_ambiguous", "subject_drifts"]
+
+
+def test_colours_that_the_video_hardly_shows() -> None:
+    assert codes(about_texture(0.2)) == []
+    ((code, message, _),) = about_texture(0.14)
+    assert code == "texture_mostly_guessed" and "14%" in message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,11 +11,12 @@ from scipy.sparse import csr_array
 
 from appearance import OnProgress
 from appearance.fill import conductances, spread
+from appearance.light import estimate_light
 from appearance.mirror import Mirror, find_mirror, opposite
 from appearance.observe import Observed, observe
 from appearance.texels import Texels, find_texels
 from appearance.unwrap import Unwrapped
-from meshes.normals import weld
+from meshes.normals import vertex_normals, weld
 from meshes.sequence import MeshSequence, Texture
 from meshes.view import View
 from video.clip import Clip
@@ -50,8 +51,10 @@ def bake_texture(
     """
     texels = find_texels(meshes.vertices[0], unwrapped, size_px, _part(report, 0, 0.1))
     observed = observe(meshes, clip, view, texels, _part(report, 0.1, 0.6))
-    colors, mirrored = _completed(meshes, texels, observed, _part(report, 0.6, 0.95))
-    image = _jpeg(texels.picture(colors))
+    light = _light_on(meshes, texels, observed)
+    unlit = replace(observed, colors=observed.colors / light)
+    colors, mirrored = _completed(meshes, texels, unlit, _part(report, 0.6, 0.95))
+    image = _jpeg(texels.picture(colors * light))
     areas = texels.areas / texels.areas.sum()
     seen, from_mirror = float(areas @ observed.seen), float(areas @ mirrored)
     textured = MeshSequence(
@@ -66,6 +69,14 @@ def bake_texture(
 
 def _part(report: OnProgress, start: float, end: float) -> OnProgress:
     return lambda done: report(start + (end - start) * done)
+
+
+def _light_on(meshes: MeshSequence, texels: Texels, observed: Observed) -> NDArray[np.float32]:
+    """How much brighter the video's light makes each texel: factors `(N, 1)`."""
+    normals = texels.operator() @ vertex_normals(meshes).mean(axis=0)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+    seen = observed.seen > 0.9
+    return estimate_light(observed.colors[seen], normals[seen]).on(normals)
 
 
 def _completed(

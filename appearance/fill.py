@@ -16,7 +16,7 @@ from appearance import OnProgress
 
 _UPWARD = 0.02
 """How easily colours spread straight up or down, where 1 is how they spread around."""
-_PRECISION = 1e-3
+_PRECISION = 1e-6
 _MOST_STEPS = 2000
 
 

@@ -1,25 +1,27 @@
 """Draws what colours from the video look like: `python -m benchmarks.appearance_sheet SHEET.webp`.
 
-For each truth clip of TEST_MEDIA, with meshes of 1.5 % noise: a frame, the mesh through the found
-view, and the mesh from four sides, unlit. So docs/images/appearance.webp is made. A second argument
-names a folder for the textures themselves.
+For each truth clip of TEST_MEDIA, with meshes of 1.5 % noise, and for the demo clip with those of
+silhouette: a frame, the mesh through the found view, and the mesh from four sides, unlit. So
+docs/images/appearance.webp is made. A second argument names a folder for the textures themselves.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from appearance.fit import fit_view
-from benchmarks.quality_case import bake, ignore
-from benchmarks.truth import Truth, generated, load_truth, truth_names
+from benchmarks.quality_case import bake, dancing_sprout, ignore
+from benchmarks.truth import generated, load_truth, truth_names
 from benchmarks.unlit_picture import GREY, Picture, drawn, side_view
 from meshes.sequence import MeshSequence
 from meshes.view import View
 from tests.silhouette.measure import media_folder
+from video.clip import Clip
 
 PANEL_PX = 150
 CAPTION_PX = 20
@@ -31,14 +33,11 @@ _DARK = (28, 28, 30)
 
 def main(sheet: Path, textures: Path | None = None) -> None:
     """One row a clip, then the file."""
-    media = media_folder()
     rows = [_captions(["video", "found view", *SIDES])]
-    for name in truth_names(media):
-        truth = load_truth(media, name)
-        meshes = generated(truth.meshes, 0.015)
-        view = fit_view(meshes, truth.clip, ignore).view
-        painted = bake(meshes, truth.clip, view).meshes
-        rows.append(_row(truth, painted, view))
+    for name, clip, meshes in _clips(media_folder()):
+        view = fit_view(meshes, clip, ignore).view
+        painted = bake(meshes, clip, view).meshes
+        rows.append(_row(clip, painted, view))
         if textures:
             assert painted.texture is not None
             suffix = ".png" if painted.texture.media_type == "image/png" else ".jpg"
@@ -47,9 +46,17 @@ def main(sheet: Path, textures: Path | None = None) -> None:
     _write(np.vstack(rows), sheet)
 
 
-def _row(truth: Truth, meshes: MeshSequence, view: View) -> Picture:
+def _clips(media: Path) -> Iterator[tuple[str, Clip, MeshSequence]]:
+    for name in truth_names(media):
+        truth = load_truth(media, name)
+        yield name, truth.clip, generated(truth.meshes, 0.015)
+    clip, given = dancing_sprout()
+    yield "dancing_sprout", clip, MeshSequence(given.vertices, given.faces, given.fps)
+
+
+def _row(clip: Clip, meshes: MeshSequence, view: View) -> Picture:
     middle = len(meshes) // 2
-    frame = truth.clip.frames[middle]
+    frame = clip.frames[middle]
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(frame[..., 3]))
     side = min(round(max(width, height) * 1.15), *frame.shape[:2])
     left = int(np.clip(left + width / 2 - side / 2, 0, frame.shape[1] - side))

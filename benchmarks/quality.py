@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine_speed import slowness
-from benchmarks.quality_case import LONG, case_names
+from benchmarks.quality_case import LONG, NOISE, WRONG, case_names
 from benchmarks.quality_row import Figure, Row
 from tests.silhouette.measure import media_folder
 
@@ -94,8 +94,8 @@ def _summary(rows: dict[str, Row]) -> Iterator[str]:
             what = f"{part}, with a box" if box else part
             yield f"{what}: mean IoU {means.mean():.3f}, worst clip {means.min():.3f}."
     for cost in _costs(rows):
-        met = "yes" if cost.is_met else "NO"
-        yield f"{cost.name}: at most {cost.value:.1f} ({cost.bar}: {met})."
+        met = f" ({cost.bar}: {'yes' if cost.is_met else 'NO'})" if cost.has_bar else ""
+        yield f"{cost.name}: at most {cost.value:.1f}{met}."
     yield f"The machine's slowness at the end (machine_speed.py): {slowness():.1f}."
 
 
@@ -103,11 +103,17 @@ def _costs(rows: dict[str, Row]) -> list[Figure]:
     """The largest CPU times and memory of all truth clips with their bars."""
     found = {name: row for name, row in rows.items() if name.startswith("appearance")}
     long = [sum(row.cpu_s.values()) for name, row in found.items() if name.endswith(LONG)]
-    short = [row.cpu_s for name, row in found.items() if not name.endswith(LONG)]
-    fits, bakes = ([cpu[step] for cpu in short if step in cpu] for step in ("fit", "bake"))
+    fits, bakes, other_fits = [], [], []
+    for name, row in found.items():
+        if name.endswith(tuple(NOISE)):
+            fits.append(row.cpu_s["fit"])
+            bakes += [row.cpu_s["bake"]] if "bake" in row.cpu_s else []
+        elif name.endswith(WRONG):
+            other_fits.append(row.cpu_s["fit"])
     memory = [row.rss_mb for row in found.values()]
     costs = (
         ("fit, 16 timesteps, CPU s", fits, 3.0),
+        ("fit of meshes that move otherwise or show another subject, CPU s", other_fits, None),
         ("bake, 16 timesteps, CPU s", bakes, 12.0),
         ("all of 31 timesteps, CPU s", long, 20.0),
         ("memory, MB", memory, 700.0),

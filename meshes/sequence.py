@@ -42,8 +42,10 @@ class MeshSequence:
 
     `colors` are uint8 `(V, 4)` RGBA in linear light, as glTF's COLOR_0 is. `texture` is that of all
     timesteps; `frame_textures`, empty or T of them, are those of single timesteps, for files of one
-    timestep only. `view` is where the video was filmed from, if that is known. Raises ValueError
-    when shapes, types or index range are wrong or a coordinate is not finite.
+    timestep only. `view` is where the video was filmed from, if that is known. `has_baked_light`:
+    colours or texture are the video's own, light and shadow included, so no light is added when
+    they are shown. Raises ValueError when shapes, types or index range are wrong or a coordinate
+    is not finite.
     """
 
     vertices: NDArray[np.float32]
@@ -53,6 +55,7 @@ class MeshSequence:
     texture: Texture | None = None
     frame_textures: tuple[Texture | None, ...] = ()
     view: View | None = None
+    has_baked_light: bool = False
 
     def __post_init__(self) -> None:
         v, f, colors = self.vertices, self.faces, self.colors
@@ -105,6 +108,7 @@ class MeshSequence:
         arrays |= _texture_arrays(self.texture, "")
         for k, texture in enumerate(self.frame_textures):
             arrays |= _texture_arrays(texture, f"_{k}")
+        arrays["has_baked_light"] = np.bool_(self.has_baked_light)
         if self.view is not None:
             arrays |= {f"view_{name}": np.asarray(value) for name, value in vars(self.view).items()}
         with atomic_file(path) as part, open(part, "wb") as file:
@@ -120,8 +124,8 @@ class MeshSequence:
                 vertices, fps, colors = saved["vertices"], float(saved["fps"]), saved.get("colors")
                 own = tuple(_texture_of(saved, f"_{k}") for k in range(len(vertices)))
                 texture, own = _texture_of(saved, ""), own if any(own) else ()
-                view = _view_of(saved)
-                return cls(vertices, saved["faces"], fps, colors, texture, own, view)
+                view, is_baked = _view_of(saved), bool(saved.get("has_baked_light", False))
+                return cls(vertices, saved["faces"], fps, colors, texture, own, view, is_baked)
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as exc:
             raise ValueError(f"not a mesh sequence: {path.name}") from exc
 

@@ -128,7 +128,7 @@ def _add_surface(stage: Usd.Stage, sequence: MeshSequence, folder: Path) -> UsdS
     material = UsdShade.Material.Define(stage, _SURFACE)
     shader = UsdShade.Shader.Define(stage, f"{_SURFACE}/Preview")
     shader.CreateIdAttr("UsdPreviewSurface")
-    shader.CreateInput("roughness", _TYPES.Float).Set(0.8)
+    shader.CreateInput("roughness", _TYPES.Float).Set(1.0 if sequence.has_baked_light else 0.8)
     shader.CreateInput("metallic", _TYPES.Float).Set(0.0)
     color = shader.CreateInput("diffuseColor", _TYPES.Color3f)
     if sequence.texture:

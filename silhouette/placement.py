@@ -41,7 +41,7 @@ def placed_in_front(motion: Motion, inflated: Mesh, texture: Texture, clip: Clip
     placed = ((vertices - middle) * scale).astype(np.float32)
     view = _view(middle, scale, len(motion), clip)
     faces = inflated.triangles.astype(np.int32)
-    return MeshSequence(placed, faces, clip.fps, texture=texture, view=view)
+    return MeshSequence(placed, faces, clip.fps, texture=texture, view=view, has_baked_light=True)
 
 
 def _view(middle: NDArray[np.float64], scale: float, timesteps: int, clip: Clip) -> View:

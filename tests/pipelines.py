@@ -91,14 +91,14 @@ class Dense(Bends):
 
 
 class Walks(Bends):
-    """An animal without colours, as tests/appearance/filmed.py films it; its view is not told."""
+    """The animal of tests/appearance/animal_video.py; where it was filmed from is not told."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """As many timesteps as frames."""
         # imports OpenCV, which the others do not need
-        from tests.appearance.filmed import animal
+        from tests.appearance.animal_video import animal
 
         return animal(len(clip))
 
@@ -110,7 +110,7 @@ class WalksInView(Walks):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """The camera that filmed it."""
-        from tests.appearance.filmed import camera
+        from tests.appearance.animal_video import camera
 
         meshes = super().animate(clip, mode, seed, reporter)
         return replace(meshes, view=camera(len(meshes)))

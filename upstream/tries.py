@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appearance.fit import first_frame_overlap
+from appearance.fit import NotFitted, first_frame_overlap
 from errors import NoSubjectFound
 from meshes.sequence import MeshSequence
 from pipeline import Reporter
@@ -104,5 +104,8 @@ def _compare(anchor: Anchor, alpha: NDArray[np.uint8], fps: float) -> Compared:
     mesh = anchor.mesh.result()
     vertices = np.asarray(mesh.vertices, dtype=np.float32)
     faces = np.ascontiguousarray(mesh.faces, dtype=np.int32)
-    overlap = first_frame_overlap(vertices, faces, alpha)
+    try:
+        overlap = first_frame_overlap(vertices, faces, alpha)
+    except NotFitted:
+        overlap = 0.0
     return MeshSequence(vertices[None], faces, fps), overlap

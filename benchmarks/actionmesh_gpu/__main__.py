@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 PARTS: dict[str, tuple[Callable[[Part], None], float]] = {
     "card": (card.measure, 40.0),
     "surface": (surface.measure, 30.0),
-    "worker": (worker.measure, 200.0),
+    "worker": (worker.measure, 330.0),
     "modes": (modes.measure, math.inf),
     "speedups": (speedups.measure, math.inf),
 }

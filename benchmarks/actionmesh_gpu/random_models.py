@@ -1,8 +1,9 @@
 """ActionMesh with random weights: a Hugging Face cache of them, and the pipeline that loads it.
 
 Times and memory are real at full size. Meshes are not: a random field has no surface, so that the
-decoder's output is replaced by a torus. SMALL is the tests' tiny model on the CPU. The worker's
-child builds both pipelines by name.
+decoder's output is replaced by a torus with a ball on it; random motion is not the video's, so that
+in the worker the meshes stand still. SMALL is the tests' tiny model on the CPU. The worker's child
+builds its pipeline by name.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from actionmesh_wrapper import ActionMeshPipeline
 from meshes.sequence import MeshSequence
@@ -46,8 +49,8 @@ class Size:
 
 
 # 1440 x 1440 are as many pixels as 1920 x 1080
-FULL = Size(f"{__name__}:RandomActionMesh", "cuda:0", ACTIONMESH, 9, 1440, 1.0)
-SMALL = Size(f"{__name__}:SmallRandomActionMesh", "cpu", tiny.PRESETS, tiny.OCTREE_DEPTH, 128, 0.1)
+FULL = Size(f"{__name__}:StandsStill", "cuda:0", ACTIONMESH, 9, 1440, 1.0)
+SMALL = Size(f"{__name__}:SmallStandsStill", "cpu", tiny.PRESETS, tiny.OCTREE_DEPTH, 128, 0.1)
 
 
 class RandomActionMesh(ActionMeshPipeline):
@@ -72,7 +75,7 @@ class RandomActionMesh(ActionMeshPipeline):
 
     def load(self, reporter: Reporter) -> None:
         super().load(reporter)
-        self.pipe.image_to_3d_pipe.vae.decoder.register_forward_hook(_torus)
+        self.pipe.image_to_3d_pipe.vae.decoder.register_forward_hook(_figure)
         # one of these is the first model of a job, with and without alpha
         for model in (
             self.pipe.background_removal.model,
@@ -106,6 +109,29 @@ class RandomActionMesh(ActionMeshPipeline):
 
 
 class SmallRandomActionMesh(RandomActionMesh):
+    """The same with the tests' tiny weights, on the CPU."""
+
+    size = SMALL
+
+
+class StandsStill(RandomActionMesh):
+    """All the work is done; then the first mesh, which looks like the worker's video, is kept."""
+
+    def animate(
+        self,
+        clip: Clip,
+        mode: Mode,
+        seed: int,
+        reporter: Reporter,
+        mesh: Path | None = None,
+        faces: int | None = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        made = super().animate(clip, mode, seed, reporter, mesh, faces, tries)
+        return replace(made, vertices=np.repeat(made.vertices[:1], len(made), axis=0))
+
+
+class SmallStandsStill(StandsStill):
     """The same with the tests' tiny weights, on the CPU."""
 
     size = SMALL
@@ -203,15 +229,23 @@ def _write_full_models(cache: Path, device: str) -> None:
         ).save_pretrained(tiny.snapshot(cache, "facebook/sam2.1-hiera-small"))
 
 
-def torus_distance(x: Any, y: Any, z: Any) -> Any:
-    """Signed distances of points to a torus around the y axis, negative inside."""
+RING, TUBE = 0.6, 0.2
+"""Radii of the torus: of its middle line, and of its body."""
+BALL, BALL_RADIUS = (0.35, 0.35, 0.5), 0.3
+"""Middle of the ball, and its radius: from behind, the figure looks otherwise."""
+
+
+def figure_distance(x: Any, y: Any, z: Any) -> Any:
+    """Signed distances of points to the figure, negative inside: a torus around y, and a ball."""
     import torch
 
-    return torch.hypot(torch.hypot(x, z) - 0.6, y) - 0.22
+    torus = torch.hypot(torch.hypot(x, z) - RING, y) - TUBE
+    ball = torch.hypot(torch.hypot(x - BALL[0], y - BALL[1]), z - BALL[2]) - BALL_RADIUS
+    return torch.minimum(torus, ball)
 
 
 @contextmanager
-def without_torus(vae: Any) -> Iterator[None]:
+def without_figure(vae: Any) -> Iterator[None]:
     """Inside the block the decoder's own output comes through."""
     hooks = vae.decoder._forward_hooks.copy()
     vae.decoder._forward_hooks.clear()
@@ -221,9 +255,9 @@ def without_torus(vae: Any) -> Iterator[None]:
         vae.decoder._forward_hooks.update(hooks)
 
 
-def _torus(_module: Any, given: tuple[Any, ...], out: tuple[Any, Any]) -> tuple[Any, Any]:
+def _figure(_module: Any, given: tuple[Any, ...], out: tuple[Any, Any]) -> tuple[Any, Any]:
     """Replace the decoder's output: inside is positive, in units of 0.01."""
     logits, kept = out
     points = given[1][..., :3].float()  # an embedding begins with the point itself
-    distance = torus_distance(*points.unbind(-1))
+    distance = figure_distance(*points.unbind(-1))
     return (-100.0 * distance)[..., None].to(logits.dtype) + 0 * logits, kept

@@ -114,7 +114,12 @@ class Stopwatch:
 
 
 def run_job(
-    pipeline: RandomActionMesh, mode: Mode, preset: ActionMeshPreset, seed: int, filled_gb: float
+    pipeline: RandomActionMesh,
+    mode: Mode,
+    preset: ActionMeshPreset,
+    seed: int,
+    filled_gb: float,
+    tries: int = 1,
 ) -> Run:
     """A job of 16 frames with alpha. `filled_gb` of the device are not the pipeline's."""
     latents: list[Any] = []
@@ -137,7 +142,7 @@ def run_job(
     )
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TripoSG prints
-            made = pipeline.animate(clip, mode, seed, watch)
+            made = pipeline.animate(clip, mode, seed, watch, tries=tries)
     finally:
         for hook in hooks:
             hook.remove()

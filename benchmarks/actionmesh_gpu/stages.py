@@ -44,7 +44,14 @@ class Jobs:
     filled_gb: float = 0.0
 
     def job(
-        self, mode: Mode, use: Speedups, what: str, *, short: bool = False, seed: int = 44
+        self,
+        mode: Mode,
+        use: Speedups,
+        what: str,
+        *,
+        short: bool = False,
+        seed: int = 44,
+        tries: int = 1,
     ) -> Run:
         """One job and its row; stock runs are kept. A short one has few steps in both stages."""
         preset = self.part.size.presets[mode]
@@ -52,7 +59,7 @@ class Jobs:
             preset = replace(preset, stage_0_steps=3, stage_1_steps=2)
         name = f"{mode}, 3 + 2 steps" if short else mode
         self.pipeline.use = use
-        found = run_job(self.pipeline, mode, preset, seed, self.filled_gb)
+        found = run_job(self.pipeline, mode, preset, seed, self.filled_gb, tries)
         self.part.row(f"{name}: {what}", *found.cells(self.stock.get(name)))
         if what == "stock":
             self.stock[name] = found

@@ -1,7 +1,7 @@
 """The replacement for diso: the same grid, given on the device and on the host.
 
 A part of the measurement, called by __main__.py. The grid is TripoSG's at octree depth 9, of a
-torus, with NaN far from the surface as its octree decoder leaves them.
+figure, with NaN far from the surface as its octree decoder leaves them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.actionmesh_gpu.gpu import synchronize
 from benchmarks.actionmesh_gpu.part import Part
-from benchmarks.actionmesh_gpu.random_models import torus_distance
+from benchmarks.actionmesh_gpu.random_models import figure_distance
 from upstream.marching_cubes import MarchingCubes
 
 
@@ -33,12 +33,12 @@ def measure(part: Part) -> None:
 
 
 def _grid(side: int, device: str) -> Any:
-    """Signed distances (side, side, side) to a torus; NaN beyond three cells from it."""
+    """Signed distances (side, side, side) to a figure; NaN beyond three cells from it."""
     import torch
 
     axis = torch.linspace(-1.005, 1.005, side, device=device)
     x, y, z = axis[:, None, None], axis[None, :, None], axis[None, None, :]
-    grid = torus_distance(x, y, z)
+    grid = figure_distance(x, y, z)
     grid[grid.abs() > 3 * 2.01 / side] = float("nan")
     return grid
 

@@ -164,6 +164,22 @@ def test_the_material_is_matt_and_the_generator_is_named(kind: str) -> None:
     assert "extensionsUsed" not in tree
 
 
+@pytest.mark.parametrize("kind", ["coloured", "textured"])
+def test_colours_that_hold_the_videos_light_get_no_other(kind: str, tmp_path: Path) -> None:
+    sequence = replace(small(2, kind), has_baked_light=True)
+    normals = vertex_normals(sequence)
+    write_animated(sequence, normals, tmp_path / "animated_mesh.glb")
+    write_frames(sequence, normals, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        tree = ReadGlb(path.read_bytes()).tree
+        (material,) = tree["materials"]
+        assert material["extensions"] == {"KHR_materials_unlit": {}}
+        assert tree["extensionsUsed"] == ["KHR_materials_unlit"]
+        assert "extensionsRequired" not in tree  # other readers show a matt surface
+        assert material["pbrMetallicRoughness"]["roughnessFactor"] == 1
+
+
 def test_more_than_65535_vertices_get_longer_indices() -> None:
     sequence = walking_animal(1, rings=257, kind="plain")
     read = ReadGlb(animated_glb(sequence, vertex_normals(sequence)))
@@ -239,6 +255,14 @@ def test_a_checkpoint_keeps_the_textures_of_single_timesteps(tmp_path: Path) -> 
             assert was and now
             assert (now.image, now.media_type) == (was.image, was.media_type)
             assert np.array_equal(now.uv, was.uv)
+
+
+@pytest.mark.parametrize("has_baked_light", [False, True])
+def test_a_checkpoint_keeps_whether_light_is_baked_in(
+    tmp_path: Path, has_baked_light: bool
+) -> None:
+    replace(small(1), has_baked_light=has_baked_light).save(tmp_path / "meshes.npz")
+    assert MeshSequence.load(tmp_path / "meshes.npz").has_baked_light is has_baked_light
 
 
 def test_own_textures_that_do_not_match_are_refused() -> None:

@@ -55,6 +55,8 @@ def _sequences() -> dict[str, MeshSequence]:
         "own_textures": replace(textured, frame_textures=(None, png)),
         "plain_31": walking_animal(31, rings=24, kind="plain", fps=29.97),
         **{f"filmed_{n}": filmed(n) for n in (1, 3)},
+        "baked": replace(filmed(2), has_baked_light=True),
+        "baked_colours": replace(filmed(2, kind="coloured"), has_baked_light=True),
         "followed": filmed(3, is_moving=True),
         "orthographic": filmed(2, is_orthographic=True),
         "long_indices": walking_animal(2, rings=257, kind="plain"),

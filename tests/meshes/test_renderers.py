@@ -7,8 +7,10 @@ face at every sample: the pictures are small.
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from meshes.normals import vertex_normals
 from meshes.preview import MakeRenderer
 from meshes.preview_background import background
 from meshes.raytracer import make_raytracer
-from meshes.sequence import MeshSequence
+from meshes.sequence import MeshSequence, Texture
 from tests.meshes.filmed import filmed
 from tests.meshes.walking_animal import walking_animal
 
@@ -126,6 +128,20 @@ def test_the_key_light_comes_from_the_upper_left(make_renderer: MakeRenderer) ->
     left, right = light[inside & (x < 50)].mean(), light[inside & (x > 78)].mean()
     top, bottom = light[inside & (y < 50)].mean(), light[inside & (y > 78)].mean()
     assert left > right + 3 and top > bottom + 10
+
+
+def test_colours_that_hold_the_videos_light_stay_as_they_are(make_renderer: MakeRenderer) -> None:
+    sequence = walking_animal(1, rings=28)
+    assert sequence.texture
+    image = cv2.imencode(".png", np.full((8, 8, 3), (60, 110, 170), np.uint8))[1].tobytes()
+    flat = replace(sequence, texture=Texture(image, "image/png", sequence.texture.uv))
+    cameras = fit_cameras(sequence.vertices, VIEWS, 128)
+    away = []
+    for meshes in (flat, replace(flat, has_baked_light=True)):
+        picture = _draw(make_renderer, meshes, cameras)[0].astype(int)
+        inside = picture[..., 0] - picture[..., 2] > 40  # neither background nor shadow
+        away.append(np.abs(picture[inside].mean(axis=0) - (170, 110, 60)).max())
+    assert away[1] < 6 < away[0], away
 
 
 def test_there_is_a_shadow_under_the_subject_only(make_renderer: MakeRenderer) -> None:

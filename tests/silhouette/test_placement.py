@@ -52,7 +52,7 @@ def test_the_mesh_seen_through_its_view_covers_the_alpha(speed: float) -> None:
     frames, masks = walker(count=10, side=192, speed=speed, size=0.8 if speed == 0 else 0.5)
     clip, log = as_clip(with_alpha(frames, masks)), ReportLog()
     meshes = SilhouettePipeline().animate(clip, "fast_low_ram", 44, log)
-    assert meshes.view and meshes.view.is_orthographic
+    assert meshes.view and meshes.view.is_orthographic and meshes.has_baked_light
     drawn = np.stack([_drawn(meshes, t, masks[t].shape) for t in range(len(masks))])
     overlaps = (drawn & masks).sum(axis=(1, 2)) / (drawn | masks).sum(axis=(1, 2))
     assert overlaps.mean() > 0.96 and overlaps.min() > 0.88, overlaps

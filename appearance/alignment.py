@@ -85,7 +85,7 @@ def splatted(seen: NDArray[np.float32], size: int) -> Masks:
     rows = y + np.arange(count, dtype=np.int32)[:, None] * size
     tall[rows[inside], x[inside]] = 1
     closed = cv2.morphologyEx(tall, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    return closed.reshape(count, size, size) > 0
+    return np.asarray(closed.reshape(count, size, size) > 0)
 
 
 def align(
@@ -133,7 +133,9 @@ def _pulls(
     """
     last = target.size - 1
     x, y = np.clip(np.floor(seen).astype(np.int32), 0, last).transpose(2, 0, 1)
-    all_frames, places, wanted = [], [], []
+    all_frames: list[NDArray[np.intp]] = []
+    places: list[NDArray[np.integer]] = []
+    wanted: list[NDArray[np.floating]] = []
     for k, mask in enumerate(target.masks):
         outside = np.flatnonzero(~mask[y[k], x[k]] & target.cuts.known[k, y[k], x[k]])
         places.append(outside)

@@ -134,7 +134,7 @@ def _all_overlaps(first: Masks, second: Masks) -> NDArray[np.float32]:
     a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
     both = a @ b.T
     either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
-    return np.where(either > 0, both / np.maximum(either, 1), np.float32(1))
+    return np.asarray(both / np.maximum(either, 1))
 
 
 def _mean_of_others(values: NDArray[np.float32]) -> float:

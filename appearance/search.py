@@ -19,7 +19,6 @@ from appearance.pose import (
     ELEVATION,
     NEARNESS,
     RADIUS_PX,
-    ROLL,
     Pose,
     Subject,
     X,
@@ -123,6 +122,7 @@ def surface_points(
     random = np.random.default_rng(0)
     normals = face_normals(meshes.vertices[timesteps[0]].astype(float), meshes.faces)
     areas = np.linalg.norm(normals, axis=1)
+    areas = areas if areas.any() else np.ones(len(areas))
     chosen = random.choice(len(areas), count, p=areas / areas.sum())
     weights = random.dirichlet([1, 1, 1], count).astype(np.float32)
     corners = meshes.faces[chosen]
@@ -135,9 +135,8 @@ def surface_points(
 
 def opposite(pose: Pose) -> Pose:
     """The pose whose outline is nearly the same, if the mesh's left and right are alike."""
-    turned = pose.copy()
+    turned: Pose = pose.copy()
     turned[AZIMUTH], turned[ELEVATION] = np.pi - pose[AZIMUTH], -pose[ELEVATION]
-    turned[ROLL] = pose[ROLL]
     return turned
 
 

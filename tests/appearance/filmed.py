@@ -63,6 +63,8 @@ def _frame(meshes: MeshSequence, view: View, t: int) -> NDArray[np.uint8]:
     pixels = np.zeros((len(rays), 4), np.uint8)
     pixels[cover] = (128, 128, 128, 255)
     if meshes.colors is not None:
-        corner = meshes.faces[hit["primID"][cover]][:, 0]
-        pixels[cover, :3] = meshes.colors[corner, :3]
+        u, v = hit["u"][cover], hit["v"][cover]
+        weights = np.stack([1 - u - v, u, v], axis=1)
+        corners = meshes.colors[meshes.faces[hit["primID"][cover]], :3]
+        pixels[cover, :3] = np.rint(np.einsum("nk,nkc->nc", weights, corners))
     return pixels.reshape(view.height, view.width, 4)

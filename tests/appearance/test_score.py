@@ -76,7 +76,7 @@ def test_a_mesh_that_reaches_out_of_the_subject_s_box_counts_there_too(
 
 def test_an_orthographic_view_is_scored() -> None:
     """A square of 40 x 20 px in a picture of 100 x 80."""
-    corners = np.float32([[-2, -1, 0], [2, -1, 0], [2, 1, 0], [-2, 1, 0]])
+    corners = np.array([[-2, -1, 0], [2, -1, 0], [2, 1, 0], [-2, 1, 0]], np.float32)
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     square = MeshSequence(np.stack([corners, corners]), faces, 8.0)
     eyes = np.tile([0.0, 0.0, 5.0], (2, 1))

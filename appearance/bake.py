@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -14,6 +15,7 @@ from appearance.light import brightness, estimate_light
 from appearance.observe import Observed, observe
 from appearance.texels import Texels, find_texels
 from appearance.unwrap import Unwrapped
+from meshes.gltf import LARGEST_FRAME_TEXTURE_BYTES
 from meshes.normals import face_normals, vertex_normals
 from meshes.sequence import MeshSequence, Texture
 from meshes.view import View
@@ -21,8 +23,9 @@ from video.clip import Clip
 
 SIZES_PX = 1024, 2048
 
-_JPEG_QUALITY = 90
-"""With full chroma: a 1024 px texture has 120 to 250 KB, a PNG three times as much."""
+_JPEG_QUALITIES = 90, 80, 70
+"""With full chroma, or colours run over the edges of charts. A texture has 120 to 250 KB at 1024 px,
+as a PNG three times as much."""
 _COVERED = 0.55
 """This part of a texture is on the mesh."""
 _FINE = 1.4
@@ -56,10 +59,12 @@ def bake_texture(
     """
     texels = find_texels(meshes.vertices[0], unwrapped, size_px, _part(report, 0, 0.1))
     observed = observe(meshes, clip, view, texels, _part(report, 0.1, 0.6))
-    light = _light_on(meshes, texels, observed)
+    light = _light_on(meshes, texels, observed, lambda: report(0.6))
     unlit = replace(observed, colors=observed.colors / light)
     colors, mirrored = complete(meshes, texels, unlit, _part(report, 0.6, 0.95))
-    image = _jpeg(texels.picture(colors * light))
+    picture = texels.picture(colors * light)
+    report(0.98)
+    image = _jpeg(picture)
     areas = texels.areas / texels.areas.sum()
     seen, from_mirror = float(areas @ observed.seen), float(areas @ mirrored)
     textured = MeshSequence(
@@ -87,19 +92,28 @@ def _part(report: OnProgress, start: float, end: float) -> OnProgress:
     return lambda done: report(start + (end - start) * done)
 
 
-def _light_on(meshes: MeshSequence, texels: Texels, observed: Observed) -> NDArray[np.float32]:
+def _light_on(
+    meshes: MeshSequence, texels: Texels, observed: Observed, report: Callable[[], None]
+) -> NDArray[np.float32]:
     """How much brighter the video's light makes each texel: factors `(N, 1)`."""
-    normals = texels.operator() @ vertex_normals(meshes).mean(axis=0)
+    at_vertices = vertex_normals(meshes).mean(axis=0)
+    report()
+    normals = texels.operator() @ at_vertices
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
     seen = observed.seen > 0.9
+    report()
     return brightness(estimate_light(observed.colors[seen], normals[seen]), normals)
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    options = [
-        *(cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY),
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-    ]
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    assert done
+    """The picture, small enough for every file of one timestep, if a quality allows that."""
+    for quality in _JPEG_QUALITIES:
+        options = [
+            *(cv2.IMWRITE_JPEG_QUALITY, quality),
+            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        ]
+        done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+        assert done
+        if len(encoded) <= LARGEST_FRAME_TEXTURE_BYTES:
+            break
     return bytes(encoded.tobytes())

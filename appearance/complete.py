@@ -76,7 +76,7 @@ def complete(
     known = observed.seen + mirrored
     held = surface.at_vertices(colors, known)
     filled = spread_sharply(surface.flows, *held, lambda done: report(0.6 + 0.4 * done))
-    around = (surface.to_texels @ filled).astype(np.float32)
+    around = surface.to_texels @ filled.astype(np.float32)
     return _mean(colors, known, around, 1 - known), mirrored
 
 
@@ -105,9 +105,9 @@ def _without_seam(
     step = np.clip(observed.colors - other, -_LARGEST_STEP, _LARGEST_STEP)
     steps, held = surface.at_vertices(step, observed.seen * share)
     steps *= (held / (held + _LEAK))[:, None]
-    correction = surface.to_texels @ spread(surface.flows, steps, held + _LEAK, report)
-    largest = _LARGEST_CORRECTION
-    return np.asarray(other + np.clip(correction, -largest, largest), np.float32)
+    found = spread(surface.flows, steps, held + _LEAK, report).astype(np.float32)
+    largest = np.float32(_LARGEST_CORRECTION)
+    return np.asarray(other + np.clip(surface.to_texels @ found, -largest, largest), np.float32)
 
 
 def _mean(first: Colors, weight: Colors, second: Colors, other_weight: Colors) -> Colors:

@@ -24,8 +24,8 @@ from video.clip import Clip
 SIZES_PX = 1024, 2048
 
 _JPEG_QUALITIES = 90, 80, 70
-"""With full chroma, or colours run over the edges of charts. A texture has 120 to 250 KB at 1024 px,
-as a PNG three times as much."""
+"""With full chroma, or colours run over the edges of charts: 120 to 250 KB at 1024 px; a PNG is
+three times as large."""
 _COVERED = 0.55
 """This part of a texture is on the mesh."""
 _FINE = 1.4

@@ -29,8 +29,10 @@ _RAMP_PX = 5.0
 """So far from an outline a pixel counts fully, in frames whose subject is _RAMP_OF px large."""
 _RAMP_OF = 400.0
 _MISSED = 1.5
-"""A nearer part hides what is this many times as far from it as the outlines are off."""
+"""A nearer part hides what is next to it: so many times as far as outlines are off."""
 _MOST_PX = 8.0
+_BEHIND = 0.5
+"""Of that depth: brows lie close to the head, and must not be painted on it."""
 _SQUARE = np.ones((3, 3), np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _DEPTH_EDGE = 0.06
@@ -208,7 +210,7 @@ def _trust(opaque: NDArray[np.bool_], depth: NDArray[np.float32], edge: float) -
     filled = np.where(is_hit, depth, depth.max())
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * off + 1, 2 * off + 1))
     is_edge = cv2.dilate(filled, _SQUARE) - cv2.erode(filled, _SQUARE) > edge
-    is_behind = filled - cv2.erode(filled, around) > edge
+    is_behind = filled - cv2.erode(filled, around) > _BEHIND * edge
     inside = np.pad((opaque & is_hit & ~is_edge & ~is_behind).astype(np.uint8), 1)
     away = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] - 1
     return np.asarray(np.clip(away / (_RAMP_PX * scale), 0, 1) * 255, np.uint8)

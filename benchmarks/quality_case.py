@@ -1,6 +1,6 @@
 """One row of quality.py's table, measured in a process of its own: prints it as JSON.
 
-`python -m benchmarks.quality_case "robot_walk, 1.5 % noise"`. Cases are named after their clip.
+`python -m benchmarks.quality_case appearance "robot_walk, 1.5 % noise"`: part and name of the case.
 """
 
 from __future__ import annotations

@@ -169,6 +169,19 @@ class Collapses(Bends):
         return replace(meshes, vertices=meshes.vertices * np.float32(0))
 
 
+class ReadsItsMeshes(Bends):
+    """The meshes that a test has put beside JOBS_DIR: SEED.npz, written by MeshSequence.save."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """At the clip's own rate."""
+        meshes = MeshSequence.load(reporter.task.folder.parent.parent / f"{seed}.npz")
+        meshes = replace(meshes, fps=clip.fps)
+        reporter.anchor(replace(meshes, vertices=meshes.vertices[:1]))
+        return meshes
+
+
 class Sleeps(Bends):
     """Takes about four seconds and can be cancelled at every step."""
 

@@ -289,12 +289,9 @@ def test_the_last_message_of_a_stage_is_shown(task: Task) -> None:
     assert sent[-1]["message"] == "Writing the meshes"
 
 
-def test_large_outlines_get_a_large_texture_in_mode_default() -> None:
-    def clip(side: int) -> Clip:
-        shown = film(1, 640)
-        alpha = np.zeros((1, 640, 640), np.uint8)
-        alpha[:, :side, :side] = 255
-        return shown.with_alpha(alpha)
-
-    assert texture_px(clip(520), "default") == 2048
-    assert texture_px(clip(520), "fast") == texture_px(clip(500), "default") == 1024
+def test_only_mode_default_makes_a_large_texture() -> None:
+    meshes = replace(animal(1), view=camera(1, 160))
+    detailed = Clip(np.zeros((1, 2000, 2000, 4), np.uint8), 8.0, film(1, 160).source)
+    assert texture_px(meshes, detailed, "default") == 2048
+    assert texture_px(meshes, detailed, "fast") == 1024
+    assert texture_px(meshes, film(1, 160), "default") == 1024

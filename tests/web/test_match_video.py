@@ -122,7 +122,8 @@ def test_baked_colours_look_like_the_video(
     mesh, video = (inside_video(show(tab, 5, fade), WIDTH / HEIGHT) for fade in (0, 1))
     inside = (is_subject(mesh) & is_subject(video)).astype(np.uint8)
     inside = cv2.erode(inside, np.ones((7, 7), np.uint8)) > 0
-    assert np.allclose(mesh[inside].mean(axis=0), video[inside].mean(axis=0), rtol=0.03)
+    # what lies next to outlines in all frames is filled: 3 of 255 here. Lit twice it is 20 to 30
+    assert np.abs(mesh[inside].mean(axis=0) - video[inside].mean(axis=0)).max() < 6
 
 
 def test_a_silhouette_lies_on_its_video(

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench torture fuzz attack audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench quality torture fuzz attack audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -56,6 +56,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## the figures in the docs, measured on this machine
 	$(BIN)/python -m benchmarks.run
+
+quality: $(VENV)/.dev  ## what truth can measure, as a table in benchmarks/RESULTS.md; needs TEST_MEDIA
+	$(BIN)/python -m benchmarks.run quality
 
 KILLS ?= 1000
 torture: $(VENV)/.dev  ## kill servers and children at random (KILLS), count what breaks

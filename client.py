@@ -736,8 +736,10 @@ def _summary(state: State) -> Iterator[str]:
     if texture.get("state") == "baked":
         parts = (f"{texture[name]:.0%} {name}" for name in ("seen", "mirrored", "filled"))
         yield f"colours: {', '.join(parts)}"
+    elif texture.get("state") == "given":
+        yield "colours: the mesh's own"
     elif texture:
-        yield f"colours: {texture['state']}. {texture['reason'] or ''}".rstrip()
+        yield f"colours: {texture['state']}. {texture['reason']}"
 
 
 def _warnings(state: State, command: Callable[..., str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ _JOB_HEAD = {
     "pipeline": "silhouette",
     "options": {
         "start": 0.0, "fps": 10.0, "max_frames": 31, "seed": 44, "blender_export": False,
-        "formats": [], "texture": "auto", "subject_box": None, "subject_point": None,
+        "formats": [], "texture": "auto", "tries": 2, "subject_box": None, "subject_point": None,
     },
     "created_at": "2026-11-22T15:00:00.000Z",
     "input": {
@@ -67,6 +67,16 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
         "texture": {
             "state": "baked", "reason": None, "seen": 0.46, "mirrored": 0.38, "filled": 0.16,
         },
+        "tries": [
+            {
+                "seed": 44, "outline": 0.812, "anchor": f"/outputs/{EXAMPLE_ID}/anchor_0.glb",
+                "chosen": False,
+            },
+            {
+                "seed": 45, "outline": 0.884, "anchor": f"/outputs/{EXAMPLE_ID}/anchor_1.glb",
+                "chosen": True,
+            },
+        ],
         "warnings": [
             {
                 "code": "several_subjects", "message": "Two subjects were found.",

@@ -67,10 +67,10 @@ def _deviation(colors: NDArray[np.float32], weights: NDArray[np.float32]) -> flo
 def _colors(frame: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Colour and alpha `(N, 4)` of a frame at points `(N, 2)`; 0 outside of it."""
     rows = -(-len(points) // 1024)
-    grid = np.full((rows * 1024, 2), -10, np.float32)
-    grid[: len(points)] = points - 0.5
-    grid = grid.reshape(rows, 1024, 2)
+    places = np.full((rows * 1024, 2), -10, np.float32)
+    places[: len(points)] = points - 0.5
+    grid = places.reshape(rows, 1024, 2)
     read = cv2.remap(
         frame, grid, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
     )
-    return read.reshape(-1, 4)[: len(points)].astype(np.float32)
+    return np.asarray(read.reshape(-1, 4)[: len(points)], np.float32)

@@ -24,10 +24,17 @@ from video.clip import Clip, SourceFacts
 
 _POOR, _GAIN = 0.80, 0.05
 """A view with less overlap is compared with one that follows the subject, which must gain that."""
+_DRIFT = 0.25
+"""Of the subject's size: only where their middles move apart that far can a view that follows help.
+"""
 _MARGIN = 0.03
 """Views whose overlaps differ by less are told apart by colours."""
 _COLOR_MARGIN = 0.05
-"""Colour deviations that differ by a smaller part of themselves are alike."""
+"""Colour deviations that differ by a smaller part of themselves are alike, and those that differ by
+less than `_LEAST_COLOR`, of 255."""
+_LEAST_COLOR = 0.3
+_FULL = 0.98
+"""A subject that covers more of the picture has no outline."""
 _TICKS = 500
 """About as many steps has a search."""
 
@@ -56,7 +63,7 @@ def fit_view(meshes: MeshSequence, clip: Clip, report: OnProgress) -> Fit:
     tick = _counter(report)
     boxes, timesteps = _subject(clip, tick)
     found = _search(meshes, clip, boxes, timesteps, False, tick)
-    if found[0].overlap < _POOR and len(clip) > 1:
+    if found[0].overlap < _POOR and _drifts(meshes, boxes, timesteps, found[0].view):
         following = _search(meshes, clip, boxes, timesteps, True, tick)
         if following[0].overlap >= found[0].overlap + _GAIN:
             found = following
@@ -134,9 +141,19 @@ def _search(
         side = boxes[0].longer_side
     cuts = cut_out(clip, boxes, side, SIZE_PX, tick)
     used = cuts.some(timesteps)
-    if used.masks[used.known].all():
+    if used.masks[used.known].mean() > _FULL:
         raise NotFitted("the subject fills the whole picture, so it has no outline")
     return search(meshes, cuts, timesteps, subject, tick)
+
+
+def _drifts(meshes: MeshSequence, boxes: list[Box], timesteps: list[int], view: View) -> bool:
+    """Whether the subject moves through the picture otherwise than the mesh that the view sees."""
+    apart = []
+    for t in timesteps:
+        seen = view.project(meshes.vertices[t], t)
+        apart.append(boxes[t].middle - (seen.min(axis=0) + seen.max(axis=0)) / 2)
+    size = float(np.median([boxes[t].longer_side for t in timesteps]))
+    return bool(np.ptp(apart, axis=0).max() > _DRIFT * size)
 
 
 def _chosen(
@@ -165,7 +182,6 @@ def _chosen(
         for candidate in (best, *rivals)
     ]
     least = min(deviation for deviation, _ in rated)
-    alike = [
-        candidate for deviation, candidate in rated if deviation <= least * (1 + _COLOR_MARGIN)
-    ]
+    most = least * (1 + _COLOR_MARGIN) + _LEAST_COLOR
+    alike = [candidate for deviation, candidate in rated if deviation <= most]
     return max(alike, key=lambda candidate: towards(candidate.pose)[2]), len(alike) > 1

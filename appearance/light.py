@@ -6,8 +6,6 @@ bake.py before it fills what no frame shows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,41 +18,32 @@ _ALIKE = 0.08
 _DARK = 0.03
 """Added to values 0 to 1, so that their logarithms stay finite."""
 _FROM_ABOVE = np.array([0.0, 0.25, 0.0])
-"""What light does where the colours do not tell: most of it comes from above."""
+"""The light if the colours do not tell: most comes from above."""
 _BELIEF = 0.02
 """How much that counts, where 1 is normals that point everywhere."""
+
+_STRONGEST = 0.5
 
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Light:
-    """Light that makes a surface with unit normal n brighter by exp(n @ gradient).
-
-    No surface is darker or brighter than those that were seen: `least`, `most`.
-    """
-
-    gradient: Values
-    least: float
-    most: float
-
-    def on(self, normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Factors `(N, 1)` of the colours of surfaces with unit normals `(N, 3)`."""
-        brightness = np.clip(normals @ self.gradient.astype(np.float32), self.least, self.most)
-        return np.asarray(np.exp(brightness)[:, None], np.float32)
+def brightness(gradient: Values, normals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Factors `(N, 1)` that light makes of the colours of surfaces with unit normals `(N, 3)`."""
+    return np.asarray(np.exp(normals @ gradient.astype(np.float32))[:, None], np.float32)
 
 
-def estimate_light(colors: NDArray[np.float32], normals: NDArray[np.float32]) -> Light:
+def estimate_light(colors: NDArray[np.float32], normals: NDArray[np.float32]) -> Values:
     """The light on colours `(N, 3)`, 0 to 1, of surfaces with unit normals `(N, 3)`.
 
+    It is `gradient` `(3,)`: a surface with normal n is brighter by exp(n @ gradient).
     The surface is taken to have a few colours of its own. In turn each value is given to the
     nearest of them, and the light is fitted to how the values of each change with the normal.
     """
     if len(colors) < _LEAST:
-        return Light(np.zeros(3), 0.0, 0.0)
+        return np.zeros(3)
     chosen = slice(None, None, -(-len(colors) // _SAMPLES))
     seen, facing = np.log(colors[chosen].astype(float) + _DARK), normals[chosen].astype(float)
-    gradient = np.zeros(3)
+    gradient: Values = np.zeros(3)
     own = _spread_out(seen)
     for _ in range(_REPETITIONS):
         without = seen - (facing @ gradient)[:, None]
@@ -74,8 +63,8 @@ def estimate_light(colors: NDArray[np.float32], normals: NDArray[np.float32]) ->
             matrix += (turned * some[:, None]).T @ turned
             wanted += (turned * some[:, None]).T @ (values - np.average(values, weights=some))
         gradient = np.linalg.solve(matrix, wanted)
-    least, most = np.quantile(facing @ gradient, (0.03, 0.97))
-    return Light(gradient, float(least), float(most))
+    strength = float(np.linalg.norm(gradient))
+    return gradient * (min(strength, _STRONGEST) / max(strength, 1e-9))
 
 
 def _spread_out(values: Values) -> Values:

@@ -151,7 +151,7 @@ def opposite(
         )
         distance, nearest = tree.query(images, eps=0.2, distance_upper_bound=0.1 * radius)
         source[part] = known[np.minimum(nearest, len(known) - 1)]
-        share[part] = np.clip(1.7 - distance / (0.035 * radius), 0, 1)
+        share[part] = np.clip(1.7 - distance / (0.02 * radius), 0, 1)
     return Opposite(source, share)
 
 

@@ -28,6 +28,13 @@ _OPAQUE = 250
 _RAMP_PX = 5.0
 """So far from an outline a pixel counts fully, in frames whose subject is _RAMP_OF px large."""
 _RAMP_OF = 400.0
+_MISSED = 1.5
+"""A nearer part hides what is next to it: so many times as far as outlines are off."""
+_MOST_PX = 8.0
+_BEHIND = 0.5
+"""Of that depth: brows lie close to the head, and must not be painted on it."""
+_SQUARE = np.ones((3, 3), np.uint8)
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _DEPTH_EDGE = 0.06
 """Neighbouring pixels that differ by more in depth lie on two parts. Of the mesh's radius."""
 _DEPTH_SLACK = 0.015
@@ -35,7 +42,7 @@ _GRAZING = 0.12
 """Cosine of the angle between the normal and the way to the camera: below it nothing is seen."""
 _SHARPNESS = 4
 _SURELY_SEEN = 0.15
-_TEXELS = 1 << 16
+_TEXELS = 1 << 15
 _REPETITIONS = 4
 _DEVIATION = 0.09
 """How far frames may differ in each colour before they lose weight."""
@@ -185,15 +192,28 @@ def _picture(meshes: MeshSequence, clip: Clip, view: View, t: int, radius: float
     crop = frame[top : rows[-1] + 1, left : columns[-1] + 1]
     opaque = crop[..., 3] >= _OPAQUE
     depth = _depth(meshes, view, t, opaque, left, top)
-    hit = depth > 0
-    filled = np.where(hit, depth, depth.max())
-    kernel = np.ones((3, 3), np.uint8)
-    jump = cv2.dilate(filled, kernel) - cv2.erode(filled, kernel) > _DEPTH_EDGE * radius
-    inside = np.pad((opaque & hit & ~jump).astype(np.uint8), 1)
-    away = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] - 1
-    ramp = _RAMP_PX * max(crop.shape[:2]) / _RAMP_OF
-    trust = (np.clip(away / ramp, 0, 1) * 255).astype(np.uint8)
+    trust = _trust(opaque, depth, _DEPTH_EDGE * radius)
     return Picture(view, left, top, np.ascontiguousarray(crop[..., :3]), depth, trust)
+
+
+def _trust(opaque: NDArray[np.bool_], depth: NDArray[np.float32], edge: float) -> NDArray[np.uint8]:
+    """How far each pixel is from outlines, 0 to 255.
+
+    The mesh's outline is some pixels off the subject's: so the colours of a nearer part may show
+    on those next to it. Neighbours differ by `edge` in depth where one part is before another.
+    """
+    is_hit = depth > 0
+    outline = opaque & ~cv2.erode(opaque.astype(np.uint8), _CROSS).astype(bool)
+    missed = 2 * np.count_nonzero(opaque & ~is_hit) / max(np.count_nonzero(outline), 1)
+    scale = max(opaque.shape) / _RAMP_OF
+    off = int(np.ceil(min(_MISSED * missed, _MOST_PX * scale)))
+    filled = np.where(is_hit, depth, depth.max())
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * off + 1, 2 * off + 1))
+    is_edge = cv2.dilate(filled, _SQUARE) - cv2.erode(filled, _SQUARE) > edge
+    is_behind = filled - cv2.erode(filled, around) > _BEHIND * edge
+    inside = np.pad((opaque & is_hit & ~is_edge & ~is_behind).astype(np.uint8), 1)
+    away = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] - 1
+    return np.asarray(np.clip(away / (_RAMP_PX * scale), 0, 1) * 255, np.uint8)
 
 
 def _depth(

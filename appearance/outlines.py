@@ -167,10 +167,10 @@ def _square(
 
 
 def overlaps(first: Masks, second: Masks, known: Masks) -> NDArray[np.float64]:
-    """IoU `(K,)` of masks `(K, N, N)`, where something is known; 1 where both are empty."""
+    """IoU `(K,)` of masks `(K, N, N)`, where something is known; 0 where both are empty."""
     both = (first & second & known).sum(axis=(1, 2))
     either = ((first | second) & known).sum(axis=(1, 2))
-    return np.asarray(np.where(either > 0, both / np.maximum(either, 1), 1.0))
+    return np.asarray(both / np.maximum(either, 1))
 
 
 def drawn_outlines(points: NDArray[np.float32], faces: NDArray[np.int32], size_px: int) -> Masks:

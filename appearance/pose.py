@@ -71,19 +71,23 @@ def upright_axes(pose: Pose) -> NDArray[np.float64]:
 def project(
     pose: Pose,
     principal: NDArray[np.float64],
-    owners: NDArray[np.intp],
     points: NDArray[np.float32],
+    owners: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float32]:
-    """Where points `(N, 3)`, in radii around the mesh's centre, lie in cut-outs: `(N, 2)`, in px.
+    """Where points, in radii around the mesh's centre, lie in cut-outs: `(..., 2)`, in px.
 
-    Point k lies in cut-out `owners[k]`; `principal` `(K, 2)` is where the optical axis meets each.
+    `principal` `(K, 2)` is where the optical axis meets each cut-out. Points `(K, N, 3)` lie each
+    row in one of them, points `(N, 3)` in those that `owners` `(N,)` says.
     """
     axes, centres = _camera(pose, principal)
     in_camera = points @ (pose[NEARNESS] * axes).T.astype(np.float32)
-    in_camera += centres.astype(np.float32)[owners]
-    plane = in_camera[:, :2] / np.minimum(in_camera[:, 2:], -0.05)
+    at = owners if owners is not None else np.arange(len(principal))[:, None]
+    in_camera += centres.astype(np.float32)[at]
+    plane = in_camera[..., :2]
+    plane /= np.minimum(in_camera[..., 2:], np.float32(-0.05))
     plane *= np.float32(pose[RADIUS_PX] / pose[NEARNESS]) * np.array([-1, 1], np.float32)
-    return np.asarray(plane + principal.astype(np.float32)[owners])
+    plane += principal.astype(np.float32)[at]
+    return np.asarray(plane)
 
 
 def _camera(

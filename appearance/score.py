@@ -32,6 +32,7 @@ _LEAST_VIDEO_MOTION = 0.15
 class Score:
     """Outline overlaps (IoU, 0 to 1) of all timesteps, and how well the motion follows the video.
 
+    Frames that show no subject are `empty`: they have an overlap of 0, which counts for nothing.
     `motion` is 1 for the video's own motion, 0 for none or another; None where the video moves too
     little to judge, less than `video_motion` says: 1 - mean IoU between its own outlines.
     """
@@ -39,27 +40,33 @@ class Score:
     outlines: tuple[float, ...]
     motion: float | None
     video_motion: float
+    empty: tuple[int, ...] = ()
 
     @property
     def outline_mean(self) -> float:
-        return sum(self.outlines) / len(self.outlines)
+        return sum(self._judged) / len(self._judged)
 
     @property
     def outline_worst(self) -> float:
-        return min(self.outlines)
+        return min(self._judged)
 
     @property
     def worst_frame(self) -> int:
-        return self.outlines.index(self.outline_worst)
+        judged = (t for t in range(len(self.outlines)) if t not in self.empty)
+        return min(judged, key=lambda t: self.outlines[t], default=0)
+
+    @property
+    def _judged(self) -> list[float]:
+        judged = [value for t, value in enumerate(self.outlines) if t not in self.empty]
+        return judged or [0.0]
 
 
 def score_view(meshes: MeshSequence, clip: Clip, view: View, report: OnProgress) -> Score:
     """The score of the meshes, seen through `view`, against a clip with alpha.
 
-    A timestep whose frame shows no subject has overlap 0, unless the mesh is out of the picture
-    too. Motion is how much better an outline fits its own frame than the others, as a part of what
-    the video's own outlines would reach. With a view that follows the subject, outlines are
-    compared around its middle.
+    Motion is how much better an outline fits its own frame than the others, as a part of what the
+    video's own outlines would reach. With a view that follows the subject, outlines are compared
+    around its middle.
     """
     if len(meshes) != len(clip) or not clip.has_alpha:
         raise ValueError(f"{len(meshes)} timesteps need as many frames with alpha, not {len(clip)}")
@@ -79,10 +86,13 @@ def score_view(meshes: MeshSequence, clip: Clip, view: View, report: OnProgress)
         seen = frame.pixels_of(view, meshes.vertices[k : k + 1])
         drawn[k] = drawn_outlines(seen, meshes.faces, cuts.size_px)[0]
     drawn &= cuts.known
-    outlines = tuple(float(value) for value in overlaps(drawn, cuts.masks, cuts.known))
-    motion, video_motion = _motion(drawn, cuts.masks)
+    masks = cuts.masks
+    has_subject = masks.any(axis=(1, 2))
+    outlines = np.where(has_subject, overlaps(drawn, masks, cuts.known), 0.0)
+    motion, video_motion = _motion(drawn[has_subject], masks[has_subject])
     report(1.0)
-    return Score(outlines, motion, video_motion)
+    empty = tuple(np.flatnonzero(~has_subject).tolist())
+    return Score(tuple(outlines.tolist()), motion, video_motion, empty)
 
 
 def _cuts(meshes: MeshSequence, clip: Clip, view: View, tick: Callable[[], None]) -> CutOuts:
@@ -124,7 +134,7 @@ def _all_overlaps(first: Masks, second: Masks) -> NDArray[np.float32]:
     a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
     both = a @ b.T
     either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
-    return np.where(either > 0, both / np.maximum(either, 1), np.float32(1))
+    return np.asarray(both / np.maximum(either, 1))
 
 
 def _mean_of_others(values: NDArray[np.float32]) -> float:

@@ -19,7 +19,6 @@ from appearance.pose import (
     ELEVATION,
     NEARNESS,
     RADIUS_PX,
-    ROLL,
     Pose,
     Subject,
     X,
@@ -81,13 +80,11 @@ def search(
 ) -> list[Found]:
     """Different poses for cut-outs of all timesteps, best first; looks at `timesteps` only."""
     used = cuts.some(timesteps)
-    points = surface_points(meshes, timesteps, subject, 12_000)
+    points = surface_points(meshes, timesteps, subject, 8_000)
     hypotheses = _coarse(Stage.of(used, points, 56, 5, 2_000), tick)
-    middle = Stage.of(used, points, 96, 8, 5_000)
-    aligned = [
-        align(_resized(pose, 96 / 56), middle.points, middle.target, 14, tick)
-        for pose in hypotheses
-    ]
+    middle = Stage.of(used, points, 96, 8, 4_000)
+    starts = [_far_enough(_resized(pose, 96 / 56), middle.target) for pose in hypotheses]
+    aligned = [align(pose, middle.points, middle.target, 14, tick) for pose in starts]
     best = max(aligned, key=lambda found: found.overlap)
     aligned.append(align(opposite(best.pose), middle.points, middle.target, 14, tick))
     last = Stage.of(used, points, SIZE_PX, MOST_FRAMES, points.shape[1])
@@ -125,6 +122,7 @@ def surface_points(
     random = np.random.default_rng(0)
     normals = face_normals(meshes.vertices[timesteps[0]].astype(float), meshes.faces)
     areas = np.linalg.norm(normals, axis=1)
+    areas = areas if areas.any() else np.ones(len(areas))
     chosen = random.choice(len(areas), count, p=areas / areas.sum())
     weights = random.dirichlet([1, 1, 1], count).astype(np.float32)
     corners = meshes.faces[chosen]
@@ -137,9 +135,8 @@ def surface_points(
 
 def opposite(pose: Pose) -> Pose:
     """The pose whose outline is nearly the same, if the mesh's left and right are alike."""
-    turned = pose.copy()
+    turned: Pose = pose.copy()
     turned[AZIMUTH], turned[ELEVATION] = np.pi - pose[AZIMUTH], -pose[ELEVATION]
-    turned[ROLL] = pose[ROLL]
     return turned
 
 
@@ -205,6 +202,15 @@ def _apart(rated: list[Aligned], degrees: float, most: int) -> list[Pose]:
         if len(poses) == most:
             break
     return poses
+
+
+def _far_enough(pose: Pose, target: Target) -> Pose:
+    """The pose with such a focal length that it sees the subject from one side in all frames."""
+    axis = target.cuts.principal
+    spread = float(np.linalg.norm(axis - axis.mean(axis=0), axis=1).max())
+    pose = pose.copy()
+    pose[NEARNESS] = min(pose[NEARNESS], pose[RADIUS_PX] / max(3 * spread, 1e-6))
+    return pose
 
 
 def _finalists(aligned: list[Aligned]) -> list[Aligned]:

@@ -52,7 +52,7 @@ class Texels:
         """
         weights, corners = self.weights[part], self.corners[part]
         if welded is not None:
-            corners = welded[corners].astype(np.int32)
+            corners = welded.astype(np.int32)[corners]
         rows = np.arange(0, weights.size + 1, 3, dtype=np.int32)
         return csr_array((weights.ravel(), corners.ravel(), rows), (len(weights), self.vertices))
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from appearance import OnProgress
-from appearance.bake import bake_texture
+from appearance.bake import SIZES_PX, bake_texture, texture_size_px
 from appearance.fit import Fit, NotFitted, fit_view
 from appearance.score import Score, score_view
 from appearance.unwrap import LIMITS, unwrap
@@ -31,6 +31,7 @@ from errors import Cancelled, is_disk_full
 from job import appearance_step
 from job.task import MASKS
 from meshes.sequence import MeshSequence
+from pipeline import Mode
 from video.clip import Clip
 from video.sandbox import launch
 
@@ -41,7 +42,6 @@ MAX_FACES = 100_000
 LEAST_OUTLINE_PX = 32
 """Length of the subject's box in the frames: in a smaller one a shift by one pixel changes overlaps
 as much as a bad mesh does."""
-TEXTURE_PX, LARGE_TEXTURE_PX = 1024, 2048
 
 _FIT_PART, _UNWRAP_PART = 0.8, 0.35
 """Of the time for the view with its score, and of the time for the colours."""
@@ -143,8 +143,6 @@ def _with_outlines(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> C
     if not clip.has_alpha:
         raise _NothingToCompare("It is not known which pixels are the subject.")
     shapes = (clip.frames[..., 3] > 127).astype(np.uint8)
-    if shapes.all() or not shapes.any():
-        raise _NothingToCompare("The alpha of the frames shows no outline.")
     long_px = float(np.median([max(cv2.boundingRect(shape)[2:]) for shape in shapes]))
     if long_px < LEAST_OUTLINE_PX:
         raise _NothingToCompare(
@@ -153,17 +151,13 @@ def _with_outlines(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> C
     return clip
 
 
-def texture_px(clip: Clip, mode: str) -> int:
-    """Side of the texture: the large one if the frames have detail that the other would lose.
-
-    A closed surface is about four times as large as its outline, as a sphere's is.
-    """
-    areas = (clip.frames[..., 3] > 127).sum(axis=(1, 2))
-    is_detailed = 4 * float(np.median(areas)) > TEXTURE_PX**2
-    return LARGE_TEXTURE_PX if mode == "default" and is_detailed else TEXTURE_PX
-
-
 # --- the view, the score, the colours
+
+
+def texture_px(meshes: MeshSequence, clip: Clip, mode: Mode) -> int:
+    """Side of the texture of meshes with a view: a large one takes twice the time and memory."""
+    assert meshes.view is not None
+    return texture_size_px(meshes, clip, meshes.view) if mode == "default" else SIZES_PX[0]
 
 
 def _with_view(
@@ -216,7 +210,7 @@ def _painted(made: Appearance, seen: Clip, score: Score, reporter: JobReporter) 
     if reason:
         return _unpainted(made, "skipped", reason, reporter)
     assert meshes.view is not None
-    size_px = texture_px(seen, reporter.task.options.mode)
+    size_px = texture_px(meshes, seen, reporter.task.options.mode)
     begin, expected_s = time.monotonic(), _UNWRAP_S * count / 40_000
 
     def while_waiting() -> None:  # xatlas does not say how far it is
@@ -227,6 +221,8 @@ def _painted(made: Appearance, seen: Clip, score: Score, reporter: JobReporter) 
     unwrapped = unwrap(meshes.vertices[0], meshes.faces, size_px, in_sandbox, while_waiting)
     report = _report(reporter, "texture", _UNWRAP_PART, 1.0, "Painting the mesh")
     baked = bake_texture(meshes, seen, meshes.view, unwrapped, size_px, report)
+    if not baked.seen:
+        return _unpainted(made, "skipped", "No frame shows its surface well enough.", reporter)
     _warn(reporter, about_texture(baked.seen))
     state = _texture("baked", seen=baked.seen, mirrored=baked.mirrored, filled=baked.filled)
     return replace(made, meshes=baked.meshes, texture=state)

@@ -33,10 +33,10 @@ AFTER = ("view", "texture", "exporting", "rendering")
 """The parts of a job after its pipeline; `view` and `texture` belong to the stage exporting."""
 # approximate shares of a job's time before, inside and after the pipeline
 _SHARES = {
-    "silhouette": {"extracting": 0.06, "pipeline": 0.58, "view": 0.05, "texture": 0.0,
+    "silhouette": {"extracting": 0.06, "pipeline": 0.61, "view": 0.02, "texture": 0.0,
                    "exporting": 0.08, "rendering": 0.23},
-    "actionmesh": {"extracting": 0.02, "pipeline": 0.69, "view": 0.03, "texture": 0.17,
-                   "exporting": 0.02, "rendering": 0.07},
+    "actionmesh": {"extracting": 0.02, "pipeline": 0.7, "view": 0.04, "texture": 0.12,
+                   "exporting": 0.03, "rendering": 0.09},
 }  # fmt: skip
 _OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
            "exporting": 0.06, "rendering": 0.17}  # fmt: skip

@@ -22,6 +22,7 @@ from meshes.external_tools import Launch, ToolFailed
 from meshes.h264 import encode_h264
 from meshes.preview_background import Picture, input_panels, input_window
 from meshes.sequence import MeshSequence
+from meshes.view import View
 
 VIEWS = (
     ViewDirection(azimuth_deg=0, elevation_deg=8),
@@ -91,15 +92,8 @@ def write_preview(
         best = _poster_timestep(sequence, [first for first, *_ in cameras])
         size = (panel_px * (1 + len(VIEWS)), panel_px)
         with atomic_file(poster) as part:
-            encode_h264(
-                _write_poster(best, strips, part),
-                size,
-                sequence.fps,
-                video,
-                _PREVIEW,
-                launch,
-                timeout_s,
-            )
+            strips = _write_poster(best, strips, part)
+            encode_h264(strips, size, sequence.fps, video, _PREVIEW, launch, timeout_s)
     except (cv2.error, ValueError, MemoryError) as exc:
         raise ToolFailed("the preview could not be drawn") from exc
 
@@ -146,7 +140,7 @@ def _cameras(
     """
     front, three_quarter = fit_cameras(sequence.vertices, VIEWS, panel_px)
     view = sequence.view
-    if view is None or view.is_orthographic:
+    if view is None or view.is_orthographic or not _is_in_front(view, sequence.vertices):
         return [[front, three_quarter]] * len(sequence)
     height, width = frames.shape[1:3]
     view, window = view.scaled_to(width, height), input_window(frames)
@@ -154,6 +148,12 @@ def _cameras(
     if not view.is_moving:
         seen = seen[:1] * len(seen)  # the renderer prepares each camera once
     return [[camera, three_quarter] for camera in seen]
+
+
+def _is_in_front(view: View, vertices: NDArray[np.float32]) -> bool:
+    """False if the camera stands in the mesh or looks away, as that of a wrong view may."""
+    away = (vertices - view.eyes[:, None]) @ view.axes[2]
+    return float(away.max()) < 0
 
 
 def _strips(

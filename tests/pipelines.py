@@ -77,6 +77,25 @@ class MakesManyBoxes(Bends):
         return made
 
 
+class MakesManyBoxesSlowly(MakesManyBoxes):
+    """Goes on for seconds after the boxes."""
+
+    def animate(
+        self,
+        clip: Any,
+        mode: str,
+        seed: int,
+        reporter: Any,
+        mesh: Any = None,
+        faces: Any = None,
+        tries: int = 1,
+    ) -> MeshSequence:
+        """The same boxes."""
+        made = super().animate(clip, mode, seed, reporter, tries=tries)
+        time.sleep(3)
+        return made
+
+
 class Dense(Bends):
     """An animal of 40,000 faces: the most that a mesh of ActionMesh has."""
 
@@ -91,14 +110,14 @@ class Dense(Bends):
 
 
 class Walks(Bends):
-    """An animal without colours, as tests/appearance/filmed.py films it; its view is not told."""
+    """The animal of tests/appearance/animal_video.py; where it was filmed from is not told."""
 
     def animate(
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """As many timesteps as frames."""
         # imports OpenCV, which the others do not need
-        from tests.appearance.filmed import animal
+        from tests.appearance.animal_video import animal
 
         return animal(len(clip))
 
@@ -110,7 +129,7 @@ class WalksInView(Walks):
         self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
     ) -> MeshSequence:
         """The camera that filmed it."""
-        from tests.appearance.filmed import camera
+        from tests.appearance.animal_video import camera
 
         meshes = super().animate(clip, mode, seed, reporter)
         return replace(meshes, view=camera(len(meshes)))
@@ -148,6 +167,19 @@ class Collapses(Bends):
         """A mesh that has no size, so that no camera can be found."""
         meshes = super().animate(clip, mode, seed, reporter)
         return replace(meshes, vertices=meshes.vertices * np.float32(0))
+
+
+class ReadsItsMeshes(Bends):
+    """The meshes that a test has put beside JOBS_DIR: SEED.npz, written by MeshSequence.save."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """At the clip's own rate."""
+        meshes = MeshSequence.load(reporter.task.folder.parent.parent / f"{seed}.npz")
+        meshes = replace(meshes, fps=clip.fps)
+        reporter.anchor(replace(meshes, vertices=meshes.vertices[:1]))
+        return meshes
 
 
 class Sleeps(Bends):

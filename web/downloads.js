@@ -45,7 +45,8 @@ export function showDownloads(job) {
 }
 
 function showDetails(job) {
-  const { mesh, input, options, source } = job;
+  const { mesh, input, source } = job;
+  const seed = job.tries?.find(({ chosen }) => chosen)?.seed ?? job.options.seed;
   const details = {
     Mesh: `${number(mesh.vertices)} vertices, ${number(mesh.faces)} faces`,
     Motion: `${mesh.timesteps} frames at ${rate(mesh.fps)} per second, ${seconds(mesh.timesteps / mesh.fps)}`,
@@ -53,7 +54,8 @@ function showDetails(job) {
       + (input.source_fps ? ` at ${rate(input.source_fps)} per second` : ''),
     Used: source?.used ? usedFrames(source.used) : null,
     Subject: subjectText(job),
-    Made: [job.pipeline, job.mode, usesSeed(job.pipeline) && `seed ${options.seed}`].filter(Boolean).join(', '),
+    Colours: colourText(job.texture),
+    Made: [job.pipeline, job.mode, usesSeed(job.pipeline) && `seed ${seed}`].filter(Boolean).join(', '),
     Took: seconds(job.timings.total),
   };
   const rows = Object.entries(details).filter(([, value]) => value);
@@ -69,6 +71,12 @@ function subjectText({ outputs, subject, options }) {
   const confidence = subject?.confidence ?? 1;
   return el('span', {}, el('a', { href: outputs.subject }, 'what was found'), isChosen ? ', as you chose' : '',
     confidence === 1 ? '' : `, ${Math.round(confidence * 100)}% sure`);
+}
+
+/** Where the mesh's colours come from; null where that is obvious, or the job does not tell. */
+function colourText({ state, reason, seen } = {}) {
+  if (state === 'baked') return `from the video, which shows ${Math.round(seen * 100)}% of the surface; the rest is filled in`;
+  return state === 'skipped' || state === 'failed' ? `none. ${reason}` : null;
 }
 
 /** "frames 0 to 60, every 2nd", or the list of all. */
@@ -91,6 +99,8 @@ function curlCommands(job) {
   if (options.start) fields.push(`start=${options.start}`);
   if (options.fps) fields.push(`fps=${options.fps}`);
   if (options.max_frames !== 31) fields.push(`max_frames=${options.max_frames}`);
+  if (options.texture === 'none') fields.push('texture=none');
+  if (options.tries > 1) fields.push(`tries=${options.tries}`);
   if (options.formats?.length) fields.push(`formats=${options.formats.join(',')}`);
   return [
     `curl ${fields.map((field) => `-F ${shellQuoted(field)}`).join(' ')} ${address('jobs')}`,

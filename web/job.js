@@ -10,7 +10,7 @@ import { usesSeed } from './job_options.js';
 import { watchJob } from './job_updates.js';
 import { clearProgress, showProgress, showStopping, stageTimes } from './progress.js';
 import { canChooseSubject, openSubjectDialog } from './subject_dialog.js';
-import { cancelMeshLoad, clearViewer, showAnchorMesh, showAnimation, showFound, showFrame, showPlaceholder } from './viewer.js';
+import { cancelMeshLoad, clearViewer, compareFrame, showAnchorMesh, showAnimation, showFound, showPlaceholder } from './viewer.js';
 import { areAboutSubject, showWarnings } from './warnings.js';
 
 const APP = 'ActionMesh';
@@ -34,7 +34,7 @@ export function openJob(id, clip, onRetried) {
   isStopping = false;
   setText(byId('job-name'), clip?.file.name ?? 'Job');
   setText(byId('job-facts'), '');
-  for (const part of ['outcome', 'results', 'choose-subject', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
+  for (const part of ['outcome', 'results', 'score', 'tried', 'choose-subject', 'job-actions', 'job-problem', 'unreachable']) byId(part).hidden = true;
   byId('job').dataset.status = '';
   showPlaceholder('A first mesh appears here before the motion is ready', clip);
   stopWatching = watchJob(id, {
@@ -65,6 +65,7 @@ function show(job) {
   setText(byId('job-name'), name);
   setText(byId('job-facts'), summaryOf(job));
   document.title = titleOf(job, name);
+  if (job.score || job.options?.tries > 1) showFit(job);
   if (!ENDED.includes(job.status)) {
     isStopping ||= job.cancel_requested === true;
     showProgress(job, { isStopping, cancel: () => cancel(job.job_id) });
@@ -85,7 +86,7 @@ function showFinished(job) {
   setText(byId('announcer'), 'Finished. The mesh is shown.');
   byId('results').hidden = false;
   showDownloads(job);
-  showWarnings(byId('warnings'), job.warnings, showFrame);
+  showWarnings(byId('warnings'), job.warnings, compareFrame);
   const choose = byId('choose-subject');
   choose.hidden = !canChooseSubject(job, sentClip);
   choose.onclick = () => chooseSubject(job);
@@ -98,6 +99,14 @@ function showFinished(job) {
     mesh: outputs.animated_mesh, video: outputs.source_video, poster: outputs.poster,
     preview: outputs.preview_video, frames: mesh.timesteps, fps: mesh.fps,
   });
+}
+
+/** How well the mesh fits the video, and the shapes that were tried. */
+async function showFit(job) {
+  const { showScore, showTries } = await import('./score.js');
+  if (job.job_id !== current) return;
+  if (job.score) showScore(job.score, compareFrame);
+  showTries(job);
 }
 
 /** What happened, and buttons to try again. */

@@ -12,7 +12,7 @@ let defaults = {};
 export function setUpOptions(info) {
   defaults = info.options;
   showModes(info);
-  byId('seed-field').hidden = !usesSeed(info.pipeline.name);
+  for (const id of ['seed-field', 'tries-field']) byId(id).hidden = !usesSeed(info.pipeline.name);
   const { minimum, maximum } = defaults.max_frames;
   fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
     el('option', { value: minimum }, String(minimum)));
@@ -42,13 +42,13 @@ export function resetSampling() {
 
 /** The options as fields of POST /jobs: the mode, and what differs from the server's defaults. */
 export function optionFields() {
-  const changed = optionControls().filter(({ value }) => value !== '')
-    .filter((control) => Number(control.value) !== defaults[control.dataset.option]?.default);
+  const given = optionControls().map((control) => [control.dataset.option, valueOf(control)]);
+  const changed = given.filter(([name, value]) => value !== '' && !isDefault(name, value));
   const extras = [...document.querySelectorAll('input[name=extra]:checked')].map((box) => box.value);
   const formats = extras.filter((name) => name !== 'blender_export').join(',');
   return {
     mode: chosenMode(),
-    ...Object.fromEntries(changed.map((control) => [control.dataset.option, control.value])),
+    ...Object.fromEntries(changed),
     ...(formats ? { formats } : {}),
     ...(extras.includes('blender_export') ? { blender_export: 'true' } : {}),
   };
@@ -57,6 +57,16 @@ export function optionFields() {
 /** The controls whose `data-option` names an option of the API. */
 function optionControls() {
   return [...byId('clip-form').querySelectorAll('[data-option]')];
+}
+
+/** The text of a control; that of a checkbox without its tick is in `data-off`. */
+function valueOf(control) {
+  return control.type === 'checkbox' && !control.checked ? control.dataset.off : control.value;
+}
+
+function isDefault(name, value) {
+  const usual = defaults[name]?.default;
+  return typeof usual === 'number' ? Number(value) === usual : value === String(usual);
 }
 
 /** The server's default for a control, as text. */

@@ -2,14 +2,18 @@
 // after a change, and not while the canvas is not visible. viewer.js loads this file with the first
 // mesh.
 
+import { wantsLessMotion } from './dom.js';
+import { Floor } from './floor.js';
 import { GLTFLoader } from './vendor/GLTFLoader.js';
 import { OrbitControls } from './vendor/OrbitControls.js';
 import * as THREE from './vendor/three.module.min.js';
+import { VideoCamera } from './video_camera.js';
 
 const FIELD_OF_VIEW_DEG = 28;
 const INITIAL_DIRECTION = new THREE.Vector3(0.32, 0.16, 1); // from the front, a little from the side
-const FILLED = 0.86; // of the picture, by the mesh: the rest is air, and room for the buttons
+const FILLED = 0.92; // of the picture, by the mesh: the rest is air
 const TURNTABLE_S = 18;
+const TO_VIDEO_S = 0.6; // from the usual camera to the video's
 
 export class Scene {
   /** Throws where there is no WebGL. `beforeDraw` is called right before each draw. */
@@ -23,13 +27,16 @@ export class Scene {
     this._addLights();
     this._controls = new OrbitControls(this._camera, canvas);
     Object.assign(this._controls, { enableDamping: true, dampingFactor: 0.12, autoRotateSpeed: 60 / TURNTABLE_S });
-    this._controls.addEventListener('change', () => this.requestDraw());
+    this._controls.addEventListener('change', () => this._onTurn());
     this._clay = new THREE.MeshStandardMaterial({ color: 0xcfcac3, roughness: 0.75, side: THREE.DoubleSide });
     this._normals = new THREE.MeshNormalMaterial({ side: THREE.DoubleSide });
     this._display = { surface: 'texture', wireframe: false };
     this._isVisible = true;
     this._isDrawRequested = false;
+    this._toVideo = 0; // 0: the usual camera, 1: the video's
+    this._isVideoWanted = false;
     this.isMoving = false; // true: draw every animation frame
+    this.onVideoLeft = () => {}; // called when a turn of the usual camera has ended the video's
     this.drawn = 0; // how many times it has drawn, for tests and benchmarks
     this._observe();
   }
@@ -55,6 +62,8 @@ export class Scene {
     this._action = gltf.animations[0] ? this._mixer.clipAction(gltf.animations[0]) : null;
     this._action?.play();
     this._scene.add(gltf.scene);
+    const camera = gltf.scene.getObjectByName('video');
+    this._videoCamera = camera?.isCamera ? new VideoCamera(camera) : null;
     this._updateBounds();
     this._applyMaterials();
     if (isFirst) this.resetView();
@@ -83,7 +92,7 @@ export class Scene {
   setDisplay(change) {
     Object.assign(this._display, change);
     this._applyMaterials();
-    if (this._grid) this._grid.visible = this._display.grid ?? false;
+    if (this._floor) this._floor.grid.visible = this._display.grid ?? false;
     this._controls.autoRotate = this._display.turntable ?? false;
     this.requestDraw();
   }
@@ -96,6 +105,25 @@ export class Scene {
     this._controls.minDistance = this._radius * 0.6;
     this._controls.maxDistance = this._distance * 4;
     this._controls.update();
+    this._onTurn();
+  }
+
+  /** True if the model says where its video was filmed. */
+  get hasVideoCamera() {
+    return this._videoCamera !== null;
+  }
+
+  /** True while it is drawn from where the video was filmed. */
+  get isAtVideo() {
+    return this._toVideo === 1;
+  }
+
+  /** Go to where the video was filmed, or back to the usual camera. A turn of that one goes back, too. */
+  showFromVideo(isWanted) {
+    this._controls.enableDamping = false; // the end of an earlier turn would count as a turn
+    this._controls.update();
+    this._controls.enableDamping = true;
+    this._isVideoWanted = isWanted;
     this.requestDraw();
   }
 
@@ -121,10 +149,37 @@ export class Scene {
     const passed = Math.min(0.1, (now - (this._drawnAt ?? now)) / 1000);
     this._drawnAt = now;
     const hasTurned = this._controls.update(passed || null);
+    const isOnTheWay = this._moveToVideo(passed);
+    this._render();
+    if (this.isMoving || hasTurned || isOnTheWay || this._display.turntable) this.requestDraw();
+  }
+
+  _render() {
     this._beforeDraw();
-    this._renderer.render(this._scene, this._camera);
+    this._renderer.render(this._scene, this._cameraNow());
     this.drawn += 1;
-    if (this.isMoving || hasTurned || this._display.turntable) this.requestDraw();
+  }
+
+  /** A part of the way to the video's camera or back; false once there. */
+  _moveToVideo(passed) {
+    const step = wantsLessMotion() ? 1 : passed / TO_VIDEO_S;
+    const goal = this._isVideoWanted ? 1 : 0;
+    this._toVideo += THREE.MathUtils.clamp(goal - this._toVideo, -step, step);
+    if (this._floor) this._floor.visible = this._toVideo === 0; // no video shows it
+    return this._toVideo !== goal;
+  }
+
+  _cameraNow() {
+    if (this._toVideo === 0) return this._camera;
+    return this._videoCamera.between(this._camera, THREE.MathUtils.smoothstep(this._toVideo, 0, 1), this._centre);
+  }
+
+  _onTurn() {
+    if (this._isVideoWanted) {
+      this._isVideoWanted = false;
+      this.onVideoLeft();
+    }
+    this.requestDraw();
   }
 
   _addLights() {
@@ -170,17 +225,8 @@ export class Scene {
 
   _addFloor(height) {
     if (this._floor) this._scene.remove(this._floor);
-    this._floor = new THREE.Group();
-    const shadow = new THREE.Mesh(
-      new THREE.PlaneGeometry(this._radius * 1.8, this._radius * 1.8),
-      new THREE.MeshBasicMaterial({ map: shadowTexture(), transparent: true, depthWrite: false }),
-    );
-    shadow.rotation.x = -Math.PI / 2;
-    this._grid = new THREE.GridHelper(this._radius * 4, 24, 0x8a857e, 0x8a857e);
-    Object.assign(this._grid.material, { transparent: true, opacity: 0.35 });
-    this._grid.visible = this._display.grid ?? false;
-    this._grid.position.y = -0.002;
-    this._floor.add(shadow, this._grid);
+    this._floor = new Floor(this._radius);
+    this._floor.grid.visible = this._display.grid ?? false;
     this._floor.position.set(this._centre.x, height - 0.004, this._centre.z);
     this._scene.add(this._floor);
   }
@@ -214,7 +260,7 @@ export class Scene {
       this._renderer.setSize(clientWidth, clientHeight, false);
       this._camera.aspect = clientWidth / clientHeight;
       this._camera.updateProjectionMatrix();
-      this.requestDraw();
+      if (this._model) this._render(); // at once: setSize has cleared the canvas
     };
     const resizeObserver = new ResizeObserver(resize);
     const visibilityObserver = new IntersectionObserver(([entry]) => {
@@ -244,18 +290,4 @@ function boundsOfAllFrames(meshes) {
     }
   }
   return box;
-}
-
-/** A dark spot that fades to transparent, drawn under the mesh as its shadow. */
-function shadowTexture() {
-  const canvas = document.createElement('canvas');
-  canvas.width = canvas.height = 128;
-  const context = canvas.getContext('2d');
-  const fade = context.createRadialGradient(64, 64, 0, 64, 64, 64);
-  fade.addColorStop(0, 'rgba(0, 0, 0, 0.22)');
-  fade.addColorStop(0.45, 'rgba(0, 0, 0, 0.07)');
-  fade.addColorStop(1, 'rgba(0, 0, 0, 0)');
-  context.fillStyle = fade;
-  context.fillRect(0, 0, 128, 128);
-  return new THREE.CanvasTexture(canvas);
 }

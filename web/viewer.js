@@ -1,26 +1,19 @@
-// The viewer of a job's mesh: mesh and source video side by side, with one set of controls for both
-// (buttons, scrubber, keys). Loads scene.js, and with it three.js, for the first mesh; without WebGL
-// it shows the preview video. Called by job.js.
+// The viewer of a job's mesh: mesh and source video side by side, with one set of controls for both.
+// Loads scene.js, and with it three.js, and viewer_controls.js for the first mesh; without WebGL it
+// shows the preview video. Called by job.js.
 
-import { byId, el, fill, setText, wantsLessMotion } from './dom.js';
+import { byId, el, setText, wantsLessMotion } from './dom.js';
 import { drawFound, hideFound } from './found.js';
 import { Playback } from './playback.js';
 
-const SPEEDS = [0.25, 0.5, 1, 2];
-const ICONS = {
-  play: 'M6 4l13 8-13 8z',
-  pause: 'M6 4h4v16H6zM14 4h4v16h-4z',
-  back: 'M15 5l-8 7 8 7z',
-  forward: 'M9 5l8 7-8 7z',
-};
-
 let scene = null;
+let controls = null; // viewer_controls.js, loaded with the first mesh
 let playback = null;
+let match = null; // MatchVideo, if the mesh says where its video was filmed
 let shownUrl = ''; // of the mesh that is shown
 let requestedUrl = ''; // of the mesh that is being loaded, or the shown one
 let loading = new AbortController();
 let keyListener = new AbortController();
-const display = { surface: 'texture', wireframe: false, grid: false, turntable: false };
 
 /** For the console and for tests: what is shown now. */
 globalThis.actionmesh = { get scene() { return scene; }, get playback() { return playback; } };
@@ -30,9 +23,10 @@ export function clearViewer() {
   keyListener.abort();
   keyListener = new AbortController();
   cancelMeshLoad();
+  match?.close();
   playback?.close();
   scene?.close();
-  scene = playback = null;
+  scene = playback = match = null;
   shownUrl = requestedUrl = '';
   unloadVideo(byId('source'));
   replaceCanvas();
@@ -61,9 +55,11 @@ export async function showFound(url, shape) {
   setText(byId('mesh-text'), 'What was found');
 }
 
-/** Pause at a frame of the animation, if it is shown. */
-export function showFrame(frame) {
+/** Pause at a frame of the animation, if it is shown, and lay the video over it. */
+export function compareFrame(frame) {
   playback?.pauseAt(frame);
+  match?.set(true);
+  byId('mesh-pane').scrollIntoView({ block: 'nearest', behavior: wantsLessMotion() ? 'auto' : 'smooth' });
 }
 
 function hideClip() {
@@ -87,7 +83,7 @@ export function cancelMeshLoad() {
 /** Show the anchor mesh, which does not move yet. */
 export async function showAnchorMesh(url) {
   if (requestedUrl === url) return;
-  if (await loadMesh(url)) showDisplayOptions();
+  if (await loadMesh(url)) controls.showDisplayOptions(scene);
   else if (requestedUrl === url) requestedUrl = ''; // the next state of the job tries again
 }
 
@@ -110,9 +106,7 @@ export async function showAnimation({ mesh, video, poster, preview, frames, fps 
   picture.hidden = true;
   playback = new Playback({ frames, fps, video: video ? source : null });
   playback.addEventListener('change', onChange);
-  showDisplayOptions();
-  showPlaybackControls();
-  listenToKeys();
+  match = controls.showControls(scene, playback, video ? source : null, keyListener.signal);
   onChange();
   if (!wantsLessMotion()) playback.play();
 }
@@ -128,10 +122,11 @@ async function loadMesh(url) {
   if (!shownUrl && byId('found').hidden) setText(text, 'Loading the mesh');
   try {
     if (!scene) {
-      const { Scene } = await import('./scene.js');
+      const [{ Scene }, loaded] = await Promise.all([import('./scene.js'), import('./viewer_controls.js')]);
       if (signal.aborted) return false;
+      controls = loaded;
       scene = new Scene(byId('mesh-canvas'), beforeDraw);
-      scene.setDisplay(display);
+      scene.setDisplay(controls.display);
     }
     await scene.load(url, {
       signal,
@@ -175,112 +170,15 @@ function replaceCanvas() {
 
 function beforeDraw() {
   if (!playback) return;
-  scene.setTime(playback.meshTime);
-  showTime();
+  // the video shows whole frames, so the mesh under it does, too
+  scene.setTime(match?.isOn ? playback.frame / playback.fps : playback.meshTime);
+  match?.beforeDraw();
+  controls.showTime(playback);
 }
 
 function onChange() {
-  const button = byId('play');
-  const { isPlaying } = playback;
-  button.querySelector('path').setAttribute('d', isPlaying ? ICONS.pause : ICONS.play);
-  button.setAttribute('aria-label', isPlaying ? 'Pause' : 'Play');
-  scene.isMoving = isPlaying;
-  showTime();
+  scene.isMoving = playback.isPlaying;
+  controls.showIsPlaying(playback);
+  controls.showTime(playback);
   scene.requestDraw();
-}
-
-function showTime() {
-  const scrubber = byId('scrubber');
-  const { frame } = playback;
-  if (scrubber.valueAsNumber !== frame) scrubber.valueAsNumber = frame;
-  const text = `${frame + 1} / ${playback.frames}`;
-  setText(byId('frame-text'), text);
-  scrubber.setAttribute('aria-valuetext', `frame ${frame + 1} of ${playback.frames}`);
-  scrubber.style.setProperty('--part', String(frame / Math.max(1, playback.frames - 1)));
-}
-
-function showPlaybackControls() {
-  const scrubber = el('input', { id: 'scrubber', type: 'range', min: 0, max: playback.frames - 1, step: 1, value: 0, 'aria-label': 'Frame' });
-  scrubber.addEventListener('input', () => {
-    playback.pause();
-    playback.seek(scrubber.valueAsNumber);
-  });
-  const speed = el('select', { id: 'speed', 'aria-label': 'Speed', onchange: (event) => { playback.speed = Number(event.target.value); } },
-    ...SPEEDS.map((value) => el('option', { value, selected: value === 1 }, `${value}×`)));
-  fill(byId('playback-controls'),
-    iconButton('previous', 'Previous frame', 'left arrow', ICONS.back, () => playback.pauseAt(playback.frame - 1)),
-    iconButton('play', 'Play', 'space', ICONS.play, () => playback.toggle()),
-    iconButton('next', 'Next frame', 'right arrow', ICONS.forward, () => playback.pauseAt(playback.frame + 1)),
-    scrubber,
-    el('output', { id: 'frame-text', class: 'frame-text' }),
-    speed,
-    toggle('loop', 'Loop', 'L', true, (on) => playback.setLoop(on)));
-  byId('playback-controls').hidden = false;
-}
-
-function showDisplayOptions() {
-  const bar = byId('display-options');
-  const surfaces = { texture: scene.hasColours ? 'Texture' : 'Plain', clay: 'Clay', normals: 'Normals' };
-  if (!scene.hasColours) delete surfaces.clay;
-  const group = el('span', { class: 'surface-choice', role: 'radiogroup', 'aria-label': 'Surface' },
-    ...Object.entries(surfaces).map(([value, name]) => el('label', {},
-      el('input', { type: 'radio', name: 'surface', value, class: 'visually-hidden', checked: display.surface === value,
-        onchange: () => setDisplay({ surface: value }) }), el('span', {}, name))));
-  fill(bar, group,
-    toggle('wireframe', 'Wireframe', 'W', display.wireframe, (wireframe) => setDisplay({ wireframe })),
-    toggle('grid', 'Grid', 'G', display.grid, (grid) => setDisplay({ grid })),
-    toggle('turntable', 'Turntable', 'T', display.turntable, (turntable) => setDisplay({ turntable })),
-    el('button', { id: 'reset', type: 'button', class: 'tool', title: 'Key: R', onclick: () => scene.resetView() }, 'Reset'),
-    el('button', { id: 'full-screen', type: 'button', class: 'tool', title: 'Key: F', onclick: fullScreen }, 'Full screen'));
-  bar.hidden = false;
-}
-
-function setDisplay(change) {
-  Object.assign(display, change);
-  scene.setDisplay(change);
-}
-
-function fullScreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else byId('viewer').requestFullscreen?.();
-}
-
-function toggle(id, text, key, isOn, onToggle) {
-  return el('button', {
-    id, type: 'button', class: 'tool', title: `Key: ${key}`, 'aria-pressed': isOn ? 'true' : 'false',
-    onclick: ({ currentTarget }) => {
-      const on = currentTarget.getAttribute('aria-pressed') !== 'true';
-      currentTarget.setAttribute('aria-pressed', String(on));
-      onToggle(on);
-    },
-  }, text);
-}
-
-function iconButton(id, label, key, path, onclick) {
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  svg.setAttribute('viewBox', '0 0 24 24');
-  svg.setAttribute('aria-hidden', 'true');
-  const shape = document.createElementNS('http://www.w3.org/2000/svg', 'path');
-  shape.setAttribute('d', path);
-  svg.append(shape);
-  return el('button', { id, type: 'button', class: 'icon', title: `Key: ${key}`, 'aria-label': label, onclick }, svg);
-}
-
-/** Space, arrows, and a letter for each tool; but not in a text field, and no space on a button. */
-function listenToKeys() {
-  const letters = { w: 'wireframe', g: 'grid', t: 'turntable', l: 'loop', r: 'reset', f: 'full-screen' };
-  document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !playback) return;
-    const isPressing = event.target.closest('button, a, summary');
-    if (event.target.closest('input:not([type=range]):not([type=radio]), textarea, select')) return;
-    const isRange = event.target.matches('input');
-    if (event.key === ' ' && !isPressing) playback.toggle();
-    else if (event.key === 'ArrowLeft' && !isRange) playback.pauseAt(playback.frame - 1);
-    else if (event.key === 'ArrowRight' && !isRange) playback.pauseAt(playback.frame + 1);
-    else if (event.key === 'Home' && !isRange) playback.pauseAt(0);
-    else if (event.key === 'End' && !isRange) playback.pauseAt(-1);
-    else if (letters[event.key]) byId(letters[event.key]).click();
-    else return;
-    event.preventDefault();
-  }, { signal: keyListener.signal });
 }

@@ -1,83 +1,70 @@
-"""A walking animal and its video: frames with alpha, drawn as a known camera sees it. Cheap.
-
-Faces are filled from the farthest to the nearest, in colours of their places on the body.
-"""
+"""Clips of meshes, drawn through a known View: each pixel is what one ray through it hits."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-
-import cv2
 import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
 from meshes.sequence import MeshSequence
 from meshes.view import View
-from tests.meshes.walking_animal import walking_animal
 from video.clip import Clip, SourceFacts
 
-AZIMUTH, ELEVATION = 60.0, 10.0
-RINGS, FPS = 24, 8.0
+
+def filmed(meshes: MeshSequence, view: View) -> Clip:
+    """What the camera sees: the vertices' colours, grey if they have none; alpha 255 or 0."""
+    count = len(meshes)
+    frames = np.zeros((count, view.height, view.width, 4), np.uint8)
+    for t in range(count):
+        frames[t] = _frame(meshes, view, t)
+    facts = SourceFacts(view.width, view.height, count, None, tuple(range(count)))
+    return Clip(frames, meshes.fps, facts)
 
 
-def animal(timesteps: int = 16) -> MeshSequence:
-    """Without colours."""
-    return walking_animal(timesteps, RINGS, "plain", FPS)
+def view_from(
+    meshes: MeshSequence,
+    azimuth_deg: float,
+    elevation_deg: float,
+    *,
+    size: tuple[int, int] = (240, 200),
+    distance: float = 4.0,
+    focal: float = 400.0,
+    aside: tuple[float, float] = (0.0, 0.0),
+) -> View:
+    """An upright camera around the middle of a mesh; `aside`, in px, is where it shows that."""
+    low, high = meshes.vertices.min(axis=(0, 1)), meshes.vertices.max(axis=(0, 1))
+    centre = (low.astype(float) + high) / 2
+    azimuth, elevation = np.radians((azimuth_deg, elevation_deg))
+    level = np.cos(elevation)
+    back = np.array([np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level])
+    right = np.array([np.cos(azimuth), 0, -np.sin(azimuth)])
+    axes = np.stack([right, np.cross(back, right), back])
+    middle = np.array([aside[0] / focal, -aside[1] / focal, -1.0]) * distance
+    eyes = np.tile(centre - middle @ axes, (len(meshes), 1))
+    return View(axes, eyes, centre, focal, *size, "exact")
 
 
-def camera(timesteps: int = 16, px: int = 160) -> View:
-    """From AZIMUTH and ELEVATION; the animal fills most of the picture."""
-    azimuth, elevation = np.radians((AZIMUTH, ELEVATION))
-    back = np.array(
-        [
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-            np.cos(azimuth) * np.cos(elevation),
-        ]
-    )
-    right = np.cross([0, 1, 0], back) / np.cos(elevation)
-    axes = np.array([right, np.cross(back, right), back])
-    eyes = np.repeat(back[None] * 5, timesteps, axis=0)
-    return View(axes, eyes, np.zeros(3), px * 3.0, px, px, "exact")
-
-
-def frames(meshes: MeshSequence, view: View) -> NDArray[np.uint8]:
-    """RGBA `(T, H, W, 4)`."""
-    return np.stack([_frame(meshes, view, t) for t in range(len(meshes))])
-
-
-def film(meshes: MeshSequence, view: View) -> Clip:
-    """The frames as a clip."""
-    facts = SourceFacts(view.width, view.height, len(meshes), FPS, tuple(range(len(meshes))))
-    return Clip(frames(meshes, view), FPS, facts)
-
-
-def packed(pictures: NDArray[np.uint8]) -> bytes:
-    """A zip of PNGs, RGB or RGBA, as a client sends it."""
-    content = io.BytesIO()
-    order = [2, 1, 0, 3][: pictures.shape[3]]
-    with zipfile.ZipFile(content, "w") as archive:
-        for k, picture in enumerate(pictures):
-            png = cv2.imencode(".png", np.ascontiguousarray(picture[..., order]))[1]
-            archive.writestr(f"frame_{k:03d}.png", png.tobytes())
-    return content.getvalue()
-
-
-def animal_video() -> bytes:
-    """The animal's frames with alpha, as a zip."""
-    return packed(frames(animal(), camera()))
+def degrees_apart(first: View, second: View) -> float:
+    """The angle between the directions in which two cameras stand, in the first timestep."""
+    a, b = first.eyes[0] - first.centre, second.eyes[0] - second.centre
+    return float(np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))))
 
 
 def _frame(meshes: MeshSequence, view: View, t: int) -> NDArray[np.uint8]:
-    vertices = meshes.vertices[t].astype(float)
-    points = view.project(vertices, t)[meshes.faces]
-    middles = vertices[meshes.faces].mean(axis=1)
-    places = meshes.vertices[0][meshes.faces].mean(axis=1)
-    colours = np.clip(128 + 90 * places, 30, 250).astype(int).tolist()
-    depth = np.linalg.norm(middles - view.eyes[t], axis=1)
-    picture = np.zeros((view.height, view.width, 4), np.uint8)
-    corners = np.round((points - 0.5) * 16).astype(np.int32)  # in sixteenths of a pixel
-    for k in np.argsort(-depth):
-        cv2.fillConvexPoly(picture, corners[k], (*colours[k], 255), shift=4)
-    return picture
+    scene = EmbreeScene()
+    TriangleMesh(scene, meshes.vertices[t], meshes.faces)
+    rows, columns = np.mgrid[: view.height, : view.width].reshape(2, -1) + 0.5
+    across, down = (columns - view.width / 2) / view.focal, (rows - view.height / 2) / view.focal
+    rays = np.column_stack([across, -down, -np.ones(len(across))]) @ view.axes
+    origins = np.tile(view.eyes[t].astype(np.float32), (len(rays), 1))
+    hit = scene.run(origins, rays.astype(np.float32), output=True)
+    cover = hit["primID"] >= 0
+    pixels = np.zeros((len(rays), 4), np.uint8)
+    pixels[cover] = (128, 128, 128, 255)
+    if meshes.colors is not None:
+        u, v = hit["u"][cover], hit["v"][cover]
+        weights = np.stack([1 - u - v, u, v], axis=1)
+        corners = meshes.colors[meshes.faces[hit["primID"][cover]], :3]
+        pixels[cover, :3] = np.rint(np.einsum("nk,nkc->nc", weights, corners))
+    return pixels.reshape(view.height, view.width, 4)

@@ -27,7 +27,7 @@ from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
 from job.task import MASKS, ChildConfig, Task
 from tests.api.bodies import ended, frames_zip, send
-from tests.appearance.filmed import AZIMUTH, animal, animal_video, camera, film, frames, packed
+from tests.appearance.animal_video import AZIMUTH, animal, camera, film, packed
 from tests.job_factory import OPTIONS, with_options
 from tests.servers import thread_server
 from video.clip import Clip
@@ -37,7 +37,7 @@ Sent = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    return animal_video()
+    return packed(film().frames)
 
 
 @pytest.fixture
@@ -78,8 +78,6 @@ def test_a_job_shows_its_view_score_and_colours(
     ):
         job = ended(client, send(client, video).json()["job_id"])
         glb = client.get(job["outputs"]["animated_mesh"]).content
-        reply = client.post(f"/jobs/{job['job_id']}/retry", json={"texture": "none"})
-        bare = ended(client, reply.json()["job_id"])
         command_line.main(["watch", job["job_id"], "--url", server.url])
     assert job["view"]["kind"] == "constant" and abs(job["view"]["azimuth"] - AZIMUTH) < 3
     score, texture = job["score"], job["texture"]
@@ -91,16 +89,31 @@ def test_a_job_shows_its_view_score_and_colours(
     assert (texture["state"], texture["reason"]) == ("baked", None)
     assert texture["seen"] + texture["mirrored"] + texture["filled"] == pytest.approx(1, abs=0.002)
     assert b"image/jpeg" in glb and job["warnings"] == []
-    assert bare["texture"]["state"] == "skipped" and "asked" in bare["texture"]["reason"]
-    assert (bare["view"], bare["score"]) == (job["view"], job["score"])
-    assert bare["mesh"]["vertices"] < job["mesh"]["vertices"] and bare["warnings"] == []
+    assert job["mesh"]["vertices"] > animal().vertices.shape[1]
     summary = capsys.readouterr().err
     assert "camera: 60° from the front" in summary and "fit: good" in summary
     assert "% seen" in summary
 
 
+@pytest.mark.slow
+def test_a_retry_can_leave_the_colours_out(tmp_path: Path, video: bytes) -> None:
+    executor = LocalExecutor(ExecutorOptions(ChildConfig("tests.pipelines:WalksInView")))
+    with (
+        thread_server(tmp_path / "jobs", executor) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        job = ended(client, send(client, video).json()["job_id"])
+        reply = client.post(f"/jobs/{job['job_id']}/retry", json={"texture": "none"})
+        bare = ended(client, reply.json()["job_id"])
+    assert job["texture"]["state"] == "baked" and bare["texture"]["state"] == "skipped"
+    assert "asked" in bare["texture"]["reason"] and bare["warnings"] == []
+    assert (bare["view"], bare["score"]) == (job["view"], job["score"])
+    assert bare["mesh"]["vertices"] == animal().vertices.shape[1] < job["mesh"]["vertices"]
+
+
 @pytest.mark.parametrize(
-    ("signal", "separate_files"), [("SIGKILL", True), ("SIGSEGV", True), ("SIGSEGV", False)]
+    ("signal", "separate_files"),
+    [("SIGSEGV", True), pytest.param("SIGKILL", False, marks=pytest.mark.slow)],
 )
 def test_a_job_whose_process_ended_twice_in_the_step_finishes_without_it(
     tmp_path: Path, video: bytes, signal: str, separate_files: bool
@@ -133,6 +146,7 @@ def test_a_view_of_the_pipelines_own_is_kept(unpainted: Task) -> None:
     made, codes = appearance("WalksInView", unpainted)
     assert made.meshes.view is not None and made.meshes.view.to_dict() == camera().to_dict()
     assert made.score["runner_up"] is None and made.score["outline_mean"] > 0.95 and codes == []
+    assert made.texture["state"] == "skipped" and "asked" in made.texture["reason"]
 
 
 def test_colours_of_the_pipelines_own_are_kept(task: Task) -> None:
@@ -155,16 +169,14 @@ def test_another_subject_is_not_painted(task: Task) -> None:
     assert made.texture["state"] == "skipped" and "0.75" in made.texture["reason"]
 
 
-@pytest.mark.parametrize("kind", ["no alpha", "opaque", "tiny"])
+@pytest.mark.parametrize("kind", ["no alpha", "tiny"])
 def test_without_outlines_there_is_no_score_and_no_warning(task: Task, kind: str) -> None:
-    pictures = frames(animal(), camera())
-    pictures[..., 3] = 255
-    channels = 3 if kind == "no alpha" else 4
-    content = frames_zip() if kind == "tiny" else packed(pictures[..., :channels])
+    bare = packed(film().frames[..., :3])
+    content = frames_zip() if kind == "tiny" else bare
     (task.folder / "input").write_bytes(content)
     made, codes = appearance("Walks", task)
     assert (made.meshes.view, made.score, codes) == (None, {}, [])
-    reasons = {"no alpha": "not known which", "opaque": "no outline", "tiny": "16 pixels long"}
+    reasons = {"no alpha": "not known which", "tiny": "16 pixels long"}
     assert made.texture["state"] == "skipped" and reasons[kind] in made.texture["reason"]
 
 
@@ -175,9 +187,9 @@ def test_a_mesh_without_size_has_no_view(task: Task) -> None:
 
 
 def test_the_masks_are_used_and_damaged_ones_are_not(unpainted: Task) -> None:
-    (unpainted.folder / "input").write_bytes(packed(frames(animal(), camera())[..., :3]))
+    (unpainted.folder / "input").write_bytes(packed(film().frames[..., :3]))
     clip, meshes, reporter = recipe("WalksInView").compute(unpainted)
-    reporter.subject(film(animal(), camera()), "model", 0.9)
+    reporter.subject(film(), "model", 0.9)
     assert add_appearance(clip, meshes, reporter).score["outline_mean"] > 0.95
     masks = unpainted.workspace / MASKS
     masks.write_bytes(masks.read_bytes()[:-100])
@@ -277,12 +289,9 @@ def test_the_last_message_of_a_stage_is_shown(task: Task) -> None:
     assert sent[-1]["message"] == "Writing the meshes"
 
 
-def test_large_outlines_get_a_large_texture_in_mode_default() -> None:
-    def clip(side: int) -> Clip:
-        shown = film(animal(1), camera(1, 640))
-        alpha = np.zeros((1, 640, 640), np.uint8)
-        alpha[:, :side, :side] = 255
-        return shown.with_alpha(alpha)
-
-    assert texture_px(clip(520), "default") == 2048
-    assert texture_px(clip(520), "fast") == texture_px(clip(500), "default") == 1024
+def test_only_mode_default_makes_a_large_texture() -> None:
+    meshes = replace(animal(1), view=camera(1, 160))
+    detailed = Clip(np.zeros((1, 2000, 2000, 4), np.uint8), 8.0, film(1, 160).source)
+    assert texture_px(meshes, detailed, "default") == 2048
+    assert texture_px(meshes, detailed, "fast") == 1024
+    assert texture_px(meshes, film(1, 160), "default") == 1024

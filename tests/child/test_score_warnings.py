@@ -9,7 +9,7 @@ import pytest
 
 from appearance.score import Score
 from child.score_warnings import Warned, about_score, about_texture, about_view, not_painted
-from tests.appearance.filmed import camera
+from tests.appearance.animal_video import camera
 
 GOOD = Score(outlines=(0.93, 0.89, 0.92), motion=0.64, video_motion=0.3)
 

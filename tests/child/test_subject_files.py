@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from numpy.typing import NDArray
 from child.pipelines import build_pipeline
 from child.recipe import Recipe
 from child.reporter import JobReporter
-from child.subject_files import MOST_BYTES, STRIP_PX, first_box, write_masks, write_strip
+from child.subject_files import (
+    MOST_BYTES,
+    STRIP_PX,
+    DamagedMasks,
+    first_box,
+    read_masks,
+    write_masks,
+    write_strip,
+)
 from errors import Cancelled
 from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
@@ -87,6 +96,40 @@ def test_the_masks_are_those_of_the_source_frames(tmp_path: Path) -> None:
             assert mask.shape == (240, 360) and mask.dtype == np.uint8
             small = cv2.resize(mask, (90, 60), interpolation=cv2.INTER_AREA)
             assert ((small > 127) == (clip.frames[k, ..., 3] > 127)).all()
+
+
+def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
+    clip = walking_square(90, 60, source=4)
+    write_masks(clip, tmp_path / MASKS)
+    found = read_masks(tmp_path / MASKS, clip)
+    assert found.dtype == np.uint8 and ((found > 127) == (clip.frames[..., 3] > 127)).all()
+    with pytest.raises(FileNotFoundError):
+        read_masks(tmp_path / "none.zip", clip)
+    with pytest.raises(Cancelled):
+        read_masks(tmp_path / MASKS, clip, tick=partial(_raise, Cancelled()))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no zip", "a picture", "other frames", "other size"])
+def test_damaged_masks_are_told(tmp_path: Path, damage: str) -> None:
+    clip, path = walking_square(90, 60), tmp_path / MASKS
+    write_masks(clip, path)
+    content = path.read_bytes()
+    if damage == "cut off":
+        path.write_bytes(content[:-40])
+    elif damage == "no zip":
+        path.write_bytes(b"PK")
+    elif damage == "a picture":
+        path.write_bytes(content.replace(b"IDAT", b"IDAX"))
+    elif damage == "other frames":
+        write_masks(walking_square(90, 60, count=8), path)
+    else:
+        write_masks(walking_square(90, 61), path)
+    with pytest.raises(DamagedMasks):
+        read_masks(path, clip)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_the_box_is_that_of_the_first_frame() -> None:

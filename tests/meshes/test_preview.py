@@ -213,11 +213,18 @@ def test_with_the_true_view_the_second_panel_coincides_with_a_real_input(
     assert min(overlaps) >= 0.95, overlaps
 
 
-def test_an_orthographic_view_leaves_the_front_in_the_second_panel(tmp_path: Path) -> None:
-    flat = filmed(2, kind="plain", is_orthographic=True)
-    for name, sequence in {"with": flat, "without": replace(flat, view=None)}.items():
+@pytest.mark.parametrize("is_orthographic", [True, False], ids=["flat", "inside the mesh"])
+def test_a_view_that_cannot_be_drawn_leaves_the_front_in_the_second_panel(
+    tmp_path: Path, is_orthographic: bool
+) -> None:
+    sequence = filmed(2, kind="plain", is_orthographic=is_orthographic)
+    if not is_orthographic:
+        assert sequence.view
+        inside = replace(sequence.view, eyes=np.tile(sequence.view.centre, (2, 1)))
+        sequence = replace(sequence, view=inside)
+    for name, meshes in {"with": sequence, "without": replace(sequence, view=None)}.items():
         (tmp_path / name).mkdir()
-        _write_preview(tmp_path / name, sequence, _frames(2, 64, 64), make_renderer=Outlines)
+        _write_preview(tmp_path / name, meshes, _frames(2, 64, 64), make_renderer=Outlines)
     shown, wanted = (_read(tmp_path / name / "preview.mp4") for name in ("with", "without"))
     assert np.array_equal(shown, wanted)
 

@@ -136,6 +136,9 @@ def run(tab: Tab, take: Camera, server: Server) -> None:
     tab.evaluate("() => actionmesh.playback.pauseAt(7)")
     tab.until("!document.querySelector('#source').seeking && actionmesh.scene.drawn > 1")
     take("finished")
+    tab.page.click("#match")
+    tab.until("!document.querySelector('#overlay').hidden")
+    take("matching")
 
 
 def fail(tab: Tab, take: Camera, folder: Path) -> None:

@@ -36,8 +36,8 @@ FOR_LIBRARIES = ("CUDA", "LD_", "NVIDIA", "PYTHON", "PYTORCH")
 """Beginnings of the names of variables that the server inherits."""
 CANCEL_S = {"shape": 12.0, "motion": 20.0, "decoding": 35.0}
 """Estimates: most of it is the time until the stage is reached."""
-JOB_S = 50.0
-"""An estimate: a job with its files, which another one does not wait for."""
+JOB_S = 95.0
+"""An estimate: a job with its colours and files, which another one does not wait for."""
 VIDEO_FRAMES = 18
 """A second and a half: 16 of them are used."""
 TRIES = 4

@@ -97,7 +97,7 @@ def test_the_shape_takes_more_of_the_progress_with_more_tries(task: Task) -> Non
     one, many = fractions[1], fractions[MAX_TRIES]
     assert one["exporting"] == pytest.approx(many["exporting"])  # another process goes on there
     shape, of_one = many["motion"] - many["shape"], one["motion"] - one["shape"]
-    rest, of_it = many["exporting"] - many["motion"], one["exporting"] - one["motion"]
+    rest, of_it = many["decoding"] - many["motion"], one["decoding"] - one["motion"]
     assert shape / rest == pytest.approx(MAX_TRIES * of_one / of_it)
 
 

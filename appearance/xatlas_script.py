@@ -9,10 +9,19 @@ import io
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 NO_XATLAS = 4
 PADDING_PX = 4
 """Between charts. xatlas's pictures are up to 1.3 times as large as asked for, so 3 px are left."""
+LEAST_CHARTS = 25
+"""On a smooth shape of 40,000 faces large charts take three times as long (8 s of CPU, not 2.5)."""
+
+
+def area(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> float:
+    """Of the surface; not 0, which would be no limit."""
+    a, b, c = vertices.astype(float)[faces].transpose(1, 0, 2)
+    return max(float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2), 1e-12)
 
 
 def main() -> None:
@@ -26,6 +35,7 @@ def main() -> None:
     atlas.add_mesh(vertices, faces.astype(np.uint32))
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
     charts.max_iterations = 1
+    charts.max_chart_area = area(vertices, faces) / LEAST_CHARTS
     packing.resolution = int(sys.argv[1])
     packing.padding = PADDING_PX
     packing.bilinear = True

@@ -6,7 +6,6 @@ import { byId, el, fill } from './dom.js';
 
 const [GOOD, FAIR] = [0.85, 0.75]; // mean overlap (IoU) of the outlines of mesh and subject
 const [FOLLOWS, WEAK] = [0.45, 0.2]; // share of the video's motion that the mesh has
-const JUDGED_FROM = 0.15; // the least motion of the video
 
 /** Show the score; `onFrame(frame)` is called for the frame that fits worst. */
 export function showScore(score, onFrame) {
@@ -35,8 +34,8 @@ function row({ seed, outline, anchor, chosen }) {
     el('span', { class: 'stage-time' }, outline === undefined ? '' : `outline ${percent(outline)}`));
 }
 
-function motionText({ motion, video_motion: videoMotion }) {
-  if (motion === null || videoMotion < JUDGED_FROM) return 'The video moves too little to judge the motion.';
+function motionText({ motion }) {
+  if (motion === null) return 'The video moves too little to judge the motion.';
   if (motion >= FOLLOWS) return 'The motion follows the video.';
   return motion >= WEAK ? 'The motion is weak or late.' : 'The motion does not follow the video.';
 }

@@ -19,18 +19,21 @@ export function showScore(score, onFrame) {
       `, ${percent(worst)}.`));
 }
 
-/** List the shapes that were tried: those of a finished job with their outlines, the best first. */
-export function showTries({ job_id: id, tries, ready = [], options }) {
+/**
+ * List the shapes that were tried: those of a finished job with seeds and outlines, the best first. Of a
+ * running job only their number is known: a seed that gave no shape has no file.
+ */
+export function showTries({ job_id: id, tries, ready = [] }) {
   const made = ready.map((name) => /^anchor_(\d)\.glb$/.exec(name)).filter(Boolean)
-    .map(([name, k]) => ({ seed: (options.seed + Number(k)) % 2 ** 32, anchor: address(`outputs/${id}/${name}`) }));
+    .map(([name, k]) => ({ title: `Shape ${Number(k) + 1}`, file: name, anchor: address(`outputs/${id}/${name}`) }));
   const shown = tries ? [...tries].sort((one, other) => other.outline - one.outline) : made;
   byId('tried').hidden = shown.length === 0;
   fill(byId('tried'), el('h2', {}, 'Shapes tried'), el('ol', { class: 'stages' }, ...shown.map(row)));
 }
 
-function row({ seed, outline, anchor, chosen }) {
+function row({ seed, title = `Seed ${seed}`, file = `seed_${seed}.glb`, outline, anchor, chosen }) {
   return el('li', { 'data-state': chosen ? 'now' : 'done' },
-    el('span', {}, el('a', { href: anchor, download: `seed_${seed}.glb` }, `Seed ${seed}`), chosen ? ', chosen' : ''),
+    el('span', {}, el('a', { href: anchor, download: file }, title), chosen ? ', chosen' : ''),
     el('span', { class: 'stage-time' }, outline === undefined ? '' : `outline ${percent(outline)}`));
 }
 

@@ -1,6 +1,6 @@
 """Moves a pose until a mesh's outlines lie on a subject's: outline ICP by Levenberg-Marquardt.
 
-Used by fit.py. Outlines are those of points on the mesh's surface, which is faster than to draw
+Used by search.py. Outlines are those of points on the mesh's surface, which is faster than to draw
 its faces and good enough to know where to go.
 """
 

@@ -1,4 +1,8 @@
-"""Paints the video's colours onto the mesh: makes its texture."""
+"""Paints the video's colours onto the mesh: makes its texture.
+
+observe.py reads them from the frames, complete.py gives colours to the rest. Called by
+child/appearance.py.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Spreads colours over a mesh's surface from where they are known to where they are not.
 
 Colours spread as heat does: along edges, easily around the body, hardly up or down it, so that the
-bands that most subjects show from head to foot stay apart. Called by bake.py.
+bands that most subjects show from head to foot stay apart. Called by complete.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Estimates the light that the video's colours hold, so that colours can be moved over the surface.
 
 A colour that moves from a lit side to a dark one must lose that light on its way. Called by
-bake.py before it fills what no frame shows.
+bake.py before complete.py fills what no frame shows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FROM_ABOVE = np.array([0.0, 0.25, 0.0])
 """The light if the colours do not tell: most comes from above."""
 _BELIEF = 0.02
 """How much that counts, where 1 is normals that point everywhere."""
-
 _STRONGEST = 0.5
+"""Length of the gradient: the lit side is at most exp(1), 2.7 times, as bright as the dark one."""
 
 Values = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Finds the other side of the body: the plane that a shape is symmetric to, and what lies opposite.
 
 A walking animal is its own mirror image only half a step later: so the mirror image of one timestep
-is compared with all others. Called by bake.py for texels that no frame shows.
+is compared with all others. Called by complete.py for texels that no frame shows.
 """
 
 from __future__ import annotations

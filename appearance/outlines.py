@@ -1,6 +1,6 @@
 """Outlines as small masks: those of a clip's subject, cut out of its frames, and those of a mesh.
 
-Used by fit.py, alignment.py and score.py. Pixel coordinates are those of meshes/view.py.
+Used by fit.py, search.py, alignment.py and score.py. Pixel coordinates are those of meshes/view.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pose: seven numbers that say how a camera sees a mesh, and the View that they mean.
 
-Used by fit.py and alignment.py, which need numbers that hardly depend on one another. Azimuth and
-elevation say where the camera stands, seen from the mesh's centre.
+Used by fit.py, search.py and alignment.py, which need numbers that hardly depend on one another.
+Azimuth and elevation say where the camera stands, seen from the mesh's centre.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Says how well meshes fit the video that they were made of: outlines and motion."""
+"""Says how well meshes fit the video that they were made of: outlines and motion.
+
+Called by child/appearance.py; child/score_warnings.py says what is too little.
+"""
 
 from __future__ import annotations
 

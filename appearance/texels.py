@@ -1,6 +1,6 @@
 """Texels: which points of a mesh's surface the pixels of its texture show. Knows no colours.
 
-bake.py makes them once; observe.py, mirror.py and fill.py read and write values at them.
+bake.py makes them once; observe.py, mirror.py and complete.py read and write values at them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which points of a mesh a camera sees, and how squarely. Used by bake.py and consistency.py."""
+"""Which points of a mesh a camera sees, and how squarely. Used by consistency.py."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from benchmarks.quality_row import Figure, Row, peak_rss_mb
 from benchmarks.subject import measured
 from benchmarks.truth import Truth, generated, load_truth, truth_names
 from benchmarks.unlit_picture import GREY, drawn, side_view
-from child.score_warnings import JUDGED_FROM, WEAK_MOTION, not_painted
+from child.score_warnings import WEAK_MOTION, not_painted
 from examples.make_dancing_sprout import CLIP as DEMO_CLIP
 from meshes.preview import PANEL_PX
 from meshes.sequence import MeshSequence
@@ -104,7 +104,7 @@ def appearance_row(name: str) -> Row:
     meshes = generated(truth.meshes, noise)
     row = Row()
     fit, score = _timed_fit(row, meshes, truth.clip)
-    motion = _judged_motion(score)
+    motion = score.motion
     largest, least = BARS.get(noise, (None, None))
     follows = None if motion is None or noise not in BARS else WEAK_MOTION
     row.figures += [
@@ -144,13 +144,8 @@ def _wrong_row(truth: Truth, what: str) -> Row:
     if what == "other subject":
         row.figures.append(Figure("painted", float(not not_painted(score)), at_most=0))
     else:
-        row.figures.append(Figure("motion", _judged_motion(score), at_most=WEAK_MOTION))
+        row.figures.append(Figure("motion", score.motion, at_most=WEAK_MOTION))
     return row
-
-
-def _judged_motion(score: Score) -> float | None:
-    """None where a job's warnings do not judge it."""
-    return score.motion if score.video_motion >= JUDGED_FROM else None
 
 
 def _sprout_row() -> Row:

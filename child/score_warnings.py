@@ -1,4 +1,4 @@
-"""Which warnings a view, a score and a texture deserve, and in which words. Pure functions.
+"""Which warnings a view, a score and a texture need, and in which words. Pure functions.
 
 The bounds are measured on clips with known meshes (benchmarks/quality.py): good meshes have outline
 overlaps of .88 to .97, those of another subject .45 to .69; motion is .57 to .73 for good meshes,
@@ -17,8 +17,6 @@ from meshes.view import View
 GOOD_OUTLINE = 0.85
 PAINTED_FROM, WORST_PAINTED = 0.75, 0.65
 """The mean and the worst overlap from which on colours land where they belong."""
-JUDGED_FROM = 0.15
-"""The least motion of the video's outlines at which the mesh's motion can be judged."""
 NO_MOTION, WEAK_MOTION = 0.2, 0.45
 LEAST_SEEN = 0.15
 """Part of the surface. A clip filmed from one side shows .17 to .38 of a mesh that fits exactly:
@@ -53,7 +51,7 @@ def about_score(score: Score) -> Iterator[Warned]:
             f"by {worst:.2f} in frame {k}; {GOOD_OUTLINE:.2f} is good."
         )
         yield "outline_poor", message, {"frames": [k]}
-    if score.motion is None or score.video_motion < JUDGED_FROM:
+    if score.motion is None:
         return
     found = f"{score.motion:.2f}, where 1 is the video's motion and 0 is none"
     if score.motion < NO_MOTION:

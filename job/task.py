@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 SUBJECT, MASKS, ANCHOR = "subject.webp", "masks.zip", "anchor.glb"
 EARLY_FILES = (SUBJECT, MASKS, ANCHOR)
 """Written before the meshes: which pixels are the subject, and the shape that is set in motion."""
+TRIED = tuple(f"anchor_{number}.glb" for number in range(MAX_TRIES))
+"""Where several shapes are tried, each of them is written to one of these, before ANCHOR."""
 MAX_ATTEMPTS = 3
 """A job whose process was lost so many times fails."""
-TRIED = tuple(f"anchor_{number}.glb" for number in range(MAX_TRIES))
-"""Written before ANCHOR where several shapes are tried: each of them."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

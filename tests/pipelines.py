@@ -57,6 +57,8 @@ class Bends:
 class MakesManyBoxes(Bends):
     """Boxes of several sizes: the second one fits best."""
 
+    rest_s = 0.0
+
     def animate(
         self,
         clip: Any,
@@ -74,26 +76,14 @@ class MakesManyBoxes(Bends):
             reporter.tried(box, (seed + k) % 2**32, 0.9 - 0.25 * (k - 1) ** 2)
             reporter.progress("shape", k + 1, tries)
         reporter.anchor(replace(made, vertices=made.vertices[:1]), (seed + (tries > 1)) % 2**32)
+        time.sleep(self.rest_s)
         return made
 
 
 class MakesManyBoxesSlowly(MakesManyBoxes):
     """Goes on for seconds after the boxes."""
 
-    def animate(
-        self,
-        clip: Any,
-        mode: str,
-        seed: int,
-        reporter: Any,
-        mesh: Any = None,
-        faces: Any = None,
-        tries: int = 1,
-    ) -> MeshSequence:
-        """The same boxes."""
-        made = super().animate(clip, mode, seed, reporter, tries=tries)
-        time.sleep(3)
-        return made
+    rest_s = 3.0
 
 
 class Dense(Bends):

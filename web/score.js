@@ -6,7 +6,6 @@ import { byId, el, fill } from './dom.js';
 
 const [GOOD, FAIR] = [0.85, 0.75]; // mean overlap (IoU) of the outlines of mesh and subject
 const [FOLLOWS, WEAK] = [0.45, 0.2]; // share of the video's motion that the mesh has
-const JUDGED_FROM = 0.15; // the least motion of the video
 
 /** Show the score; `onFrame(frame)` is called for the frame that fits worst. */
 export function showScore(score, onFrame) {
@@ -20,23 +19,26 @@ export function showScore(score, onFrame) {
       `, ${percent(worst)}.`));
 }
 
-/** List the shapes that were tried: those of a finished job with their outlines, the best first. */
-export function showTries({ job_id: id, tries, ready = [], options }) {
+/**
+ * List the shapes that were tried: those of a finished job with seeds and outlines, the best first. Of a
+ * running job only their number is known: a seed that gave no shape has no file.
+ */
+export function showTries({ job_id: id, tries, ready = [] }) {
   const made = ready.map((name) => /^anchor_(\d)\.glb$/.exec(name)).filter(Boolean)
-    .map(([name, k]) => ({ seed: (options.seed + Number(k)) % 2 ** 32, anchor: address(`outputs/${id}/${name}`) }));
+    .map(([name, k]) => ({ title: `Shape ${Number(k) + 1}`, file: name, anchor: address(`outputs/${id}/${name}`) }));
   const shown = tries ? [...tries].sort((one, other) => other.outline - one.outline) : made;
   byId('tried').hidden = shown.length === 0;
   fill(byId('tried'), el('h2', {}, 'Shapes tried'), el('ol', { class: 'stages' }, ...shown.map(row)));
 }
 
-function row({ seed, outline, anchor, chosen }) {
+function row({ seed, title = `Seed ${seed}`, file = `seed_${seed}.glb`, outline, anchor, chosen }) {
   return el('li', { 'data-state': chosen ? 'now' : 'done' },
-    el('span', {}, el('a', { href: anchor, download: `seed_${seed}.glb` }, `Seed ${seed}`), chosen ? ', chosen' : ''),
+    el('span', {}, el('a', { href: anchor, download: file }, title), chosen ? ', chosen' : ''),
     el('span', { class: 'stage-time' }, outline === undefined ? '' : `outline ${percent(outline)}`));
 }
 
-function motionText({ motion, video_motion: videoMotion }) {
-  if (motion === null || videoMotion < JUDGED_FROM) return 'The video moves too little to judge the motion.';
+function motionText({ motion }) {
+  if (motion === null) return 'The video moves too little to judge the motion.';
   if (motion >= FOLLOWS) return 'The motion follows the video.';
   return motion >= WEAK ? 'The motion is weak or late.' : 'The motion does not follow the video.';
 }

@@ -1,9 +1,9 @@
 """How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
 Until a job of a mode has finished, its time is None. The further a running job is, the more its own
-speed counts, and the less the times of other jobs. A job with several tries takes as many times as
-long in the stage `shape`: that time is kept by itself, so that jobs with different tries tell each
-other's.
+speed counts, and the less the times of other jobs. A job with N tries takes N times as long in the
+stage `shape`: the time of one try is kept by itself, so that jobs with different tries can be
+compared.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Estimates:
         )
 
     def learn(self, mode: str, took_s: float, tries: int = 1, shape_s: float = 0.0) -> None:
-        """A finished job; `shape_s` of its seconds it made its first shapes, `tries` of them."""
+        """A finished job: of its `took_s` seconds, `shape_s` went into `tries` first shapes."""
         shape_s = min(shape_s, took_s)  # it may be that of an earlier attempt
         self._took_s[mode].append((shape_s / tries, took_s - shape_s))
 
     def typical_s(self, mode: str, tries: int = 1) -> float | None:
         took = self._took_s.get(mode)
-        return (
-            median([tries * shape_s + rest_s for shape_s, rest_s in list(took)]) if took else None
-        )
+        if not took:
+            return None
+        return median([tries * shape_s + rest_s for shape_s, rest_s in list(took)])
 
     def remaining_s(self, job: Job) -> float | None:
         """Seconds until a running job is finished; None if nothing is known yet."""
@@ -71,8 +71,9 @@ class Estimates:
         heapq.heapify(free_in)
         done_s = 0.0
         for job in ahead:
-            o = job.options if job is not None else None
-            typical = self.typical_s(o.mode, o.tries) if o is not None else None
+            if job is None:
+                return None
+            typical = self.typical_s(job.options.mode, job.options.tries)
             if typical is None:
                 return None
             done_s = free_in[0] + typical

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from meshes.sequence import MeshSequence
 from meshes.view import View
-from tests.appearance.filmed import filmed, view_from
+from tests.appearance.drawn_clip import drawn_clip, view_from
 from tests.meshes.walking_animal import walking_animal
 from video.clip import Clip
 
@@ -33,7 +33,7 @@ def camera(timesteps: int = 16, px: int = 160) -> View:
 
 def film(timesteps: int = 16, px: int = 160) -> Clip:
     """The animal in colours, as `camera` sees it."""
-    return filmed(walking_animal(timesteps, RINGS, "coloured", FPS), camera(timesteps, px))
+    return drawn_clip(walking_animal(timesteps, RINGS, "coloured", FPS), camera(timesteps, px))
 
 
 def packed(pictures: NDArray[np.uint8]) -> bytes:

@@ -20,7 +20,7 @@ from benchmarks.truth import load_truth
 from meshes.sequence import MeshSequence
 from meshes.texture import decode_texture, sample_texture
 from meshes.view import View
-from tests.appearance.filmed import filmed, view_from
+from tests.appearance.drawn_clip import drawn_clip, view_from
 from video.clip import Clip
 
 pytest.importorskip("xatlas", reason="there is no xatlas for this platform")
@@ -54,7 +54,7 @@ def scene() -> tuple[MeshSequence, View, Clip, Unwrapped]:
     view = view_from(painted, AZIMUTH, 10, size=(240, 200), focal=330)
     bare = replace(painted, colors=None)
     flat = unwrap(bare.vertices[0], bare.faces, SIZE_PX, subprocess.Popen, ignore)
-    return bare, view, filmed(painted, view), flat
+    return bare, view, drawn_clip(painted, view), flat
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def drawn(baked: Baked, view: View) -> Clip:
     assert texture is not None
     rgb = sample_texture(texture_of(baked), texture.uv)
     rgba = np.pad(rgb, ((0, 0), (0, 1)), constant_values=255)
-    return filmed(replace(baked.meshes, texture=None, colors=rgba), view)
+    return drawn_clip(replace(baked.meshes, texture=None, colors=rgba), view)
 
 
 def differences(clip: Clip, other: Clip) -> NDArray[np.float64]:
@@ -94,7 +94,7 @@ def test_the_side_that_no_frame_shows_is_mirrored(baked: Baked) -> None:
     _, view, _, _ = scene()
     painted = body()
     hidden = view_from(painted, AZIMUTH + 180, 10, size=(240, 200), focal=330)
-    off = differences(drawn(baked, hidden), filmed(painted, hidden))
+    off = differences(drawn(baked, hidden), drawn_clip(painted, hidden))
     assert np.median(off) < 25 and off.mean() < 30  # two colours differ by 80 to 100
     assert baked.mirrored > 0.2
 

@@ -10,7 +10,7 @@ import pytest
 from appearance.fit import NotFitted, first_frame_overlap, fit_view
 from appearance.score import score_view
 from meshes.sequence import MeshSequence
-from tests.appearance.filmed import degrees_apart, filmed, view_from
+from tests.appearance.drawn_clip import degrees_apart, drawn_clip, view_from
 from tests.meshes.walking_animal import walking_animal
 from video.clip import Clip
 
@@ -40,7 +40,7 @@ def test_the_camera_is_found_whether_it_sees_front_or_back(
     animal: MeshSequence, azimuth: float, elevation: float
 ) -> None:
     true = view_from(animal, azimuth, elevation)
-    clip = filmed(animal, true)
+    clip = drawn_clip(animal, true)
     fit = fit_view(animal, clip, _nothing)
     assert fit.view.kind == "constant"
     assert degrees_apart(fit.view, true) < 2.5
@@ -53,13 +53,13 @@ def test_a_subject_far_from_the_picture_s_middle_is_seen_from_its_own_direction(
     animal: MeshSequence,
 ) -> None:
     true = view_from(animal, 30, 10, size=(480, 200), aside=(150, -20))
-    fit = fit_view(animal, filmed(animal, true), _nothing)
+    fit = fit_view(animal, drawn_clip(animal, true), _nothing)
     assert degrees_apart(fit.view, true) < 2.5
 
 
 def test_a_subject_that_the_picture_cuts_off_is_found(animal: MeshSequence) -> None:
     true = view_from(animal, 30, 10, size=(240, 110))
-    clip = filmed(animal, true)
+    clip = drawn_clip(animal, true)
     assert clip.frames[:, [0, -1], :, 3].any(axis=(0, 2)).all()
     fit = fit_view(animal, clip, _nothing)
     assert degrees_apart(fit.view, true) < 5
@@ -67,7 +67,7 @@ def test_a_subject_that_the_picture_cuts_off_is_found(animal: MeshSequence) -> N
 
 
 def test_the_view_is_that_of_the_source_s_pictures(animal: MeshSequence) -> None:
-    clip = filmed(animal, view_from(animal, 35, 15))
+    clip = drawn_clip(animal, view_from(animal, 35, 15))
     clip = replace(clip, source=replace(clip.source, width=960, height=800))
     fit = fit_view(animal, clip, _nothing)
     assert (fit.view.width, fit.view.height) == (960, 800)
@@ -78,7 +78,7 @@ def test_a_mesh_that_walks_needs_no_camera_that_follows(animal: MeshSequence) ->
     way = np.linspace(0, 1, TIMESTEPS, dtype=np.float32)[:, None, None]
     walking = replace(animal, vertices=animal.vertices + way * np.array([0, 0, 1], np.float32))
     true = view_from(walking, 60, 10, size=(400, 240))
-    fit = fit_view(walking, filmed(walking, true), _nothing)
+    fit = fit_view(walking, drawn_clip(walking, true), _nothing)
     assert fit.view.kind == "constant"
     assert degrees_apart(fit.view, true) < 2.5
 
@@ -88,7 +88,7 @@ def test_a_camera_follows_a_mesh_that_stays_while_the_subject_walks(animal: Mesh
     way = np.linspace(-1, 1, TIMESTEPS, dtype=np.float32)[:, None, None]
     walking = replace(animal, vertices=animal.vertices + way * np.array([0, 0, 1], np.float32))
     true = view_from(walking, 90, 10, size=(480, 240), focal=350, distance=6)
-    clip = filmed(walking, true)
+    clip = drawn_clip(walking, true)
     fit = fit_view(animal, clip, _nothing)
     assert fit.view.kind == "centred"
     assert np.ptp(fit.view.eyes, axis=0).max() > 0.5
@@ -96,7 +96,7 @@ def test_a_camera_follows_a_mesh_that_stays_while_the_subject_walks(animal: Mesh
 
 
 def test_a_ball_has_no_front(ball: MeshSequence) -> None:
-    fit = fit_view(ball, filmed(ball, view_from(ball, 20, 10, distance=6)), _nothing)
+    fit = fit_view(ball, drawn_clip(ball, view_from(ball, 20, 10, distance=6)), _nothing)
     assert fit.is_ambiguous
     assert fit.view.axes[2, 2] > 0  # from the front
 
@@ -114,7 +114,7 @@ def test_colours_tell_the_back_of_a_thing_that_has_the_same_outline_from_the_fro
     spots = np.full((len(nodding[0]), 4), 255, np.uint8)
     spots[:, :3] = 127 + 100 * np.sin(ball.vertices[0] @ directions)
     stone = MeshSequence(np.stack(nodding), ball.faces, 8.0, colors=spots)
-    clip = filmed(stone, view_from(stone, 180, 5, distance=20, focal=1400))
+    clip = drawn_clip(stone, view_from(stone, 180, 5, distance=20, focal=1400))
     fit = fit_view(replace(stone, colors=None), clip, _nothing)
     assert fit.view.axes[2, 2] < 0
     assert not fit.is_ambiguous
@@ -122,9 +122,9 @@ def test_colours_tell_the_back_of_a_thing_that_has_the_same_outline_from_the_fro
 
 def test_frames_without_the_subject_are_left_out(animal: MeshSequence) -> None:
     true = view_from(animal, 35, 15)
-    frames = filmed(animal, true).frames
+    frames = drawn_clip(animal, true).frames
     frames[1, ..., 3] = 0
-    clip = replace(filmed(animal, true), frames=frames)
+    clip = replace(drawn_clip(animal, true), frames=frames)
     fit = fit_view(animal, clip, _nothing)
     assert degrees_apart(fit.view, true) < 2.5
     score = score_view(animal, clip, fit.view, _nothing)
@@ -138,7 +138,7 @@ def test_frames_without_the_subject_are_left_out(animal: MeshSequence) -> None:
 def test_a_clip_without_an_outline_is_refused(
     animal: MeshSequence, alpha: int, reason: str
 ) -> None:
-    clip = filmed(animal, view_from(animal, 0, 0, size=(80, 80)))
+    clip = drawn_clip(animal, view_from(animal, 0, 0, size=(80, 80)))
     frames = clip.frames.copy()
     frames[..., 3] = alpha
     with pytest.raises(NotFitted, match=reason):
@@ -146,7 +146,7 @@ def test_a_clip_without_an_outline_is_refused(
 
 
 def test_a_clip_without_alpha_or_a_mesh_without_size_is_refused(animal: MeshSequence) -> None:
-    clip = filmed(animal, view_from(animal, 0, 0, size=(80, 80)))
+    clip = drawn_clip(animal, view_from(animal, 0, 0, size=(80, 80)))
     opaque = Clip(np.ascontiguousarray(clip.frames[..., :3]), clip.fps, clip.source)
     with pytest.raises(NotFitted, match="no alpha"):
         fit_view(animal, opaque, _nothing)
@@ -157,7 +157,7 @@ def test_a_clip_without_alpha_or_a_mesh_without_size_is_refused(animal: MeshSequ
 def test_the_same_view_is_found_each_time_and_what_report_raises_ends_the_search(
     animal: MeshSequence,
 ) -> None:
-    clip = filmed(animal, view_from(animal, 35, 15))
+    clip = drawn_clip(animal, view_from(animal, 35, 15))
     seen: list[float] = []
     first = fit_view(animal, clip, seen.append)
     assert (fit_view(animal, clip, _nothing).view.matrix() == first.view.matrix()).all()
@@ -172,7 +172,7 @@ def test_the_same_view_is_found_each_time_and_what_report_raises_ends_the_search
 
 
 def test_the_shape_of_the_frame_overlaps_most_with_it(animal: MeshSequence) -> None:
-    alpha = filmed(animal, view_from(animal, 35, 15)).frames[0, ..., 3]
+    alpha = drawn_clip(animal, view_from(animal, 35, 15)).frames[0, ..., 3]
     right = first_frame_overlap(animal.vertices[0], animal.faces, alpha)
     thick = first_frame_overlap(
         animal.vertices[0] * np.array([1, 0.6, 1.4], np.float32), animal.faces, alpha

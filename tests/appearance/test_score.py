@@ -10,7 +10,7 @@ import pytest
 from appearance.score import score_view
 from meshes.sequence import MeshSequence
 from meshes.view import View
-from tests.appearance.filmed import filmed, view_from
+from tests.appearance.drawn_clip import drawn_clip, view_from
 from tests.meshes.walking_animal import walking_animal
 from video.clip import Clip, SourceFacts
 
@@ -38,7 +38,7 @@ def view(animal: MeshSequence) -> View:
 
 def test_the_meshes_of_the_clip_fit_it(animal: MeshSequence, view: View) -> None:
     seen: list[float] = []
-    score = score_view(animal, filmed(animal, view), view, seen.append)
+    score = score_view(animal, drawn_clip(animal, view), view, seen.append)
     assert score.outline_worst > 0.96
     assert score.video_motion > 0.15
     assert score.motion is not None and score.motion > 0.9
@@ -53,7 +53,7 @@ def test_another_motion_scores_near_zero(
 ) -> None:
     """Shuffled, reversed, frozen."""
     other = replace(animal, vertices=animal.vertices[order])
-    score = score_view(other, filmed(animal, view), view, _nothing)
+    score = score_view(other, drawn_clip(animal, view), view, _nothing)
     assert score.motion is not None and score.motion < 0.2
     assert score.outline_mean < 0.9
     assert score.outlines[score.worst_frame] == score.outline_worst
@@ -61,7 +61,7 @@ def test_another_motion_scores_near_zero(
 
 def test_a_clip_that_hardly_moves_is_not_judged(animal: MeshSequence, view: View) -> None:
     still = replace(animal, vertices=animal.vertices[[0] * TIMESTEPS])
-    score = score_view(still, filmed(still, view), view, _nothing)
+    score = score_view(still, drawn_clip(still, view), view, _nothing)
     assert score.motion is None and score.video_motion == pytest.approx(0)
     assert score.outline_worst > 0.96
 
@@ -70,7 +70,7 @@ def test_a_mesh_that_reaches_out_of_the_subject_s_box_counts_there_too(
     animal: MeshSequence, view: View
 ) -> None:
     large = replace(animal, vertices=animal.vertices * 2)
-    score = score_view(large, filmed(animal, view), view, _nothing)
+    score = score_view(large, drawn_clip(animal, view), view, _nothing)
     assert score.outline_mean < 0.35
 
 

@@ -14,7 +14,7 @@ import pytest
 from appearance.fit import fit_view
 from appearance.score import score_view
 from benchmarks.truth import generated, load_truth, truth_names
-from tests.appearance.filmed import degrees_apart
+from tests.appearance.drawn_clip import degrees_apart
 
 MEDIA = Path(os.environ.get("TEST_MEDIA", "/nowhere"))
 

@@ -15,7 +15,7 @@ from intake.glb_reader import read_glb
 from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from tests.intake.glb_files import FACES, PICTURE, POINTS, UV, glb
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 
 
 def test_vertices_faces_uv_and_the_pictures_bytes_are_read(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_refused_and_nothing_else(
 def test_a_result_with_the_videos_camera_can_be_sent_back(
     tmp_path: Path, is_orthographic: bool
 ) -> None:
-    sequence = filmed(2, is_moving=not is_orthographic, is_orthographic=is_orthographic)
+    sequence = animal_in_view(2, is_moving=not is_orthographic, is_orthographic=is_orthographic)
     assert sequence.texture is not None
     write_animated(sequence, vertex_normals(sequence), tmp_path / "animated_mesh.glb")
     upload = read_glb(tmp_path / "animated_mesh.glb")

@@ -15,14 +15,16 @@ from scipy.spatial.transform import Rotation
 from meshes.gltf import animated_glb, frame_glb
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.glb_reader import ReadGlb
 
 KINDS = ("constant", "moving", "orthographic")
 
 
 def of_kind(kind: str, timesteps: int = 4) -> MeshSequence:
-    return filmed(timesteps, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
+    return animal_in_view(
+        timesteps, is_moving=kind == "moving", is_orthographic=kind == "orthographic"
+    )
 
 
 def projected(

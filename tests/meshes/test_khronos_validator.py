@@ -20,7 +20,7 @@ import pytest
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.walking_animal import walking_animal
 
 SCRIPT = Path(__file__).with_name("validate_glb.mjs")
@@ -54,11 +54,11 @@ def _sequences() -> dict[str, MeshSequence]:
         "png": replace(textured, texture=png),
         "own_textures": replace(textured, frame_textures=(None, png)),
         "plain_31": walking_animal(31, rings=24, kind="plain", fps=29.97),
-        **{f"filmed_{n}": filmed(n) for n in (1, 3)},
-        "baked": replace(filmed(2), has_baked_light=True),
-        "baked_colours": replace(filmed(2, kind="coloured"), has_baked_light=True),
-        "followed": filmed(3, is_moving=True),
-        "orthographic": filmed(2, is_orthographic=True),
+        **{f"filmed_{n}": animal_in_view(n) for n in (1, 3)},
+        "baked": replace(animal_in_view(2), has_baked_light=True),
+        "baked_colours": replace(animal_in_view(2, kind="coloured"), has_baked_light=True),
+        "followed": animal_in_view(3, is_moving=True),
+        "orthographic": animal_in_view(2, is_orthographic=True),
         "long_indices": walking_animal(2, rings=257, kind="plain"),
         "flat_and_lonely": MeshSequence(flat, np.array([[0, 1, 2]], np.int32), 8),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from meshes.npz import write_npz
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.walking_animal import walking_animal
 
 
@@ -37,7 +37,7 @@ def test_numpy_reads_the_same_arrays(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_orthographic", [False, True])
 def test_the_cameras_matrix_maps_vertices_to_pixels(is_orthographic: bool, tmp_path: Path) -> None:
-    sequence = filmed(3, is_moving=True, is_orthographic=is_orthographic)
+    sequence = animal_in_view(3, is_moving=True, is_orthographic=is_orthographic)
     write_npz(sequence, tmp_path / "animated_mesh.npz")
     assert sequence.view is not None
     with np.load(tmp_path / "animated_mesh.npz", allow_pickle=False) as read:

@@ -21,7 +21,7 @@ from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.walking_animal import walking_animal
 
 
@@ -186,7 +186,7 @@ def _outlines_overlap(
 def test_the_second_panel_coincides_with_the_input(
     tmp_path: Path, is_moving: bool, channels: int
 ) -> None:
-    sequence = filmed(3, rings=30, kind="plain", is_moving=is_moving)
+    sequence = animal_in_view(3, rings=30, kind="plain", is_moving=is_moving)
     assert sequence.view is not None
     alpha = np.zeros((3, 180, 240), bool)  # frames smaller than the source
     view = sequence.view.scaled_to(240, 180)
@@ -217,7 +217,7 @@ def test_with_the_true_view_the_second_panel_coincides_with_a_real_input(
 def test_a_view_that_cannot_be_drawn_leaves_the_front_in_the_second_panel(
     tmp_path: Path, is_orthographic: bool
 ) -> None:
-    sequence = filmed(2, kind="plain", is_orthographic=is_orthographic)
+    sequence = animal_in_view(2, kind="plain", is_orthographic=is_orthographic)
     if not is_orthographic:
         assert sequence.view
         inside = replace(sequence.view, eyes=np.tile(sequence.view.centre, (2, 1)))

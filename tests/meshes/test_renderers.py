@@ -22,7 +22,7 @@ from meshes.preview import MakeRenderer
 from meshes.preview_background import background
 from meshes.raytracer import make_raytracer
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.walking_animal import walking_animal
 
 VIEWS = [ViewDirection(0, 8), ViewDirection(38, 14)]
@@ -66,7 +66,7 @@ def test_one_camera_frames_every_timestep_tightly() -> None:
 
 @pytest.mark.parametrize("is_videos", [False, True], ids=["fitted", "the video's"])
 def test_a_ray_through_a_projected_point_hits_the_point(is_videos: bool) -> None:
-    sequence = filmed(2, rings=10, is_moving=True)
+    sequence = animal_in_view(2, rings=10, is_moving=True)
     points = sequence.vertices[1]
     (camera,) = fit_cameras(points[None], [ViewDirection(38, 14)], 256)
     if is_videos:
@@ -179,7 +179,7 @@ def test_a_mesh_of_a_single_triangle_can_be_drawn(make_renderer: MakeRenderer) -
 @needs_pytorch3d
 @pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
 def test_both_renderers_draw_the_same_picture(kind: str) -> None:
-    sequence = filmed(2, rings=30, kind=kind, is_moving=True)
+    sequence = animal_in_view(2, rings=30, kind=kind, is_moving=True)
     assert sequence.view
     cameras = fit_cameras(sequence.vertices, VIEWS, 96)
     cameras.append(video_camera(sequence.view, 1, Window(40, -30, 260), 96))

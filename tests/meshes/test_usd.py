@@ -13,7 +13,7 @@ import pytest
 
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 
@@ -112,7 +112,7 @@ def test_colours_are_read_back_in_linear_light(tmp_path: Path) -> None:
 def test_the_videos_camera_shows_the_vertices_where_the_video_has_them(
     kind: str, tmp_path: Path
 ) -> None:
-    sequence = filmed(3, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
+    sequence = animal_in_view(3, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
     assert sequence.view is not None
     stage = opened(sequence, tmp_path)
     camera = UsdGeom.Camera(stage.GetDefaultPrim().GetChild("video"))

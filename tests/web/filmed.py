@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from meshes.sequence import MeshSequence
 from meshes.view import View
 from tests.appearance.animal_video import RINGS, animal, packed
-from tests.appearance.filmed import filmed as draw
+from tests.appearance.drawn_clip import drawn_clip
 from tests.meshes.walking_animal import walking_animal
 from tests.pipelines import Bends
 
@@ -36,7 +36,7 @@ def filmed_video() -> bytes:
     meshes = filmed()
     assert meshes.view is not None
     coloured = walking_animal(len(meshes), RINGS, "coloured", meshes.fps)
-    return packed(draw(coloured, meshes.view).frames)
+    return packed(drawn_clip(coloured, meshes.view).frames)
 
 
 class Filmed(Bends):

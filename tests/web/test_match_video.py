@@ -250,7 +250,7 @@ def test_the_shapes_that_were_tried_are_listed(
     tab.page.click("#submit")
     tab.until("document.querySelectorAll('#tried li').length === 3")
     assert tab.page.get_attribute("#job", "data-status") == "running"
-    assert tab.page.locator("#tried li").first.inner_text() == "Seed 44"
+    assert tab.page.locator("#tried li").first.inner_text() == "Shape 1"
     tab.wait_for_status("finished")
     tab.page.wait_for_selector("#tried li:has-text('chosen')")
     assert "seed 45" in tab.page.inner_text("#about")

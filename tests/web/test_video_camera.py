@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from meshes.gltf import animated_glb
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
-from tests.meshes.filmed import filmed
+from tests.meshes.animal_in_view import animal_in_view
 from tests.servers import ProcessServer
 from tests.web.conftest import NewTab
 
@@ -77,7 +77,7 @@ def pixels(sequence: MeshSequence) -> NDArray[np.float64]:
 def test_three_js_projects_the_vertices_where_the_video_has_them(
     server: ProcessServer, tab_at: NewTab, kind: str
 ) -> None:
-    sequence = filmed(3, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
+    sequence = animal_in_view(3, is_moving=kind == "moving", is_orthographic=kind == "orthographic")
     tab = tab_at(server)
     tab.open()
     what = {"content": encoded(sequence), "timesteps": 3, "fps": sequence.fps}
@@ -87,7 +87,7 @@ def test_three_js_projects_the_vertices_where_the_video_has_them(
 
 
 def test_the_page_keeps_its_own_camera(server: ProcessServer, tab_at: NewTab) -> None:
-    with_camera = filmed(3)
+    with_camera = animal_in_view(3)
     without = MeshSequence(
         with_camera.vertices, with_camera.faces, with_camera.fps, texture=with_camera.texture
     )

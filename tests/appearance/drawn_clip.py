@@ -12,7 +12,7 @@ from meshes.view import View
 from video.clip import Clip, SourceFacts
 
 
-def filmed(meshes: MeshSequence, view: View) -> Clip:
+def drawn_clip(meshes: MeshSequence, view: View) -> Clip:
     """What the camera sees: the vertices' colours, grey if they have none; alpha 255 or 0."""
     count = len(meshes)
     frames = np.zeros((count, view.height, view.width, 4), np.uint8)

@@ -12,7 +12,7 @@ from meshes.view import View
 from tests.meshes.walking_animal import walking_animal
 
 
-def filmed(
+def animal_in_view(
     timesteps: int = 3,
     rings: int = 14,
     kind: str = "textured",

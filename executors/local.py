@@ -26,8 +26,6 @@ from job.task import Event, Failed, Progress, Stopped, Task
 
 log = logging.getLogger(__name__)
 
-SLOTS_PER_EXPORT_CHILD = 2
-"""Colours and files take about 13 CPU seconds of a job, its meshes 28 s or more of a GPU."""
 EXPORT_MEMORY_MB = 8192
 """31 meshes of a million triangles need 0.7 GB, measured; PyTorch3D needs more, for CUDA."""
 RETRY_S = 30.0
@@ -54,7 +52,7 @@ class LocalExecutor:
         self.exports: list[ChildSupervisor] = []
         if options.separate_files:
             config = replace(options.child, pipeline="", memory_mb=EXPORT_MEMORY_MB)
-            for number, gpu in enumerate(options.gpus[::SLOTS_PER_EXPORT_CHILD]):
+            for number, gpu in enumerate(options.gpus):
                 child = replace(options, child=config)
                 name = f"export {number}"
                 self.exports.append(ChildSupervisor(child, self._selector, name, gpu))

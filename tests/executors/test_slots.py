@@ -412,17 +412,8 @@ def test_computed_meshes_that_wait_for_export_stop_new_jobs_once_each_slot_has_s
             submit_while_there_is_room()
             return [task.checkpoint.exists() for task in tasks]
 
-        # one is written, two or three wait: no GPU works for an export that is far behind
-        poll_until(executor, lambda: sum(computed()) >= 3 and not executor.has_room)
-        assert left and blender.count() <= 1
+        # two are written, two wait: no GPU works for an export that is far behind
+        poll_until(executor, lambda: sum(computed()) >= 4 and not executor.has_room)
+        assert left and blender.count() <= 2
         blender.release()
         poll_until(executor, lambda: all(computed()) and executor.has_room)
-
-
-def test_two_slots_share_one_export_child() -> None:
-    def exports(count: int) -> int:
-        config = ChildConfig("tests.pipelines:Bends")
-        options = ExecutorOptions(config, separate_files=True, gpus=(None,) * count)
-        return len(LocalExecutor(options).exports)
-
-    assert [exports(count) for count in (1, 2, 3, 8)] == [1, 1, 2, 4]

@@ -19,9 +19,9 @@ GPU = ["L40S", "A100-40GB"]
 UPSTREAM = "https://github.com/facebookresearch/actionmesh"
 COMMIT = "66db12ea7c4a2ab33a2d2bbd9fffbfd1dfdce2ce"
 CODE = [
-    "*.py", "api/**", "child/**", "executors/**", "intake/**", "job/**", "meshes/**",
-    "silhouette/**", "subject/**", "upstream/**", "video/**", "web/**", "worker/**", "deploy/**",
-    "LICENSE", "docs/THIRD_PARTY.md",
+    "*.py", "api/**", "appearance/**", "child/**", "executors/**", "intake/**", "job/**",
+    "meshes/**", "silhouette/**", "subject/**", "upstream/**", "video/**", "web/**", "worker/**",
+    "deploy/**", "LICENSE", "docs/THIRD_PARTY.md",
 ]  # fmt: skip
 KEPT_WARM_S = 1200
 """Modal's maximum. A job is not a request: only polls and this keep the container running."""

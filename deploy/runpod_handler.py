@@ -199,6 +199,10 @@ def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, An
         ],
         "mesh": result.mesh,
         "subject": result.subject,
+        "view": result.view,
+        "score": result.score,
+        "texture": result.texture,
+        "tries": list(result.tries),
         "timings": result.timings,
         "warnings": list(result.warnings),
     }

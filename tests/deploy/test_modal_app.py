@@ -38,9 +38,9 @@ print(json.dumps({
 @needs_modal
 def test_the_app_builds_and_serves_our_routes(tmp_path: Path) -> None:
     names = [
-        "main.py", "api/jobs.py", "subject/find.py", "web/vendor/three.module.js",
-        "deploy/modal_app.py", ".env", "tests/servers.py", "jobs/a/input", ".git/config",
-        "requirements.txt",
+        "main.py", "api/jobs.py", "appearance/fit.py", "subject/find.py",
+        "web/vendor/three.module.js", "deploy/modal_app.py", ".env", "tests/servers.py",
+        "jobs/a/input", ".git/config", "requirements.txt",
     ]  # fmt: skip
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOOK],
@@ -54,7 +54,7 @@ def test_the_app_builds_and_serves_our_routes(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
     assert report["app"] == "actionmesh-worker" and report["key_needed"]
-    assert report["kept_out"] == names[5:]
+    assert report["kept_out"] == names[6:]
     assert report["routes"] == sorted(
         create_app(Settings(pipeline="silhouette")).openapi()["paths"]
     )

@@ -207,6 +207,8 @@ def test_a_chosen_subject_comes_with_its_masks(handler: httpx.Client, receiver: 
     (masks,) = reply["output"]["files"]
     assert base64.b64decode(masks["base64"])[:2] == b"PK"
     assert reply["output"]["subject"]["method"] == "alpha"
+    assert reply["output"]["texture"]["state"] == "skipped"  # the pictures are too small
+    assert {"view", "score", "tries"} < reply["output"].keys()
     assert not any("ready" in post["output"] for post in receiver.posted)
 
 

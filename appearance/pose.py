@@ -114,5 +114,7 @@ def view_of(pose: Pose, cuts: CutOuts, subject: Subject, middle: NDArray[np.floa
     axes, centres = _camera(pose, cuts.principal)
     eyes = subject.centres - subject.radius / pose[NEARNESS] * centres @ axes
     focal = pose[RADIUS_PX] / pose[NEARNESS] / cuts.scale
-    kind: Kind = "constant" if (subject.centres == subject.centres[0]).all() else "centred"
+    # where only the mesh stands still, the parts of the pictures move
+    stays = all((places == places[0]).all() for places in (subject.centres, cuts.origins))
+    kind: Kind = "constant" if stays else "centred"
     return View(axes, eyes, middle, float(focal), cuts.width, cuts.height, kind)

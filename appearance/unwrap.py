@@ -63,7 +63,7 @@ def unwrap(
     caller. Raises ToolFailed. No process and no file is left in any case.
     """
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found:
-        np.save(given, vertices)
+        np.save(given, _of_size_one(vertices))
         np.save(given, faces)
         given.seek(0)
         _run(size_px, given, found, launch, while_waiting, timeout_s)
@@ -77,6 +77,13 @@ def unwrap(
     if not np.isfinite(uv).all() or uv.min() < 0 or uv.max() > 1 or (charts < 0).all():
         raise ToolFailed("xatlas gave no usable texture coordinates")
     return Unwrapped(vertex_map, new_faces, _all_in_charts(vertex_map, new_faces, uv, charts))
+
+
+def _of_size_one(vertices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mesh around the origin: of a very small or large one xatlas makes nothing of use."""
+    low, high = vertices.min(axis=0).astype(float), vertices.max(axis=0).astype(float)
+    size = float((high - low).max()) or 1.0
+    return np.asarray((vertices - (low + high) / 2) / size, np.float32)
 
 
 def _all_in_charts(

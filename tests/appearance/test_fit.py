@@ -95,6 +95,18 @@ def test_a_camera_follows_a_mesh_that_stays_while_the_subject_walks(animal: Mesh
     assert score_view(animal, clip, fit.view, _nothing).outline_mean > 0.85
 
 
+@pytest.mark.slow
+def test_a_mesh_that_stands_still_is_followed_and_has_no_motion(animal: MeshSequence) -> None:
+    way = np.linspace(-1, 1, TIMESTEPS, dtype=np.float32)[:, None, None]
+    walking = replace(animal, vertices=animal.vertices + way * np.array([0, 0, 1], np.float32))
+    clip = drawn_clip(walking, view_from(walking, 40, 10, size=(480, 240), focal=350, distance=6))
+    still = replace(animal, vertices=np.repeat(animal.vertices[:1], TIMESTEPS, axis=0))
+    fit = fit_view(still, clip, _nothing)
+    assert fit.view.kind == "centred"
+    motion = score_view(still, clip, fit.view, _nothing).motion
+    assert motion is None or motion < 0.2
+
+
 def test_a_ball_has_no_front(ball: MeshSequence) -> None:
     fit = fit_view(ball, drawn_clip(ball, view_from(ball, 20, 10, distance=6)), _nothing)
     assert fit.is_ambiguous

@@ -104,6 +104,15 @@ def test_an_odd_mesh_keeps_all_faces() -> None:
     assert covered | {0, 4, 6, 10} == {0, 2, 4, 5, 6, 8, 10, 11}
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e18])
+def test_the_size_of_a_mesh_does_not_matter(
+    animal: MeshSequence, flat: Unwrapped, size: float
+) -> None:
+    found = unwrap(animal.vertices[0] * np.float32(size), animal.faces, 512, in_sandbox, ignore)
+    assert np.ptp(found.uv, axis=0).min() > 0.5
+    assert len(found.vertex_map) < 1.2 * len(flat.vertex_map)
+
+
 def test_a_mesh_without_area_is_refused() -> None:
     vertices = np.zeros((3, 3), np.float32)
     with pytest.raises(ToolFailed, match="xatlas"):

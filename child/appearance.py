@@ -143,7 +143,8 @@ def _with_outlines(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> C
     if not clip.has_alpha:
         raise _NothingToCompare("It is not known which pixels are the subject.")
     shapes = (clip.frames[..., 3] > 127).astype(np.uint8)
-    long_px = float(np.median([max(cv2.boundingRect(shape)[2:]) for shape in shapes]))
+    sizes_px = [max(cv2.boundingRect(shape)[2:]) for shape in shapes if shape.any()]
+    long_px = float(np.median(sizes_px or [0]))
     if long_px < LEAST_OUTLINE_PX:
         raise _NothingToCompare(
             f"The subject is {long_px:.0f} pixels long; {LEAST_OUTLINE_PX} are needed."
@@ -221,7 +222,7 @@ def _painted(made: Appearance, seen: Clip, score: Score, reporter: JobReporter) 
     unwrapped = unwrap(meshes.vertices[0], meshes.faces, size_px, in_sandbox, while_waiting)
     report = _report(reporter, "texture", _UNWRAP_PART, 1.0, "Painting the mesh")
     baked = bake_texture(meshes, seen, meshes.view, unwrapped, size_px, report)
-    if not baked.seen:
+    if not baked.seen > 0:  # nor where sizes overflow
         return _unpainted(made, "skipped", "No frame shows its surface well enough.", reporter)
     _warn(reporter, about_texture(baked.seen))
     state = _texture("baked", seen=baked.seen, mirrored=baked.mirrored, filled=baked.filled)

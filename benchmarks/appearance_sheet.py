@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from appearance.fit import fit_view
+from benchmarks.contact_sheet import write_sheet
 from benchmarks.quality_case import bake, dancing_sprout, ignore
 from benchmarks.truth import generated, load_truth, truth_names
 from benchmarks.unlit_picture import GREY, Picture, drawn, side_view
@@ -25,7 +26,6 @@ from video.clip import Clip
 
 PANEL_PX = 150
 CAPTION_PX = 20
-MOST_BYTES = 250_000
 SIDES = {"front": 0, "right": -90, "back": 180, "left": 90}
 """Azimuths; right and left are the subject's own."""
 _DARK = (28, 28, 30)
@@ -43,7 +43,7 @@ def main(sheet: Path, textures: Path | None = None) -> None:
             suffix = ".png" if painted.texture.media_type == "image/png" else ".jpg"
             (textures / f"{name}{suffix}").write_bytes(painted.texture.image)
         print(name, flush=True)
-    _write(np.vstack(rows), sheet)
+    write_sheet(np.vstack(rows), sheet)
 
 
 def _clips(media: Path) -> Iterator[tuple[str, Clip, MeshSequence]]:
@@ -85,14 +85,6 @@ def _captions(words: list[str]) -> Picture:
         place, font = (PANEL_PX * k + 6, CAPTION_PX - 6), cv2.FONT_HERSHEY_SIMPLEX
         cv2.putText(strip, word, place, font, 0.4, GREY, 1, cv2.LINE_AA)
     return strip
-
-
-def _write(sheet: Picture, path: Path) -> None:
-    for quality in range(90, 20, -10):
-        cv2.imwrite(str(path), sheet, [cv2.IMWRITE_WEBP_QUALITY, quality])
-        if path.stat().st_size <= MOST_BYTES:
-            break
-    print(f"{path}: {path.stat().st_size / 1000:.0f} KB, {sheet.shape[1]} x {sheet.shape[0]}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(sheet: Path) -> None:
     while len(tiles) % COLUMNS:
         tiles.append(np.full_like(tiles[0], _DARK))
     rows = [np.hstack(tiles[k : k + COLUMNS]) for k in range(0, len(tiles), COLUMNS)]
-    _write(np.vstack(rows), sheet)
+    write_sheet(np.vstack(rows), sheet)
 
 
 def _tile(client: Client, clip: Path, folder: Path) -> Picture:
@@ -135,7 +135,8 @@ def _mask(path: Path, index: int, size: tuple[int, ...]) -> Picture:
     return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))
 
 
-def _write(sheet: Picture, path: Path) -> None:
+def write_sheet(sheet: Picture, path: Path) -> None:
+    """As WebP of at most MOST_BYTES, BGR `(H, W, 3)`."""
     for quality in range(90, 20, -10):
         cv2.imwrite(str(path), sheet, [cv2.IMWRITE_WEBP_QUALITY, quality])
         if path.stat().st_size <= MOST_BYTES:

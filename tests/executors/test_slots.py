@@ -399,7 +399,7 @@ def test_computed_meshes_that_wait_for_export_stop_new_jobs_once_each_slot_has_s
     make_task: MakeTask, tmp_path: Path
 ) -> None:
     blender = BlockingBlender(tmp_path)
-    tasks = [with_options(make_task(str(number)), blender_export=True) for number in range(5)]
+    tasks = [with_options(make_task(str(number)), blender_export=True) for number in range(7)]
     with slots("NamesItsCard", "0", "1", blender=blender.program) as executor:
         load_all(executor)
         left = list(tasks)

@@ -49,6 +49,7 @@ _LARGEST = 1e30
 """Coordinates beyond it, or an extent below its inverse, do not survive float32."""
 _THINNEST = 1e-6
 """Height over half the mesh's size of a triangle that has an area."""
+_UNLIT = "KHR_materials_unlit"
 _UNREADABLE = {
     "KHR_draco_mesh_compression",
     "EXT_meshopt_compression",
@@ -63,13 +64,15 @@ class Upload:
     """Vertices float64 (V, 3) in the file's units and axes (+Y up), faces int32 (F, 3).
 
     All nodes and primitives of the scene as one mesh, in the file's order. `texture` is set if all
-    of them share one picture; `lost_textures` is True if there were others.
+    of them share one picture; `lost_textures` is True if there were others. `has_baked_light`: the
+    picture holds the light already (KHR_materials_unlit).
     """
 
     vertices: NDArray[np.float64]
     faces: NDArray[np.int32]
     texture: Texture | None
     lost_textures: bool
+    has_baked_light: bool = False
 
 
 def read_glb(path: Path) -> Upload:
@@ -101,6 +104,7 @@ class _Part:
     """One primitive, its accessors checked. `indices` is None where the vertices' order counts.
 
     `uv_matrix` (2, 3) turns the file's coordinates into those of the picture.
+    `is_unlit`: its material asks for no light.
     """
 
     positions: Accessor
@@ -108,6 +112,7 @@ class _Part:
     uv: Accessor | None
     uv_matrix: NDArray[np.float64]
     picture: int | None
+    is_unlit: bool
 
     @property
     def triangles(self) -> int:
@@ -140,7 +145,11 @@ def _upload_of(document: GlbDocument) -> Upload:
             raise refused("has texture coordinates that are not finite")
         texture = Texture(*_picture(document, shared), uv)
     return Upload(
-        placed, triangles.astype(np.int32), texture, texture is None and pictures != {None}
+        placed,
+        triangles.astype(np.int32),
+        texture,
+        lost_textures=texture is None and pictures != {None},
+        has_baked_light=texture is not None and all(part.is_unlit for _, part in shown),
     )
 
 
@@ -207,10 +216,12 @@ def _parts_of(document: GlbDocument, mesh: int) -> list[_Part]:
         indices = None
         if "indices" in primitive:
             indices = document.accessor(primitive["indices"], INDICES, 3 * MAX_FACES)
-        uv, uv_matrix, picture = _texture_of(document, primitive)
+        material = _material_of(document, primitive)
+        uv, uv_matrix, picture = _texture_of(document, primitive, material)
         if uv is not None and uv.count != positions.count:
             raise BrokenGlb("texture coordinates for another number of vertices")
-        parts.append(_Part(positions, indices, uv, uv_matrix, picture))
+        is_unlit = _UNLIT in material.get("extensions", {})
+        parts.append(_Part(positions, indices, uv, uv_matrix, picture, is_unlit))
     return parts
 
 
@@ -258,11 +269,14 @@ def _check_shape(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Non
         raise refused("has no triangle with an area")
 
 
+def _material_of(document: GlbDocument, primitive: dict[str, Any]) -> dict[str, Any]:
+    return document.item("materials", primitive["material"]) if "material" in primitive else {}
+
+
 def _texture_of(
-    document: GlbDocument, primitive: dict[str, Any]
+    document: GlbDocument, primitive: dict[str, Any], material: dict[str, Any]
 ) -> tuple[Accessor | None, NDArray[np.float64], int | None]:
     """Texture coordinates, their matrix and the base colour's picture; None where missing."""
-    material = document.item("materials", primitive["material"]) if "material" in primitive else {}
     colour = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if colour is None:
         return None, np.eye(2, 3), None

@@ -70,13 +70,17 @@ class UserMesh:
     def sequence(self, vertices: NDArray[np.float32], fps: float) -> MeshSequence:
         """(T, merged, 3) in the cube -> the uploaded vertices in their order, axes and units.
 
-        Timestep 0 is the upload itself; faces and texture are the upload's.
+        Timestep 0 is the upload itself; faces, texture and baked light are the upload's.
         """
         moved = (vertices[:, self.index].astype(np.float64) + self.offset) * self.scale
         moved += self.centre
         moved[0] = self.upload.vertices
         return MeshSequence(
-            moved.astype(np.float32), self.upload.faces, fps, texture=self.upload.texture
+            moved.astype(np.float32),
+            self.upload.faces,
+            fps,
+            texture=self.upload.texture,
+            has_baked_light=self.upload.has_baked_light,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +254,11 @@ def test_a_result_with_the_videos_camera_can_be_sent_back(
     tmp_path: Path, is_orthographic: bool
 ) -> None:
     sequence = animal_in_view(2, is_moving=not is_orthographic, is_orthographic=is_orthographic)
+    sequence = replace(sequence, has_baked_light=is_orthographic)
     assert sequence.texture is not None
     write_animated(sequence, vertex_normals(sequence), tmp_path / "animated_mesh.glb")
     upload = read_glb(tmp_path / "animated_mesh.glb")
     assert np.array_equal(upload.vertices, sequence.vertices[0])
     assert np.array_equal(upload.faces, sequence.faces)
     assert upload.texture is not None and upload.texture.image == sequence.texture.image
+    assert upload.has_baked_light is is_orthographic

@@ -85,7 +85,7 @@ MORE = [
         (300, 31),
         (1024, 32),
     )
-    for width, height in ((across, down), (down, across))
+    for width, height in dict.fromkeys([(across, down), (down, across)])
     if (kind, width, height) not in FEW
 ]
 

@@ -23,7 +23,7 @@ from benchmarks.quality_row import Figure, Row, peak_rss_mb
 from benchmarks.subject import measured
 from benchmarks.truth import Truth, generated, load_truth, truth_names
 from benchmarks.unlit_picture import GREY, drawn, side_view
-from child.score_warnings import WEAK_MOTION, not_painted
+from child.score_warnings import least_motion, not_painted
 from examples.make_dancing_sprout import CLIP as DEMO_CLIP
 from meshes.preview import PANEL_PX
 from meshes.sequence import MeshSequence
@@ -106,7 +106,7 @@ def appearance_row(name: str) -> Row:
     fit, score = _timed_fit(row, meshes, truth.clip)
     motion = score.motion
     largest, least = BARS.get(noise, (None, None))
-    follows = None if motion is None or noise not in BARS else WEAK_MOTION
+    follows = None if motion is None or noise not in BARS else least_motion(score)
     row.figures += [
         Figure("angle", view_error_deg(fit.view, truth), at_most=largest),
         Figure("outline", score.outline_mean, at_least=least),
@@ -144,7 +144,7 @@ def _wrong_row(truth: Truth, what: str) -> Row:
     if what == "other subject":
         row.figures.append(Figure("painted", float(not not_painted(score)), at_most=0))
     else:
-        row.figures.append(Figure("motion", score.motion, at_most=WEAK_MOTION))
+        row.figures.append(Figure("motion", score.motion, at_most=least_motion(score)))
     return row
 
 

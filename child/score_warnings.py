@@ -1,9 +1,9 @@
 """Which warnings a view, a score and a texture need, and in which words. Pure functions.
 
 The bounds are measured on clips with known meshes (benchmarks/quality.py): good meshes have outline
-overlaps of .88 to .97, those of another subject .45 to .69; motion is .57 to .73 for good meshes,
--.06 to .10 for shuffled, reversed or frozen ones, .08 to .34 for late or half motion. Called by
-child/appearance.py.
+overlaps of .88 to .97, those of another subject .45 to .69; motion is .67 to .81 for good meshes
+(.41 to .57 where the video hardly moves), -.06 to .15 for shuffled, reversed or frozen ones, .07 to
+.40 for late or half motion (.21 to .34 there). Called by child/appearance.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from meshes.view import View
 GOOD_OUTLINE = 0.85
 PAINTED_FROM, WORST_PAINTED = 0.75, 0.65
 """The mean and the worst overlap from which on colours land where they belong."""
-NO_MOTION, WEAK_MOTION = 0.2, 0.45
-LEAST_SEEN = 0.15
-"""Part of the surface. A clip filmed from one side shows .17 to .38 of a mesh that fits exactly:
-that is no reason to warn."""
+NO_MOTION, _WEAK_MOTION = 0.2, 0.45
+_WEAK_BY_VIDEO = 2.3
+"""So many times the video's own motion is enough, too: where that is small, errors of the shape
+count for more."""
+LEAST_SEEN = 0.12
+"""Part of the surface. A clip filmed from one side shows .17 to .38 of a mesh that fits exactly and
+.13 to .35 of one that is slightly wrong: that is no reason to warn."""
 
 Warned = tuple[str, str, dict[str, Any]]
 """Code, message and facts of a warning."""
@@ -57,9 +60,14 @@ def about_score(score: Score) -> Iterator[Warned]:
     if score.motion < NO_MOTION:
         message = f"The mesh does not follow the motion of the video: {found}."
         yield "motion_mismatch", message, {}
-    elif score.motion < WEAK_MOTION:
+    elif score.motion < least_motion(score):
         message = f"The mesh moves less than the subject in the video, or later: {found}."
         yield "motion_weak", message, {}
+
+
+def least_motion(score: Score) -> float:
+    """The motion, 0 to 1, from which on meshes follow this video."""
+    return min(_WEAK_MOTION, _WEAK_BY_VIDEO * score.video_motion)
 
 
 def not_painted(score: Score) -> str:

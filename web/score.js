@@ -6,6 +6,7 @@ import { byId, el, fill } from './dom.js';
 
 const [GOOD, FAIR] = [0.85, 0.75]; // mean overlap (IoU) of the outlines of mesh and subject
 const [FOLLOWS, WEAK] = [0.45, 0.2]; // share of the video's motion that the mesh has
+const FOLLOWS_BY_VIDEO = 2.3; // times the video's own motion, where that is small
 
 /** Show the score; `onFrame(frame)` is called for the frame that fits worst. */
 export function showScore(score, onFrame) {
@@ -37,9 +38,9 @@ function row({ seed, title = `Seed ${seed}`, file = `seed_${seed}.glb`, outline,
     el('span', { class: 'stage-time' }, outline === undefined ? '' : `outline ${percent(outline)}`));
 }
 
-function motionText({ motion }) {
+function motionText({ motion, video_motion: videoMotion }) {
   if (motion === null) return 'The video moves too little to judge the motion.';
-  if (motion >= FOLLOWS) return 'The motion follows the video.';
+  if (motion >= Math.min(FOLLOWS, FOLLOWS_BY_VIDEO * videoMotion)) return 'The motion follows the video.';
   return motion >= WEAK ? 'The motion is weak or late.' : 'The motion does not follow the video.';
 }
 

@@ -37,6 +37,11 @@ def test_motion_is_judged_where_the_video_moves(motion: float | None, code: list
     assert codes(about_score(replace(GOOD, motion=motion))) == code
 
 
+@pytest.mark.parametrize(("motion", "code"), [(0.36, ["motion_weak"]), (0.37, [])])
+def test_less_motion_is_enough_where_the_video_moves_little(motion: float, code: list[str]) -> None:
+    assert codes(about_score(replace(GOOD, motion=motion, video_motion=0.16))) == code
+
+
 def test_a_poor_outline_names_its_numbers_and_the_worst_frame() -> None:
     ((code, message, facts),) = about_score(replace(GOOD, outlines=(0.84, 0.86, 0.8)))
     assert code == "outline_poor" and facts == {"frames": [2]}
@@ -61,6 +66,6 @@ def test_doubts_about_the_view() -> None:
 
 
 def test_colours_that_the_video_hardly_shows() -> None:
-    assert codes(about_texture(0.2)) == []
-    ((code, message, _),) = about_texture(0.14)
-    assert code == "texture_mostly_guessed" and "14%" in message
+    assert codes(about_texture(0.13)) == []
+    ((code, message, _),) = about_texture(0.11)
+    assert code == "texture_mostly_guessed" and "11%" in message

@@ -44,6 +44,10 @@ class Asked(threading.Thread):
             self.raised = exc
 
 
+def _is_program(named: str) -> bool:
+    return "child_main" in named and "sandbox_launcher" not in named
+
+
 @contextmanager
 def waiting_child(folder: Path) -> Iterator[tuple[Asked, int]]:
     """The thread that asks, and the process id of the program."""
@@ -54,8 +58,9 @@ def waiting_child(folder: Path) -> Iterator[tuple[Asked, int]]:
     asked.start()
 
     def programs() -> list[int]:
+        """Not while the process is still a copy of this one, or the launcher."""
         found = descendants(os.getpid(), besides=others)
-        return [pid for pid in found if "sandbox_launcher" not in command(pid) and command(pid)]
+        return [pid for pid in found if _is_program(command(pid))]
 
     wait_until(lambda: bool(programs()))
     (pid,) = programs()

@@ -87,7 +87,7 @@ def test_a_busy_scene_that_passes_as_plain_is_looked_at_by_the_net() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", real_names(MEDIA))
 def test_every_real_clip_has_a_result_and_a_doubtful_one_a_warning(name: str) -> None:
-    sample, log = load_real(MEDIA, name), ReportLog()
+    sample, log = load_real(MEDIA, name, 8), ReportLog()
     found = find_subject(sample.clip, None, log)
     iou = overlaps(found.clip, sample.truth).mean()
     assert iou > 0.7 or "low_confidence_segmentation" in log.warnings

@@ -64,9 +64,10 @@ def bake_texture(
     texels = find_texels(meshes.vertices[0], unwrapped, size_px, _part(report, 0, 0.1))
     observed = observe(meshes, clip, view, texels, _part(report, 0.1, 0.6))
     light = _light_on(meshes, texels, observed, lambda: report(0.6))
-    unlit = replace(observed, colors=observed.colors / light)
-    colors, mirrored = complete(meshes, texels, unlit, _part(report, 0.6, 0.95))
-    picture = texels.picture(colors * light)
+    observed = replace(observed, colors=observed.colors / light)
+    colors, mirrored = complete(meshes, texels, observed, _part(report, 0.6, 0.95))
+    colors *= light
+    picture = texels.picture(colors)
     report(0.98)
     image = _jpeg(picture)
     areas = texels.areas / texels.areas.sum()

@@ -58,7 +58,7 @@ def complete(
     welded = weld(meshes.vertices[0])
     vertices = meshes.vertices[:, np.unique(welded, return_index=True)[1]]
     surface = _Surface(
-        texels.operator(welded=welded)[:, : vertices.shape[1]],
+        texels.operator(welded=welded),
         conductances(vertices[[0, len(vertices) // 2]], welded[meshes.faces]),
     )
     mirror = find_mirror(vertices, lambda done: report(0.2 * done))
@@ -111,7 +111,9 @@ def _without_seam(
 
 
 def _mean(first: Colors, weight: Colors, second: Colors, other_weight: Colors) -> Colors:
-    """Colours `(N, 3)` with weights `(N,)`, mixed."""
+    """Colours `(N, 3)` with weights `(N,)`, mixed; in place, for a large texture has many texels."""
     total = np.maximum(weight + other_weight, 1e-6)
-    share = (other_weight / total)[:, None]
-    return np.asarray(first * (1 - share) + second * share, np.float32)
+    mixed = second - first
+    mixed *= (other_weight / total)[:, None]
+    mixed += first
+    return np.asarray(mixed, np.float32)

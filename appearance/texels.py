@@ -48,13 +48,13 @@ class Texels:
     ) -> csr_array:
         """`(n, V)`: gives the values at these texels from values at the vertices.
 
-        With `welded` `(V,)`, numbers of the vertices from 0, the values belong to those.
+        With `welded` `(V,)`, numbers of the vertices from 0, the values belong to those: `(n, W)`.
         """
-        weights, corners = self.weights[part], self.corners[part]
+        weights, corners, count = self.weights[part], self.corners[part], self.vertices
         if welded is not None:
-            corners = welded.astype(np.int32)[corners]
+            corners, count = welded.astype(np.int32)[corners], int(welded.max()) + 1
         rows = np.arange(0, weights.size + 1, 3, dtype=np.int32)
-        return csr_array((weights.ravel(), corners.ravel(), rows), (len(weights), self.vertices))
+        return csr_array((weights.ravel(), corners.ravel(), rows), (len(weights), count))
 
     def picture(self, colors: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The texture `(H, W, 3)` of colours `(N, 3)`, 0 to 1; the space between is filled.

@@ -111,7 +111,7 @@ def _without_seam(
 
 
 def _mean(first: Colors, weight: Colors, second: Colors, other_weight: Colors) -> Colors:
-    """Colours `(N, 3)` with weights `(N,)`, mixed; in place, for a large texture has many texels."""
+    """Colours `(N, 3)` with weights `(N,)`, mixed in place: a large texture has many texels."""
     total = np.maximum(weight + other_weight, 1e-6)
     mixed = second - first
     mixed *= (other_weight / total)[:, None]

@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from appearance.xatlas_script import NO_XATLAS
 from meshes.external_tools import LOG_CHARACTERS, Launch, ToolFailed
@@ -27,6 +29,9 @@ LIMITS = Limits(memory_mb=8192, cpu_s=240, file_mb=256)
 POLL_S = 0.1
 """How often `while_waiting` is called and the time limit is checked."""
 
+_SIZE = 32.0
+"""Of the mesh that xatlas gets. It leaves out faces with areas below 1e-7, which fine meshes have
+at size 1, makes nothing of use of a very small mesh, and runs for minutes on a very large one."""
 _TIMEOUT_S = 120.0
 _SCRIPT = Path(__file__).with_name("xatlas_script.py")
 # threads of malloc and BLAS reserve much of the address space on machines with many cores
@@ -63,7 +68,7 @@ def unwrap(
     caller. Raises ToolFailed. No process and no file is left in any case.
     """
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found:
-        np.save(given, _of_size_one(vertices))
+        np.save(given, _of_size(_SIZE, vertices))
         np.save(given, faces)
         given.seek(0)
         _run(size_px, given, found, launch, while_waiting, timeout_s)
@@ -79,11 +84,11 @@ def unwrap(
     return Unwrapped(vertex_map, new_faces, _all_in_charts(vertex_map, new_faces, uv, charts))
 
 
-def _of_size_one(vertices: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mesh around the origin: of a very small or large one xatlas makes nothing of use."""
+def _of_size(size: float, vertices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mesh around the origin, with this largest side."""
     low, high = vertices.min(axis=0).astype(float), vertices.max(axis=0).astype(float)
-    size = float((high - low).max()) or 1.0
-    return np.asarray((vertices - (low + high) / 2) / size, np.float32)
+    side = float((high - low).max()) or 1.0
+    return np.asarray((vertices - (low + high) / 2) * (size / side), np.float32)
 
 
 def _all_in_charts(
@@ -92,15 +97,22 @@ def _all_in_charts(
     uv: NDArray[np.float32],
     charts: NDArray[np.int32],
 ) -> NDArray[np.float32]:
-    """The uv, with faces that are in no chart (without area) put at a neighbour's point."""
+    """The uv, with faces that are in no chart (without area) put at a neighbour's point.
+
+    Those that share vertices go to the same one, or they would be drawn across the texture.
+    """
     point = np.full(vertex_map.max() + 1, -1)
     inside = np.flatnonzero(charts >= 0)
     point[vertex_map[inside]] = inside
-    uv = uv.copy()
     outside = faces[(charts[faces] < 0).any(axis=1)]
-    neighbours = point[vertex_map[outside]].max(axis=1, initial=-1)
+    edges = outside[:, [0, 1, 1, 2]].reshape(-1, 2).T
+    joined = coo_array((np.ones(edges.shape[1]), edges), shape=(len(uv), len(uv)))
+    count, groups = connected_components(joined, directed=False)
+    neighbours = np.full(count, -1)
+    np.maximum.at(neighbours, groups[outside], point[vertex_map[outside]])
     neighbours[neighbours < 0] = inside[0]
-    uv[outside] = uv[neighbours][:, None]
+    uv = uv.copy()
+    uv[outside] = uv[neighbours[groups[outside]]]
     return uv
 
 

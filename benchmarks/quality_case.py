@@ -106,7 +106,7 @@ def appearance_row(name: str) -> Row:
     fit, score = _timed_fit(row, meshes, truth.clip)
     motion = score.motion
     largest, least = BARS.get(noise, (None, None))
-    follows = None if motion is None or noise not in BARS else least_motion(score)
+    follows = None if motion is None or noise not in BARS else round(least_motion(score), 2)
     row.figures += [
         Figure("angle", view_error_deg(fit.view, truth), at_most=largest),
         Figure("outline", score.outline_mean, at_least=least),
@@ -144,7 +144,7 @@ def _wrong_row(truth: Truth, what: str) -> Row:
     if what == "other subject":
         row.figures.append(Figure("painted", float(not not_painted(score)), at_most=0))
     else:
-        row.figures.append(Figure("motion", score.motion, at_most=least_motion(score)))
+        row.figures.append(Figure("motion", score.motion, at_most=round(least_motion(score), 2)))
     return row
 
 

@@ -66,12 +66,45 @@ def test_faces_stay_in_their_order_at_their_places(animal: MeshSequence, flat: U
     assert flat.uv.min() >= 0 and flat.uv.max() <= 1
 
 
-def test_charts_do_not_overlap_and_fill_the_texture(animal: MeshSequence, flat: Unwrapped) -> None:
-    a, b, c = (flat.uv[corner].astype(float) for corner in flat.faces.T)
-    areas = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
-    covered = len(texels_of(animal, flat, 1024)) / 1024**2
-    assert covered == pytest.approx(areas.sum(), rel=0.005)
+def areas_in_texture(found: Unwrapped) -> NDArray[np.float64]:
+    """Of each face; the whole texture is 1."""
+    a, b, c = (found.uv[corner].astype(float) for corner in found.faces.T)
+    twice = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    return np.asarray(np.abs(twice) / 2)
+
+
+def assert_no_overlap(mesh: MeshSequence, found: Unwrapped) -> None:
+    covered = len(texels_of(mesh, found, 1024)) / 1024**2
+    assert covered == pytest.approx(areas_in_texture(found).sum(), rel=0.005)
     assert covered > 0.35
+
+
+def test_charts_do_not_overlap_and_fill_the_texture(animal: MeshSequence, flat: Unwrapped) -> None:
+    assert_no_overlap(animal, flat)
+
+
+def test_faces_without_area_that_share_vertices_stay_points(animal: MeshSequence) -> None:
+    """They join vertices all over the mesh: laid out one by one they would cover the texture."""
+    joined = np.random.default_rng(0).permutation(animal.vertices.shape[1])[:200]
+    thin = np.stack([joined[:-1], joined[1:], joined[1:]], axis=1).astype(np.int32)
+    faces = np.concatenate([animal.faces, thin])
+    mesh = MeshSequence(animal.vertices, faces, animal.fps)
+    found = unwrapped(mesh)
+    assert_no_overlap(mesh, found)
+    assert areas_in_texture(found)[-len(thin) :].max() == 0
+    assert np.ptp(found.uv[found.faces[-len(thin) :]], axis=1).max() == 0
+
+
+def test_fine_parts_of_a_mesh_are_in_charts(animal: MeshSequence) -> None:
+    """Faces of a thousandth of its size, as in a face or a hand."""
+    fine = animal.vertices * np.float32(0.01) + np.float32(3)
+    vertices = np.concatenate([animal.vertices, fine], axis=1)
+    faces = np.concatenate([animal.faces, animal.faces + animal.vertices.shape[1]])
+    found = unwrapped(MeshSequence(vertices, faces, animal.fps))
+    corners = fine[0][animal.faces].astype(float)
+    has_area = np.linalg.norm(np.cross(*np.diff(corners, axis=1).transpose(1, 0, 2)), axis=1) > 1e-8
+    assert has_area.mean() > 0.9
+    assert (areas_in_texture(found)[len(animal.faces) :][has_area] > 0).mean() > 0.99
 
 
 def test_charts_are_at_least_two_pixels_apart(animal: MeshSequence, flat: Unwrapped) -> None:

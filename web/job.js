@@ -105,7 +105,7 @@ function showFinished(job) {
 async function showFit(job) {
   const { showScore, showTries } = await import('./score.js');
   if (job.job_id !== current) return;
-  if (job.score) showScore(job.score, compareFrame);
+  if (job.score) showScore(job, compareFrame);
   showTries(job);
 }
 

@@ -5,16 +5,14 @@ import { address } from './api.js';
 import { byId, el, fill } from './dom.js';
 
 const [GOOD, FAIR] = [0.85, 0.75]; // mean overlap (IoU) of the outlines of mesh and subject
-const [FOLLOWS, WEAK] = [0.45, 0.2]; // share of the video's motion that the mesh has
-const FOLLOWS_BY_VIDEO = 2.3; // times the video's own motion, where that is small
 
-/** Show the score; `onFrame(frame)` is called for the frame that fits worst. */
-export function showScore(score, onFrame) {
+/** Show a job's score; `onFrame(frame)` is called for the frame that fits worst. */
+export function showScore({ score, warnings }, onFrame) {
   const { outline_mean: mean, outline_worst: worst, worst_frame: frame } = score;
   const word = mean >= GOOD ? 'Good' : mean >= FAIR ? 'Fair' : 'Poor';
   byId('score').hidden = false;
   fill(byId('score'),
-    el('p', {}, el('strong', {}, `${word} fit. `), motionText(score)),
+    el('p', {}, el('strong', {}, `${word} fit. `), motionText(score, warnings.map(({ code }) => code))),
     el('p', { class: 'secondary' }, `Outlines overlap by ${percent(mean)} on average; worst: `,
       el('button', { id: 'worst-frame', type: 'button', class: 'link', onclick: () => onFrame(frame) }, `frame ${frame}`),
       `, ${percent(worst)}.`));
@@ -38,10 +36,10 @@ function row({ seed, title = `Seed ${seed}`, file = `seed_${seed}.glb`, outline,
     el('span', { class: 'stage-time' }, outline === undefined ? '' : `outline ${percent(outline)}`));
 }
 
-function motionText({ motion, video_motion: videoMotion }) {
+function motionText({ motion }, codes) {
   if (motion === null) return 'The video moves too little to judge the motion.';
-  if (motion >= Math.min(FOLLOWS, FOLLOWS_BY_VIDEO * videoMotion)) return 'The motion follows the video.';
-  return motion >= WEAK ? 'The motion is weak or late.' : 'The motion does not follow the video.';
+  if (codes.includes('motion_mismatch')) return 'The motion does not follow the video.';
+  return codes.includes('motion_weak') ? 'The motion is weak or late.' : 'The motion follows the video.';
 }
 
 /** Rounded down, so that it agrees with the word. */

@@ -105,4 +105,4 @@ def _with_continuous_signs(rotations: NDArray[np.float64]) -> NDArray[np.float32
     signs = np.cumprod(np.where(agree < 0, -1.0, 1.0), axis=0)
     continuous = rotations.copy()
     continuous[1:] *= signs[..., None]
-    return continuous.astype(np.float32)
+    return np.asarray(continuous, np.float32)

@@ -55,10 +55,8 @@ def run_tool(
     the program and reaches the caller. Raises ToolFailed. No process is left in any case.
     """
     home = str(workdir)  # no user's settings, add-ons or caches
-    environment = {
-        "PATH": path or os.environ.get("PATH", "/usr/bin:/bin"),
-        **{"LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home},
-    }
+    path = path or os.environ.get("PATH", "/usr/bin:/bin")
+    environment = {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
     with tempfile.TemporaryFile(dir=workdir) as log:
         try:
             process = launch(

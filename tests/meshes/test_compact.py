@@ -62,7 +62,7 @@ def fake_gltfpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGltfpa
 
 @pytest.mark.skipif(gltfpack_path() is None, reason="gltfpack is not installed (make gltfpack)")
 def test_names_camera_texture_and_facts_are_those_of_the_source(source: Path, target: Path) -> None:
-    write_compact(source, target, launch=IN_SANDBOX)
+    write_compact(source, target, has_skin=False, launch=IN_SANDBOX)
     before, after = ReadGlb(source.read_bytes()), ReadGlb(target.read_bytes())
     (picture,) = _pictures(before)
     sizes = [path.stat().st_size - len(picture) for path in (source, target)]
@@ -84,7 +84,7 @@ def test_names_camera_texture_and_facts_are_those_of_the_source(source: Path, ta
 def test_the_same_source_gives_the_same_bytes(source: Path, target: Path) -> None:
     made = []
     for _ in range(2):
-        write_compact(source, target, launch=IN_SANDBOX)
+        write_compact(source, target, has_skin=False, launch=IN_SANDBOX)
         made.append(target.read_bytes())
     assert made[0] == made[1] and os.listdir(target.parent) == [target.name]
 
@@ -94,7 +94,7 @@ def test_without_gltfpack_it_fails_and_says_so(
 ) -> None:
     target.write_bytes(b"of an earlier run")
     with pytest.raises(ToolFailed, match="not installed"):
-        write_compact(source, target)
+        write_compact(source, target, has_skin=False)
     assert os.listdir(target.parent) == []
 
 
@@ -113,7 +113,7 @@ def test_a_failure_leaves_no_file(
 ) -> None:
     fake_gltfpack(does)
     with pytest.raises(ToolFailed, match=reason):
-        write_compact(source, target, timeout_s=1)
+        write_compact(source, target, has_skin=False, timeout_s=1)
     assert os.listdir(target.parent) == []
 
 
@@ -131,7 +131,7 @@ def test_an_exception_of_the_caller_ends_gltfpack(
 
     fake_gltfpack("sleep 600")
     with pytest.raises(GivesUp):
-        write_compact(source, target, launch=subprocess.Popen, while_waiting=give_up)
+        write_compact(source, target, has_skin=False, launch=subprocess.Popen, while_waiting=give_up)
     wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
     assert os.listdir(target.parent) == []
 

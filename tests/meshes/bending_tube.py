@@ -1,4 +1,4 @@
-"""A tube that two bones bend: a mesh sequence and the skin that moves it."""
+"""A tube that two bones bend: a mesh sequence and the skin that moves it, exactly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from meshes.sequence import MeshSequence
 from meshes.skin import Skin
+from tests.meshes.walking_animal import walking_animal
 
 RINGS, SIDES = 24, 16
 
@@ -51,3 +52,12 @@ def bending_tube(timesteps: int = 7) -> tuple[MeshSequence, Skin]:
     still = MeshSequence(rest[None], faces, fps=12.0)
     frames = np.stack([skin.pose(rest, t) for t in range(timesteps)]).astype(np.float32)
     return replace(still, vertices=frames), skin
+
+
+def textured_tube(timesteps: int = 7) -> tuple[MeshSequence, Skin]:
+    """The tube with a JPEG, whose texture coordinates have no seam."""
+    (sequence, skin), texture = bending_tube(timesteps), walking_animal(1, rings=4).texture
+    assert texture is not None
+    x, y, z = (sequence.vertices[0].T + 1) / 2
+    uv = np.stack([x, (y + z) / 2], axis=1).astype(np.float32)
+    return replace(sequence, texture=replace(texture, uv=uv)), skin

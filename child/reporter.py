@@ -34,12 +34,12 @@ AFTER = ("view", "texture", "exporting", "skin", "rendering")
 # approximate shares of a job's time before, inside and after the pipeline; the skin comes on top
 _SHARES = {
     "silhouette": {"extracting": 0.06, "pipeline": 0.61, "view": 0.02, "texture": 0.0,
-                   "exporting": 0.08, "skin": 0.3, "rendering": 0.23},
+                   "exporting": 0.08, "skin": 0.12, "rendering": 0.23},
     "actionmesh": {"extracting": 0.02, "pipeline": 0.7, "view": 0.04, "texture": 0.12,
-                   "exporting": 0.03, "skin": 0.1, "rendering": 0.09},
+                   "exporting": 0.03, "skin": 0.04, "rendering": 0.09},
 }  # fmt: skip
 _OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
-           "exporting": 0.06, "skin": 0.2, "rendering": 0.17}  # fmt: skip
+           "exporting": 0.06, "skin": 0.1, "rendering": 0.17}  # fmt: skip
 
 _NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 

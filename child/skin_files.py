@@ -46,13 +46,20 @@ def find_skin(meshes: MeshSequence, reporter: JobReporter) -> FittedSkin | None:
 def write_skinned_files(
     meshes: MeshSequence, fitted: FittedSkin, normals: Normals, reporter: JobReporter, facts: Facts
 ) -> None:
-    """skinned_mesh.glb."""
-    out = reporter.task.workspace
+    """skinned_mesh.glb, and skinned_mesh.usdz if USDZ is asked for, too."""
+    out, asked = reporter.task.workspace, reporter.task.options.all_formats
     with optional_file(
         reporter, "skin_failed", "The skinned mesh could not be written; the meshes are fine."
     ):
         _write_glb(meshes, fitted, normals, out / SKINNED, facts)
         reporter.written(SKINNED)
+    if "usdz" in asked:
+        warning = "The skinned USDZ could not be written; the meshes are fine."
+        with optional_file(reporter, "usdz_failed", warning):
+            from meshes.usd_skin import write_skinned_usdz  # the other files need no usd-core
+
+            write_skinned_usdz(meshes, fitted.skin, normals, out / "skinned_mesh.usdz")
+            reporter.written("skinned_mesh.usdz")
 
 
 def write_compact_file(

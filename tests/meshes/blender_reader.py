@@ -37,7 +37,10 @@ def read(path, timesteps, fps):
         bpy.ops.wm.usd_import(filepath=path)
     else:
         sys.exit(NO_USD)
-    (subject,) = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.users_scene]
+    # a glTF importer adds a small mesh that it draws bones with, in a collection named so
+    hidden = bpy.data.collections.get("glTF_not_exported")
+    meshes = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.users_scene]
+    (subject,) = [thing for thing in meshes if hidden not in thing.users_collection]
     scene = bpy.context.scene
     if path.endswith(".usdz"):
         scene.render.fps = round(fps)  # a time code is a frame to Blender, whatever its rate

@@ -1,4 +1,4 @@
-"""A browser decodes compact files, by the lines of docs/engines.md, to the meshes they were made of."""
+"""A browser decodes compact files, by the lines of docs/engines.md, to what they were made of."""
 
 from __future__ import annotations
 

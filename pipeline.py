@@ -81,7 +81,10 @@ class Pipeline(Protocol):
 
     @property
     def shares(self) -> Mapping[str, float]:
-        """Approximate share of `animate`'s time for each of its stages; the sum is 1."""
+        """Approximate share of `animate`'s time for each of its stages; the sum is 1.
+
+        With 16 frames: all but `shape` take longer with more.
+        """
 
     def load(self, reporter: Reporter) -> None:
         """Load what every job needs. Raises WeightsUnavailable, GpuError."""
@@ -163,6 +166,11 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
         return PipelineChoice("actionmesh", f"a CUDA GPU was found ({gpu.name})", gpu)
     reason = f"a GPU is here ({gpu.name}), but {missing_part}: run `make actionmesh`"
     return PipelineChoice("silhouette", reason, gpu)
+
+
+def frame_step(pipeline: str) -> int:
+    """A job of the pipeline of this name has 16 frames, or a multiple of this more."""
+    return 15 if pipeline == "actionmesh" else 1  # windows of 16 frames that share one
 
 
 _MEMORY_GB = {"silhouette": 4.0, "actionmesh": 24.0}

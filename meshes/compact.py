@@ -2,7 +2,7 @@
 
 gltfpack (MIT) is meshoptimizer's own program: it quantises the arrays (KHR_mesh_quantization),
 reorders vertices and faces, and compresses both (EXT_meshopt_compression). Called by
-child/exports.py; imports no numpy, since the API process asks here whether gltfpack is installed.
+child/skin_files.py; imports no numpy, since the API process asks here if gltfpack is installed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How another program (ffmpeg, Blender, gltfpack) is run to make a file, and the error if it fails.
 
-h264.py, blender.py and compact.py run them; child/exports.py handles the error.
+h264.py, blender.py and compact.py run them; child/optional_file.py handles the error.
 """
 
 from __future__ import annotations

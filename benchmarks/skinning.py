@@ -94,11 +94,14 @@ def with_noise(vertices: Vertices, share: float) -> Vertices:
 
 
 def ripple(vertices: Vertices) -> Vertices:
-    """The first mesh with waves of a short length running over it: no bones move like that."""
+    """The first mesh with short waves that run over it and back: no 60 bones move like that.
+
+    Waves of one speed would be sums of two motions, which few bones make.
+    """
     moved = vertices[:1].repeat(len(vertices), axis=0)
-    phase = np.arange(len(vertices)) / len(vertices) * 2 * np.pi
-    moved[..., 1] += 0.05 * np.sin(25 * vertices[0, :, 0] - phase[:, None])
-    moved[..., 2] += 0.05 * np.sin(25 * vertices[0, :, 1] + 2 * phase[:, None])
+    phase = 9 * np.sin(np.arange(len(vertices)) / len(vertices) * 2 * np.pi)
+    moved[..., 1] += 0.2 * np.sin(60 * vertices[0, :, 0] - phase[:, None])
+    moved[..., 2] += 0.2 * np.sin(60 * vertices[0, :, 1] + 2 * phase[:, None])
     return moved
 
 

@@ -21,6 +21,7 @@ PARTS = {
     "quality": "Quality, where the truth is known",
     "export": "Files of a job",
     "engines": "Files of a job in other programs",
+    "skinning": "Bones that move a mesh",
     "decode": "Reading a clip",
     "page": "The page",
     "load": "The API under load",

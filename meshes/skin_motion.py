@@ -7,9 +7,8 @@ with the shift, so that (x, y, z, 1) times it is the path of a point that moves 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from meshes.vertex_paths import Floats
 
 _KEPT = 1e-3
 """How much the rotation that a bone has counts against the vertices: it decides where they do not,

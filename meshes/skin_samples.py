@@ -12,7 +12,7 @@ from meshes.skin_weights import solve_weights
 from meshes.vertex_paths import Floats, VertexPaths
 
 SAMPLES = 1500
-ROUNDS = 4
+ROUNDS = 5
 """Weights and motions in turn, after bones were added. More bones gain more than more rounds."""
 HARD = 100
 """So many of the worst vertices become samples, if the samples' bones do not suit all vertices."""

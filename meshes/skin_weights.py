@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from meshes.skin import FULL_WEIGHT, INFLUENCES
+from meshes.vertex_paths import Floats
 
 CANDIDATES = 8
 """Bones that are tried for a vertex: those that alone come closest to its path."""
@@ -20,8 +21,6 @@ _RIDGE = 1e-6
 """Of the mean error: makes weights unique where bones move alike."""
 _LEAST = 1e-13
 """A squared error, summed over time, that is nothing: rounding makes as much."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ class VertexPaths:
     """The N distinct paths among the vertices `(T, V, 3)` of a sequence.
 
     Vertices with the same path get the same weights, so that a texture's seams stay closed: `index`
-    `(V,)` has the number of each vertex's path. `rest` `(N, 3)` is timestep 0, moved by `-middle`
-    and divided by `size`: the diagonal of timestep 0's bounding box, so that errors are fractions
-    of it; if that is 0, the largest coordinate, else 1.
+    `(V,)` has the number of each vertex's path, `first` `(N,)` a vertex of each path. `rest`
+    `(N, 3)` is timestep 0, moved by `-middle` and divided by `size`: the diagonal of timestep 0's
+    bounding box, so that errors are fractions of it; if that is 0, the largest coordinate, else 1.
     """
 
     def __init__(self, vertices: NDArray[np.float32]) -> None:

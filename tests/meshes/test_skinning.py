@@ -52,7 +52,7 @@ def test_two_bones_are_found_again() -> None:
 
 
 def test_a_walking_animal_becomes_a_skin_whose_seams_stay_closed() -> None:
-    sequence = walking_animal(8, 40)
+    sequence = walking_animal(8, 30)
     found = fitted(sequence.vertices)
     assert found.is_exact
     _, place = np.unique(sequence.vertices[0], axis=0, return_inverse=True)
@@ -85,8 +85,8 @@ def test_a_small_motion_is_not_taken_for_none() -> None:
 
 
 def test_a_ripple_is_not_exact_and_its_error_says_so() -> None:
-    vertices = walking_animal(1, 40).vertices.repeat(8, axis=0)
-    phase = 30 * vertices[0, :, :2] - np.arange(8)[:, None, None]
+    vertices = walking_animal(1, 24).vertices.repeat(5, axis=0)
+    phase = 60 * vertices[0, :, :2] - np.arange(5)[:, None, None]
     vertices[1:, :, 1:] += 0.2 * np.sin(phase[1:])
     found = fitted(vertices)
     assert not found.is_exact and not found.is_usable
@@ -115,7 +115,7 @@ def test_the_same_vertices_give_the_same_skin() -> None:
 
 def test_progress_never_falls_and_ends_at_one() -> None:
     told: list[float] = []
-    fit_skin(walking_animal(6, 40).vertices, told.append)
+    fit_skin(walking_animal(6, 24).vertices, told.append)
     assert told[0] >= 0 and told[-1] == 1
     assert all(before <= after for before, after in pairwise(told))
 
@@ -129,12 +129,12 @@ def test_a_cancel_leaves_the_work() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        fit_skin(walking_animal(6, 40).vertices, cancel)
+        fit_skin(walking_animal(6, 24).vertices, cancel)
     assert len(told) == 5
 
 
 def degenerate() -> dict[str, Vertices]:
-    points = np.random.default_rng(0).normal(size=(5, 60, 3)).astype(np.float32)
+    points = np.random.default_rng(0).normal(size=(5, 30, 3)).astype(np.float32)
     animal = walking_animal(5, 16).vertices
     flat = np.tile(points[:1], (5, 1, 1))
     flat[..., 2] = 0

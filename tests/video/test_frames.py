@@ -255,7 +255,7 @@ def test_121_frames_are_decoded_and_may_take_longer(tmp_path: Path) -> None:
 
     for count in (31, 100, 101, 121):
         clip, _ = read_clip(path, "avi", FrameRequest(max_frames=count), on_progress=look)
-        found = np.round(clip.frames[:, 0, 0, 0] * 219 / 255) + 16 - 40  # limited range
+        found = np.round(clip.frames[:, 0, 0, 0].astype(int) * 219 / 255) + 16 - 40  # limited range
         assert len(clip) == count and tuple(found) == clip.source.used
     shares = (1, 100 / 31, 101 / 31, 121 / 31)
     assert seen == {str(round(DECODE.cpu_s * share)) for share in shares}

@@ -3,8 +3,8 @@
 Until a job of a mode has finished, its time is None. The further a running job is, the more its own
 speed counts, and the less the times of other jobs. So that jobs of different lengths tell each
 other's times, a job counts as two parts: the stage `shape`, which is repeated for each try, and the
-rest, which grows with the frames. A window of ActionMesh is 15 further frames, so that it takes no
-unit of its own; the camera and the texture do not grow, so that a longer job ends a little earlier.
+rest, which grows with the frames. A window of ActionMesh is 15 further frames, so that it needs no
+unit of its own. The camera and the texture grow little, so that a longer job ends before its time.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo serve test test-rest test-all image-test actionmesh test-actionmesh check hooks format bench quality torture fuzz attack audit ray-demo lock clean
+.PHONY: demo serve test test-rest test-all image-test actionmesh gltfpack test-actionmesh check hooks format bench quality torture fuzz attack audit ray-demo lock clean
 
 demo: $(VENV)/.runtime  ## clip in, animated mesh out, through the real server
 	$(BIN)/python -m examples.demo
@@ -36,6 +36,9 @@ actionmesh: $(VENV)/bin/python  ## ActionMesh for a CUDA GPU: code, packages (6 
 	git -c url."https://github.com/".insteadOf="git@github.com:" submodule update --init --recursive
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements/actionmesh.txt
 	$(BIN)/python -m upstream.weights
+
+gltfpack: $(VENV)/bin/python  ## for formats=compact; needs Node.js 18 or newer with npm
+	npm install --global --prefix $(VENV) --no-audit --no-fund gltfpack@1.3.0
 
 test-actionmesh: $(VENV)/.dev  ## upstream's real code with tiny random weights; no GPU needed
 	$(PYTEST) tests/upstream

@@ -62,7 +62,8 @@ CHUNK_BYTES = 1 << 18
 GROUPS = {
     "zip": r"meshes\.zip", "frames": r"mesh_\d+\.glb", "animated": r"animated_mesh\.glb",
     "preview": r"preview\.mp4", "source": r"source\.mp4", "poster": r"poster\.\w+",
-    "subject": r"subject\.\w+", "masks": r"masks\.zip",
+    "subject": r"subject\.\w+", "masks": r"masks\.zip", "skinned": r"skinned_mesh\.\w+",
+    "compact": r"compact_mesh\.glb",
 }  # fmt: skip
 """The names that `save` accepts, beside `all` and names of files."""
 
@@ -581,8 +582,9 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
                       "fractions of the first picture: 0.25,0.1,0.75,0.9"},
     "--subject-point": {"metavar": "X,Y", "help": "a point of the subject, in such fractions"},
     "--texture": {"help": "auto, or none: no colours from the video"},
-    "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz", "retry": False},
-    "--blender-export": {"action": "store_true", "help": "also .fbx and .abc", "retry": False},
+    "--formats": {"metavar": "LIST", "help": "more formats: usdz, npz, skinned, compact, fbx, abc; "
+                  "with commas between", "retry": False},
+    "--blender-export": {"action": "store_true", "help": "formats fbx and abc", "retry": False},
     "--webhook-url": {"metavar": "URL", "help": "called when the job has ended", "retry": False},
     "--mesh": {"metavar": "GLB", "help": "animate this mesh instead of a new one", "retry": False},
 }  # fmt: skip

@@ -98,7 +98,9 @@ AbsolutePath = Annotated[
     Path, AfterValidator(lambda path: path.expanduser().absolute()), Field(description="a folder")
 ]
 Program = Annotated[
-    Path, BeforeValidator(_program), Field(description="the path of a Blender executable")
+    Path,
+    BeforeValidator(_program),
+    Field(description="the path of Blender, or of a Python that has bpy"),
 ]
 SubjectModel = Annotated[
     Path,

@@ -12,7 +12,8 @@ _JOB_HEAD = {
     "pipeline": "silhouette",
     "options": {
         "start": 0.0, "fps": 10.0, "max_frames": 31, "seed": 44, "blender_export": False,
-        "formats": [], "texture": "auto", "tries": 2, "subject_box": None, "subject_point": None,
+        "formats": ["skinned"], "texture": "auto", "tries": 2, "subject_box": None,
+        "subject_point": None,
     },
     "created_at": "2026-11-22T15:00:00.000Z",
     "input": {
@@ -47,6 +48,7 @@ JOB_EXAMPLES: dict[str, dict[str, Any]] = {
             "source_video": f"/outputs/{EXAMPLE_ID}/source.mp4",
             "subject": f"/outputs/{EXAMPLE_ID}/subject.webp",
             "masks": f"/outputs/{EXAMPLE_ID}/masks.zip",
+            "skinned_mesh": f"/outputs/{EXAMPLE_ID}/skinned_mesh.glb",
         },
         "files": [{"name": "mesh_000.glb", "bytes": 731204, "sha256": "0" * 64}],
         "mesh": {"timesteps": 31, "vertices": 19874, "faces": 40000, "fps": 10.0},
@@ -145,7 +147,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "default_frames": 31, "frame_step": 15, "max_queue": 32,
             "formats": ["mp4", "mov", "avi", "webm", "mkv", "gif", "webp", "zip"],
         },
-        "features": {"animated_mesh": True, "preview_video": True},
+        "features": {"animated_mesh": True, "preview_video": True, "skinned": True},
         "queue": {"queued": 2, "running": 1},
         "options": {"seed": {"type": "integer", "minimum": 0, "maximum": 99, "default": 44}},
     },

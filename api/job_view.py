@@ -35,9 +35,14 @@ _NAMED = {
     "subject": SUBJECT,
     "masks": MASKS,
     **{suffix: f"animated_mesh.{suffix}" for suffix in ("fbx", "abc", "usdz", "npz")},
+    "skinned_mesh": "skinned_mesh.glb",
+    "compact_mesh": "compact_mesh.glb",
+    **{f"skinned_{suffix}": f"skinned_mesh.{suffix}" for suffix in ("fbx", "usdz")},
 }
 _ALWAYS = ("animated_mesh", "preview_video")
 """Keys that are shown even if their files do not exist."""
+_IF_ASKED_FOR = {"skinned": "skinned_mesh", "compact": "compact_mesh"}
+"""By format: keys that are then shown, too."""
 
 _OPTIONAL = ("subject", "view", "score", "texture")
 """Parts of a result that not every job has."""
@@ -129,7 +134,7 @@ class JobView:
             "expires_at": utc(expires_at(job.finished_at, self._settings)),
         }
         if job.result is not None:
-            about.update(self._outputs(job.job_id, job.result), attempt=job.attempts)
+            about.update(self._outputs(job, job.result), attempt=job.attempts)
         if job.error is not None:
             about.update(
                 error=job.error.get("message", ""),
@@ -139,11 +144,13 @@ class JobView:
             )
         return about
 
-    def _outputs(self, job_id: str, result: Result) -> dict[str, Any]:
-        urls = {file.name: self._url(job_id, file.name) for file in result.files}
+    def _outputs(self, job: Job, result: Result) -> dict[str, Any]:
+        urls = {file.name: self._url(job.job_id, file.name) for file in result.files}
         frames = sorted(name for name in urls if _FRAME.fullmatch(name))
+        asked = (_IF_ASKED_FOR.get(format_) for format_ in job.options.formats)
+        shown = {*_ALWAYS, *asked}
         named = {
-            key: urls.get(name) for key, name in _NAMED.items() if name in urls or key in _ALWAYS
+            key: urls.get(name) for key, name in _NAMED.items() if name in urls or key in shown
         }
         return {
             "outputs": {"per_frame_meshes": [urls[name] for name in frames], **named},
@@ -151,7 +158,7 @@ class JobView:
             "mesh": result.mesh,
             "source": result.source,
             **{name: getattr(result, name) for name in _OPTIONAL if getattr(result, name)},
-            **({"tries": self._tries(job_id, result)} if result.tries else {}),
+            **({"tries": self._tries(job.job_id, result)} if result.tries else {}),
         }
 
     def _tries(self, job_id: str, result: Result) -> list[dict[str, Any]]:

@@ -180,7 +180,10 @@ class JobProgress(BaseModel):
 
 
 class Outputs(BaseModel):
-    """Addresses of the files. The first three keys are always there; None comes with a warning."""
+    """Addresses of the files. None comes with a warning.
+
+    The first three keys are always there, `skinned_mesh` and `compact_mesh` where asked for.
+    """
 
     per_frame_meshes: list[str]
     animated_mesh: str | None
@@ -194,6 +197,10 @@ class Outputs(BaseModel):
     abc: str | None = None
     usdz: str | None = None
     npz: str | None = None
+    skinned_mesh: str | None = Field(None, description="None if no bones move it well enough.")
+    skinned_fbx: str | None = None
+    skinned_usdz: str | None = None
+    compact_mesh: str | None = Field(None, description="None if it could not be made.")
 
 
 class File(BaseModel):
@@ -209,6 +216,11 @@ class Warning_(BaseModel):
         None, description="Of the subjects found, each as `subject_box` takes it."
     )
     frames: list[int] | None = Field(None, description="The meshes concerned, from 0.")
+    rms: float | None = Field(
+        None, description="Of a skin's errors, as a fraction of the diagonal of the first mesh."
+    )
+    p99: float | None = Field(None, description="99 % of the errors are smaller than this.")
+    largest: float | None = None
 
 
 class FoundSubject(BaseModel):

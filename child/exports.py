@@ -74,7 +74,7 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
 
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
             reporter.written("animated_mesh.usdz")
-    if options.blender_export:
+    if options.all_formats & {"fbx", "abc"}:
         _write_with_blender(out, meshes, reporter, blender_path)
     _write_videos(out, clip, meshes, normals, reporter)
 

@@ -68,7 +68,7 @@ def _split_list(value: Any) -> tuple[str, ...]:
 Number = BeforeValidator(partial(_number_like, pattern=_NUMBER))
 WholeNumber = BeforeValidator(partial(_number_like, pattern=_WHOLE))
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Format = Literal["usdz", "npz"]
+Format = Literal["usdz", "npz", "skinned", "compact", "fbx", "abc"]
 Formats = Annotated[tuple[Format, ...], BeforeValidator(_split_list)]
 Address = Annotated[
     str, Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
@@ -84,6 +84,8 @@ SubjectPoint = Annotated[
     BeforeValidator(parse_point),
     Field(json_schema_extra={"pattern": pattern(POINT), "examples": ["0.5,0.4"]}),
 ]
+_WITH_BLENDER: tuple[Format, ...] = ("fbx", "abc")
+"""What `blender_export` stands for."""
 CHOICES = ("subject_box", "subject_point")
 MAX_TRIES = 8
 
@@ -150,11 +152,14 @@ class JobOptions(BaseModel):
         json_schema_extra=RETRY,
     )
     blender_export: Flag = Field(
-        default=False,
-        description="Also make animated_mesh.fbx and .abc, where Blender is installed.",
+        default=False, description="The same as `fbx` and `abc` in `formats`."
     )
     formats: Formats = Field(
-        default=(), description=f"More formats, with commas between: {', '.join(get_args(Format))}."
+        default=(),
+        description=f"More formats, with commas between: {', '.join(get_args(Format))}. "
+        "`skinned`: an animated .glb whose mesh is moved by bones; with `usdz` and `fbx` also in "
+        "these formats. `compact`: a small .glb for the web, with a decoder. `fbx` and `abc` "
+        "need Blender on the server.",
     )
     video_url: Address | None = Field(
         default=None, description="A public http or https address of the video, instead of `file`."
@@ -163,6 +168,11 @@ class JobOptions(BaseModel):
         default=None, description="Receives one POST when the job has ended."
     )
     mesh: SkipJsonSchema[bool] = False  # set by the server: no field of a request
+
+    @property
+    def all_formats(self) -> frozenset[Format]:
+        """What `formats` and `blender_export` ask for together."""
+        return frozenset((*self.formats, *(_WITH_BLENDER if self.blender_export else ())))
 
     @property
     def subject_choice(self) -> SubjectChoice | None:

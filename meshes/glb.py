@@ -1,6 +1,7 @@
 """Builds a glTF 2.0 binary file (GLB): a JSON tree and one binary chunk.
 
-Handles buffers, views and accessors; gltf.py, the only caller, adds meshes and animation.
+Handles buffers, views, accessors and the channels of animations; gltf.py and skinned_glb.py, which
+call it, add meshes, bones and cameras.
 Source: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html (sections 3.6, 4.4).
 """
 
@@ -17,7 +18,7 @@ VERTEX_TARGET = 34962
 INDEX_TARGET = 34963
 
 _COMPONENT_TYPES = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
-_SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+_SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 class Glb:
@@ -31,6 +32,7 @@ class Glb:
         self.tree: dict[str, Any] = {"asset": asset, "accessors": [], "bufferViews": []}
         self._chunks: list[bytes] = []
         self._length = 0
+        self._times = -1
 
     def add_array(
         self,
@@ -40,7 +42,7 @@ class Glb:
         bounds: bool = False,
         normalized: bool = False,
     ) -> int:
-        """Add an accessor for `(N,)` or `(N, 2..4)` of uint8, uint16, uint32 or float32.
+        """Add an accessor for `(N,)`, `(N, 2..4)` or `(N, 16)` of uint8, uint16, uint32 or float32.
 
         `bounds` writes min and max, which the format requires for positions and animation times.
         Raises ValueError if a float is not finite.
@@ -67,6 +69,21 @@ class Glb:
         images = self.tree.setdefault("images", [])
         images.append({"bufferView": self._add_view(image, None), "mimeType": media_type})
         return len(images) - 1
+
+    def add_animation(self, timesteps: int, fps: float) -> None:
+        """Add the animation `motion` without channels: timestep k is shown at k / fps seconds."""
+        times = (np.arange(timesteps) / fps).astype(np.float32)
+        self._times = self.add_array(times, bounds=True)
+        self.tree["animations"] = [{"name": "motion", "channels": [], "samplers": []}]
+
+    def add_channel(self, node: int, path: str, values: NDArray[Any]) -> None:
+        """Move `path` of this node in `motion`: to `values[k]` at timestep k, linearly between."""
+        (animation,) = self.tree["animations"]
+        output = self.add_array(values)
+        sampler = {"input": self._times, "output": output, "interpolation": "LINEAR"}
+        target = {"node": node, "path": path}
+        animation["channels"].append({"sampler": len(animation["samplers"]), "target": target})
+        animation["samplers"].append(sampler)
 
     def to_bytes(self) -> bytes:
         """The whole file. Raises ValueError if the tree is not plain JSON."""

@@ -45,7 +45,7 @@ def frame_glb(
     if not 0 <= k < len(sequence):
         raise ValueError(f"timestep {k} is not one of {len(sequence)}")
     extras = {"timestep": k, "fps": sequence.fps, **(facts or {})}
-    return _mesh_of(sequence, k, sequence.texture_at(k), normals, extras).to_bytes()
+    return mesh_of(sequence, k, sequence.texture_at(k), normals, extras).to_bytes()
 
 
 def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None = None) -> bytes:
@@ -55,12 +55,13 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
     timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
     """
     extras = {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})}
-    glb = _mesh_of(sequence, 0, sequence.texture, normals, extras)
+    glb = mesh_of(sequence, 0, sequence.texture, normals, extras)
     if len(sequence) > 1:
         _add_morph_targets(glb, sequence, normals)
-        times = _add_animation(glb, len(sequence), sequence.fps)
-        if sequence.view and sequence.view.is_moving:
-            add_camera_motion(glb, sequence.view, times)
+        # at time k / fps target k has weight 1 and all others 0
+        glb.add_animation(len(sequence), sequence.fps)
+        glb.add_channel(0, "weights", np.eye(len(sequence), dtype=np.float32)[:, 1:].ravel())
+        add_camera_motion(glb, sequence.view)
     return glb.to_bytes()
 
 
@@ -112,10 +113,10 @@ def _with_light_texture(sequence: MeshSequence, texture: Texture | None) -> Mesh
     return replace(sequence, texture=texture, frame_textures=())
 
 
-def _mesh_of(
+def mesh_of(
     sequence: MeshSequence, k: int, texture: Texture | None, normals: Normals, extras: Facts
 ) -> Glb:
-    """Scene, node, mesh, material and camera of one timestep."""
+    """Scene, mesh, material and camera of one timestep; the mesh's node is the first."""
     check_normals(sequence, normals)
     if texture:
         check_texture(texture)
@@ -187,17 +188,3 @@ def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> No
     ]
     mesh["weights"] = [0.0] * len(steps)
     mesh["extras"] = {"targetNames": [f"frame_{k:03d}" for k in steps]}
-
-
-def _add_animation(glb: Glb, timesteps: int, fps: float) -> int:
-    """At time k / fps target k has weight 1 and all others 0. Returns the times' accessor."""
-    times = glb.add_array((np.arange(timesteps) / fps).astype(np.float32), bounds=True)
-    weights = np.eye(timesteps, dtype=np.float32)[:, 1:].ravel()
-    sampler = {
-        "input": times,
-        "output": glb.add_array(weights),
-        "interpolation": "LINEAR",
-    }
-    channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
-    glb.tree["animations"] = [{"name": "motion", "channels": [channel], "samplers": [sampler]}]
-    return times

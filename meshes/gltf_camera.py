@@ -29,13 +29,11 @@ def add_camera(glb: Glb, view: View, t: int) -> None:
     glb.tree["scenes"][0]["nodes"].append(len(glb.tree["nodes"]) - 1)
 
 
-def add_camera_motion(glb: Glb, view: View, times: int) -> None:
-    """Move the camera, which is the last node, in the animation with these `times` (accessor)."""
-    (animation,) = glb.tree["animations"]
-    places = glb.add_array(view.eyes.astype(np.float32))
-    animation["samplers"].append({"input": times, "output": places, "interpolation": "LINEAR"})
-    target = {"node": len(glb.tree["nodes"]) - 1, "path": "translation"}
-    animation["channels"].append({"sampler": len(animation["samplers"]) - 1, "target": target})
+def add_camera_motion(glb: Glb, view: View | None) -> None:
+    """Move the camera in the animation, if it moves."""
+    if view and view.is_moving:
+        node = next(k for k, found in enumerate(glb.tree["nodes"]) if "camera" in found)
+        glb.add_channel(node, "translation", view.eyes.astype(np.float32))
 
 
 def _camera(view: View) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from meshes.sequence import MeshSequence
+
 INFLUENCES = 4
 """Bones that move one vertex, at most: what every engine reads."""
 FULL_WEIGHT = 255
@@ -97,6 +99,13 @@ class Skin:
         return positions.astype(np.float32), _with_continuous_signs(
             rotations.reshape(steps, bones, 4)
         )
+
+
+def check_skin(sequence: MeshSequence, skin: Skin) -> None:
+    """Raise ValueError unless the skin has the sequence's timesteps and vertices."""
+    found, needed = (len(skin), len(skin.joints)), sequence.vertices.shape[:2]
+    if found != needed:
+        raise ValueError(f"a skin of {needed} timesteps and vertices is needed, not {found}")
 
 
 def _with_continuous_signs(rotations: NDArray[np.float64]) -> NDArray[np.float32]:

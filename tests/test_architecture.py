@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED: dict[str, str] = {
     # from top to bottom: each row names only rows below it
     "main": "api worker job_store executors job gpus pipeline errors settings",
-    "api": "worker job_store executors job intake pipeline gpu_memory video errors settings",
+    "api": "worker job_store executors job intake pipeline gpu_memory video meshes errors settings",
     "worker": "job_store executors job intake errors settings",
     "job_store": "job errors",
     "executors": "job pipeline errors",

@@ -15,7 +15,13 @@ from job.task import Progress, Task
 from tests.api.bodies import ended, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused
-from tests.inline_executors import Events, FindsNoSubject, WaitsForPermission
+from tests.inline_executors import (
+    NAMES,
+    Events,
+    FindsNoSubject,
+    FinishesAtOnce,
+    WaitsForPermission,
+)
 from tests.servers import ThreadServer
 
 NAME = "mesh_001.glb"
@@ -236,3 +242,20 @@ def test_a_proxy_can_send_the_files(serve: Serve) -> None:
         response = client.get(f"/outputs/{job_id}/meshes.zip")
     assert response.headers["x-accel-redirect"] == f"/protected/{job_id}/outputs/meshes.zip"
     assert response.content == b"" and response.headers["content-type"] == "application/zip"
+
+
+class WritesOptionalFiles(FinishesAtOnce):
+    """Its jobs have a skinned mesh in three formats, and no compact one."""
+
+    names = (*NAMES, "skinned_mesh.glb", "skinned_mesh.fbx", "skinned_mesh.usdz")
+
+
+def test_optional_files_have_keys_and_those_asked_for_are_null_if_missing(
+    serve: Serve, job: dict[str, Any]
+) -> None:
+    assert not {"skinned_mesh", "compact_mesh"} & set(job["outputs"])
+    with httpx.Client(base_url=serve(WritesOptionalFiles()).url, timeout=60) as client:
+        outputs = ended(client, submit(client, formats="skinned,compact,fbx"))["outputs"]
+    for key, name in (("mesh", "mesh.glb"), ("fbx", "mesh.fbx"), ("usdz", "mesh.usdz")):
+        assert outputs[f"skinned_{key}"].endswith(f"/skinned_{name}")
+    assert outputs["compact_mesh"] is None and "fbx" not in outputs

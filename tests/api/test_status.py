@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from api.schemas import Info, Ready
 from errors import ERRORS_BY_CODE
 from executors.base import ExecutorOptions
 from executors.local import LocalExecutor
-from job.options import REQUEST_FIELDS
+from job.options import REQUEST_FIELDS, Format
 from job.task import ChildConfig
 from pipeline import MODES, Gpu, PipelineChoice
 from tests.api.bodies import ended, submit
@@ -65,6 +66,7 @@ def test_info_shows_what_the_server_supports(serve: Serve, gate: WaitsForPermiss
     assert body["limits"]["max_upload_bytes"] == 12345
     assert body["queue"] == {"queued": 1, "running": 1}
     assert body["options"] == REQUEST_FIELDS
+    assert set(get_args(Format)) <= set(body["features"])
     assert (body["options"]["seed"]["default"], body["options"]["fps"]["maximum"]) == (44, 60)
 
 

@@ -47,7 +47,7 @@ def test_text_and_json_mean_the_same(
         ("fps", [10], "a number from 1 to 60"),
         ("max_frames", 122, "a whole number from 16 to 121"),
         ("blender_export", "maybe", "true or false"),
-        ("formats", "npz,obj", "a comma list of usdz, npz"),
+        ("formats", "npz,obj", "a comma list of usdz, npz, skinned, compact, fbx, abc"),
         ("webhook_url", 7, "an http or https address"),
     ],
 )
@@ -161,3 +161,10 @@ def test_any_text_is_a_choice_in_its_one_form_or_an_error(name: str, text: str) 
         numbers = [float(number) for number in kept.split(",")]
         assert all(0 <= number <= 1 for number in numbers) and re.fullmatch(pattern, kept)
         assert getattr(DEFAULTS.changed({name: kept}), name) == kept
+
+
+def test_blender_export_stands_for_both_of_blenders_formats() -> None:
+    assert DEFAULTS.all_formats == set()
+    asked = DEFAULTS.changed({"formats": "npz,fbx"})
+    assert asked.all_formats == {"npz", "fbx"}
+    assert asked.changed({"blender_export": True}).all_formats == {"npz", "fbx", "abc"}

@@ -1,4 +1,4 @@
-"""A tube that two bones bend: a mesh sequence and the skin that moves it."""
+"""A tube that two bones bend, with the skin that moves it; and the skin of a mesh at rest."""
 
 from __future__ import annotations
 
@@ -51,3 +51,12 @@ def bending_tube(timesteps: int = 7) -> tuple[MeshSequence, Skin]:
     still = MeshSequence(rest[None], faces, fps=12.0)
     frames = np.stack([skin.pose(rest, t) for t in range(timesteps)]).astype(np.float32)
     return replace(still, vertices=frames), skin
+
+
+def one_bone(sequence: MeshSequence) -> Skin:
+    """A bone that does not move; the mesh moves as little as it does."""
+    steps, vertices = sequence.vertices.shape[:2]
+    weights = np.tile(np.array([255, 0, 0, 0], np.uint8), (vertices, 1))
+    unturned = np.tile(np.array([0, 0, 0, 1], np.float32), (steps, 1, 1))
+    origin = np.zeros((steps, 1, 3), np.float32)
+    return Skin(np.zeros_like(weights), weights, (-1,), origin[0], unturned, origin)

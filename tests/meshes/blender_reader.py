@@ -1,7 +1,8 @@
-"""Runs inside Blender: imports a file as a user would, and writes what it contains to a file.
+"""Runs inside Blender: imports files as a user would, and writes what they contain to files.
 
-`blender ... -P blender_reader.py -- <fbx, abc or usdz> <timesteps> <fps> <npz>`. Vertices are in
-the world, at k / fps seconds, and turned back into glTF's axes. Ends with NO_USD where it cannot.
+`... blender_reader.py -- <timesteps> <fps> <file>...` with .fbx, .abc or .usdz files; what is found
+goes to <file>.npz. Vertices are in the world, at k / fps seconds, and turned back into glTF's axes.
+Ends with NO_USD where it cannot.
 """
 
 # mypy: ignore-errors
@@ -12,9 +13,16 @@ import bpy
 import numpy as np
 
 NO_USD = 77
+FBX_SECOND = 46_186_158_000
+"""Of the units in which FBX counts time."""
 
 
-def main(path, timesteps, fps, found):
+def main(timesteps, fps, *paths):
+    for path in paths:
+        np.savez(f"{path}.npz", **read(path, int(timesteps), float(fps)))
+
+
+def read(path, timesteps, fps):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module="io_scene_fbx")
     if path.endswith(".fbx"):
@@ -25,10 +33,10 @@ def main(path, timesteps, fps, found):
         bpy.ops.wm.usd_import(filepath=path)
     else:
         sys.exit(NO_USD)
-    (subject,) = [thing for thing in bpy.data.objects if thing.type == "MESH"]
+    (subject,) = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.users_scene]
     scene = bpy.context.scene
     if path.endswith(".usdz"):
-        scene.render.fps = round(float(fps))  # a time code is a frame to Blender, whatever its rate
+        scene.render.fps = round(fps)  # a time code is a frame to Blender, whatever its rate
     rate = scene.render.fps / scene.render.fps_base
     mesh = subject.data
     corners = np.empty(len(mesh.loops), np.int32)
@@ -36,8 +44,9 @@ def main(path, timesteps, fps, found):
     arrays = {
         "faces": corners.reshape(-1, 3),
         "fps": rate,
-        "vertices": np.stack([seen(subject, k / float(fps) * rate) for k in range(int(timesteps))]),
+        "vertices": np.stack([seen(subject, k / fps * rate) for k in range(timesteps)]),
         "pictures": [image.name for image in bpy.data.images if image.size[0] > 0],
+        "bones": [bone.name for armature in bpy.data.armatures for bone in armature.bones],
     }
     if mesh.uv_layers:
         uv = np.empty(2 * len(mesh.loops), np.float32)
@@ -49,7 +58,29 @@ def main(path, timesteps, fps, found):
         layer.data.foreach_get("color", colors)
         arrays["colors"] = colors.reshape(-1, 4)
         arrays["colors_of"] = layer.domain
-    np.savez(found, **arrays)
+    return arrays | (fbx_facts(path) if path.endswith(".fbx") else {})
+
+
+def fbx_facts(path):
+    """What the importer hides: the clips' names, the keys' times (s) and the scales of the nodes.
+
+    The importer turns and scales nodes, and moves keys.
+    """
+    from io_scene_fbx import parse_fbx
+
+    elements, at = [parse_fbx.parse(path)[0]], 0
+    while at < len(elements):
+        elements += [inner for inner in elements[at].elems if inner is not None]
+        at += 1
+    times = [element.props[0] for element in elements if element.id == b"KeyTime"]
+    values = [element.props for element in elements if element.id == b"P"]
+    stacks = [element.props[1] for element in elements if element.id == b"AnimationStack"]
+    return {
+        "clips": [name.split(b"\0")[0].decode() for name in stacks],
+        "key_times": np.unique(np.concatenate([np.asarray(each) for each in times])) / FBX_SECOND,
+        "turns": [props[4:] for props in values if props[0] == b"Lcl Rotation"],
+        "scales": [props[4:] for props in values if props[0] == b"Lcl Scaling"],
+    }
 
 
 def seen(subject, frame):

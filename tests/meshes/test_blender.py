@@ -1,13 +1,17 @@
 """Whatever Blender does, its files are checked and no process is left.
 
-Misbehaving executables run everywhere; the real Blender only where BLENDER_PATH or PATH has one.
+Misbehaving executables run everywhere; the real Blender, or a Python that has bpy, only where
+BLENDER_PATH or PATH has one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshes.blender import export_with_blender
+from meshes.blender import ALEMBIC, FBX, OUTPUTS, SKINNED_FBX, export_with_blender
 from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
+from meshes.skin import Skin
+from tests.meshes.bending_tube import bending_tube
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
@@ -30,7 +36,7 @@ LAUNCHES: dict[str, Any] = {
 }
 NO_USD = 77
 READER = Path(__file__).with_name("blender_reader.py")
-FBX, ABC = "Kaydara FBX Binary  \\000 and so on", "Ogawa and so on"
+AN_FBX, AN_ABC = "Kaydara FBX Binary  \\000 and so on", "Ogawa and so on"
 
 FakeBlender = Callable[..., str]
 
@@ -92,7 +98,7 @@ def _is_alive(pid: int) -> bool:
             "ln -s /etc/passwd animated_mesh.fbx", "did not write animated_mesh.fbx", id="a link"
         ),
         pytest.param(
-            f"printf '{FBX}' > animated_mesh.fbx", "did not write animated_mesh.abc", id="half"
+            f"printf '{AN_FBX}' > animated_mesh.fbx", "did not write animated_mesh.abc", id="half"
         ),
         pytest.param("yes", "too much output|-25|153", id="endless output"),
     ],
@@ -119,12 +125,15 @@ def test_blenders_children_are_killed_after_success_too(
     fake_blender: FakeBlender, folder: Path
 ) -> None:
     lingers = fake_blender(
-        f"printf '{FBX}' > animated_mesh.fbx; printf '{ABC}' > animated_mesh.abc\n"
+        f"printf '{AN_FBX}' > animated_mesh.fbx; printf '{AN_ABC}' > animated_mesh.abc\n"
         f"sleep 600 & echo $! >> {folder.parent}/pids"
     )
-    made = export_with_blender(small(), folder, lingers)
-    assert [path.name for path in made] == ["animated_mesh.fbx", "animated_mesh.abc"]
-    assert made[0].read_bytes().startswith(b"Kaydara") and len(os.listdir(folder)) == 2
+    sequence = small()
+    made = export_with_blender(sequence, folder, lingers)
+    texture = "animated_mesh_texture.jpg"
+    assert [path.name for path in made] == ["animated_mesh.fbx", "animated_mesh.abc", texture]
+    assert made[0].read_bytes().startswith(b"Kaydara") and len(os.listdir(folder)) == 3
+    assert sequence.texture and made[2].read_bytes() == sequence.texture.image
     for path in made:
         path.unlink()
     assert_nothing_is_left(folder)
@@ -200,25 +209,109 @@ def test_blender_gets_its_flags_in_order_and_its_own_home(
 def test_a_blender_without_alembic_makes_the_fbx_alone(
     fake_blender: FakeBlender, folder: Path
 ) -> None:
-    without = fake_blender(f"printf '{FBX}' > animated_mesh.fbx; echo BUILT WITHOUT ALEMBIC")
+    without = fake_blender(f"printf '{AN_FBX}' > animated_mesh.fbx; echo BUILT WITHOUT ALEMBIC")
     made = export_with_blender(small(), folder, without)
     assert [path.name for path in made] == os.listdir(folder) == ["animated_mesh.fbx"]
+
+
+def test_only_the_files_that_are_wanted_are_asked_for(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
+    report = folder.parent / "report"
+    program = fake_blender(f"echo \"$@\" > {report}; printf '{AN_FBX}' > skinned_mesh.fbx")
+    sequence, skin = bending_tube(2)
+    made = export_with_blender(sequence, folder, program, [SKINNED_FBX], skin=skin)
+    assert [path.name for path in made] == os.listdir(folder) == ["skinned_mesh.fbx"]
+    assert "--skin skin.npz --skinned-fbx skinned_mesh.fbx" in report.read_text()
+    assert "animated_mesh" not in report.read_text()
+
+
+def test_a_skin_of_another_mesh_is_refused_before_blender_starts(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
+    sequence, _ = bending_tube(3)
+    for wrong in (None, bending_tube(2)[1]):
+        with pytest.raises(ValueError, match="skin"):
+            export_with_blender(sequence, folder, fake_blender(""), [SKINNED_FBX], skin=wrong)
+    assert_nothing_is_left(folder)
+
+
+def fake_python(make: FakeBlender, bpy: str, does: str) -> str:
+    """An executable that says it is Python, does `bpy` when asked for it, and else `does`."""
+    return make(f'if [ "$2" = -c ]; then\n{bpy}\nexit 0\nfi\n{does}', "echo Python 3.11.7")
+
+
+def test_a_python_that_has_bpy_runs_the_same_script(
+    fake_blender: FakeBlender, folder: Path
+) -> None:
+    report = folder.parent / "report"
+    does = f"(echo \"$@\"; env) > {report}; printf '{AN_FBX}' > animated_mesh.fbx"
+    program = fake_python(fake_blender, "echo some warning; echo Blender 4.2.0 LTS", does)
+    made = export_with_blender(small(), folder, program, [FBX])
+    assert [path.name for path in made] == ["animated_mesh.fbx"]
+    flags, _, arguments = report.read_text().partition("blender_script.py ")
+    assert flags.startswith("-I /") and arguments.startswith("-- sequence.npz --picture")
+    assert f"HOME={folder}" in arguments
+
+
+@pytest.mark.parametrize(
+    ("bpy", "reason"),
+    [
+        ("echo Blender 2.91.0", "too old: 3.4"),
+        ("echo 5.0", "does not say its version"),
+        ("exit 1", "this Python cannot import bpy"),
+    ],
+)
+def test_a_python_with_an_old_or_wrong_bpy_is_only_asked(
+    bpy: str, reason: str, fake_blender: FakeBlender, folder: Path
+) -> None:
+    asked = folder.parent / "asked"
+    program = fake_python(fake_blender, bpy, f"touch {asked}")
+    with pytest.raises(ToolFailed, match=reason):
+        export_with_blender(small(), folder, program, timeout_s=1)
+    assert not asked.exists()
+    assert_nothing_is_left(folder)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is not None, reason="this Python has bpy")
+def test_a_real_python_without_bpy_says_so(folder: Path) -> None:
+    with pytest.raises(ToolFailed, match="this Python cannot import bpy") as failed:
+        export_with_blender(small(), folder, sys.executable, launch=LAUNCHES["sandboxed"])
+    assert "No module named 'bpy'" in failed.value.log
+    assert_nothing_is_left(folder)
 
 
 # --- the real one
 
 
+def textured_tube() -> tuple[MeshSequence, Skin]:
+    """A tube that two bones bend, with a texture that has no seam."""
+    (sequence, skin), texture = bending_tube(6), small().texture
+    assert texture
+    x, y, z = (sequence.vertices[0].T + 1) / 2
+    uv = np.stack([x, (y + z) / 2], axis=1).astype(np.float32)
+    return replace(sequence, texture=replace(texture, uv=uv)), skin
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", ["textured", "coloured", "plain"])
+@pytest.mark.parametrize("kind", ["textured and skinned", "coloured", "plain"])
 def test_blenders_files_hold_the_same_mesh(
     kind: str, real_blender: str, folder: Path, tmp_path: Path
 ) -> None:
-    sequence = walking_animal(6, rings=20, kind=kind)
-    made = export_with_blender(sequence, folder, real_blender, launch=LAUNCHES["sandboxed"])
-    assert made and sorted(os.listdir(folder)) == sorted(path.name for path in made)
-    for path in made:
+    if kind == "textured and skinned":
+        (sequence, skin), names = textured_tube(), list(OUTPUTS)
+    else:
+        sequence, skin, names = walking_animal(6, rings=20, kind=kind), None, [FBX, ALEMBIC]
+    launch = LAUNCHES["sandboxed"]
+    made = export_with_blender(sequence, folder, real_blender, names, skin=skin, launch=launch)
+    assert sorted(os.listdir(folder)) == sorted(path.name for path in made)
+    models = [path for path in made if path.name in names]
+    assert {FBX, *names} - {ALEMBIC} <= {path.name for path in models}
+    for path, seen in zip(models, _read_back(real_blender, models, sequence), strict=True):
         assert str(tmp_path).encode() not in path.read_bytes()
-        _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)
+        _assert_same(seen, sequence, path.suffix)
+        if path.name == SKINNED_FBX:
+            _assert_bones(seen)
 
 
 @pytest.mark.timeout(400)
@@ -228,18 +321,22 @@ def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
 
     sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
     write_usdz(sequence, vertex_normals(sequence), path)
-    _assert_same(_read_back(real_blender, path, sequence, tmp_path), sequence, path.suffix)
+    (seen,) = _read_back(real_blender, [path], sequence)
+    _assert_same(seen, sequence, path.suffix)
 
 
 def _read_back(
-    blender: str, path: Path, sequence: MeshSequence, scratch: Path
-) -> dict[str, np.ndarray[Any, Any]]:
-    found = scratch / "found.npz"
-    found.unlink(missing_ok=True)
+    blender: str, paths: list[Path], sequence: MeshSequence
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """What Blender finds in each of these files of one folder."""
+    folder = paths[0].parent
+    says = subprocess.run([blender, "--version"], capture_output=True, check=True).stdout
+    flags = ["-I"] if says.startswith(b"Python") else ["-b", "--factory-startup"]
+    flags += [] if says.startswith(b"Python") else ["--python-exit-code", "3", "-P"]
     reading = subprocess.run(
-        [blender, "-b", "--factory-startup", "--python-exit-code", "3", "-P", str(READER), "--",
-         str(path), str(len(sequence)), str(sequence.fps), str(found)],
-        env={**os.environ, "HOME": str(scratch)},
+        [blender, *flags, str(READER), "--", str(len(sequence)), str(sequence.fps),
+         *map(str, paths)],
+        env={**os.environ, "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -248,15 +345,18 @@ def _read_back(
     if reading.returncode == NO_USD:
         pytest.skip("this Blender was built without USD")
     assert reading.returncode == 0, reading.stdout[-3000:].decode(errors="replace")
-    with np.load(found) as arrays:
-        return dict(arrays)
+    found = []
+    for path in paths:
+        with np.load(f"{path}.npz") as arrays:
+            found.append(dict(arrays))
+    return found
 
 
 def _assert_same(
     seen: dict[str, np.ndarray[Any, Any]], sequence: MeshSequence, suffix: str
 ) -> None:
     assert np.array_equal(seen["faces"], sequence.faces)
-    assert np.abs(seen["vertices"] - sequence.vertices).max() < 1e-4
+    assert np.abs(seen["vertices"] - sequence.vertices).max() < 1e-5
     for given, found in zip(sequence.vertices, seen["vertices"], strict=True):
         assert signed_volume(found, sequence.faces) == pytest.approx(
             signed_volume(given, sequence.faces), rel=1e-4
@@ -266,7 +366,15 @@ def _assert_same(
         assert np.abs(seen["uv"] - uv).max() < 1e-6
     if suffix == ".fbx":
         assert float(seen["fps"]) == sequence.fps
+        assert seen["clips"].tolist() == ["motion"]
+        assert np.allclose(seen["key_times"], np.arange(len(sequence)) / sequence.fps)
         assert seen["pictures"].tolist() == (["texture.jpg"] if sequence.texture else [])
     if suffix == ".fbx" and sequence.colors is not None:
         linear = sequence.colors[sequence.faces.ravel()] / 255
         assert np.abs(seen["colors"] - linear).max() < 0.01
+
+
+def _assert_bones(seen: dict[str, np.ndarray[Any, Any]]) -> None:
+    """One root, no bones at the ends, and no node that is turned or scaled."""
+    assert seen["bones"].tolist() == ["root", "bone_00", "bone_01"]
+    assert np.allclose(seen["scales"], 1) and np.allclose(seen["turns"], 0, atol=1e-4)

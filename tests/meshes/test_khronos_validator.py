@@ -20,7 +20,10 @@ import pytest
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence, Texture
+from meshes.skin import Skin
+from meshes.skinned_glb import write_skinned
 from tests.meshes.animal_in_view import animal_in_view
+from tests.meshes.bending_tube import bending_tube, one_bone
 from tests.meshes.walking_animal import walking_animal
 
 SCRIPT = Path(__file__).with_name("validate_glb.mjs")
@@ -64,6 +67,17 @@ def _sequences() -> dict[str, MeshSequence]:
     }
 
 
+def _skinned() -> dict[str, tuple[MeshSequence, Skin]]:
+    animal = replace(animal_in_view(3, is_moving=True), has_baked_light=True)
+    still = replace(animal_in_view(2), vertices=np.repeat(animal_in_view(1).vertices, 2, axis=0))
+    return {
+        "tube": bending_tube(),
+        "followed": (animal, one_bone(animal)),
+        "still": (still, one_bone(still)),
+        "one": (animal_in_view(1), one_bone(animal_in_view(1))),
+    }
+
+
 def test_the_khronos_validator_finds_no_error_and_no_warning(
     tmp_path: Path, validator: Path
 ) -> None:
@@ -74,6 +88,9 @@ def test_the_khronos_validator_finds_no_error_and_no_warning(
         folder.mkdir()
         write_animated(sequence, normals, folder / "animated_mesh.glb", {"pipeline": "silhouette"})
         paths += [folder / "animated_mesh.glb", *write_frames(sequence, normals, folder)[:2]]
+    for name, (sequence, skin) in _skinned().items():
+        paths.append(tmp_path / f"skinned_{name}.glb")
+        write_skinned(sequence, skin, vertex_normals(sequence), paths[-1], {"rms": 0.001})
     done = subprocess.run(
         ["node", str(SCRIPT), *map(str, paths)],
         env={**os.environ, "GLTF_VALIDATOR": str(validator)},

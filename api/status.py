@@ -20,6 +20,7 @@ from errors import InvalidParameter, StorageUnavailable
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
+from meshes.compact import gltfpack_path
 from pipeline import ACTIONMESH, MODES, frame_step
 from settings import GB, NAME, VERSION
 from video.sampling import DEFAULT_FRAMES, MAX_FRAMES, MIN_FRAMES
@@ -180,7 +181,7 @@ def _features(state: AppState) -> dict[str, bool]:
         "fbx": settings.blender_path is not None,
         "abc": settings.blender_path is not None,
         "skinned": True,
-        "compact": importlib.util.find_spec("meshopt") is not None,
+        "compact": gltfpack_path() is not None,
         "usdz": importlib.util.find_spec("pxr") is not None,
         "npz": True,
         "texture": importlib.util.find_spec("xatlas") is not None,

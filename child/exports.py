@@ -10,25 +10,27 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from child.optional_file import optional_file
 from child.reporter import JobReporter
-from errors import InternalError
+from child.skin_files import find_skin, write_compact_file, write_skinned_files
 from gpus import find_gpus
 from meshes.archive import write_archive
-from meshes.blender import export_with_blender
+from meshes.blender import ALEMBIC, FBX, SKINNED_FBX, export_with_blender
 from meshes.external_tools import ToolFailed
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
+from meshes.skin import Skin
 from video.clip import Clip
 from video.sandbox import ENCODE, Limits, launch
 
@@ -63,36 +65,51 @@ def write_files(clip: Clip, meshes: MeshSequence, reporter: JobReporter, blender
     reporter.progress("exporting", len(meshes) + 1, steps)
     write_archive(frames, out / "meshes.zip")
     reporter.written("meshes.zip")
-    if "npz" in options.formats:
+    _write_other_formats(meshes, normals, reporter, blender_path, facts)
+    _write_videos(out, clip, meshes, normals, reporter)
+
+
+def _write_other_formats(
+    meshes: MeshSequence,
+    normals: Normals,
+    reporter: JobReporter,
+    blender_path: str,
+    facts: Mapping[str, Any],
+) -> None:
+    """What the job asks for beside the GLBs."""
+    asked, out = reporter.task.options.all_formats, reporter.task.workspace
+    if "npz" in asked:
         write_npz(meshes, out / "animated_mesh.npz")
         reporter.written("animated_mesh.npz")
-    if "usdz" in options.formats:
+    if "usdz" in asked:
         reporter.progress("exporting", 1, 1, "Writing USD")
         warning = "The USDZ could not be written; the meshes are fine."
-        with _optional(reporter, "usdz_failed", warning):
+        with optional_file(reporter, "usdz_failed", warning):
             from meshes.usd import write_usdz  # the other files need no usd-core
 
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
             reporter.written("animated_mesh.usdz")
-    if options.all_formats & {"fbx", "abc"}:
-        _write_with_blender(out, meshes, reporter, blender_path)
-    _write_videos(out, clip, meshes, normals, reporter)
-
-
-@contextmanager
-def _optional(reporter: JobReporter, code: str, message: str) -> Iterator[None]:
-    """A tool that fails or is missing inside is a warning of the finished job."""
-    try:
-        yield
-    except (ToolFailed, InternalError, ImportError) as failure:
-        log.exception("%s: %s", code, getattr(failure, "log", ""))
-        reporter.warning(code, message)
+    fitted = find_skin(meshes, reporter) if reporter.task.options.needs_skin else None
+    skinned = fitted if "skinned" in asked else None
+    if skinned is not None:
+        write_skinned_files(meshes, skinned, normals, reporter, facts)
+    if "compact" in asked:
+        write_compact_file(meshes, fitted, normals, reporter, facts)
+    if asked & {"fbx", "abc"}:
+        _write_with_blender(meshes, skinned.skin if skinned else None, reporter, blender_path)
 
 
 def _write_with_blender(
-    out: Path, meshes: MeshSequence, reporter: JobReporter, blender_path: str
+    meshes: MeshSequence, skin: Skin | None, reporter: JobReporter, blender_path: str
 ) -> None:
     """FBX and Alembic by the Blender that BLENDER_PATH names, if there is one."""
+    asked = reporter.task.options.all_formats
+    wanted = {
+        FBX: "fbx" in asked,
+        ALEMBIC: "abc" in asked,
+        SKINNED_FBX: "fbx" in asked and skin is not None,
+    }
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
     blender = shutil.which(os.path.expanduser(blender_path)) if blender_path else None
     if blender is None:
         log.warning("no Blender: BLENDER_PATH is %r", blender_path)
@@ -103,20 +120,26 @@ def _write_with_blender(
         return
 
     def report_waiting() -> None:
-        reporter.progress("exporting", 1, 1, "Blender writes FBX and Alembic")
+        reporter.progress("exporting", 1, 1, "Blender writes its files")
 
     report_waiting()
     warning = "Blender failed, so there is no FBX and no Alembic; the meshes are fine."
-    with _optional(reporter, "blender_failed", warning):
+    with optional_file(reporter, "blender_failed", warning):
         in_sandbox = partial(launch, limits=BLENDER)
         made = export_with_blender(
-            meshes, out, blender, launch=in_sandbox, while_waiting=report_waiting
+            meshes,
+            reporter.task.workspace,
+            blender,
+            names,
+            skin=skin,
+            launch=in_sandbox,
+            while_waiting=report_waiting,
         )
         reporter.written(*(path.name for path in made))
-        if not any(path.suffix == ".abc" for path in made):
+        if "abc" in asked and not any(path.name == ALEMBIC for path in made):
             reporter.warning(
                 "alembic_unavailable",
-                "This server's Blender was built without Alembic; the FBX is there.",
+                "This server's Blender was built without Alembic; all other files are there.",
             )
 
 
@@ -129,7 +152,7 @@ def _write_videos(
     files = out / "preview.mp4", out / "poster.webp"
     draw = partial(write_preview, meshes, normals, clip.frames, *files, launch=encode)
     warning = "The preview failed; the meshes are fine."
-    with _optional(reporter, "preview_unavailable", warning):
+    with optional_file(reporter, "preview_unavailable", warning):
         write_source_video(clip.frames, clip.fps, out / "source.mp4", launch=encode)
         reporter.written("source.mp4")
         make_renderer = renderer_on_gpu()

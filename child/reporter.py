@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_S = 0.1
 """Progress within a stage is sent at most this often."""
 
-AFTER = ("view", "texture", "exporting", "rendering")
-"""The parts of a job after its pipeline; `view` and `texture` belong to the stage exporting."""
-# approximate shares of a job's time before, inside and after the pipeline
+AFTER = ("view", "texture", "exporting", "skin", "rendering")
+"""What follows the pipeline; `view`, `texture` and `skin` are parts of the stage exporting."""
+# approximate shares of a job's time before, inside and after the pipeline; the skin comes on top
 _SHARES = {
     "silhouette": {"extracting": 0.06, "pipeline": 0.61, "view": 0.02, "texture": 0.0,
-                   "exporting": 0.08, "rendering": 0.23},
+                   "exporting": 0.08, "skin": 0.3, "rendering": 0.23},
     "actionmesh": {"extracting": 0.02, "pipeline": 0.7, "view": 0.04, "texture": 0.12,
-                   "exporting": 0.03, "rendering": 0.09},
+                   "exporting": 0.03, "skin": 0.1, "rendering": 0.09},
 }  # fmt: skip
 _OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
-           "exporting": 0.06, "rendering": 0.17}  # fmt: skip
+           "exporting": 0.06, "skin": 0.2, "rendering": 0.17}  # fmt: skip
 
 _NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 
@@ -69,9 +69,11 @@ class JobReporter:
         self.ready: tuple[str, ...] = ()
         self.start = self.task.options.start
         self.seed = self.task.options.seed
-        self._around = _SHARES.get(self.pipeline, _OTHERS)
+        self._around = dict(_SHARES.get(self.pipeline, _OTHERS))
+        if not self.task.options.needs_skin:
+            self._around["skin"] = 0.0
         after = {part: self._around[part] for part in AFTER}
-        self._computed = 1.0 - sum(after.values())
+        self._computed = 1.0 - sum(after.values()) / sum(self._around.values())
         self._fraction = 0.0 if self.shares else self._computed
         before = self._before() if self.shares else {}
         self._spans = _spans({**before, **after}, self._fraction)
@@ -85,7 +87,7 @@ class JobReporter:
         self._report(stage, self._spans.get(stage), step, steps, message)
 
     def part(self, name: str, done: float, message: str) -> None:
-        """In stage exporting, `done` (0 to 1) of `view` or `texture`. Raises Cancelled."""
+        """In stage exporting, `done` (0 to 1) of `view`, `texture`, `skin`. Raises Cancelled."""
         self._report("exporting", self._spans.get(name), round(100 * done), 100, message)
 
     def plan(self, *parts: str) -> None:

@@ -175,6 +175,11 @@ class JobOptions(BaseModel):
         return frozenset((*self.formats, *(_WITH_BLENDER if self.blender_export else ())))
 
     @property
+    def needs_skin(self) -> bool:
+        """True if one of the files may have bones."""
+        return not self.all_formats.isdisjoint(("skinned", "compact"))
+
+    @property
     def subject_choice(self) -> SubjectChoice | None:
         """None if the client leaves the choice to the pipeline."""
         if self.subject_point:

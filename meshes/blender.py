@@ -7,21 +7,16 @@ runs inside Blender. Called by child/exports.py.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
-from meshes.external_tools import Launch, ToolFailed
+from meshes.external_tools import Launch, ToolFailed, run_tool
 from meshes.npz import write_npz
 from meshes.sequence import MeshSequence, Texture
 from meshes.skin import Skin, check_skin
@@ -33,8 +28,6 @@ FBX, ALEMBIC, SKINNED_FBX = "animated_mesh.fbx", "animated_mesh.abc", "skinned_m
 OUTPUTS = {FBX: b"Kaydara FBX Binary  \x00", ALEMBIC: b"Ogawa"}
 OUTPUTS[SKINNED_FBX] = OUTPUTS[FBX]
 """The files that can be made, and their first bytes."""
-POLL_S = 0.1
-"""How often `while_waiting` is called and the limits are checked."""
 
 # --python-exit-code must stand before -P: after it, a script that raises still gives 0
 _FLAGS = ("-b", "--factory-startup", "--disable-autoexec", "--python-exit-code", "3", "-P")
@@ -44,7 +37,6 @@ _ASK_BPY = "import bpy; print('Blender', bpy.app.version_string)"
 _SCRIPT = Path(__file__).with_name("blender_script.py")
 _NO_ALEMBIC = "BUILT WITHOUT ALEMBIC"
 _VERSION_TIMEOUT_S = 60.0
-_LARGEST_LOG_BYTES = 16 << 20
 
 
 def export_with_blender(
@@ -78,7 +70,9 @@ def export_with_blender(
         (folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="blender-") as temporary:
         workdir = Path(temporary)
-        run = partial(_run, workdir=workdir, launch=launch, while_waiting=while_waiting)
+        run = partial(
+            run_tool, "Blender", workdir=workdir, launch=launch, while_waiting=while_waiting
+        )
         command = _find_blender(blender, partial(run, timeout_s=min(timeout_s, _VERSION_TIMEOUT_S)))
         arguments = _write_inputs(sequence, skin, names, workdir)
         output = run([*command, str(_SCRIPT), "--", *arguments], timeout_s=timeout_s)
@@ -150,68 +144,3 @@ def _check_output(path: Path, output: str) -> None:
     with open(path, "rb") as file:
         if file.read(len(beginning)) != beginning:
             raise ToolFailed(f"Blender's {path.name} has another format", output)
-
-
-def _run(
-    command: list[str],
-    *,
-    workdir: Path,
-    launch: Launch,
-    timeout_s: float,
-    while_waiting: Callable[[], None] | None,
-    failure: str = "Blender failed",
-) -> str:
-    """Run the command inside `workdir`; its output. Its process group is killed at the end.
-
-    `failure` is what an exit status other than 0 means.
-    """
-    path = os.environ.get("PATH", "/usr/bin:/bin")
-    home = str(workdir)  # no user's settings, add-ons or caches
-    environment = {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": home, "TMPDIR": home}
-    with tempfile.TemporaryFile(dir=workdir) as log:
-        try:
-            process = launch(
-                command,
-                cwd=workdir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        except (OSError, subprocess.SubprocessError) as exc:
-            raise ToolFailed("Blender could not be started") from exc
-        try:
-            code = _wait(process, log, timeout_s, while_waiting)
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        output = _read(log)
-    if code != 0:
-        raise ToolFailed(f"{failure} ({code})", output)
-    return output
-
-
-def _wait(
-    process: subprocess.Popen[bytes],
-    log: IO[Any],
-    timeout_s: float,
-    while_waiting: Callable[[], None] | None,
-) -> int:
-    """The exit status."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(POLL_S)
-        if while_waiting:
-            while_waiting()
-        if time.monotonic() > deadline:
-            raise ToolFailed(f"Blender did not finish in {timeout_s:g} s", _read(log))
-        if os.fstat(log.fileno()).st_size > _LARGEST_LOG_BYTES:
-            raise ToolFailed("Blender wrote too much output", _read(log))
-
-
-def _read(log: IO[Any]) -> str:
-    """The log's text. By pread: the process shares our position in the file."""
-    return os.pread(log.fileno(), _LARGEST_LOG_BYTES, 0).decode(errors="replace")

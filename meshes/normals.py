@@ -22,7 +22,7 @@ def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
     """
     # float64: the squares of a float32's largest and smallest values stay finite and above zero
     vertices = sequence.vertices.astype(np.float64)
-    welded = _weld_paths(sequence.vertices)
+    welded = weld_paths(sequence.vertices)
     gather = sum_of_faces(welded[sequence.faces], int(welded.max()) + 1)
     normals = np.empty_like(sequence.vertices)
     for k, positions in enumerate(vertices):
@@ -52,7 +52,7 @@ def weld(positions: NDArray[np.float32]) -> NDArray[np.intp]:
     return places
 
 
-def _weld_paths(vertices: NDArray[np.float32]) -> NDArray[np.intp]:
+def weld_paths(vertices: NDArray[np.float32]) -> NDArray[np.intp]:
     """Number the distinct paths among vertices `(T, V, 3)`; those that only meet stay apart."""
     places = weld(vertices[0])
     one_of = np.zeros(int(places.max()) + 1, np.intp)

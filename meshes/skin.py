@@ -96,7 +96,7 @@ class Skin:
                 positions[:, bone] = np.einsum("tij,tj->ti", back, offset)
                 local[:, bone] = back @ turns[:, bone]
         rotations = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_quat()
-        return positions.astype(np.float32), _with_continuous_signs(
+        return positions.astype(np.float32), with_continuous_signs(
             rotations.reshape(steps, bones, 4)
         )
 
@@ -108,7 +108,7 @@ def check_skin(sequence: MeshSequence, skin: Skin) -> None:
         raise ValueError(f"a skin of {needed} timesteps and vertices is needed, not {found}")
 
 
-def _with_continuous_signs(rotations: NDArray[np.float64]) -> NDArray[np.float32]:
+def with_continuous_signs(rotations: NDArray[np.float64]) -> NDArray[np.float32]:
     """The same rotations `(T, B, 4)`, each on the side of the one before."""
     agree = np.einsum("tbi,tbi->tb", rotations[1:], rotations[:-1])
     signs = np.cumprod(np.where(agree < 0, -1.0, 1.0), axis=0)

@@ -27,7 +27,7 @@ from meshes.glb import VERTEX_TARGET, Glb
 from meshes.gltf import Facts, Normals, mesh_of
 from meshes.gltf_camera import add_camera_motion
 from meshes.sequence import MeshSequence
-from meshes.skin import Skin
+from meshes.skin import Skin, check_skin
 
 STILL = 1e-6
 """A bone that moves less (the mesh lies in [-1, 1]) or turns less (radians) has no channel."""
@@ -47,14 +47,12 @@ def skinned_glb(
     `asset.extras`. Raises ValueError for a skin of other vertices or timesteps, for values that are
     not finite, or normals of another shape.
     """
-    steps, vertices = sequence.vertices.shape[:2]
-    if (len(skin), len(skin.joints)) != (steps, vertices):
-        raise ValueError(f"the skin does not belong to {steps} timesteps of {vertices} vertices")
-    extras = {"timesteps": steps, "fps": sequence.fps, **(facts or {})}
+    check_skin(sequence, skin)
+    extras = {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})}
     glb = mesh_of(sequence, 0, sequence.texture, normals, extras)
     first_bone = _add_bones(glb, skin)
-    if steps > 1:
-        glb.add_animation(steps, sequence.fps)
+    if len(sequence) > 1:
+        glb.add_animation(len(sequence), sequence.fps)
         _add_motion(glb, skin, first_bone)
         add_camera_motion(glb, sequence.view)
         if _ends_meet(sequence.vertices):

@@ -260,6 +260,7 @@ def test_it_can_be_cancelled(task: Task, pipeline: str, message: str) -> None:
 @pytest.mark.parametrize("parts", [AFTER, AFTER[1:], AFTER[2:]])
 def test_the_parts_that_are_left_fill_the_rest_of_a_job(task: Task, parts: tuple[str, ...]) -> None:
     sent: Sent = []
+    task = with_options(task, formats=("skinned",))
     reports = JobReporter(
         task, "actionmesh", {"shape": 1.0}, lambda _, **about: sent.append(about), threading.Event()
     )
@@ -268,7 +269,7 @@ def test_the_parts_that_are_left_fill_the_rest_of_a_job(task: Task, parts: tuple
     reports.plan(*parts)
     for part in parts:
         for step in range(10):
-            if part in ("view", "texture"):
+            if part in ("view", "texture", "skin"):
                 reports.part(part, (step + 1) / 10, f"At {part}")
             else:
                 reports.progress(part, step + 1, 10, "Writing")

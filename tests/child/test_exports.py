@@ -89,8 +89,9 @@ def test_npz_needs_nothing_beside_the_requirements(task: Task) -> None:
 
 @pytest.mark.skipif(not HAS_USD, reason=NO_USD)
 def test_usdz_is_made_with_usd_core(task: Task) -> None:
-    _, names, warnings = run(with_options(task, formats=("usdz", "npz")))
-    assert names >= PROMISED | {"animated_mesh.usdz", "animated_mesh.npz"} and not warnings
+    _, names, warnings = run(with_options(task, formats=("usdz", "npz", "skinned")))
+    more = {"animated_mesh.usdz", "skinned_mesh.usdz", "animated_mesh.npz", "skinned_mesh.glb"}
+    assert names >= PROMISED | more and not warnings
 
 
 @pytest.mark.skipif(HAS_USD, reason="usd-core is installed")
@@ -208,6 +209,14 @@ def test_over_http_a_job_without_blender_finishes_with_one_warning(tmp_path: Pat
 
 @pytest.mark.timeout(300)
 def test_the_real_blender_adds_its_files(task: Task, real_blender: str) -> None:
-    _, names, warnings = run(with_options(task, blender_export=True), real_blender)
-    assert names >= PROMISED | {"animated_mesh.fbx"}
+    asked = with_options(task, blender_export=True, formats=("skinned",))
+    _, names, warnings = run(asked, real_blender)
+    assert names >= PROMISED | {"animated_mesh.fbx", "skinned_mesh.fbx"}
     assert ("animated_mesh.abc" in names) != (warnings == {"alembic_unavailable"})
+
+
+@pytest.mark.timeout(300)
+def test_the_real_blender_adds_only_what_was_asked_for(task: Task, real_blender: str) -> None:
+    _, names, warnings = run(with_options(task, formats=("fbx",)), real_blender)
+    assert {name for name in names if name.endswith((".fbx", ".abc"))} == {"animated_mesh.fbx"}
+    assert not warnings

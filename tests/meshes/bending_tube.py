@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from meshes.sequence import MeshSequence
 from meshes.skin import Skin
+from tests.meshes.walking_animal import walking_animal
 
 RINGS, SIDES = 24, 16
 
@@ -60,3 +61,12 @@ def one_bone(sequence: MeshSequence) -> Skin:
     unturned = np.tile(np.array([0, 0, 0, 1], np.float32), (steps, 1, 1))
     origin = np.zeros((steps, 1, 3), np.float32)
     return Skin(np.zeros_like(weights), weights, (-1,), origin[0], unturned, origin)
+
+
+def textured_tube(timesteps: int = 7) -> tuple[MeshSequence, Skin]:
+    """The tube with a JPEG, whose texture coordinates have no seam."""
+    (sequence, skin), texture = bending_tube(timesteps), walking_animal(1, rings=4).texture
+    assert texture is not None
+    x, y, z = (sequence.vertices[0].T + 1) / 2
+    uv = np.stack([x, (y + z) / 2], axis=1).astype(np.float32)
+    return replace(sequence, texture=replace(texture, uv=uv)), skin

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from meshes.blender import ALEMBIC, FBX, OUTPUTS, SKINNED_FBX, export_with_blend
 from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
-from meshes.skin import Skin
-from tests.meshes.bending_tube import bending_tube
+from tests.meshes.bending_tube import bending_tube, textured_tube
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
@@ -284,22 +282,13 @@ def test_a_real_python_without_bpy_says_so(folder: Path) -> None:
 # --- the real one
 
 
-def textured_tube() -> tuple[MeshSequence, Skin]:
-    """A tube that two bones bend, with a texture that has no seam."""
-    (sequence, skin), texture = bending_tube(6), small().texture
-    assert texture
-    x, y, z = (sequence.vertices[0].T + 1) / 2
-    uv = np.stack([x, (y + z) / 2], axis=1).astype(np.float32)
-    return replace(sequence, texture=replace(texture, uv=uv)), skin
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["textured and skinned", "coloured", "plain"])
 def test_blenders_files_hold_the_same_mesh(
     kind: str, real_blender: str, folder: Path, tmp_path: Path
 ) -> None:
     if kind == "textured and skinned":
-        (sequence, skin), names = textured_tube(), list(OUTPUTS)
+        (sequence, skin), names = textured_tube(6), list(OUTPUTS)
     else:
         sequence, skin, names = walking_animal(6, rings=20, kind=kind), None, [FBX, ALEMBIC]
     launch = LAUNCHES["sandboxed"]
@@ -318,11 +307,17 @@ def test_blenders_files_hold_the_same_mesh(
 def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     pytest.importorskip("pxr", reason="usd-core is not installed (requirements/usd.txt)")
     from meshes.usd import write_usdz
+    from meshes.usd_skin import write_skinned_usdz
 
-    sequence, path = walking_animal(6, rings=20), tmp_path / "animated_mesh.usdz"
-    write_usdz(sequence, vertex_normals(sequence), path)
-    (seen,) = _read_back(real_blender, [path], sequence)
-    _assert_same(seen, sequence, path.suffix)
+    sequence, skin = textured_tube(6)
+    normals = vertex_normals(sequence)
+    points, bones = tmp_path / "animated_mesh.usdz", tmp_path / "skinned_mesh.usdz"
+    write_usdz(sequence, normals, points)
+    write_skinned_usdz(sequence, skin, normals, bones)
+    moving, skinned = _read_back(real_blender, [points, bones], sequence)
+    skinned["vertices"][..., 1] += sequence.vertices[..., 1].min()  # it stands on the floor
+    for seen in (moving, skinned):
+        _assert_same(seen, sequence, ".usdz")
 
 
 def _read_back(

@@ -131,7 +131,9 @@ def test_an_exception_of_the_caller_ends_gltfpack(
 
     fake_gltfpack("sleep 600")
     with pytest.raises(GivesUp):
-        write_compact(source, target, has_skin=False, launch=subprocess.Popen, while_waiting=give_up)
+        write_compact(
+            source, target, has_skin=False, launch=subprocess.Popen, while_waiting=give_up
+        )
     wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
     assert os.listdir(target.parent) == []
 

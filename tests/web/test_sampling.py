@@ -19,7 +19,8 @@ from video.sampling import FALLBACK_FPS, FrameRequest, choose_frames
 
 MANY = """async (cases) => {
   const { sample } = await import('/sampling.js');
-  return cases.map(([times, fps, maxFrames, frameStep]) => sample(times, { fps, maxFrames, frameStep }));
+  return cases.map(([times, fps, maxFrames, frameStep]) => (
+    sample(times, { fps, maxFrames, frameStep })));
 }"""
 TIMES = """async () => {
   const { frameTimes } = await import('/mp4_index.js');
@@ -147,7 +148,9 @@ def test_page_and_server_use_the_same_pictures_of_a_zip(
         for most in (16, 31, 90)
         for step in (1, 15)
     ]
-    for (start, fps, most, step), chosen in zip(requests, tab.evaluate(PLANS, requests), strict=True):
+    for (start, fps, most, step), chosen in zip(
+        requests, tab.evaluate(PLANS, requests), strict=True
+    ):
         first = round(min(start * (fps or FALLBACK_FPS), len(ordered)))
         try:
             ours = choose_frames(None, len(ordered) - first, FrameRequest(0.0, fps, most, step))

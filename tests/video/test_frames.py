@@ -50,10 +50,9 @@ def test_the_frames_are_those_of_the_plan(kind: str, tmp_path: Path) -> None:
 
 
 def test_121_frames_are_more_than_ffmpeg_takes_in_one_sum(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=24:d=5.2", *H264, str(path))
+    path = numbered(tmp_path / "clip.mp4", 125)
     clip, _ = read_clip(path, "mov", FrameRequest(max_frames=121))
-    assert clip.source.used == tuple(range(121)) and len(clip.frames) == 121
+    assert numbers(clip.frames) == list(range(121))
 
 
 SEEKING = [kind for kind in KINDS if "B-frames" in kind or "hidden" in kind or "avi" in kind]

@@ -8,7 +8,7 @@ the plan is made again from the frames that really decode. Called by child/recip
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,7 +153,7 @@ def _decode(
 ) -> NDArray[np.uint8] | None:
     """The planned frames, or None if the decoded times do not match the plan."""
     assert container != "zip"
-    chosen = _any_of(plan.picks)
+    chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
     frames = _empty(plan)
     with open(path, "rb") as file, tempfile.TemporaryFile() as rows:
         source = Input(file, container, plan.decoder, plan.seek)
@@ -167,12 +167,6 @@ def _decode(
         rows.seek(0)
         seen = parse_frame_list(rows.read().decode("ascii", "replace"), container)
     return frames if filled == len(frames) and _matches_packets(plan, seen) else None
-
-
-def _any_of(picks: Sequence[int]) -> str:
-    """An expression of ffmpeg that is true for these frames; it takes at most 100 terms in a sum."""
-    terms = [f"eq(n,{pick})" for pick in picks]
-    return "+".join(f"({'+'.join(terms[k : k + 50])})" for k in range(0, len(terms), 50))
 
 
 def _decode_zip(path: Path, plan: Probe, on_progress: OnProgress) -> NDArray[np.uint8]:

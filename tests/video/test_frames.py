@@ -49,12 +49,6 @@ def test_the_frames_are_those_of_the_plan(kind: str, tmp_path: Path) -> None:
     assert clip.source.frames == 70 and clip.source.fps == pytest.approx(24, abs=0.02)
 
 
-def test_121_frames_are_more_than_ffmpeg_takes_in_one_sum(tmp_path: Path) -> None:
-    path = numbered(tmp_path / "clip.mp4", 125)
-    clip, _ = read_clip(path, "mov", FrameRequest(max_frames=121))
-    assert numbers(clip.frames) == list(range(121))
-
-
 SEEKING = [kind for kind in KINDS if "B-frames" in kind or "hidden" in kind or "avi" in kind]
 
 

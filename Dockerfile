@@ -8,6 +8,7 @@
 #   ARCHS                        GPU generations that diso (and pytorch3d) are compiled for
 #   DISO=                        leave diso out (it is CC BY-NC)
 #   PYTORCH3D=1                  also build pytorch3d to render previews on the GPU (takes 30 minutes)
+#   GLTFPACK=1                   add Node.js and gltfpack, for formats=compact
 #   PREFETCH=1                   put the weights into the image. NEVER PUBLISH IT: see docs/THIRD_PARTY.md
 # ActionMesh, RMBG and diso are noncommercial.
 
@@ -84,6 +85,15 @@ RUN groupadd --gid 10001 worker \
  && useradd --uid 10001 --gid worker --no-create-home --home-dir /tmp \
       --shell /usr/sbin/nologin worker \
  && install -d -o worker -g worker cache jobs
+ARG GLTFPACK=0
+# the version that `make gltfpack` installs; npm is not kept
+RUN if [ "$GLTFPACK" = 1 ]; then \
+      apt-get update \
+      && apt-get install -y --no-install-recommends nodejs npm \
+      && npm install --global --no-audit --no-fund gltfpack@1.3.0 \
+      && apt-get purge -y --auto-remove npm \
+      && rm -rf /var/lib/apt/lists/* /tmp/.npm; \
+    fi
 COPY . .
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \

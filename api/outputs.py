@@ -49,6 +49,8 @@ MEDIA_TYPES = {
     ".glb": "model/gltf-binary",
     ".mp4": "video/mp4",
     ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
     ".zip": "application/zip",
     ".usdz": "model/vnd.usdz+zip",
 }

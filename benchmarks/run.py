@@ -20,6 +20,7 @@ PARTS = {
     "subject": "The subject in real clips",
     "quality": "Quality, where the truth is known",
     "export": "Files of a job",
+    "engines": "Files of a job in other programs",
     "decode": "Reading a clip",
     "page": "The page",
     "load": "The API under load",

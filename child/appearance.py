@@ -92,7 +92,7 @@ def add_appearance(clip: Clip, meshes: MeshSequence, reporter: JobReporter) -> A
         log.exception("the appearance step failed: %s", getattr(failure, "log", ""))
         reporter.warning("appearance_failed", _FAILED)
         made = _unpainted(made, "failed", _FAILED)
-    reporter.plan("exporting", "skin", "rendering")
+    reporter.plan(*(part for part in AFTER if part not in ("view", "texture")))
     return made
 
 

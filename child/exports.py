@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from child.optional_file import optional_file
 from child.reporter import JobReporter
-from child.skin_files import find_skin, write_compact_file, write_skinned_files
+from child.skin_files import write_skin_files
 from gpus import find_gpus
 from meshes.archive import write_archive
 from meshes.blender import ALEMBIC, FBX, SKINNED_FBX, export_with_blender
@@ -89,14 +89,9 @@ def _write_other_formats(
 
             write_usdz(meshes, normals, out / "animated_mesh.usdz")
             reporter.written("animated_mesh.usdz")
-    fitted = find_skin(meshes, reporter) if reporter.task.options.needs_skin else None
-    skinned = fitted if "skinned" in asked else None
-    if skinned is not None:
-        write_skinned_files(meshes, skinned, normals, reporter, facts)
-    if "compact" in asked:
-        write_compact_file(meshes, fitted, normals, reporter, facts)
+    skin = write_skin_files(meshes, normals, reporter, facts)
     if asked & {"fbx", "abc"}:
-        _write_with_blender(meshes, skinned.skin if skinned else None, reporter, blender_path)
+        _write_with_blender(meshes, skin, reporter, blender_path)
 
 
 def _write_with_blender(

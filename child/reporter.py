@@ -23,6 +23,7 @@ from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from video.clip import Clip
+from video.sampling import MIN_FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,12 @@ AFTER = ("view", "texture", "exporting", "skin", "rendering")
 # approximate shares of a job's time before, inside and after the pipeline; the skin comes on top
 _SHARES = {
     "silhouette": {"extracting": 0.06, "pipeline": 0.61, "view": 0.02, "texture": 0.0,
-                   "exporting": 0.08, "skin": 0.3, "rendering": 0.23},
+                   "exporting": 0.08, "skin": 0.12, "rendering": 0.23},
     "actionmesh": {"extracting": 0.02, "pipeline": 0.7, "view": 0.04, "texture": 0.12,
-                   "exporting": 0.03, "skin": 0.1, "rendering": 0.09},
+                   "exporting": 0.03, "skin": 0.04, "rendering": 0.09},
 }  # fmt: skip
 _OTHERS = {"extracting": 0.05, "pipeline": 0.6, "view": 0.04, "texture": 0.08,
-           "exporting": 0.06, "skin": 0.2, "rendering": 0.17}  # fmt: skip
+           "exporting": 0.06, "skin": 0.1, "rendering": 0.17}  # fmt: skip
 
 _NO_MASKS = "The pictures of the subject could not be written; the meshes are fine."
 
@@ -72,15 +73,20 @@ class JobReporter:
         self._around = dict(_SHARES.get(self.pipeline, _OTHERS))
         if not self.task.options.needs_skin:
             self._around["skin"] = 0.0
-        after = {part: self._around[part] for part in AFTER}
-        self._computed = 1.0 - sum(after.values()) / sum(self._around.values())
+        after = sum(self._around[part] for part in AFTER)
+        self._computed = 1.0 - after / sum(self._around.values())
         self._fraction = 0.0 if self.shares else self._computed
-        before = self._before() if self.shares else {}
-        self._spans = _spans({**before, **after}, self._fraction)
+        self.frames_read(MIN_FRAMES)
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
         self._last: Progress | None = None
+
+    def frames_read(self, count: int) -> None:
+        """The job has so many frames: plan how far each stage will bring it."""
+        before = self._before(count) if self.shares else {}
+        after = {part: self._around[part] for part in AFTER}
+        self._spans = _spans({**before, **after}, 0.0 if self.shares else self._computed)
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
@@ -158,12 +164,12 @@ class JobReporter:
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
         self._stage_began = now
 
-    def _before(self) -> dict[str, float]:
-        """Shares of the stages before AFTER; `shape` is repeated as often as it is tried."""
-        tries = self.task.options.tries
-        repeated = {s: part * (tries if s == "shape" else 1) for s, part in self.shares.items()}
-        scale = self._around["pipeline"] / sum(repeated.values())
-        stages = {stage: scale * part for stage, part in repeated.items()}
+    def _before(self, frames: int) -> dict[str, float]:
+        """Shares of the stages before AFTER: `shape` grows with the tries, others with frames."""
+        tries, longer = self.task.options.tries, frames / MIN_FRAMES
+        took = {s: part * (tries if s == "shape" else longer) for s, part in self.shares.items()}
+        scale = self._around["pipeline"] / sum(took.values())
+        stages = {stage: scale * part for stage, part in took.items()}
         return {"extracting": self._around["extracting"], **stages}
 
     def _report(

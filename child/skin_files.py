@@ -19,6 +19,7 @@ from child.optional_file import optional_file
 from child.reporter import JobReporter
 from meshes.compact import gltfpack_path, write_compact
 from meshes.sequence import MeshSequence
+from meshes.skin import Skin
 from meshes.skinned_glb import write_skinned
 from meshes.skinning import FittedSkin, fit_skin
 from video.sandbox import Limits, launch
@@ -31,19 +32,39 @@ Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]
 
 
+def write_skin_files(
+    meshes: MeshSequence, normals: Normals, reporter: JobReporter, facts: Facts
+) -> Skin | None:
+    """What formats skinned and compact ask for; the skin, if skinned is asked for and possible.
+
+    A failure is a warning. Raises Cancelled, and OSError if the disk is full.
+    """
+    asked = reporter.task.options.all_formats
+    makes_compact = "compact" in asked and _has_gltfpack(reporter)
+    if not makes_compact and "skinned" not in asked:
+        return None
+    fitted = find_skin(meshes, reporter)
+    if fitted and "skinned" in asked:
+        _write_skinned(meshes, fitted, normals, reporter, facts)
+    if makes_compact:
+        _write_compact(meshes, fitted, normals, reporter, facts)
+    return fitted.skin if fitted and "skinned" in asked else None
+
+
 def find_skin(meshes: MeshSequence, reporter: JobReporter) -> FittedSkin | None:
-    """The skin, if it is good enough for a file; warns if not. Raises Cancelled."""
+    """The skin, if it is good enough for a file. Raises Cancelled."""
     report = partial(reporter.part, "skin", message="Finding the bones")
     report(0.0)
     fitted: FittedSkin | None = None
     with optional_file(reporter, "skin_failed", "No bones could be found; the meshes are fine."):
         fitted = fit_skin(meshes.vertices, report)
-        if not fitted.is_exact:
+        # without bones the compact mesh is exact
+        if not fitted.is_exact and (fitted.is_usable or "skinned" in reporter.task.options.formats):
             _warn(fitted, reporter)
     return fitted if fitted and fitted.is_usable else None
 
 
-def write_skinned_files(
+def _write_skinned(
     meshes: MeshSequence, fitted: FittedSkin, normals: Normals, reporter: JobReporter, facts: Facts
 ) -> None:
     """skinned_mesh.glb, and skinned_mesh.usdz if USDZ is asked for, too."""
@@ -62,7 +83,7 @@ def write_skinned_files(
             reporter.written("skinned_mesh.usdz")
 
 
-def write_compact_file(
+def _write_compact(
     meshes: MeshSequence,
     fitted: FittedSkin | None,
     normals: Normals,
@@ -70,12 +91,6 @@ def write_compact_file(
     facts: Facts,
 ) -> None:
     """compact_mesh.glb: of the skin if there is one, else of the animated mesh."""
-    if gltfpack_path() is None:
-        reporter.warning(
-            "compact_unavailable",
-            "This server has no gltfpack, so there is no compact mesh; the meshes are fine.",
-        )
-        return
     report = partial(reporter.progress, "exporting", 1, 1, "Making a compact file")
     report()
     out = reporter.task.workspace
@@ -96,6 +111,17 @@ def write_compact_file(
             while_waiting=report,
         )
         reporter.written(COMPACT)
+
+
+def _has_gltfpack(reporter: JobReporter) -> bool:
+    """Warns if not."""
+    if gltfpack_path() is None:
+        reporter.warning(
+            "compact_unavailable",
+            "This server has no gltfpack, so there is no compact mesh; the meshes are fine.",
+        )
+        return False
+    return True
 
 
 def _write_glb(

@@ -25,8 +25,8 @@ from meshes.texture import SUFFIXES, check_texture
 OLDEST = (3, 4)
 """The oldest Blender that this was tested with."""
 FBX, ALEMBIC, SKINNED_FBX = "animated_mesh.fbx", "animated_mesh.abc", "skinned_mesh.fbx"
-OUTPUTS = {FBX: b"Kaydara FBX Binary  \x00", ALEMBIC: b"Ogawa"}
-OUTPUTS[SKINNED_FBX] = OUTPUTS[FBX]
+_IS_FBX = b"Kaydara FBX Binary  \x00"
+OUTPUTS = {FBX: _IS_FBX, ALEMBIC: b"Ogawa", SKINNED_FBX: _IS_FBX}
 """The files that can be made, and their first bytes."""
 
 # --python-exit-code must stand before -P: after it, a script that raises still gives 0

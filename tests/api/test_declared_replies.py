@@ -33,7 +33,14 @@ Replies = dict[tuple[str, str], dict[str, set[str]]]
 class WritesEveryType(FinishesAtOnce):
     """Its jobs have a file of each type that /outputs may send."""
 
-    names = (*NAMES, "animated_mesh.usdz", "animated_mesh.npz", "masks.zip")
+    names = (
+        *NAMES,
+        "animated_mesh.usdz",
+        "animated_mesh.npz",
+        "masks.zip",
+        "texture.jpg",
+        "texture.png",
+    )
 
 
 class Asked:

@@ -106,6 +106,12 @@ def test_both_images_get_the_model_that_finds_subjects_and_a_failed_fetch_stops_
         assert stages[name].index("python -m subject.model_file") > environment
 
 
+def test_images_and_make_install_the_same_gltfpack() -> None:
+    texts = DOCKERFILE, (ROOT / "Makefile").read_text()
+    docker, make = (re.findall(r"gltfpack@([\d.]+)", text) for text in texts)
+    assert docker == make and len(make) == 1
+
+
 @pytest.mark.parametrize("name", ["requirements/cpu.lock", "requirements/gpu.lock"])
 def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / name).read_text()

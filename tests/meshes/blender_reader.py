@@ -1,8 +1,8 @@
 """Runs inside Blender: imports files as a user would, and writes what they contain to files.
 
-`... blender_reader.py -- <timesteps> <fps> <file>...` with .fbx, .abc or .usdz files; what is found
-goes to <file>.npz. Vertices are in the world, at k / fps seconds, and turned back into glTF's axes.
-Ends with NO_USD where it cannot.
+`... blender_reader.py -- <timesteps> <fps> <file>...` with .glb, .fbx, .abc or .usdz files; what is
+found goes to <file>.npz. Vertices are in the world, at k / fps seconds, and turned back into glTF's
+axes. Ends with NO_USD where it cannot.
 """
 
 # mypy: ignore-errors
@@ -25,15 +25,22 @@ def main(timesteps, fps, *paths):
 def read(path, timesteps, fps):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module="io_scene_fbx")
+    bpy.ops.preferences.addon_enable(module="io_scene_gltf2")
     if path.endswith(".fbx"):
         bpy.ops.import_scene.fbx(filepath=path, anim_offset=0.0)
     elif path.endswith(".abc"):
         bpy.ops.wm.alembic_import(filepath=path)
+    elif path.endswith(".glb"):
+        np.bool = bool  # Debian's Blender 3.4 uses the old name, which its numpy no longer has
+        bpy.ops.import_scene.gltf(filepath=path)
     elif bpy.app.build_options.usd:
         bpy.ops.wm.usd_import(filepath=path)
     else:
         sys.exit(NO_USD)
-    (subject,) = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.users_scene]
+    # a glTF importer adds a small mesh that it draws bones with, in a collection named so
+    hidden = bpy.data.collections.get("glTF_not_exported")
+    meshes = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.users_scene]
+    (subject,) = [thing for thing in meshes if hidden not in thing.users_collection]
     scene = bpy.context.scene
     if path.endswith(".usdz"):
         scene.render.fps = round(fps)  # a time code is a frame to Blender, whatever its rate

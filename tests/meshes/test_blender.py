@@ -23,6 +23,7 @@ from meshes.external_tools import ToolFailed
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from tests.meshes.bending_tube import bending_tube, textured_tube
+from tests.meshes.blender_reading import read_with_blender
 from tests.meshes.glb_reader import signed_volume
 from tests.meshes.walking_animal import walking_animal
 from tests.waiting import wait_until
@@ -32,8 +33,6 @@ LAUNCHES: dict[str, Any] = {
     "plain": subprocess.Popen,
     "sandboxed": partial(launch, limits=Limits(memory_mb=16_384, file_mb=2048, open_files=1024)),
 }
-NO_USD = 77
-READER = Path(__file__).with_name("blender_reader.py")
 AN_FBX, AN_ABC = "Kaydara FBX Binary  \\000 and so on", "Ogawa and so on"
 
 FakeBlender = Callable[..., str]
@@ -296,7 +295,8 @@ def test_blenders_files_hold_the_same_mesh(
     assert sorted(os.listdir(folder)) == sorted(path.name for path in made)
     models = [path for path in made if path.name in names]
     assert {FBX, *names} - {ALEMBIC} <= {path.name for path in models}
-    for path, seen in zip(models, _read_back(real_blender, models, sequence), strict=True):
+    found = read_with_blender(real_blender, models, len(sequence), sequence.fps)
+    for path, seen in zip(models, found, strict=True):
         assert str(tmp_path).encode() not in path.read_bytes()
         _assert_same(seen, sequence, path.suffix)
         if path.name == SKINNED_FBX:
@@ -314,37 +314,11 @@ def test_blender_opens_the_usdz_too(real_blender: str, tmp_path: Path) -> None:
     points, bones = tmp_path / "animated_mesh.usdz", tmp_path / "skinned_mesh.usdz"
     write_usdz(sequence, normals, points)
     write_skinned_usdz(sequence, skin, normals, bones)
-    moving, skinned = _read_back(real_blender, [points, bones], sequence)
+    files = [points, bones]
+    moving, skinned = read_with_blender(real_blender, files, len(sequence), sequence.fps)
     skinned["vertices"][..., 1] += sequence.vertices[..., 1].min()  # it stands on the floor
     for seen in (moving, skinned):
         _assert_same(seen, sequence, ".usdz")
-
-
-def _read_back(
-    blender: str, paths: list[Path], sequence: MeshSequence
-) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """What Blender finds in each of these files of one folder."""
-    folder = paths[0].parent
-    says = subprocess.run([blender, "--version"], capture_output=True, check=True).stdout
-    flags = ["-I"] if says.startswith(b"Python") else ["-b", "--factory-startup"]
-    flags += [] if says.startswith(b"Python") else ["--python-exit-code", "3", "-P"]
-    reading = subprocess.run(
-        [blender, *flags, str(READER), "--", str(len(sequence)), str(sequence.fps),
-         *map(str, paths)],
-        env={**os.environ, "HOME": str(folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=180,
-    )  # fmt: skip
-    if reading.returncode == NO_USD:
-        pytest.skip("this Blender was built without USD")
-    assert reading.returncode == 0, reading.stdout[-3000:].decode(errors="replace")
-    found = []
-    for path in paths:
-        with np.load(f"{path}.npz") as arrays:
-            found.append(dict(arrays))
-    return found
 
 
 def _assert_same(

@@ -6,6 +6,7 @@ import { frameTimes } from './mp4_index.js';
 import { MIN_FRAMES, firstAt, sample, sourceRate, usualRate } from './sampling.js';
 
 const THUMB_HEIGHT_PX = 144;
+const MOST_THUMBS = 128; // kept: about 20 MB
 const PICTURE_HEIGHT_PX = 720;
 const EVENT_TIMEOUT_MS = 4000;
 const MAX_ESTIMATED_FRAMES = 20_000;
@@ -48,14 +49,14 @@ export class Clip {
   }
 
   /**
-   * Which frames the server will use with these options: the result of `sample`, with `used` counted
-   * from the clip's first frame. Null if the browser does not know the frame times.
+   * Which frames the server will use from `start` on: the result of `sample`, with `used` counted from the
+   * clip's first frame. Null if the browser does not know the frame times.
    */
-  plan({ start, fps, maxFrames }) {
+  plan({ start, ...request }) {
     const { times } = this;
     if (!times) return null;
     const first = firstAt(times, start - 1e-5);
-    return countedFrom(first, sample(times.slice(first).map((time) => time - start), { fps, maxFrames }));
+    return countedFrom(first, sample(times.slice(first).map((time) => time - start), request));
   }
 
   /** Position of a frame in the whole clip: `part` from 0 to 1, and as `text`. */
@@ -64,12 +65,15 @@ export class Clip {
     return { part: time / this.times[this.times.length - 1], text: `${time.toFixed(2)} s` };
   }
 
-  /** A small canvas with the frame `index` of all, or null. Cached. */
+  /** A small canvas with the frame `index` of all, or null. The last ones are kept. */
   async thumb(index, signal) {
     const cached = this._thumbs.get(index);
     if (cached) return cached;
     const thumb = await this._drawn(index, THUMB_HEIGHT_PX, signal);
-    if (thumb) this._thumbs.set(index, thumb);
+    if (!thumb) return null;
+    thumb.setAttribute('aria-hidden', 'true');
+    this._thumbs.set(index, thumb);
+    if (this._thumbs.size > MOST_THUMBS) this._thumbs.delete(this._thumbs.keys().next().value);
     return thumb;
   }
 

@@ -1,36 +1,40 @@
 // The results of a finished job: files with their sizes, details of the mesh, the same job with curl.
-// Called by job.js.
+// job.js loads this file for a finished job.
 
 import { address } from './api.js';
 import { byId, copyText, el, fill, setText } from './dom.js';
 import { bytes, dateTime, number, ordinal, rate, seconds } from './format.js';
 import { usesSeed } from './job_options.js';
 import { stageTimes } from './progress.js';
+import { DEFAULT_FRAMES } from './sampling.js';
 
-// key in `outputs`, title, purpose
+// key in `outputs`, title, purpose, how the codes of the warnings begin that say why it was not made
 const FILES = [
   ['animated_mesh', 'Animated mesh', 'one animated GLB: Blender, Unity, Unreal, the web'],
+  ['skinned_mesh', 'Skeleton', 'a GLB with bones: Unity, Unreal, Godot, Blender', /^skin_/],
+  ['compact_mesh', 'Compact', 'a small GLB for the web: its viewer needs a meshopt decoder', /^compact_/],
   ['archive', 'All frames', 'a zip with one GLB for every frame'],
-  ['preview_video', 'Preview', 'a video of input and mesh'],
+  ['preview_video', 'Preview', 'a video of input and mesh', /^preview_/],
   ['source_video', 'Source', 'exactly the frames that were used'],
   ['masks', 'Masks', 'a picture for every frame, white where the subject is'],
   ['fbx', 'FBX', 'for Unreal, Maya, 3ds Max'],
+  ['skinned_fbx', 'FBX, skeleton', 'with bones as well as shape keys'],
   ['abc', 'Alembic', 'a vertex cache for film tools'],
-  ['usdz', 'USDZ', 'for iPhone, iPad and Mac'],
+  ['usdz', 'USDZ', 'for Blender and other USD tools'],
+  ['skinned_usdz', 'USDZ, skeleton', 'with bones: for AR on iPhone and iPad'],
   ['npz', 'NumPy', 'vertices, faces and frame rate as arrays'],
 ];
 
-/** Fill the lists under the viewer. */
+/** Fill the lists under the viewer. Gives the warnings that are not shown in place of a file. */
 export function showDownloads(job) {
   const sizes = new Map(job.files.map((file) => [file.name, file.bytes]));
-  const offered = FILES.filter(([key]) => job.outputs[key]);
-  fill(byId('downloads'), ...offered.map(([key, title, purpose]) => {
-    const url = job.outputs[key];
-    return el('li', {}, el('a', { href: url, download: downloadName(job, fileName(url)) },
-      el('span', { class: 'download-title' }, title),
-      el('span', { class: 'secondary' }, purpose),
-      el('span', { class: 'download-size' }, bytes(sizes.get(fileName(url)) ?? 0))));
-  }));
+  const asked = FILES.filter(([key]) => job.outputs[key] !== undefined);
+  const missing = new Map(asked.filter(([key]) => job.outputs[key] === null)
+    .map(([key, , , codes]) => [key, job.warnings.find(({ code }) => codes?.test(code))]));
+  fill(byId('downloads'), ...asked.map(([key, title, purpose]) => el('li', {}, missing.has(key)
+    ? el('p', {}, el('span', { class: 'download-title' }, title),
+      el('span', { class: 'secondary' }, missing.get(key)?.message ?? 'It could not be made.'))
+    : fileLink(job, job.outputs[key], sizes, title, purpose))));
   fill(byId('frame-file-list'), ...job.outputs.per_frame_meshes.map((url, k) => el('li', {},
     el('a', { href: url, download: downloadName(job, fileName(url)), 'aria-label': `Frame ${k}, ${bytes(sizes.get(fileName(url)) ?? 0)}` },
       String(k).padStart(3, '0')))));
@@ -42,6 +46,14 @@ export function showDownloads(job) {
     setText(target, (await copyText(commands)) ? 'Copied' : selectAll(byId('curl')));
     setTimeout(() => setText(target, 'Copy'), 2500);
   };
+  return job.warnings.filter((warning) => ![...missing.values()].includes(warning));
+}
+
+function fileLink(job, url, sizes, title, purpose) {
+  return el('a', { href: url, download: downloadName(job, fileName(url)) },
+    el('span', { class: 'download-title' }, title),
+    el('span', { class: 'secondary' }, purpose),
+    el('span', { class: 'download-size' }, bytes(sizes.get(fileName(url)) ?? 0)));
 }
 
 function showDetails(job) {
@@ -79,12 +91,13 @@ function colourText({ state, reason, seen } = {}) {
   return state === 'skipped' || state === 'failed' ? `none. ${reason}` : null;
 }
 
-/** "frames 0 to 60, every 2nd", or the list of all. */
+/** "frames 0 to 60, every 2nd", or "31 of the frames 0 to 62". */
 function usedFrames(used) {
   const stride = used[1] - used[0];
   const isEven = used.every((frame, k) => frame === used[0] + k * stride);
-  if (!isEven) return `frames ${used.join(', ')}`;
-  return `frames ${used[0]} to ${used[used.length - 1]}${stride > 1 ? `, every ${ordinal(stride)}` : ''}`;
+  const range = `frames ${used[0]} to ${used[used.length - 1]}`;
+  if (!isEven) return `${used.length} of the ${range}`;
+  return `${range}${stride > 1 ? `, every ${ordinal(stride)}` : ''}`;
 }
 
 function curlCommands(job) {
@@ -98,10 +111,11 @@ function curlCommands(job) {
   }
   if (options.start) fields.push(`start=${options.start}`);
   if (options.fps) fields.push(`fps=${options.fps}`);
-  if (options.max_frames !== 31) fields.push(`max_frames=${options.max_frames}`);
+  if (options.max_frames !== DEFAULT_FRAMES) fields.push(`max_frames=${options.max_frames}`);
   if (options.texture === 'none') fields.push('texture=none');
   if (options.tries > 1) fields.push(`tries=${options.tries}`);
   if (options.formats?.length) fields.push(`formats=${options.formats.join(',')}`);
+  if (options.blender_export) fields.push('blender_export=true');
   return [
     `curl ${fields.map((field) => `-F ${shellQuoted(field)}`).join(' ')} ${address('jobs')}`,
     `curl '${address(`jobs/${job.job_id}?wait=55`)}'`,

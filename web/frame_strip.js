@@ -1,9 +1,11 @@
-// The strip of frames in the form: thumbnails of exactly the frames that the job will use, the range
-// they cover, and one line of text. Called by new_job.js.
+// The strip of frames in the form: thumbnails of the frames that the job will use (of many, some), the
+// range they cover, and one line of text. Called by new_job.js.
 
 import { byId, el, fill, setText } from './dom.js';
 import { countOf, ordinal, rate, seconds } from './format.js';
 import { MIN_FRAMES } from './sampling.js';
+
+const MOST_PICTURES = 32; // each is a seek in the video; two full rows, or four on a phone
 
 let drawing = new AbortController();
 
@@ -11,25 +13,26 @@ let drawing = new AbortController();
 export function showStrip(clip, planned) {
   drawing.abort();
   drawing = new AbortController();
+  const shown = spread(planned?.used ?? []);
   const strip = byId('strip');
-  const used = planned?.used ?? [];
-  strip.hidden = used.length === 0 || !clip.hasPictures;
-  fill(strip, ...used.map((index) => el('li', { title: clip.positionOf(index).text })));
+  strip.hidden = shown.length === 0 || !clip.hasPictures;
+  fill(strip, ...shown.map((index) => el('li', { title: clip.positionOf(index).text })));
   showUsedRange(clip, planned);
   setText(byId('strip-text'), describe(clip, planned));
-  if (strip.hidden) return;
-  drawAll(clip, used, [...strip.children], drawing.signal);
+  if (!strip.hidden) drawAll(clip, shown, [...strip.children], drawing.signal);
 }
 
-async function drawAll(clip, used, items, signal) {
-  for (const [position, index] of used.entries()) {
+/** All of these frames, or MOST_PICTURES of them from the first to the last. */
+function spread(used) {
+  if (used.length <= MOST_PICTURES) return used;
+  return Array.from({ length: MOST_PICTURES }, (_, k) => used[Math.round((k * (used.length - 1)) / (MOST_PICTURES - 1))]);
+}
+
+async function drawAll(clip, shown, items, signal) {
+  for (const [position, index] of shown.entries()) {
     const picture = await clip.thumb(index, signal);
     if (signal.aborted) return;
-    if (!picture) continue;
-    const copy = el('canvas', { width: picture.width, height: picture.height });
-    copy.setAttribute('aria-hidden', 'true');
-    copy.getContext('2d').drawImage(picture, 0, 0);
-    fill(items[position], copy);
+    if (picture) fill(items[position], picture);
   }
 }
 
@@ -60,5 +63,6 @@ function describe(clip, planned) {
       : `${about}every ${ordinal(planned.stride)} frame`;
   const length = seconds(planned.used.length / planned.fps);
   return `${countOf(planned.used.length, 'frame')}, ${which}: `
-    + `${length} at ${about}${rate(planned.fps)} per second`;
+    + `${length} at ${about}${rate(planned.fps)} per second`
+    + (planned.used.length > MOST_PICTURES ? `. ${MOST_PICTURES} of them are shown.` : '');
 }

@@ -33,10 +33,10 @@ export class FramesZip extends Clip {
   }
 
   /** Pictures have no times: `start` is counted at the rate at which they will play. */
-  plan({ start, fps, maxFrames }) {
+  plan({ start, ...request }) {
     if (!this.entries) return null;
-    const first = roundHalfEven(Math.min(start * (fps ?? FALLBACK_FPS), this.count));
-    return countedFrom(first, sampleUntimed(this.count - first, { fps, maxFrames }));
+    const first = roundHalfEven(Math.min(start * (request.fps ?? FALLBACK_FPS), this.count));
+    return countedFrom(first, sampleUntimed(this.count - first, request));
   }
 
   positionOf(index) {

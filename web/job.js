@@ -3,7 +3,6 @@
 
 import { ENDED, Problem, address, ask } from './api.js';
 import { byId, el, fill, setText } from './dom.js';
-import { showDownloads } from './downloads.js';
 import { countOf, rate } from './format.js';
 import { removeJob, saveJob, saveJobState } from './history.js';
 import { usesSeed } from './job_options.js';
@@ -85,8 +84,7 @@ function show(job) {
 function showFinished(job) {
   setText(byId('announcer'), 'Finished. The mesh is shown.');
   byId('results').hidden = false;
-  showDownloads(job);
-  showWarnings(byId('warnings'), job.warnings, compareFrame);
+  showFiles(job);
   const choose = byId('choose-subject');
   choose.hidden = !canChooseSubject(job, sentClip);
   choose.onclick = () => chooseSubject(job);
@@ -99,6 +97,12 @@ function showFinished(job) {
     mesh: outputs.animated_mesh, video: outputs.source_video, poster: outputs.poster,
     preview: outputs.preview_video, frames: mesh.timesteps, fps: mesh.fps,
   });
+}
+
+/** The files, and the warnings that are not about one of them. */
+async function showFiles(job) {
+  const { showDownloads } = await import('./downloads.js');
+  if (job.job_id === current) showWarnings(byId('warnings'), showDownloads(job), compareFrame);
 }
 
 /** How well the mesh fits the video, and the shapes that were tried. */

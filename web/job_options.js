@@ -2,9 +2,17 @@
 // of POST /jobs. Which subject is meant has a file of its own, subject_field.js. Called by new_job.js.
 
 import { byId, el, fill } from './dom.js';
+import { showLengths } from './length_field.js';
 import { chosenMode, showModes } from './modes.js';
 
-const EXTRAS = { npz: 'npz (numpy)', usdz: 'usdz (Apple)', blender_export: 'fbx and abc (Blender)' };
+// format, or option of the same kind: title, purpose
+const EXTRAS = {
+  skinned: ['Skeleton (GLB)', 'for Unity, Unreal, Godot, Blender'],
+  compact: ['Compact (GLB)', 'for the web'],
+  usdz: ['USDZ', 'for USD tools; with Skeleton also for iPhone and iPad'],
+  blender_export: ['FBX and Alembic', 'for Maya, 3ds Max and film tools'],
+  npz: ['NumPy', 'arrays'],
+};
 
 let defaults = {};
 
@@ -13,9 +21,7 @@ export function setUpOptions(info) {
   defaults = info.options;
   showModes(info);
   for (const id of ['seed-field', 'tries-field']) byId(id).hidden = !usesSeed(info.pipeline.name);
-  const { minimum, maximum } = defaults.max_frames;
-  fill(byId('max-frames'), el('option', { value: maximum }, `up to ${maximum}`),
-    el('option', { value: minimum }, String(minimum)));
+  showLengths(defaults.max_frames.maximum);
   for (const control of optionControls()) {
     const option = defaults[control.dataset.option];
     if (control.type === 'number') {
@@ -25,8 +31,9 @@ export function setUpOptions(info) {
     if (control.value === '') control.value = initial(control);
   }
   const offered = Object.entries(EXTRAS).filter(([name]) => info.features[name]);
-  fill(byId('extras'), ...offered.map(([name, words]) => el('label', {},
-    el('input', { type: 'checkbox', name: 'extra', value: name }), ` ${words}`)));
+  fill(byId('extras'), ...offered.map(([name, [title, purpose]]) => el('label', {},
+    el('input', { type: 'checkbox', name: 'extra', value: name }),
+    el('span', {}, `${title} `, el('span', { class: 'secondary' }, purpose)))));
 }
 
 /** False for the pipeline that makes the same mesh with every seed. */
@@ -37,6 +44,7 @@ export function usesSeed(pipeline) {
 /** Which frames are used: back to the server's defaults. */
 export function resetSampling() {
   byId('start-slider').value = '0';
+  showLengths(defaults.max_frames?.maximum);
   for (const id of ['start', 'fps', 'max-frames']) byId(id).value = initial(byId(id));
 }
 

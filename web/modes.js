@@ -53,13 +53,20 @@ export function limitOf({ limits }) {
   return Number.isInteger(mebibytes) ? `${mebibytes} MiB` : bytes(limits.max_upload_bytes);
 }
 
-/** "about 6 s on this machine, 2 jobs are before it"; empty if nothing is known. */
-export function expectedWait(info, mode) {
-  const typical = info?.modes.find(({ id }) => id === mode)?.typical_seconds;
-  return [
-    typical ? `about ${seconds(typical)} on this machine` : '',
-    jobsBefore((info?.queue.running ?? 0) + (info?.queue.queued ?? 0)),
-  ].filter(Boolean).join(', ');
+/** Say how long a job of so many frames takes: on the cards, and beside the button that sends it. */
+export function showTimes({ modes, limits, queue }, frames) {
+  const added = frames - limits.default_frames;
+  const times = Math.round((2 * frames) / limits.default_frames) / 2;
+  let expected = times > 1 ? `takes about ${times} times as long as ${limits.default_frames} frames` : '';
+  for (const mode of modes) {
+    const memory = mode.min_vram_gb ? `${mode.min_vram_gb} GB of GPU memory` : '';
+    // nothing is known before the first job
+    const took = mode.typical_seconds && `about ${seconds(mode.typical_seconds + added * mode.seconds_per_frame)}`;
+    const facts = mode.available ? [took && `${took} here`, memory].filter(Boolean).join(', ') : `needs ${memory}; not on this machine`;
+    setText(byId(`facts-${mode.id}`), facts);
+    if (took && mode.id === chosenMode()) expected = `${took} on this machine`;
+  }
+  setText(byId('expected-wait'), [expected, jobsBefore(queue.running + queue.queued)].filter(Boolean).join(', '));
 }
 
 function reasonOf({ pipeline, gpu }) {
@@ -68,14 +75,11 @@ function reasonOf({ pipeline, gpu }) {
 }
 
 function card(mode, pipeline) {
-  const memory = mode.min_vram_gb ? `${mode.min_vram_gb} GB of GPU memory` : null;
-  const time = mode.typical_seconds ? `about ${seconds(mode.typical_seconds)} here` : null;
-  const facts = [time, memory].filter(Boolean).join(', ');
   const input = el('input', {
     type: 'radio', name: 'mode', value: mode.id, checked: mode.default, disabled: !mode.available,
   });
   return el('label', { class: 'mode' }, input,
     el('span', { class: 'mode-title' }, TITLES[mode.id] ?? mode.id, ' ', el('code', {}, mode.id)),
     el('span', { class: 'mode-text' }, DESCRIPTIONS[pipeline]?.[mode.id] ?? ''),
-    el('span', { class: 'secondary' }, mode.available ? facts : `needs ${memory}; not on this machine`));
+    el('span', { id: `facts-${mode.id}`, class: 'secondary' }));
 }

@@ -9,8 +9,9 @@ import { bytes, countOf, rate, seconds } from './format.js';
 import { FramesZip } from './frames_zip.js';
 import { saveJob } from './history.js';
 import { optionFields, resetSampling, setUpOptions } from './job_options.js';
-import { chosenMode, expectedWait, limitOf } from './modes.js';
-import { MAX_FRAMES, MIN_FRAMES } from './sampling.js';
+import { chosenFrames, showLengths } from './length_field.js';
+import { chosenMode, limitOf, showTimes } from './modes.js';
+import { MIN_FRAMES } from './sampling.js';
 import { showStrip } from './frame_strip.js';
 import { clearSubjectField, showSubjectField, subjectFields } from './subject_field.js';
 import { upload } from './upload.js';
@@ -159,13 +160,15 @@ function clearStrip(text) {
 /** Redraw everything that depends on the clip and the fields. */
 function refresh() {
   if (clip ? !clip.isOpen : !videoUrl) return;
-  const planned = clip?.plan(samplingFields()) ?? null;
+  const planOf = (maxFrames) => clip?.plan({ ...samplingFields(), maxFrames }) ?? null;
+  showLengths(info?.options.max_frames.maximum, planOf);
+  const planned = planOf(chosenFrames());
   showSubjectField(clip, planned);
   if (clip) showStrip(clip, planned);
   const warnings = clip ? warningsOn(planned) : [];
   fill(byId('form-warnings'), ...warnings.map(({ text }) => el('li', {}, text)));
   byId('submit').disabled = warnings.some((warning) => warning.stops);
-  setText(byId('expected-wait'), expectedWait(info, chosenMode()));
+  if (info) showTimes(info, planned?.used?.length ?? chosenFrames());
 }
 
 function samplingFields() {
@@ -173,7 +176,7 @@ function samplingFields() {
   return {
     start: parseFloat(byId('start').value) || 0,
     fps: fps > 0 ? fps : null,
-    maxFrames: Number(byId('max-frames').value) || MAX_FRAMES,
+    frameStep: info?.limits.frame_step ?? 1,
   };
 }
 
@@ -193,8 +196,8 @@ function warningsOn(planned) {
       + `frames; ${MIN_FRAMES} are needed. ${advice}` });
   }
   if (planned?.unused > 0) {
-    warnings.push({ text: `The last ${planned.unused} frames are not used. Move the start, or set `
-      + 'fewer frames per second to cover more.' });
+    warnings.push({ text: `The last ${planned.unused} frames are not used. Move the start; for more of them, `
+      + 'choose another length or fewer frames per second.' });
   }
   return warnings;
 }

@@ -2,7 +2,7 @@
 // shows before the upload what the server will use. tests/web/test_sampling.py compares the two.
 
 export const MIN_FRAMES = 16;
-export const MAX_FRAMES = 31;
+export const DEFAULT_FRAMES = 31;
 export const SLOWEST_FPS = 8;
 export const FALLBACK_FPS = 12;
 const SPARE_SHARE = 0.1; // of a clip's frames: fewer may be left over
@@ -14,19 +14,20 @@ const KNOWN_RATES = [
 ];
 
 /**
- * Choose from frames shown at `times` (seconds, ascending). Gives `used` (positions in `times`),
- * `fps` (at which they play), `stride` (for a constant frame rate, else null) and `unused` (how many
- * frames are left after the last one used, 0 if less than a step or a tenth of the clip); or `tooShort`, the number of
- * frames available.
+ * Choose from frames shown at `times` (seconds, ascending). `request` has `fps` (or null), `maxFrames` and
+ * `frameStep`: 16 frames are taken, or a multiple of `frameStep` more. Gives `used` (positions in `times`),
+ * `fps` (at which they play), `stride` (for a constant frame rate, else null), `reach` (the clip's frames in
+ * one step), `tail` (how many are left after the last one used) and `unused` (the same, but 0 if less than
+ * `reach` or a tenth of the clip); or `tooShort`, the number of frames available.
  */
-export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
+export function sample(times, request) {
   const count = times.length;
   if (count < MIN_FRAMES) return { tooShort: count };
-  const seen = withoutPauses(times.slice(0, horizon(times, fps)));
+  const seen = withoutPauses(times.slice(0, horizon(times, request)));
   const rate = sourceRate(seen);
-  if (rate === null) return atFallback(count, fps, maxFrames);
-  if (fps !== null) return atRate(seen, rate, count, fps, maxFrames);
-  const wanted = howMany(count, maxFrames);
+  if (rate === null) return atFallback(count, request);
+  if (request.fps !== null) return atRate(seen, rate, count, request);
+  const wanted = howMany(count, request);
   if (isConstant(seen)) {
     const slowest = Math.floor(rate / SLOWEST_FPS + 1e-6);
     const stride = Math.max(1, Math.min(Math.floor((count - 1) / (wanted - 1)), slowest));
@@ -39,8 +40,8 @@ export function sample(times, { fps = null, maxFrames = MAX_FRAMES } = {}) {
 }
 
 /** The same for pictures without times. */
-export function sampleUntimed(count, { fps = null, maxFrames = MAX_FRAMES } = {}) {
-  return count < MIN_FRAMES ? { tooShort: count } : atFallback(count, fps, maxFrames);
+export function sampleUntimed(count, request) {
+  return count < MIN_FRAMES ? { tooShort: count } : atFallback(count, request);
 }
 
 /** Rounds as Python does: 2.5 to 2, 3.5 to 4. */
@@ -74,34 +75,37 @@ export function firstAt(times, time) {
   return low;
 }
 
-function atFallback(count, fps, maxFrames) {
-  const wanted = howMany(count, maxFrames);
+function atFallback(count, request) {
+  const wanted = howMany(count, request);
   const stride = Math.floor((count - 1) / (wanted - 1));
-  return chosen(everyNth(wanted, stride), fps ?? FALLBACK_FPS, stride, count, stride);
+  return chosen(everyNth(wanted, stride), request.fps ?? FALLBACK_FPS, stride, count, stride);
 }
 
-function atRate(times, rate, count, fps, maxFrames) {
-  const step = 1 / Math.min(fps, rate);
+function atRate(times, rate, count, request) {
+  const step = 1 / Math.min(request.fps, rate);
   const span = times[times.length - 1] - times[0];
   const available = Math.min(count, Math.floor(span / step + 1e-3) + 1);
-  if (available < MIN_FRAMES) return { tooShort: available, atFps: fps };
-  const used = nearest(times, step, howMany(available, maxFrames));
+  if (available < MIN_FRAMES) return { tooShort: available, atFps: request.fps };
+  const used = nearest(times, step, howMany(available, request));
   return chosen(used, 1 / step, Math.ceil(step * rate), count, null);
 }
 
 function chosen(used, fps, reach, count, stride) {
   const tail = count - 1 - used[used.length - 1];
   const watchable = fps >= 1 && fps <= 120 ? Math.round(fps * 1e4) / 1e4 : FALLBACK_FPS;
-  return { used, fps: watchable, stride, unused: tail < Math.max(reach, SPARE_SHARE * count) ? 0 : tail };
+  const unused = tail < Math.max(reach, SPARE_SHARE * count) ? 0 : tail;
+  return { used, fps: watchable, stride, reach, tail, unused };
 }
 
-function horizon(times, fps) {
-  const span = (MAX_FRAMES - 1) / Math.min(fps ?? SLOWEST_FPS, SLOWEST_FPS);
-  return Math.max(MAX_FRAMES, firstAt(times, times[0] + span + 1e-6) + 1);
+function horizon(times, { fps, maxFrames }) {
+  const most = Math.max(maxFrames, DEFAULT_FRAMES); // fewer say less about the clip's rate
+  const span = (most - 1) / Math.min(fps ?? SLOWEST_FPS, SLOWEST_FPS);
+  return Math.max(most, firstAt(times, times[0] + span + 1e-6) + 1);
 }
 
-function howMany(available, maxFrames) {
-  return Math.min(available, maxFrames) >= MAX_FRAMES ? MAX_FRAMES : MIN_FRAMES;
+function howMany(available, { maxFrames, frameStep }) {
+  const most = Math.min(available, maxFrames);
+  return most - ((most - MIN_FRAMES) % frameStep);
 }
 
 function everyNth(wanted, stride) {

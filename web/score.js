@@ -5,8 +5,9 @@ import { address } from './api.js';
 import { byId, el, fill } from './dom.js';
 
 const [GOOD, FAIR] = [0.85, 0.75]; // mean overlap (IoU) of the outlines of mesh and subject
+const LOWEST_SHOWN = 0.5; // overlap at the lower edge of the bars
 
-/** Show a job's score; `onFrame(frame)` is called for the frame that fits worst. */
+/** Show a job's score; `onFrame(frame)` is called for the frame that fits worst, or that was clicked. */
 export function showScore({ score, warnings }, onFrame) {
   const { outline_mean: mean, outline_worst: worst, worst_frame: frame } = score;
   const word = mean >= GOOD ? 'Good' : mean >= FAIR ? 'Fair' : 'Poor';
@@ -15,7 +16,18 @@ export function showScore({ score, warnings }, onFrame) {
     el('p', {}, el('strong', {}, `${word} fit. `), motionText(score, warnings.map(({ code }) => code))),
     el('p', { class: 'secondary' }, `Outlines overlap by ${percent(mean)} on average; worst: `,
       el('button', { id: 'worst-frame', type: 'button', class: 'link', onclick: () => onFrame(frame) }, `frame ${frame}`),
-      `, ${percent(worst)}.`));
+      `, ${percent(worst)}.`),
+    overlapBars(score, onFrame));
+}
+
+/** A bar for each frame. For the mouse only: the keyboard has the scrubber and the button of the worst one. */
+function overlapBars({ outlines, worst_frame: worst }, onFrame) {
+  const bars = outlines.map((overlap, frame) => {
+    const bar = el('span', { class: frame === worst ? 'is-worst' : null, title: `Frame ${frame}: ${percent(overlap)}`, onclick: () => onFrame(frame) });
+    bar.style.setProperty('--height', String(Math.max(0, overlap - LOWEST_SHOWN) / (1 - LOWEST_SHOWN)));
+    return bar;
+  });
+  return el('div', { class: 'overlaps', 'aria-hidden': 'true' }, ...bars);
 }
 
 /**

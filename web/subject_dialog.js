@@ -69,7 +69,7 @@ export async function openSubjectDialog(job, clip, retry) {
 async function firstFrame(job, clip, signal) {
   if (!job.outputs?.source_video) {
     const { start, fps, max_frames: maxFrames } = job.options;
-    const first = clip?.plan({ start, fps, maxFrames })?.used?.[0];
+    const first = clip?.plan({ start, fps, maxFrames, frameStep: 1 })?.used?.[0]; // with any step the same
     return first === undefined ? null : clip.picture(first, signal);
   }
   const reply = await fetch(address(job.outputs.source_video), { headers: keyHeaders(), signal });

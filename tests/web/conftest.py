@@ -41,11 +41,10 @@ def tab_at(browser: Browser) -> Iterator[NewTab]:
 
 @pytest.fixture(scope="session")
 def finished(server: ProcessServer) -> str:
-    """The id of a job that the silhouette pipeline has finished."""
+    """The id of a job that the silhouette pipeline has finished, with more formats."""
+    options = {"mode": "fast_low_ram", "formats": "skinned,compact"}
     with open(CLIP, "rb") as clip:
-        sent = httpx.post(
-            f"{server.url}/jobs", files={"file": clip}, data={"mode": "fast_low_ram"}, timeout=30
-        )
+        sent = httpx.post(f"{server.url}/jobs", files={"file": clip}, data=options, timeout=30)
     job_id = str(sent.json()["job_id"])
     for _ in range(5):
         job = httpx.get(f"{server.url}/jobs/{job_id}?wait=30", timeout=60).json()

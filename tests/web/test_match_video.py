@@ -224,6 +224,10 @@ def test_the_score_leads_to_the_worst_frame(
     assert tab.evaluate("() => actionmesh.playback.frame") == job["score"]["worst_frame"] != 0
     tab.page.keyboard.press("Escape")
     tab.until(IS_FREE)
+    assert tab.page.locator("#score [title]").count() == job["mesh"]["timesteps"]
+    tab.page.click("#score [title^='Frame 11:']")
+    tab.until(MATCHES)
+    assert tab.evaluate("() => actionmesh.playback.frame") == 11
 
 
 def test_a_job_whose_meshes_are_not_coloured_says_why(

@@ -78,6 +78,46 @@ def test_a_finished_job_offers_its_files_and_curl_commands(
         job_id = json.loads(sent.stdout)["job_id"]
         assert httpx.delete(f"{server.url}/jobs/{job_id}").json()["status"] == "deleted"
     assert commands[0].startswith("curl -F file=@dancing_sprout.mp4 -F mode=fast_low_ram")
+    assert "-F formats=skinned,compact" in commands[0]
+
+
+def test_files_that_were_asked_for_are_listed_or_the_reason_why_not(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    job = httpx.get(f"{server.url}/jobs/{finished}").json()
+    tab = tab_at(server)
+    tab.open(f"#job={finished}")
+    tab.wait_for_viewer()
+    sizes = {file["name"]: round(file["bytes"] / 1000) for file in job["files"]}
+    skeleton = tab.page.inner_text("#downloads li:has-text('Skeleton')")
+    assert f"{sizes['skinned_mesh.glb']} KB" in skeleton
+    compact = tab.page.inner_text("#downloads li:has-text('Compact')")
+    warnings = [w["message"] for w in job["warnings"] if w["code"].startswith("compact_")]
+    if job["outputs"]["compact_mesh"] is None:
+        assert warnings[0] in compact and warnings[0] not in tab.page.inner_text("#warnings")
+    else:
+        assert f"{sizes['compact_mesh.glb']} KB" in compact
+
+
+def test_the_form_says_how_long_a_job_takes(
+    server: ProcessServer, tab_at: NewTab, finished: str
+) -> None:
+    assert finished
+    tab = tab_at(server)
+    tab.open()
+    tab.until("document.querySelector('#server-info').textContent")
+    tab.choose()
+    tab.page.check("input[name=mode][value=fast_low_ram]", force=True)
+    modes = httpx.get(f"{server.url}/info").json()["modes"]
+    took = next(mode for mode in modes if mode["id"] == "fast_low_ram")
+    for frames in (31, 16):
+        tab.page.select_option("#max-frames", str(frames))
+        seconds = took["typical_seconds"] + (frames - 31) * took["seconds_per_frame"]
+        shown = f"{seconds:.1f} s" if seconds < 9.95 else f"{round(seconds)} s"
+        assert f"about {shown} on this machine" in tab.page.inner_text("#expected-wait")
+        assert f"about {shown} here" in tab.page.inner_text("#facts-fast_low_ram")
+    tab.page.check("input[name=mode][value=fast]", force=True)
+    assert "machine" not in tab.page.inner_text("#expected-wait")  # no such job yet
 
 
 @pytest.mark.parametrize("size", SIZES)

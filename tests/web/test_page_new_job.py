@@ -41,6 +41,14 @@ def test_start_and_frame_rate_change_the_strip(
     tab.choose(make_clip("long.mp4", "testsrc2", 30, 6))
     assert "every 3rd frame" in tab.page.inner_text("#strip-text")
     assert "The last" in tab.page.inner_text("#form-warnings")
+    lengths = tab.page.locator("#max-frames option")
+    assert "60 frames: 6.0 s at 10/s, whole clip" in lengths.all_inner_texts()
+    tab.page.select_option("#max-frames", "121")
+    assert tab.page.locator("#strip li").count() == 32  # spread over the 121
+    ends = [tab.page.locator(f"#strip li:{end}-child") for end in ("first", "last")]
+    assert [end.get_attribute("title") for end in ends] == ["0.00 s", "4.00 s"]
+    assert "121 frames, every frame: 4.0 s" in tab.page.inner_text("#strip-text")
+    assert "about 4 times as long as 31 frames" in tab.page.inner_text("#expected-wait")
     tab.page.fill("#start", "2")
     assert tab.page.inner_text("#used-from") == "2.00 s"
     tab.page.fill("#fps", "15")
@@ -48,11 +56,17 @@ def test_start_and_frame_rate_change_the_strip(
     assert tab.page.get_attribute("#fps", "max") == "60"  # as /info tells
     tab.page.select_option("#max-frames", "16")
     assert tab.page.locator("#strip li").count() == 16
+    assert lengths.last.inner_text() == "60 frames: 4.0 s at 15/s, to the end"
+    tab.page.select_option("#max-frames", lengths.last.get_attribute("value"))
+    tab.page.click("text=More options")
+    tab.page.check("#extras input[value=skinned]")
+    tab.page.check("#extras input[value=npz]")
     tab.page.click("#submit")
     tab.until("location.hash.startsWith('#job=')")
     job = httpx.get(f"{sleeping_server.url}/jobs/{tab.job_id}").json()
     assert (job["options"]["start"], job["options"]["fps"]) == (2.0, 15.0)
-    assert (job["input"]["used_frames"], job["input"]["fps"]) == (16, 15.0)
+    assert (job["input"]["used_frames"], job["input"]["fps"]) == (60, 15.0)
+    assert job["options"]["formats"] == ["skinned", "npz"]
     tab.page.click("#cancel")
 
 
@@ -69,14 +83,14 @@ def test_a_zip_shows_its_own_pictures(
     tab = tab_at(sleeping_server)
     tab.open()
     tab.choose(path)
-    tab.until("document.querySelectorAll('#strip canvas').length === 16")
+    tab.until("document.querySelectorAll('#strip canvas').length === 20")
     shown = [
         np.array(pixels, np.uint8).reshape(height, width, 4)[:, :, :3]
         for width, height, pixels in tab.evaluate(STRIP)
     ]
-    assert numbers(np.stack(shown)) == list(range(16))
+    assert numbers(np.stack(shown)) == list(range(20))
     assert "20 pictures" in tab.page.inner_text("#clip-facts")
-    assert "16 frames, every frame" in tab.page.inner_text("#strip-text")
+    assert "20 frames, every frame" in tab.page.inner_text("#strip-text")
     tab.page.fill("#fps", "8")
     tab.page.fill("#start", "0.5")
     assert tab.page.inner_text("#used-from") == "frame_4.png"

@@ -19,7 +19,8 @@ from video.sampling import FALLBACK_FPS, FrameRequest, choose_frames
 
 MANY = """async (cases) => {
   const { sample } = await import('/sampling.js');
-  return cases.map(([times, fps, maxFrames]) => sample(times, { fps, maxFrames }));
+  return cases.map(([times, fps, maxFrames, frameStep]) => (
+    sample(times, { fps, maxFrames, frameStep })));
 }"""
 TIMES = """async () => {
   const { frameTimes } = await import('/mp4_index.js');
@@ -33,23 +34,25 @@ PLANS = """async (requests) => {
   const { FramesZip } = await import('/frames_zip.js');
   const zip = new FramesZip(document.querySelector('#file').files[0]);
   await zip.open();
-  return requests.map(([start, fps, maxFrames]) => zip.plan({ start, fps, maxFrames }));
+  return requests.map(([start, fps, maxFrames, frameStep]) => (
+    zip.plan({ start, fps, maxFrames, frameStep })));
 }"""
 
 
-def _cases() -> list[tuple[list[float], float | None, int]]:
+def _cases() -> list[tuple[list[float], float | None, int, int]]:
     """Constant, irregular and unusable times, with and without a requested frame rate."""
     rng = random.Random(5)
-    cases: list[tuple[list[float], float | None, int]] = []
-    for _ in range(300):
+    cases: list[tuple[list[float], float | None, int, int]] = []
+    for _ in range(600):
         rate = rng.choice([5.0, 8.0, 12.0, 15.0, 24.0, 24000 / 1001, 25.0, 30.0, 60.0, 120.0])
         jitter = rng.choice([0.0, 0.0, 0.001, 0.3, 0.9])
-        count = rng.choice([3, 15, 16, 17, 30, 31, 32, 61, 62, 75, 200])
+        count = rng.choice([3, 15, 16, 17, 30, 31, 32, 61, 62, 75, 120, 121, 200, 300, 1000])
         times = sorted((k + rng.uniform(0, jitter)) / rate for k in range(count))
         if rng.random() < 0.05:
             times = [0.0] * count
         fps = rng.choice([None, None, None, 1.0, 4.0, 8.0, 12.0, 24.0, 60.0])
-        cases.append((times, fps, rng.choice([31, 31, 31, 16, 20])))
+        most = rng.choice([16, 20, 31, 31, 45, 46, 47, 75, 90, 106, 120, 121])
+        cases.append((times, fps, most, rng.choice([1, 15])))
     return cases
 
 
@@ -57,10 +60,10 @@ def test_page_and_server_choose_the_same_frames(server: ProcessServer, tab_at: N
     tab = tab_at(server)
     tab.open()
     cases = _cases()
-    for (times, fps, most), chosen in zip(cases, tab.evaluate(MANY, cases), strict=True):
-        case = f"{len(times)} frames, fps={fps}, max_frames={most}"
+    for (times, fps, most, step), chosen in zip(cases, tab.evaluate(MANY, cases), strict=True):
+        case = f"{len(times)} frames, fps={fps}, max_frames={most}, step={step}"
         try:
-            ours = choose_frames(times, len(times), FrameRequest(0.0, fps, most, step=15))
+            ours = choose_frames(times, len(times), FrameRequest(0.0, fps, most, step))
         except VideoTooShort as refusal:
             assert chosen.get("tooShort") == refusal.facts["frames"], case
             continue
@@ -139,14 +142,20 @@ def test_page_and_server_use_the_same_pictures_of_a_zip(
     assert tab.evaluate(ENTRIES) == ordered
     starts = [0, 0.3, 0.5, 1.25, 2.5, 7, 100]
     requests = [
-        (start, fps, most) for start in starts for fps in (None, 5, 24) for most in (31, 16)
+        (start, fps, most, step)
+        for start in starts
+        for fps in (None, 5, 24)
+        for most in (16, 31, 90)
+        for step in (1, 15)
     ]
-    for (start, fps, most), chosen in zip(requests, tab.evaluate(PLANS, requests), strict=True):
+    for (start, fps, most, step), chosen in zip(
+        requests, tab.evaluate(PLANS, requests), strict=True
+    ):
         first = round(min(start * (fps or FALLBACK_FPS), len(ordered)))
         try:
-            ours = choose_frames(None, len(ordered) - first, FrameRequest(0.0, fps, most, step=15))
+            ours = choose_frames(None, len(ordered) - first, FrameRequest(0.0, fps, most, step))
         except VideoTooShort as refusal:
             assert chosen["tooShort"] == refusal.facts["frames"]
             continue
-        assert chosen["used"] == [first + pick for pick in ours.used], (start, fps, most)
+        assert chosen["used"] == [first + pick for pick in ours.used], (start, fps, most, step)
         assert chosen["fps"] == ours.fps

@@ -119,7 +119,7 @@ def test_a_retry_needs_no_body(serve: Serve) -> None:
     ("body", "headers", "status", "code"),
     [
         ({"mod": "fast"}, {}, 422, "invalid_parameter"),
-        ({"max_frames": 99}, {}, 422, "invalid_parameter"),
+        ({"max_frames": 122}, {}, 422, "invalid_parameter"),
         ({"video_url": "http://a.test/"}, {}, 422, "invalid_parameter"),
         ([], {}, 400, "malformed_request"),
         ({"start": 3600}, {}, 422, "video_too_short"),

@@ -69,7 +69,7 @@ def test_a_transparent_background_is_an_alpha_channel(tmp_path: Path) -> None:
     path = saved(tmp_path / "input", pictures(18), 50, disposal=2)
     assert inspect(path).container == "gif"
     clip, _ = read_clip(path, "gif")
-    wanted = composed(path)[:16]
+    wanted = composed(path)
     assert clip.fps == 20 and np.array_equal(alpha_of(clip.frames), wanted[..., 3])
     seen = wanted[..., 3] > 0
     assert np.array_equal(clip.frames[seen], wanted[seen])
@@ -93,7 +93,7 @@ def test_parts_of_pictures_are_composed_as_pillow_composes_them(
     path = tmp_path / "input"
     path.write_bytes(blocks((WHOLE, 1, False), *parts))
     clip, _ = read_clip(path, "gif")
-    wanted = composed(path)[:16]
+    wanted = composed(path)
     alpha = clip.frames[..., 3] if clip.has_alpha else np.full(clip.frames.shape[:3], 255)
     assert np.array_equal(alpha, wanted[..., 3])
     seen = wanted[..., 3] > 0

@@ -93,7 +93,7 @@ def test_start_rotation_and_a_large_odd_picture(tmp_path: Path) -> None:
     turned = tmp_path / "turned.mov"
     ffmpeg("-display_rotation", "90", "-i", str(made), "-c", "copy", str(turned))
     found, warnings = read_clip(turned, "mov", FrameRequest(start=0.25))
-    assert found.frames.shape == (16, 1024, 282, 3) and found.source.used[0] == 3
+    assert found.frames.shape == (17, 1024, 282, 3) and found.source.used[0] == 3
     assert warnings[0].code == "tone_mapped"
     upright, _ = read_clip(made, "mov")
     off = bands(np.rot90(found.frames, -1, axes=(1, 2))) - bands(upright.frames)
@@ -131,7 +131,7 @@ def test_an_ffmpeg_without_zscale_decodes_and_says_how(
     made = clip(tmp_path, "smpte2084", *HEVC, "-pix_fmt", "yuv420p10le")
     request.getfixturevalue("ffmpeg_without_zscale")
     found, warnings = read_clip(made, "mov")
-    assert len(found) == 16 and "lacks zscale" in warnings[0].message
+    assert len(found) == 20 and "lacks zscale" in warnings[0].message
 
 
 @pytest.mark.skipif(not MEDIA, reason="TEST_MEDIA is not set")

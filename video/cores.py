@@ -49,30 +49,50 @@ def use_cores(wanted: int, sharing: int = 1) -> int:
 def in_order(work: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
     """Like `map`, on all cores of this process: the same results in the same order.
 
-    Worker k of n does items k, k + n ... and waits until its last result is read, so at most one
-    finished result for each core is in memory. What `work` raises is raised here; what it changes
-    is lost. Closing the iterator ends the workers. A worker that a signal ends (a crash, too little
-    memory) takes this process with it, as if that had done the work itself.
+    What `work` changes is lost.
     """
-    count = min(_cores, len(items))
-    if count < 2 or sys.platform != "linux":
-        yield from map(work, items)
+    count = max(1, min(_cores, len(items)))
+    return taking_turns([map(work, items[k::count]) for k in range(count)])
+
+
+def taking_turns(chains: Sequence[Iterator[Made]]) -> Iterator[Made]:
+    """The next result of each chain in turn, until all have ended.
+
+    Where there are enough cores, each chain is worked on by a process of its own, which waits until
+    its last result is read: one finished result for each is in memory. What a chain raises is
+    raised here. Closing the iterator ends the workers. A worker that a signal ends (a crash, too
+    little memory) takes this process with it, as if that had done the work itself.
+    """
+    if len(chains) < 2 or len(chains) > _cores or sys.platform != "linux":
+        yield from _one_after_another(chains)
         return
     workers: list[_Worker] = []
     try:
-        for k in range(count):
-            workers.append(_Worker(work, items[k::count], count))
-        for k in range(len(items)):
-            yield workers[k % count].next_result()
+        for chain in chains:
+            workers.append(_Worker(chain, len(chains)))
+        yield from _one_after_another(workers)
     finally:
         for worker in workers:
             worker.end()
 
 
-class _Worker:
-    """A forked process that does some of the work and sends each result through a pipe."""
+def _one_after_another(chains: Sequence[Iterator[Made]]) -> Iterator[Made]:
+    running = list(chains)
+    while running:
+        for chain in list(running):
+            try:
+                made = next(chain)
+            except StopIteration:
+                running.remove(chain)
+            else:
+                yield made
 
-    def __init__(self, work: Callable[[Item], Made], items: Sequence[Item], count: int) -> None:
+
+class _Worker(Iterator[Any]):
+    """The results of a chain, from a forked process that sends them through a pipe."""
+
+    def __init__(self, chain: Iterator[Any], count: int) -> None:
+        """One of `count` workers."""
         read_end, write_end = os.pipe()
         with suppress(OSError):  # of all users but root, only so many pipes may be so large
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -83,16 +103,18 @@ class _Worker:
             self.pid = os.fork()
         if not self.pid:
             os.close(read_end)
-            _work_and_exit(work, items, count, parent, write_end)
+            _work_and_exit(chain, count, parent, write_end)
         os.close(write_end)
-        self.results = open(read_end, "rb")
+        self._answers = open(read_end, "rb")
 
-    def next_result(self) -> Any:
-        """What the work returned. Raises what it raised."""
+    def __next__(self) -> Any:
+        """Raises what the chain raised, StopIteration at its end."""
         try:
-            made, error, trace = pickle.load(self.results)
+            made, error, trace = pickle.load(self._answers)
         except (EOFError, pickle.UnpicklingError):
             self._follow()
+        if isinstance(error, StopIteration):
+            raise error
         if error is not None:
             raise error from RuntimeError(f"in a worker process:\n{trace}")
         return made
@@ -104,15 +126,13 @@ class _Worker:
         os._exit(1)
 
     def end(self) -> None:
-        self.results.close()
+        self._answers.close()
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
 
-def _work_and_exit(
-    work: Callable[[Item], Made], items: Sequence[Item], count: int, parent: int, write_end: int
-) -> NoReturn:
+def _work_and_exit(chain: Iterator[Any], count: int, parent: int, write_end: int) -> NoReturn:
     """In the worker: ends with its parent, and never returns to its caller's code."""
     global _cores
     _cores = 1  # its work forks no further
@@ -120,18 +140,20 @@ def _work_and_exit(
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
             _share_memory(count)
-            with open(write_end, "wb") as results:
-                for item in items:
-                    results.write(_answer(work, item))
-                    results.flush()
+            with open(write_end, "wb") as answers:
+                is_last = False
+                while not is_last:
+                    answer, is_last = _answer(chain)
+                    answers.write(answer)
+                    answers.flush()
     finally:
         os._exit(0)
 
 
-def _answer(work: Callable[[Item], Made], item: Item) -> bytes:
-    """A result, or an error with its traceback, pickled."""
+def _answer(chain: Iterator[Any]) -> tuple[bytes, bool]:
+    """The next result, or an error with its traceback, pickled; and whether it is the last one."""
     try:
-        return pickle.dumps((work(item), None, ""), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((next(chain), None, ""), pickle.HIGHEST_PROTOCOL), False
     except Exception as error:  # noqa: BLE001 - raised in the process that waits
         trace = traceback.format_exc()
         try:
@@ -139,7 +161,7 @@ def _answer(work: Callable[[Item], Made], item: Item) -> bytes:
             pickle.loads(answer)
         except Exception:  # noqa: BLE001 - of a class whose arguments are not its own
             answer = pickle.dumps((None, RuntimeError(repr(error)), trace))
-        return answer
+        return answer, True
 
 
 def _share_memory(count: int) -> None:

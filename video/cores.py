@@ -1,8 +1,8 @@
 """Independent work on several cores: how many this process uses, and `in_order`, which uses them.
 
 Forked processes, not threads: drawing a frame is thousands of short numpy calls, and each of them
-needs Python's lock. On two cores two threads draw 1.4 times as fast as one, two processes 1.9
-times. A fork copies no memory until it is written, so work may use whatever its caller sees.
+needs Python's lock. On two cores two threads draw 1.3 to 1.5 times as fast as one, two processes
+1.75 times. A fork copies no memory until it is written, so work may use whatever its caller sees.
 child/main.py sets the number of cores; until then, and in every other process, it is one.
 """
 

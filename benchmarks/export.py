@@ -1,23 +1,29 @@
-"""Measures the cost of a job's output files: `python -m benchmarks.export` prints a Markdown table.
+"""Measures the cost of a job's output files: `python -m benchmarks.export` prints Markdown tables.
 
-CPU seconds of this process and its children (ffmpeg), not wall time: the machine may be shared.
+CPU seconds of this process and its children (ffmpeg, workers), not wall time: the machine may be
+shared. Only the preview on several cores is timed, beside the same on one, in turns.
 The mesh is the tests' procedural animal, with as many vertices as a real one.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from meshes.archive import write_archive
 from meshes.gltf import write_animated, write_frames
 from meshes.normals import vertex_normals
 from meshes.preview import write_preview, write_source_video
 from tests.meshes.walking_animal import walking_animal
+from video.cores import in_order, use_cores
 
 SIZES = ((16, 101), (31, 142))
 """Timesteps, and rings of the sphere: 10k vertices and 20k faces, 20k vertices and 40k faces."""
@@ -25,17 +31,51 @@ SIZES = ((16, 101), (31, 142))
 
 def main() -> None:
     """Measure and print."""
+    cv2.setNumThreads(1)  # as in the process that runs jobs
     print("| timesteps | vertices | faces | step | CPU s | size MB |")
     print("|---|---|---|---|---|---|")
     for timesteps, rings in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             _measure(timesteps, rings, Path(folder))
+    print()
+    print("| preview, 31 timesteps of 39480 faces | seconds | CPU s | times as fast as one core |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        _compare_cores(Path(folder))
+
+
+def _compare_cores(folder: Path, rounds: int = 3) -> None:
+    """One core and all, in turns; the medians."""
+    sequence, frames = walking_animal(*SIZES[1]), _noise(SIZES[1][0])
+    normals = vertex_normals(sequence)
+    everywhere = os.sched_getaffinity(0)
+    took: dict[int, list[tuple[float, float]]] = {1: [], len(everywhere): []}
+    for _ in range(rounds):
+        for cores, times in took.items():
+            os.sched_setaffinity(0, everywhere if cores > 1 else {min(everywhere)})
+            use_cores(cores)
+            began, before = time.perf_counter(), _cpu_s()
+            out = folder / "preview.mp4", folder / "poster.webp"
+            write_preview(sequence, normals, frames, *out, in_order=in_order)
+            times.append((time.perf_counter() - began, _cpu_s() - before))
+    os.sched_setaffinity(0, everywhere)
+    for cores, times in took.items():
+        wall_s, cpu_s = (float(np.median(column)) for column in zip(*times, strict=True))
+        faster = float(
+            np.median([one[0] / many[0] for one, many in zip(took[1], times, strict=True)])
+        )
+        print(f"| {cores} cores | {wall_s:.2f} | {cpu_s:.2f} | {faster:.2f} |")
+
+
+def _noise(count: int) -> NDArray[np.uint8]:
+    """Frames of 1280 x 720, blocks of random colours."""
+    frames = np.random.default_rng(0).integers(0, 255, (count, 45, 80, 3)).astype(np.uint8)
+    return frames.repeat(16, axis=1).repeat(16, axis=2)
 
 
 def _measure(timesteps: int, rings: int, folder: Path) -> None:
     sequence = walking_animal(timesteps, rings)
-    frames = np.random.default_rng(0).integers(0, 255, (timesteps, 45, 80, 3)).astype(np.uint8)
-    frames = frames.repeat(16, axis=1).repeat(16, axis=2)
+    frames = _noise(timesteps)
     normals = vertex_normals(sequence)
     paths = [folder / f"mesh_{k:03d}.glb" for k in range(timesteps)]
     animated, archive = folder / "animated_mesh.glb", folder / "meshes.zip"

@@ -15,11 +15,12 @@ import numpy as np
 from silhouette.crop import CroppedClip
 from silhouette.tracking import Track, Tracker
 from silhouette.tracking_frames import TrackingFrames
+from video.cores import in_order
 from video.fields import sample_field
 
 _SIDE_PX = 256
 _NODES = 350
-_MOST_FRAMES = 16
+MOST_FRAMES = 16
 """Longer clips are tried on every second frame."""
 _FIRST_FRAME_BONUS = 0.006
 """The first frame is preferred if others are not clearly better: users expect it."""
@@ -28,7 +29,9 @@ _GREY_LEVEL = 0.002
 
 
 def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
-    """The index of the best of two or more `candidates`; `tick` is called after every coarse step.
+    """The index of the best of two or more `candidates`.
+
+    `tick` is called up to MOST_FRAMES times for the frames, and once for each candidate.
 
     Candidates show at least half of the median area of the subject.
     """
@@ -36,19 +39,28 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
     usual = np.median(areas[areas > 0]) if areas.any() else 0.0
     complete = np.flatnonzero(areas >= 0.5 * usual)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
-    stride = -(-len(cropped.images) // _MOST_FRAMES)
+    stride = -(-len(cropped.images) // MOST_FRAMES)
     frames = TrackingFrames.from_clip(cropped.shrunk(_SIDE_PX, stride), tick)
     flow = cache(frames.flow)
-    scores: dict[int, float] = {}
-    for reference in np.unique(picks // stride).tolist():
-        if areas[stride * reference] < 0.5 * usual:  # the frame before the pick
-            continue
+    tried = [
+        reference
+        for reference in np.unique(picks // stride).tolist()
+        if areas[stride * reference] >= 0.5 * usual  # it may be the frame before the pick
+    ]
+
+    def score(reference: int) -> float:
         tracker = Tracker(frames, reference, _NODES, flow)
-        if len(tracker.control_mesh.triangles):
-            scores[reference] = _score(tracker, tracker.run(tick, refine=False))
-    if not scores:
+        if not len(tracker.control_mesh.triangles):
+            return -np.inf
+        return _score(tracker, tracker.run(lambda: None, refine=False))
+
+    scores = []
+    for found in in_order(score, tried):
+        scores.append(found)
+        tick()
+    if max(scores, default=-np.inf) == -np.inf:
         return int(picks[0])
-    return stride * max(scores, key=scores.__getitem__)
+    return int(stride * tried[int(np.argmax(scores))])
 
 
 def _score(tracker: Tracker, track: Track) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subject.plain_background import border_strip
+from video.cores import in_order
 from video.fields import Field, gradient, warp
 from video.flow import dense_flow, fast_method
 from video.sizes import flow_size
@@ -45,11 +46,17 @@ def measure_scene(images: list[NDArray[np.uint8]], tick: Callable[[int], None]) 
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small]
     method = fast_method()
     grid = np.dstack(np.meshgrid(np.arange(size[0]), np.arange(size[1]))).astype(np.float32)
+
+    def measure(t: int) -> tuple[Field, Field, Affine]:
+        one, two = greys[t], greys[t + 1]
+        there, back = dense_flow(method, one, two), dense_flow(method, two, one)
+        return there, back, _camera_motion(one, there, back, grid)
+
     forward, backward, camera = [], [], []
-    for t, (one, two) in enumerate(zip(greys, greys[1:], strict=False)):
-        forward.append(dense_flow(method, one, two))
-        backward.append(dense_flow(method, two, one))
-        camera.append(_camera_motion(one, forward[t], backward[t], grid))
+    for t, (there, back, motion) in enumerate(in_order(measure, range(len(greys) - 1))):
+        forward.append(there)
+        backward.append(back)
+        camera.append(motion)
         tick(t)
     return Scene(small, forward, backward, camera, grid)
 

@@ -23,7 +23,16 @@ from errors import GpuError, GpuOutOfMemory, VideoTooShort
 from gpu_memory import MemoryPlan, choose_plan, needed_gb
 from intake.glb_reader import read_glb
 from meshes.sequence import MeshSequence
-from pipeline import ACTIONMESH, CHECKOUT, ActionMeshPreset, Gpu, Mode, Reporter, SubjectChoice
+from pipeline import (
+    ACTIONMESH,
+    CHECKOUT,
+    ActionMeshPreset,
+    Gpu,
+    Mode,
+    Reporter,
+    SubjectChoice,
+    frame_step,
+)
 from settings import Settings
 from upstream import sam2
 from upstream.attention import is_cudnn_refusal
@@ -39,7 +48,7 @@ from upstream.subject_choice import with_chosen_alpha
 from upstream.user_mesh import UserMesh, normalize_upload
 from upstream.weights import ensure_weights
 from video.clip import Clip
-from video.sampling import MAX_FRAMES, MIN_FRAMES
+from video.sampling import MIN_FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +135,7 @@ class ActionMeshPipeline:
         faces: int | None = None,
         tries: int = 1,
     ) -> MeshSequence:
-        """16 or 31 frames -> as many timesteps, in upstream's axes (+Y up, +Z front) and units.
+        """16, 31, 46 ... frames -> as many timesteps in upstream's axes (+Y up, +Z front), units.
 
         Call `load` first. With `mesh`, a .glb, that mesh is animated: its vertices, texture and
         units are kept. Of several `tries` the shape that fits the first frame best is animated, as
@@ -137,8 +146,8 @@ class ActionMeshPipeline:
         if len(clip) < MIN_FRAMES:
             message = f"ActionMesh needs {MIN_FRAMES} frames, not {len(clip)}"
             raise VideoTooShort(message, frames=len(clip), min_frames=MIN_FRAMES)
-        if len(clip) not in (MIN_FRAMES, MAX_FRAMES):
-            raise ValueError(f"a clip has {MIN_FRAMES} or {MAX_FRAMES} frames, not {len(clip)}")
+        if (len(clip) - MIN_FRAMES) % frame_step(self.name):
+            raise ValueError(f"{len(clip)} frames do not fill windows of {MIN_FRAMES}")
         preset = self.presets[mode]
         preset = replace(preset, face_decimation=faces or preset.face_decimation)
         user_mesh = None if mesh is None else _read(mesh, reporter)

@@ -165,6 +165,11 @@ def choose_pipeline(wanted: str = "auto", gpu: Gpu | None = None) -> PipelineCho
     return PipelineChoice("silhouette", reason, gpu)
 
 
+def frame_step(pipeline: str) -> int:
+    """A job of the pipeline of this name has 16 frames, or a multiple of this more."""
+    return 15 if pipeline == "actionmesh" else 1  # windows of 16 frames that share one
+
+
 _MEMORY_GB = {"silhouette": 4.0, "actionmesh": 24.0}
 """A silhouette needs 0.7 GB. ActionMesh may hold all its weights as on disk while it loads (16 GB),
 later those that wait for their stage (8.7 GB); the rest is for libraries, frames and meshes."""

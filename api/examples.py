@@ -137,11 +137,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "modes": [
             {
                 "id": "default", "min_vram_gb": 12, "available": True, "default": True,
-                "typical_seconds": 75.2,
+                "typical_seconds": 75.2, "seconds_per_frame": 1.8,
             }
         ],
         "limits": {
-            "max_upload_bytes": 104857600, "min_frames": 16, "max_frames": 31, "max_queue": 32,
+            "max_upload_bytes": 104857600, "min_frames": 16, "max_frames": 121,
+            "default_frames": 31, "frame_step": 15, "max_queue": 32,
             "formats": ["mp4", "mov", "avi", "webm", "mkv", "gif", "webp", "zip"],
         },
         "features": {"animated_mesh": True, "preview_video": True},

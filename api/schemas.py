@@ -80,21 +80,27 @@ class SlotInfo(GpuInfo):
 
 
 class ModeInfo(BaseModel):
-    """One mode. `typical_seconds` is the median of this server's last jobs, None before any."""
+    """One mode. `typical_seconds` is the median of this server's last jobs, None before any.
+
+    It is for `limits.default_frames`; `seconds_per_frame` is what each further one adds.
+    """
 
     id: Mode
     min_vram_gb: int | None
     available: bool
     default: bool
     typical_seconds: float | None
+    seconds_per_frame: float | None
 
 
 class Limits(BaseModel):
-    """What a request may hold."""
+    """What a request may hold. A job has `min_frames`, or a multiple of `frame_step` more."""
 
     max_upload_bytes: int
     min_frames: int
     max_frames: int
+    default_frames: int
+    frame_step: int
     max_queue: int
     formats: list[str]
 

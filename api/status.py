@@ -20,9 +20,9 @@ from errors import InvalidParameter, StorageUnavailable
 from intake.container import FORMATS
 from job.options import REQUEST_FIELDS
 from job.state import JobStatus
-from pipeline import ACTIONMESH, MODES
+from pipeline import ACTIONMESH, MODES, frame_step
 from settings import GB, NAME, VERSION
-from video.sampling import MAX_FRAMES, MIN_FRAMES
+from video.sampling import DEFAULT_FRAMES, MAX_FRAMES, MIN_FRAMES
 
 router = APIRouter(tags=["status"], route_class=CheckedRoute)
 
@@ -128,6 +128,8 @@ async def info(request: Request) -> Response:
             "max_upload_bytes": settings.max_upload_size,
             "min_frames": MIN_FRAMES,
             "max_frames": MAX_FRAMES,
+            "default_frames": DEFAULT_FRAMES,
+            "frame_step": frame_step(choice.name),
             "max_queue": settings.max_queue,
             "formats": list(FORMATS),
         },
@@ -155,14 +157,15 @@ async def metrics(request: Request) -> Response:
 
 def _modes(state: AppState) -> list[ModeInfo]:
     choice = state.choice
-    best = default_mode(choice)
+    best, estimates = default_mode(choice), state.worker.estimates
     return [
         ModeInfo(
             id=mode,
             min_vram_gb=ACTIONMESH[mode].min_vram_gb if choice.name == "actionmesh" else None,
             available=is_available(mode, choice),
             default=mode == best,
-            typical_seconds=state.worker.estimates.typical_s(mode),
+            typical_seconds=estimates.typical_s(mode, DEFAULT_FRAMES),
+            seconds_per_frame=estimates.frame_s(mode),
         )
         for mode in MODES
     ]

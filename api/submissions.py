@@ -42,6 +42,7 @@ from job import durable
 from job.folder import Staging
 from job.options import REQUEST_FIELDS, RETRY_FIELDS, JobOptions, check_names
 from job.state import Job
+from video.sampling import FrameRequest
 
 router = APIRouter(tags=["jobs"], route_class=CheckedRoute)
 
@@ -75,7 +76,7 @@ async def create_job(request: Request) -> Response:
         if claim.job is not None:
             return _accepted(state, claim.job, replayed=True)
         options = _checked_options(state, received)
-        video = await _input_facts(admitted, received, options)
+        video = await _input_facts(admitted, received, options, state.choice.name)
         job = await admitted.commit(options, video, idempotency=mark)
     return _accepted(state, job)
 
@@ -101,8 +102,10 @@ async def retry_job(job_id: str, request: Request) -> Response:
         mark = claim.mark("retry", job_id, changes)
         if claim.job is not None:
             return _accepted(state, claim.job, replayed=True)
-        folder = state.folder.job_dir(job_id)
-        video = await asyncio.to_thread(_stored_input, folder, admitted.staging, old, options)
+        folder, pipeline = state.folder.job_dir(job_id), state.choice.name
+        video = await asyncio.to_thread(
+            _stored_input, folder, admitted.staging, old, options, pipeline
+        )
         job = await admitted.commit(options, video, retry_of=job_id, idempotency=mark)
     return _accepted(state, job)
 
@@ -152,7 +155,7 @@ def _checked_options(state: AppState, received: Received) -> JobOptions:
 
 
 async def _input_facts(
-    admitted: Admission, received: Received, options: JobOptions
+    admitted: Admission, received: Received, options: JobOptions, pipeline: str
 ) -> ClipFacts | None:
     """The facts of the video; None if it must be downloaded first."""
     if options.mesh:
@@ -160,13 +163,13 @@ async def _input_facts(
     video = received.files.get("file")
     if video is None:
         return None
-    return await asyncio.to_thread(_probe, admitted.staging.input, video.filename, options)
+    request = options.frame_request(pipeline)
+    return await asyncio.to_thread(_probe, admitted.staging.input, video.filename, request)
 
 
-def _probe(path: Path, filename: str | None, options: JobOptions) -> ClipFacts:
-    """Blocking: find the container format and decode as much as the job needs."""
-    o, name = options, filename or shown_name("")
-    return inspect(path, o.start, o.fps, o.max_frames, filename=name)
+def _probe(path: Path, filename: str | None, request: FrameRequest) -> ClipFacts:
+    """Blocking: find the container format and which frames the job takes."""
+    return inspect(path, request, filename=filename or shown_name(""))
 
 
 def _same_pictures(old: Job, changes: Mapping[str, Any], options: JobOptions) -> JobOptions:
@@ -181,7 +184,7 @@ def _same_pictures(old: Job, changes: Mapping[str, Any], options: JobOptions) ->
 
 
 def _stored_input(
-    folder: Path, staging: Staging, old: Job, options: JobOptions
+    folder: Path, staging: Staging, old: Job, options: JobOptions, pipeline: str
 ) -> ClipFacts | None:
     """Blocking: link the old job's files; None if the video must be downloaded again."""
     try:
@@ -192,7 +195,7 @@ def _stored_input(
         if options.video_url and not options.mesh:
             return None
         raise JobExpired("The video of this job was not kept.") from None
-    sampling = ("start", "fps", "max_frames")
-    if old.input and all(getattr(options, n) == getattr(old.options, n) for n in sampling):
+    request = options.frame_request(pipeline)
+    if old.input and request == old.options.frame_request(old.pipeline):
         return old.input
-    return _probe(staging.input, old.input.filename if old.input else None, options)
+    return _probe(staging.input, old.input.filename if old.input else None, request)

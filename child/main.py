@@ -110,7 +110,7 @@ def main() -> int:
         os.nice(10)  # on the CPU the API has priority
     if config.memory_mb and not config.uses_cuda:
         limits.limit_data(config.memory_mb)
-    prefetcher = FramePrefetcher()
+    prefetcher = FramePrefetcher(config.pipeline)
     listen = partial(parent.listen, prefetcher.prefetch)
     threading.Thread(target=listen, name="stdin", daemon=True).start()
     try:

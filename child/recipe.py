@@ -52,7 +52,7 @@ from subject.find import find_subject
 from subject.model_file import fetch_if_missing
 from video.clip import Clip
 from video.frames import read_clip
-from video.sampling import ClipWarning
+from video.sampling import ClipWarning, FrameRequest
 from video.sandbox import ProgramKilled
 
 log = logging.getLogger(__name__)
@@ -72,21 +72,26 @@ _OPTIONAL = {
 class FramePrefetcher:
     """Reads the frames of the probable next job in a thread, while the GPU is busy."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: str = "") -> None:
+        """`pipeline` is the name of the one that will compute the jobs."""
+        self._pipeline = pipeline
         # one permanent thread: ffmpeg is killed when the thread that started it ends
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        self._reading: dict[str, Future[Read]] = {}
+        self._reading: dict[str, tuple[FrameRequest, Future[Read]]] = {}
 
     def prefetch(self, task: Task) -> None:
         """Start to read; the previous job's frames are kept too, since it may be about to begin."""
         last = list(self._reading.items())[-1:]
-        reading = self._thread.submit(_read_clip, task, task.options.start, lambda *_: None)
-        self._reading = dict([*last, (task.job_id, reading)])
+        request = task.options.frame_request(self._pipeline)
+        reading = self._thread.submit(_read_clip, task, request, lambda *_: None)
+        self._reading = dict([*last, (task.job_id, (request, reading))])
 
-    def take(self, job_id: str, while_waiting: Callable[[], None]) -> Read | None:
+    def take(
+        self, job_id: str, request: FrameRequest, while_waiting: Callable[[], None]
+    ) -> Read | None:
         """This job's frames, if they were prefetched without an error; only once."""
-        future = self._reading.pop(job_id, None)
-        if future is None:
+        prefetched, future = self._reading.pop(job_id, (None, None))
+        if future is None or prefetched != request:
             return None
         while not future.done():
             while_waiting()
@@ -194,14 +199,14 @@ class Recipe:
         def report(step: int, steps: int) -> None:
             reporter.progress("extracting", step, steps, "Reading the frames")
 
-        read, start = None, reporter.start
-        if start == reporter.task.options.start:
-            read = self.prefetcher.take(reporter.task.job_id, lambda: report(0, 1))
+        asked = reporter.task.options.frame_request(reporter.pipeline)
+        request = replace(asked, start=reporter.start)
+        read = self.prefetcher.take(reporter.task.job_id, request, lambda: report(0, 1))
         if read is None:
             report(0, 1)
-            read = _read_clip(reporter.task, start, report)
+            read = _read_clip(reporter.task, request, report)
         clip, warnings = read
-        is_told = start != reporter.task.options.start  # in `window_only`, which the subject gave
+        is_told = request != asked  # in `window_only`, which the subject gave
         for code, message in warnings:
             if not (is_told and code in ("unused_tail", "window_only")):
                 reporter.warning(code, message)
@@ -249,16 +254,8 @@ def _asked_for(pipeline: Pipeline, options: JobOptions) -> dict[str, Any]:
     return asked
 
 
-def _read_clip(task: Task, start: float, on_progress: Callable[[int, int], None]) -> Read:
-    options = task.options
-    return read_clip(
-        task.folder / "input",
-        task.container,
-        start=start,
-        fps=options.fps,
-        max_frames=options.max_frames,
-        on_progress=on_progress,
-    )
+def _read_clip(task: Task, request: FrameRequest, on_progress: Callable[[int, int], None]) -> Read:
+    return read_clip(task.folder / "input", task.container, request, on_progress=on_progress)
 
 
 def is_unusable(error: ServiceError) -> bool:

@@ -121,7 +121,7 @@ class Handler:
                 total_s=FETCH_S,
                 allow_private=self._settings.allow_private_urls,
             )
-        facts = await asyncio.to_thread(inspect, video, o.start, o.fps, o.max_frames)
+        facts = await asyncio.to_thread(inspect, video, o.frame_request(self._choice.name))
         return Task(folder.name, 1, folder, facts.container, o)
 
     async def _run(self, task: Task, report: ReportProgress) -> Result:

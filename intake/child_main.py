@@ -4,7 +4,7 @@ Started by path by intake/child.py, in the sandbox; never imported by the server
 the only argument; text of libraries and of ffmpeg goes to stderr, for the server's log. It reads
 with the functions that the job's process uses later, so that the two cannot disagree.
 
-in:   {"read": "clip", "path", "container", "start", "fps", "max_frames"}
+in:   {"read": "clip", "path", "container", "frames": FrameRequest}
       {"read": "mesh", "path"}
       and with both "packages", where packages are imported from
 out:  {"found": {...}}   {"refused": ServiceError.to_dict()}
@@ -50,9 +50,10 @@ def main() -> None:
 
 def _read_clip(question: dict[str, Any]) -> dict[str, Any]:
     from video.probe import probe
+    from video.sampling import FrameRequest
 
-    sampling = (question["start"], question["fps"], question["max_frames"])
-    found = probe(Path(question["path"]), question["container"], *sampling)
+    request = FrameRequest(**question["frames"])
+    found = probe(Path(question["path"]), question["container"], request)
     return {
         "width": found.source.width,
         "height": found.source.height,

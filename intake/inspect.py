@@ -7,14 +7,14 @@ case: each ends with this call, or with the thread that made it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from errors import VideoUnreadable
 from intake.child import FileTooHard, ask, number
 from intake.container import HEAD_BYTES, sniff
 from video.ffmpeg import Container
-from video.sampling import MAX_FRAMES
+from video.sampling import DEFAULT_REQUEST, FrameRequest
 from video.sizes import MAX_PIXELS
 
 
@@ -37,19 +37,14 @@ class ClipFacts:
 
 
 def inspect(
-    path: Path,
-    start: float = 0.0,
-    fps: float | None = None,
-    max_frames: int = MAX_FRAMES,
-    *,
-    filename: str = "input",
+    path: Path, request: FrameRequest = DEFAULT_REQUEST, *, filename: str = "input"
 ) -> ClipFacts:
     """Raises UnsupportedMediaType, VideoUnreadable, VideoTooShort."""
     with open(path, "rb") as file:
         container = sniff(file.read(HEAD_BYTES))
     question = {"read": "clip", "path": str(path), "container": container}
     try:
-        found = ask({**question, "start": start, "fps": fps, "max_frames": max_frames})
+        found = ask({**question, "frames": asdict(request)})
     except FileTooHard as exc:
         raise VideoUnreadable(
             "Reading the clip takes more memory or time than is allowed.",

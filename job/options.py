@@ -27,8 +27,8 @@ from job.subject_choice import (
     parse_point,
     pattern,
 )
-from pipeline import Mode, SubjectChoice
-from video.sampling import MAX_FRAMES, MIN_FRAMES
+from pipeline import Mode, SubjectChoice, frame_step
+from video.sampling import DEFAULT_FRAMES, MAX_FRAMES, MIN_FRAMES, FrameRequest
 
 RETRY: dict[str, Any] = {"x-retry": True}
 """Marks what a retry may change."""
@@ -112,8 +112,9 @@ class JobOptions(BaseModel):
         json_schema_extra=RETRY,
     )
     max_frames: Annotated[int, Field(ge=MIN_FRAMES, le=MAX_FRAMES), WholeNumber] = Field(
-        default=MAX_FRAMES,
-        description=f"{MIN_FRAMES} or {MAX_FRAMES} frames are used.",
+        default=DEFAULT_FRAMES,
+        description="At most so many frames are used. ActionMesh takes 16, 31, 46 ... or 121 of "
+        "them, every 15 further ones for the time of one more window.",
         json_schema_extra=RETRY,
     )
     faces: Annotated[int, Field(ge=1_000, le=100_000), WholeNumber] | None = Field(
@@ -173,6 +174,10 @@ class JobOptions(BaseModel):
             left, top, right, bottom = as_numbers(self.subject_box)
             return SubjectChoice(box=(left, top, right, bottom))
         return None
+
+    def frame_request(self, pipeline: str) -> FrameRequest:
+        """Which frames the pipeline of this name takes."""
+        return FrameRequest(self.start, self.fps, self.max_frames, frame_step(pipeline))
 
     def changed(self, given: Mapping[str, Any]) -> JobOptions:
         """A copy with the options that a request gives. Raises InvalidParameter.

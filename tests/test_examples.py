@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from examples.make_dancing_sprout import CLIP, FPS, FRAMES, frame, pose
 from video.frames import read_clip
-from video.sampling import MAX_FRAMES
+from video.sampling import DEFAULT_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_the_clip_is_small_and_can_play_while_loading() -> None:
 
 
 def test_a_job_uses_every_frame(frames: NDArray[np.uint8]) -> None:
-    assert len(frames) == FRAMES == MAX_FRAMES
+    assert len(frames) == FRAMES == DEFAULT_FRAMES
 
 
 def test_the_dance_is_a_loop() -> None:

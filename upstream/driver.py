@@ -41,7 +41,7 @@ from video.clip import Clip
 
 @dataclass(frozen=True)
 class AnimationRequest:
-    """The input of one attempt: 16 or 31 frames, parameters, and the mesh to move, if given.
+    """The input of one attempt: 16, 31, 46 ... frames, parameters, and a mesh to move, if given.
 
     `tries`: from how many seeds a first shape is made, if none is given.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,7 @@ from video.ffmpeg import (
 from video.frames_zip import FramesZip
 from video.hdr import can_tone_map, hdr_warning, tone_mapping
 from video.probe import Probe, Span, probe, times_agree, wrong_count, zip_inputs
-from video.sampling import MAX_FRAMES, MIN_FRAMES, ClipWarning
+from video.sampling import DEFAULT_REQUEST, MIN_FRAMES, ClipWarning, FrameRequest
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
 from video.scene_cuts import cut_warning, find_cuts, scenes
 
@@ -50,9 +51,7 @@ _Decoded = tuple[Probe, NDArray[np.uint8]]
 def read_clip(
     path: Path,
     container: Container,
-    start: float = 0.0,
-    fps: float | None = None,
-    max_frames: int = MAX_FRAMES,
+    request: FrameRequest = DEFAULT_REQUEST,
     *,
     on_progress: OnProgress = lambda step, steps: None,  # noqa: ARG005
 ) -> tuple[Clip, tuple[ClipWarning, ...]]:
@@ -64,12 +63,12 @@ def read_clip(
 
     def read(within: Span | None, fps: float | None) -> _Decoded:
         if within:
-            on_progress(0, max_frames)  # again; to plan takes seconds in a long file
-        ask = partial(probe, path, container, start, fps, max_frames, within=within)
+            on_progress(0, request.max_frames)  # again; to plan takes seconds in a long file
+        ask = partial(probe, path, container, replace(request, fps=fps), within=within)
         return _read(path, container, ask, on_progress)
 
-    whole = read(None, fps)
-    plan, frames, warning = _one_scene(whole, read, fps, prefers_first=start > 0)
+    whole = read(None, request.fps)
+    plan, frames, warning = _one_scene(whole, read, request.fps, prefers_first=request.start > 0)
     if frames.shape[3] == 4 and int(frames[..., 3].min()) >= _OPAQUE:
         frames = np.ascontiguousarray(frames[..., :3])
     warnings = plan.warnings

@@ -1,8 +1,8 @@
 """Reads the facts of an uploaded clip and plans which of its frames a job takes. No numpy.
 
 `probe` handles every container. It lists the packets (cheap: nothing is decoded), decodes the first
-31 frames to check that the packets match them, and decodes more only where they differ (streams
-with hidden frames, for example). Called by intake/ and by video/frames.py, which decodes the plan.
+frames to check that the packets match them, and decodes more only where they differ (streams with
+hidden frames, for example). Called by intake/ and by video/frames.py, which decodes the plan.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from video.ffmpeg import (
 from video.ffmpeg_phrases import HdrColours, decoded_pixel_format, has_vpx_alpha, hdr_colours
 from video.frames_zip import FramesZip, Still
 from video.sampling import (
+    DEFAULT_REQUEST,
     FALLBACK_FPS,
-    MAX_FRAMES,
     MIN_FRAMES,
     ClipWarning,
+    FrameRequest,
     choose_frames,
     frames_needed,
     naming_seconds,
@@ -39,6 +40,9 @@ from video.sampling import (
 )
 from video.sizes import MAX_PIXELS, WorkingSizes, too_large, working_sizes
 
+_CHECKED_FRAMES = 31
+"""Decoded at intake, however many the job takes: packets that differ from the frames do so from
+the start, and a clip that is damaged later is planned again by the job."""
 _MOST_WITHOUT_TIMES = 1000
 _WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
 _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -76,9 +80,7 @@ class Span(NamedTuple):
 def probe(
     path: Path,
     container: Container,
-    start: float = 0.0,
-    fps: float | None = None,
-    max_frames: int = MAX_FRAMES,
+    request: FrameRequest = DEFAULT_REQUEST,
     *,
     check_frames: bool = True,
     decode_all: bool = False,
@@ -86,21 +88,21 @@ def probe(
 ) -> Probe:
     """Raises VideoUnreadable, VideoTooShort.
 
-    `check_frames` decodes the first 31 frames, or all pictures taken from a zip; else only the
-    first is decoded. `decode_all` ignores the packets and decodes every frame that the plan can
-    depend on. Of the frames from `start` on, only those `within` are used.
+    `check_frames` decodes the first 31 frames, or pictures taken from a zip; else only the first
+    is decoded. `decode_all` ignores the packets and decodes every frame that the plan can depend
+    on. Of the frames that are asked for, only those `within` are used.
     """
-    asked = _Asked(start, fps, max_frames, within or Span(0, None))
+    asked = _Asked(request, within or Span(0, None))
     if container == "zip":
         return _probe_zip(path, asked, check_frames)
     with open(path, "rb") as file:
         source = Input(file, container)
         packets = read_frame_list(source, PACKET_LIST_ARGUMENTS)
-        _check_packets(packets, start)
+        _check_packets(packets, request.start)
         source = replace(source, decoder=_decoder(packets))
         found = None
         if not decode_all:
-            to_decode = MAX_FRAMES if check_frames else 1
+            to_decode = _CHECKED_FRAMES if check_frames else 1
             found = _probe_video(source, packets, asked, to_decode)
         if found is None:
             found = _probe_video(source, packets, asked, None)
@@ -112,9 +114,7 @@ def probe(
 class _Asked:
     """What is asked for; as the arguments of `probe`."""
 
-    start: float
-    fps: float | None
-    max_frames: int
+    request: FrameRequest
     within: Span
 
 
@@ -125,11 +125,12 @@ def _probe_video(
 
     With `to_decode` None it is made from decoded frames instead, as many as it can depend on.
     """
-    at_start = bisect_left(packets.times or (), asked.start - 1e-5)
+    start = asked.request.start
+    at_start = bisect_left(packets.times or (), start - 1e-5)
     # seeking is not exact in an AVI with B-frames, and in a GIF or an animated WebP a frame changes
     # only a part of those before it: there, frames before `start` are decoded as well
-    seek = asked.start if source.demuxer not in ("avi", "webp_anim", "gif") else 0.0
-    early = 0 if seek == asked.start else at_start
+    seek = start if source.demuxer not in ("avi", "webp_anim", "gif") else 0.0
+    early = 0 if seek == start else at_start
     most = early + (to_decode or _frames_to_decode(packets, at_start, asked))
     decoded = read_frame_list(replace(source, start=seek), frame_list_arguments(most))
     sizes = working_sizes(decoded.width, decoded.height, decoded.aspect)
@@ -139,7 +140,7 @@ def _probe_video(
         return None
     begin, end = plan.part(early, asked.within)
     wanted = None if plan.times is None else plan.times[begin:end]
-    found = choose_frames(wanted, max(end - begin, 0), fps=asked.fps, max_frames=asked.max_frames)
+    found = choose_frames(wanted, max(end - begin, 0), asked.request)
     picks = tuple(begin + position for position in found.used)
     offset = 0.0 if to_decode else seek
     times = plan.times
@@ -153,7 +154,7 @@ def _probe_video(
             used=tuple(plan.first + pick for pick in picks),
         ),
         fps=found.fps,
-        warnings=naming_seconds(found.warnings, seconds, packets.times),
+        warnings=naming_seconds(found.warnings, seconds, packets.times, asked.request),
         picks=picks,
         may_have_alpha=_may_have_alpha(decoded),
         sizes=sizes.for_frames(len(picks)),
@@ -241,7 +242,7 @@ def _frames_to_decode(packets: FrameList, before: int, asked: _Asked) -> int:
     if packets.times is None:
         return min(packets.rows, _MOST_WITHOUT_TIMES) + 1
     skipped = min(max(asked.within.first - before, 0), max(packets.rows - before - 1, 0))
-    return skipped + frames_needed(packets.times[before + skipped :], asked.fps) + 1
+    return skipped + frames_needed(packets.times[before + skipped :], asked.request) + 1
 
 
 def _may_have_alpha(decoded: FrameList) -> bool:
@@ -251,24 +252,26 @@ def _may_have_alpha(decoded: FrameList) -> bool:
 
 def _probe_zip(path: Path, asked: _Asked, check_frames: bool) -> Probe:
     """Pictures have no times: `start` counts at the rate at which they will play."""
+    request = asked.request
     with FramesZip(path) as zipped:
         total = len(zipped.pictures)
-        first = round(min(asked.start * (asked.fps or FALLBACK_FPS), total))
+        first = round(min(request.start * (request.fps or FALLBACK_FPS), total))
         first, last = max(first, asked.within.first), asked.within.last
         count = (total if last is None else last + 1) - first
-        found = choose_frames(None, count, fps=asked.fps, max_frames=asked.max_frames)
+        found = choose_frames(None, count, request)
         used = tuple(first + pick for pick in found.used)
         stills = zipped.stills([zipped.pictures[index] for index in used])
         width, height = stills[0].width, stills[0].height
         # before anything is decoded
         sizes = working_sizes(width, height).for_frames(len(used))
+        checked = stills[: _CHECKED_FRAMES if check_frames else 1]
         parts = [
             read_frame_list(source, (*source.turned("null"), *frame_list_arguments(count + 1)))
-            for source, count in zip_inputs(zipped, stills if check_frames else stills[:1])
+            for source, count in zip_inputs(zipped, checked)
         ]
         rows = sum(part.rows for part in parts)
-        if check_frames and rows != len(stills):
-            raise wrong_count(rows, len(stills))
+        if check_frames and rows != len(checked):
+            raise wrong_count(rows, len(checked))
     return Probe(
         SourceFacts(width, height, total, None, used),
         fps=found.fps,

@@ -1,8 +1,9 @@
-"""Chooses which frames of a clip a job uses: 31 or 16, in even steps. Decodes nothing.
+"""Chooses which frames of a clip a job uses: 16 to 121 of them, in even steps. Decodes nothing.
 
-ActionMesh processes windows of 16 frames; two windows that share a frame make 31, and 17 to 30
-frames cost as much. So a job has 31 frames if the clip has them and `max_frames` allows, else 16.
-Times are in seconds. Called by probe.py; web/sampling.js does the same in the browser.
+A job has as many frames as the clip and `max_frames` allow, in the numbers that its pipeline takes.
+ActionMesh works on windows of 16 frames that share one: it takes 16, 31, 46 and so on, since 17 to
+30 frames would cost as much as 31. Times are in seconds. Called by probe.py; web/sampling.js does
+the same in the browser.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from errors import VideoTooShort
 
 MIN_FRAMES = 16
 """ActionMesh's window: fewer frames are refused."""
-MAX_FRAMES = 31
-"""Two windows that share one frame; 17 to 30 frames cost as much, so a job takes 16 or 31."""
+DEFAULT_FRAMES = 31
+"""Two windows of ActionMesh."""
+MAX_FRAMES = 121
+"""Eight windows of ActionMesh: 15 seconds at SLOWEST_FPS, five at 24 frames a second."""
 SLOWEST_FPS = 8.0
 """Sampled frames never come more slowly: motion between two of them would be too large to track."""
 FALLBACK_FPS = 12.0
@@ -43,6 +46,27 @@ class ClipWarning(NamedTuple):
 
 
 @dataclass(frozen=True)
+class FrameRequest:
+    """Which frames are asked for: from `start` seconds on, `fps` a second, at most `max_frames`.
+
+    Without `fps` they are spread over the clip. Their number is 16, or any number of `step`s more.
+    """
+
+    start: float = 0.0
+    fps: float | None = None
+    max_frames: int = DEFAULT_FRAMES
+    step: int = 1
+
+    def count(self, available: int) -> int:
+        """How many of the `available` frames, at least 16, are taken."""
+        most = min(available, self.max_frames)
+        return most - (most - MIN_FRAMES) % self.step
+
+
+DEFAULT_REQUEST = FrameRequest()
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Indices of the frames used, and their playback rate."""
 
@@ -52,38 +76,42 @@ class Sampling:
 
 
 def choose_frames(
-    times: Sequence[float] | None, count: int, *, fps: float | None = None, max_frames: int = 31
+    times: Sequence[float] | None, count: int, request: FrameRequest = DEFAULT_REQUEST
 ) -> Sampling:
     """Choose among `count` frames, shown at `times` (ascending; None: pictures without times).
 
-    The first `frames_needed()` of `times` are enough. `fps` asks for another rate. Raises
+    They begin at `request.start`. The first `frames_needed()` of `times` are enough. Raises
     VideoTooShort.
     """
     _require(count, fps=None)
     if times is None:
-        return _at_fallback(count, fps, max_frames)
-    times = _without_pauses(times[: frames_needed(times, fps)])
+        return _at_fallback(count, request)
+    times = _without_pauses(times[: frames_needed(times, request)])
     rate = source_rate(times)
     if rate is None:
         lost = ClipWarning("playback_rate", "The clip does not say at which rate its frames play.")
-        found = _at_fallback(count, fps, max_frames)
+        found = _at_fallback(count, request)
         return Sampling(found.used, found.fps, (lost, *found.warnings))
-    if fps is not None:
-        return _at_rate(times, rate, count, fps, max_frames)
-    wanted = _frame_count(count, max_frames)
+    if request.fps is not None:
+        return _at_rate(times, rate, count, request.fps, request)
+    wanted = request.count(count)
     if is_constant(times):
         stride = max(1, min((count - 1) // (wanted - 1), floor(rate / SLOWEST_FPS + 1e-6)))
         used = tuple(range(0, wanted * stride, stride))
-        return _with_playback_rate(used, rate / stride, _unused_tail(used, stride, count))
+        return _with_playback_rate(used, rate / stride, _unused_tail(used, stride, count, request))
     intervals = [later - earlier for earlier, later in pairwise(times)]
     step = (times[-1] - times[0]) / (wanted - 1)
     step = max(median(intervals), min(step, 1 / SLOWEST_FPS))
     used = _nearest(times, step, wanted)
-    return _with_playback_rate(used, 1 / step, _unused_tail(used, ceil(step * rate), count))
+    tail = _unused_tail(used, ceil(step * rate), count, request)
+    return _with_playback_rate(used, 1 / step, tail)
 
 
 def naming_seconds(
-    warnings: Sequence[ClipWarning], used: Sequence[float] | None, times: Sequence[float] | None
+    warnings: Sequence[ClipWarning],
+    used: Sequence[float] | None,
+    times: Sequence[float] | None,
+    request: FrameRequest,
 ) -> tuple[ClipWarning, ...]:
     """`window_only` instead of `unused_tail` where more is left of the clip than is used.
 
@@ -94,7 +122,7 @@ def naming_seconds(
     end = times[-1]
     message = (
         f"Only {used[0]:.1f} s to {used[-1]:.1f} s of the clip are used; it ends at {end:.1f} s. "
-        "To animate another part, set `start`; to cover more, set a lower `fps`."
+        + _how_to_use_more(request.max_frames < MAX_FRAMES)
     )
     return tuple(
         ClipWarning("window_only", message) if warning.code == "unused_tail" else warning
@@ -102,17 +130,18 @@ def naming_seconds(
     )
 
 
-def _at_fallback(count: int, fps: float | None, max_frames: int) -> Sampling:
-    wanted = _frame_count(count, max_frames)
+def _at_fallback(count: int, request: FrameRequest) -> Sampling:
+    wanted = request.count(count)
     stride = (count - 1) // (wanted - 1)
     used = tuple(range(0, wanted * stride, stride))
-    return Sampling(used, fps or FALLBACK_FPS, _unused_tail(used, stride, count))
+    return Sampling(used, request.fps or FALLBACK_FPS, _unused_tail(used, stride, count, request))
 
 
-def frames_needed(times: Sequence[float], fps: float | None = None) -> int:
+def frames_needed(times: Sequence[float], request: FrameRequest = DEFAULT_REQUEST) -> int:
     """The number of first frames that `choose_frames` depends on."""
-    span = (MAX_FRAMES - 1) / min(fps or SLOWEST_FPS, SLOWEST_FPS)
-    return max(MAX_FRAMES, bisect_left(times, times[0] + span + 1e-6) + 1) if times else 0
+    most = max(request.max_frames, DEFAULT_FRAMES)  # fewer say less about the clip's rate
+    span = (most - 1) / min(request.fps or SLOWEST_FPS, SLOWEST_FPS)
+    return max(most, bisect_left(times, times[0] + span + 1e-6) + 1) if times else 0
 
 
 def source_rate(times: Sequence[float]) -> float | None:
@@ -143,7 +172,7 @@ def _without_pauses(times: Sequence[float]) -> list[float]:
 
 
 def _at_rate(
-    times: Sequence[float], rate: float, count: int, fps: float, max_frames: int
+    times: Sequence[float], rate: float, count: int, fps: float, request: FrameRequest
 ) -> Sampling:
     """The frames nearest to every 1 / fps seconds."""
     warnings: tuple[ClipWarning, ...] = ()
@@ -153,10 +182,9 @@ def _at_rate(
     step = 1 / min(fps, rate)
     available = min(count, floor((times[-1] - times[0]) / step + 1e-3) + 1)
     _require(available, fps=fps, span_s=times[-1] - times[0])
-    used = _nearest(times, step, _frame_count(available, max_frames))
-    return _with_playback_rate(
-        used, 1 / step, (*warnings, *_unused_tail(used, ceil(step * rate), count))
-    )
+    used = _nearest(times, step, request.count(available))
+    tail = _unused_tail(used, ceil(step * rate), count, request)
+    return _with_playback_rate(used, 1 / step, (*warnings, *tail))
 
 
 def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...]:
@@ -171,10 +199,6 @@ def _nearest(times: Sequence[float], step: float, wanted: int) -> tuple[int, ...
         first, last = (used[-1] + 1 if used else 0), len(times) - (wanted - k)
         used.append(min(max(closer, first), last))
     return tuple(used)
-
-
-def _frame_count(available: int, max_frames: int) -> int:
-    return MAX_FRAMES if min(available, max_frames) >= MAX_FRAMES else MIN_FRAMES
 
 
 def _require(available: int, fps: float | None, span_s: float = 0.0) -> None:
@@ -204,14 +228,24 @@ def _with_playback_rate(
     return Sampling(used, FALLBACK_FPS, (*warnings, ClipWarning("playback_rate", message)))
 
 
-def _unused_tail(used: Sequence[int], stride: int, count: int) -> tuple[ClipWarning, ...]:
+def _unused_tail(
+    used: Sequence[int], stride: int, count: int, request: FrameRequest
+) -> tuple[ClipWarning, ...]:
     """A warning if a tenth of the clip, and one more step, would fit after the last frame used."""
     tail = count - 1 - used[-1]
     if tail < max(stride, _SPARE_SHARE * count):
         return ()
+    step, most = request.step, request.max_frames
+    numbers = "" if step == 1 else f"{MIN_FRAMES}, {MIN_FRAMES + step}, {MIN_FRAMES + 2 * step} ..."
+    takes = f"{numbers} frames, here at most {most}" if numbers else f"at most {most} frames"
+    more_frames_help = len(used) + step > most < MAX_FRAMES and tail >= step * stride
     message = (
-        f"The last {tail} of {count} frames are not used: a job takes {MIN_FRAMES} or {MAX_FRAMES} "
-        f"frames, at {SLOWEST_FPS:g} a second or more. To animate another part, set `start`; "
-        "to cover more, set a lower `fps`."
+        f"The last {tail} of {count} frames are not used: the job takes {takes}, at "
+        f"{SLOWEST_FPS:g} a second or more. {_how_to_use_more(more_frames_help)}"
     )
     return (ClipWarning("unused_tail", message),)
+
+
+def _how_to_use_more(more_frames_help: bool) -> str:
+    larger = f"a larger `max_frames` (up to {MAX_FRAMES}) or " if more_frames_help else ""
+    return f"To animate another part, set `start`; to cover more, set {larger}a lower `fps`."

@@ -106,7 +106,8 @@ class AttemptRecorder:
         if not self.commit(job_id, lambda: self.store.finish(job_id, result)):
             return
         shape_s = result.timings.get("shape", 0.0)
-        self.estimates.learn(options.mode, took_s, options.tries, shape_s)
+        frames = result.mesh["timesteps"]
+        self.estimates.learn(options.mode, took_s, frames, options.tries, shape_s)
         files, peak_mb = len(result.files), result.peak_rss_mb
         log.info("finished in %.1f s: %d files, peak memory %.0f MB", took_s, files, peak_mb)
 

@@ -1,9 +1,10 @@
 """How long jobs take here: the median of the last ones in each mode. Keeps nothing on disk.
 
 Until a job of a mode has finished, its time is None. The further a running job is, the more its own
-speed counts, and the less the times of other jobs. A job with N tries takes N times as long in the
-stage `shape`: the time of one try is kept by itself, so that jobs with different tries can be
-compared.
+speed counts, and the less the times of other jobs. So that jobs of different lengths tell each
+other's times, a job counts as two parts: the stage `shape`, which is repeated for each try, and the
+rest, which grows with the frames. A window of ActionMesh is 15 further frames, so that it takes no
+unit of its own; the camera and the texture do not grow, so that a longer job ends a little earlier.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from statistics import median
+from typing import NamedTuple
 
 from job.state import Job, utc_now
 
@@ -22,31 +24,41 @@ OWN_SPEED_FROM = 0.15
 """Below this fraction the time of a job is mostly its start."""
 
 
+class _Took(NamedTuple):
+    """Seconds of a finished job: of one first shape, and of the rest for each frame."""
+
+    shape_s: float
+    frame_s: float
+
+
 class Estimates:
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
-        # seconds of each job: those of one try, and the rest
-        self._took_s: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
-            lambda: deque(maxlen=REMEMBERED)
-        )
+        self._took: defaultdict[str, deque[_Took]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
-    def learn(self, mode: str, took_s: float, tries: int = 1, shape_s: float = 0.0) -> None:
+    def learn(
+        self, mode: str, took_s: float, frames: int, tries: int = 1, shape_s: float = 0.0
+    ) -> None:
         """A finished job: of its `took_s` seconds, `shape_s` went into `tries` first shapes."""
         shape_s = min(shape_s, took_s)  # it may be that of an earlier attempt
-        self._took_s[mode].append((shape_s / tries, took_s - shape_s))
+        self._took[mode].append(_Took(shape_s / tries, (took_s - shape_s) / frames))
 
-    def typical_s(self, mode: str, tries: int = 1) -> float | None:
-        took = self._took_s.get(mode)
-        if not took:
-            return None
-        return median([tries * shape_s + rest_s for shape_s, rest_s in list(took)])
+    def typical_s(self, mode: str, frames: int, tries: int = 1) -> float | None:
+        """Seconds of a job with so many frames and tries."""
+        took = list(self._took.get(mode, ()))
+        return median(tries * t.shape_s + frames * t.frame_s for t in took) if took else None
+
+    def frame_s(self, mode: str) -> float | None:
+        """Seconds that each further frame takes."""
+        took = list(self._took.get(mode, ()))
+        return median(t.frame_s for t in took) if took else None
 
     def remaining_s(self, job: Job) -> float | None:
         """Seconds until a running job is finished; None if nothing is known yet."""
         if job.started_at is None:
             return None
         fraction = job.progress.fraction if job.progress else 0.0
-        typical = self.typical_s(job.options.mode, job.options.tries)
+        typical = self._typical_s(job)
         by_others = typical * (1 - fraction) if typical is not None else None
         if fraction < OWN_SPEED_FROM:
             return by_others
@@ -73,9 +85,14 @@ class Estimates:
         for job in ahead:
             if job is None:
                 return None
-            typical = self.typical_s(job.options.mode, job.options.tries)
+            typical = self._typical_s(job)
             if typical is None:
                 return None
             done_s = free_in[0] + typical
             heapq.heapreplace(free_in, done_s)
         return done_s
+
+    def _typical_s(self, job: Job) -> float | None:
+        options = job.options
+        frames = job.input.used_frames if job.input else options.max_frames
+        return self.typical_s(options.mode, frames, options.tries)

@@ -166,9 +166,8 @@ class Fetcher:
 
     def _store_input(self, job: Job, part: Path) -> ClipFacts:
         """Blocking: probe the file and move it to its final path."""
-        o = job.options
-        name = shown_name(unquote(urlsplit(o.video_url or "").path))
-        facts = inspect(part, o.start, o.fps, o.max_frames, filename=name)
+        name = shown_name(unquote(urlsplit(job.options.video_url or "").path))
+        facts = inspect(part, job.options.frame_request(job.pipeline), filename=name)
         os.replace(part, part.with_name("input"))
         return facts
 

@@ -127,10 +127,12 @@ def test_the_default_mode_fits_the_card_that_a_child_reports(serve: Serve) -> No
 def test_info_shows_how_long_jobs_take(serve: Serve) -> None:
     with httpx.Client(base_url=serve().url, timeout=60) as client:
         ended(client, submit(client, mode="fast"))
-        modes = {
-            mode["id"]: mode["typical_seconds"] for mode in client.get("/info").json()["modes"]
-        }
-    assert modes["fast"] is not None and modes["default"] is None
+        info = client.get("/info").json()
+    modes = {mode["id"]: mode for mode in info["modes"]}
+    assert 0 < 31 * modes["fast"]["seconds_per_frame"] <= modes["fast"]["typical_seconds"]
+    assert modes["default"]["typical_seconds"] is modes["default"]["seconds_per_frame"] is None
+    frames = {name: count for name, count in info["limits"].items() if "frame" in name}
+    assert frames == {"min_frames": 16, "max_frames": 121, "default_frames": 31, "frame_step": 1}
 
 
 # --- the page, its files, the docs

@@ -17,6 +17,7 @@ from tests.job_factory import OPTIONS, with_options
 from tests.video.clips import H264, numbered
 from tests.video.late_subject import late_subject
 from video.frames import read_clip
+from video.sampling import FrameRequest
 
 
 def recipe() -> Recipe:
@@ -44,7 +45,7 @@ def test_the_seconds_with_motion_are_used_where_the_first_show_nothing(tmp_path:
     assert again.source == clip.source and warning in reports.warnings
     assert reports.start == reporter.start and abs(reporter.start - first) <= 1 / 30
     # source.mp4 shows them as they were sent
-    same, _ = read_clip(tmp_path / "input", "mov", reporter.start, max_frames=16)
+    same, _ = read_clip(tmp_path / "input", "mov", FrameRequest(reporter.start, max_frames=16))
     assert same.source == clip.source and (same.frames == clip.frames).all()
 
 
@@ -60,7 +61,7 @@ def test_seconds_are_those_of_a_clip_whose_rate_changes(tmp_path: Path) -> None:
     slow_then_fast = "setpts=if(lt(N\\,50)\\,N/10\\,5+(N-50)/60)/TB"
     timed = (*H264, "-fps_mode", "vfr", "-enc_time_base", "1:600")
     path = numbered(tmp_path / "clip.mp4", 500, *timed, rate=600, filters=slow_then_fast)
-    clip, _ = read_clip(path, "mov", start=6.0)
+    clip, _ = read_clip(path, "mov", FrameRequest(start=6.0))
     told = with_windows(NoSubjectFound("Nothing."), [clip])
     assert "Only 6.0 s to " in told.message
 

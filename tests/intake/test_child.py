@@ -33,8 +33,7 @@ class Asked(threading.Thread):
 
     def __init__(self, pipe: Path) -> None:
         super().__init__()
-        sampling = {"start": 0.0, "fps": None, "max_frames": 31}
-        self.question = {"read": "clip", "path": str(pipe), "container": "zip", **sampling}
+        self.question = {"read": "clip", "path": str(pipe), "container": "zip", "frames": {}}
         self.raised: BaseException | None = None
 
     def run(self) -> None:

@@ -15,6 +15,7 @@ from errors import UserFault, VideoTooShort, VideoUnreadable
 from intake.inspect import ClipFacts, inspect
 from tests.hostile_media import hostile_files
 from tests.video.clips import H264, ffmpeg, numbered
+from video.sampling import FrameRequest
 
 MEDIA = os.environ.get("TEST_MEDIA", "")
 
@@ -38,7 +39,7 @@ def test_facts_of_a_clip(tmp_path: Path) -> None:
         used_frames=31,
         fps=24.0,
     )
-    assert inspect(path, fps=8).used_frames == 16
+    assert inspect(path, FrameRequest(fps=8)).used_frames == 16
 
 
 @pytest.mark.usefixtures("collected_garbage")

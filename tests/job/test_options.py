@@ -45,7 +45,7 @@ def test_text_and_json_mean_the_same(
         ("start", float("nan"), "a number from 0 to 86400"),
         ("fps", "0x10", "a number from 1 to 60"),
         ("fps", [10], "a number from 1 to 60"),
-        ("max_frames", 32, "a whole number from 16 to 31"),
+        ("max_frames", 122, "a whole number from 16 to 121"),
         ("blender_export", "maybe", "true or false"),
         ("formats", "npz,obj", "a comma list of usdz, npz"),
         ("webhook_url", 7, "an http or https address"),

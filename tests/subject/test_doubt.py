@@ -13,6 +13,7 @@ from subject.find import find_subject
 from subject.mask_check import moving_beside
 from tests.silhouette.measure import ReportLog
 from video.frames import read_clip
+from video.sampling import FrameRequest
 from video.sandbox import ffmpeg_path
 
 _SPEED = np.zeros((128, 256), np.float32)
@@ -38,7 +39,7 @@ def test_motion_says_nothing_where_the_background_moves() -> None:
 def test_a_moving_test_card_gets_no_mesh_without_a_warning(tmp_path: Path) -> None:
     args = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=15:d=1.2", "-pix_fmt", "yuv420p")
     subprocess.run([ffmpeg_path(), "-loglevel", "error", *args, tmp_path / "card.mp4"], check=True)
-    clip, _ = read_clip(tmp_path / "card.mp4", "mov", max_frames=16)
+    clip, _ = read_clip(tmp_path / "card.mp4", "mov", FrameRequest(max_frames=16))
     log = ReportLog()
     try:
         find_subject(clip, None, log)

@@ -74,11 +74,9 @@ def test_every_look_is_a_chance_to_cancel() -> None:
 @pytest.mark.slow
 def test_a_busy_scene_that_passes_as_plain_is_looked_at_by_the_net() -> None:
     from video.frames import read_clip
+    from video.sampling import MIN_FRAMES, FrameRequest
 
-    clip, _ = read_clip(
-        MEDIA / "field" / "F2_judo.zip", "zip", start=0, fps=None, max_frames=5,
-        on_progress=lambda *_: None,
-    )  # fmt: skip
+    clip, _ = read_clip(MEDIA / "field" / "F2_judo.zip", "zip", FrameRequest(max_frames=MIN_FRAMES))
     found = find_subject(clip, None, ReportLog())
     assert found.method == "model"
     assert 0.03 < (found.clip.frames[..., 3] > 127).mean() < 0.3

@@ -16,6 +16,7 @@ from errors import VideoTooShort, VideoUnreadable
 from intake.inspect import inspect
 from video.frames import read_clip
 from video.probe import probe
+from video.sampling import FrameRequest
 from video.sandbox import ffmpeg_path
 
 _ABOUT = [ffmpeg_path(), "-hide_banner", "-h", "demuxer=webp_anim"]
@@ -87,8 +88,8 @@ def test_frames_have_their_own_times(tmp_path: Path) -> None:
     path = saved(tmp_path / "input", pictures(40, has_alpha=True), format="webp", duration=times)
     found = probe(path, "webp_anim")
     assert found.times == pytest.approx([0, *accumulate(t / 1000 for t in times[:-1])])
-    assert inspect(path, fps=10).used_frames == 16
-    later = probe(path, "webp_anim", start=1.0)
+    assert inspect(path, FrameRequest(fps=10)).used_frames == 16
+    later = probe(path, "webp_anim", FrameRequest(start=1.0))
     assert later.source.used[0] == next(k for k, t in enumerate(found.times or ()) if t > 0.9999)
 
 

@@ -13,6 +13,7 @@ from tests.video.clips import H264, LOSSLESS, OPEN_GOP, ffmpeg, numbered, number
 from video.ffmpeg import Container
 from video.frames import read_clip
 from video.probe import probe
+from video.sampling import FrameRequest
 
 KINDS: dict[str, tuple[Container, str, tuple[str, ...]]] = {
     "h264": ("mov", "mp4", H264),
@@ -58,7 +59,7 @@ def test_start_skips_frames_before_that_time(
 ) -> None:
     container, suffix, codec = KINDS[kind]
     path = numbered(tmp_path / f"clip.{suffix}", 92, *codec)
-    clip, _ = read_clip(path, container, start=start, max_frames=16)
+    clip, _ = read_clip(path, container, FrameRequest(start=start, max_frames=16))
     stride = (92 - first - 1) // 15 if first > 40 else 3
     assert numbers(clip.frames) == list(clip.source.used) == list(range(first, 92, stride))[:16]
     assert clip.source.frames == 92
@@ -67,17 +68,17 @@ def test_start_skips_frames_before_that_time(
 @pytest.mark.parametrize("start", [0.0, 2.5])
 def test_a_long_clip_names_the_seconds_that_are_used(start: float, tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 250)
-    warnings = probe(path, "mov", start=start).warnings
+    warnings = probe(path, "mov", FrameRequest(start=start)).warnings
     assert [warning.code for warning in warnings] == ["window_only"]
     told = f"Only {start:.1f} s to {start + 90 / 24:.1f} s of the clip are used; it ends at 10.4 s."
     assert warnings[0].message.startswith(told)
-    late = probe(path, "mov", start=5.0)
+    late = probe(path, "mov", FrameRequest(start=5.0))
     assert [warning.code for warning in late.warnings] == ["unused_tail"]
 
 
 def test_fps_and_max_frames_are_honoured(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mp4", 96)
-    clip, _ = read_clip(path, "mov", fps=4, max_frames=20)
+    clip, _ = read_clip(path, "mov", FrameRequest(fps=4, max_frames=20))
     assert numbers(clip.frames) == list(range(0, 96, 6)) and clip.fps == 4
 
 
@@ -247,7 +248,7 @@ def test_facts_of_a_clip_that_is_too_short_large_or_small(tmp_path: Path) -> Non
         probe(numbered(tmp_path / "15.mp4", 15), "mov")
     assert short.value.facts == {"frames": 15, "min_frames": 16}
     with pytest.raises(VideoTooShort) as late:
-        probe(numbered(tmp_path / "40.mp4", 40), "mov", start=9)
+        probe(numbered(tmp_path / "40.mp4", 40), "mov", FrameRequest(start=9))
     assert late.value.facts["frames"] == 0 and "start=9" in late.value.message
     wall = tmp_path / "wall.mov"
     ffmpeg(

@@ -20,6 +20,7 @@ from video.frames import read_clip
 from video.frames_zip import FramesZip
 from video.pictures import DamagedPicture, first_picture
 from video.probe import probe
+from video.sampling import FrameRequest
 from video.zip_reader import MAX_ENTRIES
 
 
@@ -54,11 +55,13 @@ def frames_png(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 def test_frames_come_in_natural_order(suffix: str, tmp_path: Path) -> None:
     made = pictures(tmp_path / suffix, 20, suffix)
     files = {f"run/frame_{index}.{suffix}": made[index] for index in reversed(range(20))}
-    clip, warnings = read_clip(zipped(tmp_path / "clip.zip", files), "zip")
+    path = zipped(tmp_path / "clip.zip", files)
+    clip, warnings = read_clip(path, "zip", FrameRequest(step=15))
     assert numbers(clip.frames) == list(clip.source.used) == list(range(16))
     assert clip.frames.shape == (16, 64, 128, 3) and clip.fps == 12
     assert clip.source.fps is None and clip.source.frames == 20
     assert [warning.code for warning in warnings] == ["unused_tail"]
+    assert len(read_clip(path, "zip")[0]) == 20
 
 
 def test_kinds_may_be_mixed_and_suffixes_may_be_wrong(
@@ -77,9 +80,9 @@ def test_more_than_31_frames_are_sampled_and_start_counts_in_playing_time(
     many = {f"{index}.png": frames_png[index % 40] for index in range(70)}
     path = zipped(tmp_path / "clip.zip", many)
     assert probe(path, "zip").source.used == tuple(range(0, 61, 2))
-    later = probe(path, "zip", start=1.0, fps=24)
+    later = probe(path, "zip", FrameRequest(start=1.0, fps=24))
     assert (later.source.used[0], later.fps, later.source.frames) == (24, 24, 70)
-    assert len(probe(path, "zip", max_frames=16).source.used) == 16
+    assert len(probe(path, "zip", FrameRequest(max_frames=16)).source.used) == 16
 
 
 def test_the_alpha_channel_is_kept(tmp_path: Path) -> None:

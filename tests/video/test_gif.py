@@ -16,6 +16,7 @@ from tests.video.clips import ffmpeg, numbered, numbers
 from tests.video.test_animated_webp import composed
 from video.frames import read_clip
 from video.probe import probe
+from video.sampling import FrameRequest
 
 
 def pictures(count: int) -> list[Image.Image]:
@@ -121,7 +122,7 @@ def test_frames_have_their_own_times_and_start_skips_some(tmp_path: Path) -> Non
     path = saved(tmp_path / "input", pictures(40), delays, disposal=2)
     found = probe(path, "gif")
     assert found.times == pytest.approx([sum(delays[:k]) / 1000 for k in range(40)])
-    later, _ = read_clip(path, "gif", start=1.0)
+    later, _ = read_clip(path, "gif", FrameRequest(start=1.0))
     first = later.source.used[0]
     assert sum(delays[:first]) >= 1000 > sum(delays[: first - 1])
     assert np.array_equal(alpha_of(later.frames)[0], composed(path)[first][..., 3])
@@ -154,7 +155,7 @@ def test_a_matroska_file_is_read_as_webm_is(tmp_path: Path) -> None:
     path = numbered(tmp_path / "clip.mkv", 40)
     found = inspect(path)
     assert (found.container, found.source_frames) == ("matroska", 40)
-    clip, _ = read_clip(path, "matroska", start=0.5, max_frames=16)
+    clip, _ = read_clip(path, "matroska", FrameRequest(start=0.5, max_frames=16))
     assert numbers(clip.frames) == list(range(12, 28))
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-c:a", "flac", str(tmp_path / "song.mka"))
     with pytest.raises(VideoUnreadable, match="no video"):

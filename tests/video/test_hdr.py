@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tests.video.clips import ffmpeg
 from video.frames import read_clip
 from video.hdr import can_tone_map
+from video.sampling import FrameRequest
 from video.sandbox import ffmpeg_path
 
 MEDIA = os.environ.get("TEST_MEDIA", "")
@@ -91,7 +92,7 @@ def test_start_rotation_and_a_large_odd_picture(tmp_path: Path) -> None:
     made = clip(tmp_path, "smpte2084", *HEVC, "-pix_fmt", "yuv420p10le", size="1400x386")
     turned = tmp_path / "turned.mov"
     ffmpeg("-display_rotation", "90", "-i", str(made), "-c", "copy", str(turned))
-    found, warnings = read_clip(turned, "mov", start=0.25)
+    found, warnings = read_clip(turned, "mov", FrameRequest(start=0.25))
     assert found.frames.shape == (16, 1024, 282, 3) and found.source.used[0] == 3
     assert warnings[0].code == "tone_mapped"
     upright, _ = read_clip(made, "mov")

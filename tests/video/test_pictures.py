@@ -19,6 +19,7 @@ from tests.video.test_frames_zip import zipped
 from video.frames import read_clip
 from video.pictures import DamagedPicture, first_picture
 from video.probe import probe
+from video.sampling import FrameRequest
 
 MP4 = struct.pack(">I4s4sI", 24, b"ftyp", b"mp42", 0) + b"mp42isom" + bytes(500)
 
@@ -27,7 +28,7 @@ MP4 = struct.pack(">I4s4sI", 24, b"ftyp", b"mp42", 0) + b"mp42isom" + bytes(500)
 def frames(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint8]:
     """(17, 64, 128, 3), numbered."""
     path = numbered(tmp_path_factory.mktemp("clip") / "clip.mp4", 17)
-    return read_clip(path, "mov", max_frames=16)[0].frames
+    return read_clip(path, "mov", FrameRequest(max_frames=16))[0].frames
 
 
 def encoded(picture: NDArray[np.uint8], suffix: str, *options: int) -> bytes:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from intake.container import HEAD_BYTES, sniff
 from video.frames import read_clip
+from video.sampling import FrameRequest
 from video.sandbox import ffmpeg_path
 from video.scene_cuts import find_cuts
 
@@ -61,7 +62,7 @@ def test_frames_come_from_one_scene(
     parts: list[tuple[int, int]], start: float, first: int, last: int, tmp_path: Path
 ) -> None:
     path = video(tmp_path / "clip.mp4", cut(*parts), 30)
-    clip, warnings = read_clip(path, "mov", start=start)
+    clip, warnings = read_clip(path, "mov", FrameRequest(start=start, step=15))
     used = clip.source.used
     assert [warning.code for warning in warnings] == ["scene_cut"]
     assert first <= used[0] and used[-1] < last and len(used) in (16, 31)
@@ -86,7 +87,7 @@ def test_scenes_that_are_too_short_are_not_read(tmp_path: Path) -> None:
 
 def test_the_clients_rate_is_given_up_rather_than_the_scene(tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", cut((1, 40), (2, 20)), 30)
-    clip, _ = read_clip(path, "mov", fps=8)
+    clip, _ = read_clip(path, "mov", FrameRequest(fps=8))
     assert clip.source.used[-1] < 40 and len(clip) == 31
 
 
@@ -96,8 +97,8 @@ def test_pictures_of_a_zip_are_of_one_scene_too(tmp_path: Path) -> None:
         for k, picture in enumerate(cut((1, 6), (2, 20))):
             zipped.writestr(f"{k:02d}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     clip, warnings = read_clip(path, "zip")
-    assert clip.source.used == tuple(range(6, 22))
-    assert "picture 7: only one is used, from picture 7 to picture 22" in warnings[0].message
+    assert clip.source.used == tuple(range(6, 26))
+    assert "picture 7: only one is used, from picture 7 to picture 26" in warnings[0].message
 
 
 def flash(frames: Frames) -> Frames:

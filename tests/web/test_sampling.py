@@ -15,7 +15,7 @@ from tests.servers import ProcessServer
 from tests.web.conftest import NewTab
 from video.frames_zip import FramesZip
 from video.probe import probe
-from video.sampling import FALLBACK_FPS, choose_frames
+from video.sampling import FALLBACK_FPS, FrameRequest, choose_frames
 
 MANY = """async (cases) => {
   const { sample } = await import('/sampling.js');
@@ -60,7 +60,7 @@ def test_page_and_server_choose_the_same_frames(server: ProcessServer, tab_at: N
     for (times, fps, most), chosen in zip(cases, tab.evaluate(MANY, cases), strict=True):
         case = f"{len(times)} frames, fps={fps}, max_frames={most}"
         try:
-            ours = choose_frames(times, len(times), fps=fps, max_frames=most)
+            ours = choose_frames(times, len(times), FrameRequest(0.0, fps, most, step=15))
         except VideoTooShort as refusal:
             assert chosen.get("tooShort") == refusal.facts["frames"], case
             continue
@@ -144,7 +144,7 @@ def test_page_and_server_use_the_same_pictures_of_a_zip(
     for (start, fps, most), chosen in zip(requests, tab.evaluate(PLANS, requests), strict=True):
         first = round(min(start * (fps or FALLBACK_FPS), len(ordered)))
         try:
-            ours = choose_frames(None, len(ordered) - first, fps=fps, max_frames=most)
+            ours = choose_frames(None, len(ordered) - first, FrameRequest(0.0, fps, most, step=15))
         except VideoTooShort as refusal:
             assert chosen["tooShort"] == refusal.facts["frames"]
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from tests.inline_executors import (
     LosesWorkers,
     WaitsForPermission,
 )
-from tests.job_factory import accept
+from tests.job_factory import FACTS, accept
 from tests.waiting import wait_until
 from worker.loop import Worker
 from worker.queue import JobQueue
@@ -302,7 +303,7 @@ def test_times_are_estimated_after_the_first_job(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
     job_id = submitted(store, worker)
     assert worker.eta_s(store.get(job_id)) is None
-    worker.estimates.learn("default", 30.0)
+    worker.estimates.learn("default", 30.0, 16)
     assert worker.eta_s(store.get(job_id)) == 30.0
 
 
@@ -310,8 +311,8 @@ def test_jobs_with_other_tries_tell_each_others_times(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
     many = JobOptions(mode="default", tries=8)
     for tries in (8, 1):  # 5 s each shape, 25 s for the rest
-        worker.estimates.learn("default", 25.0 + 5.0 * tries, tries, 5.0 * tries)
-    assert worker.estimates.typical_s("default") == pytest.approx(30.0)
+        worker.estimates.learn("default", 25.0 + 5.0 * tries, 16, tries, 5.0 * tries)
+    assert worker.estimates.typical_s("default", 16) == pytest.approx(30.0)
     of_many, of_one = accept(store, options=many).job_id, accept(store).job_id
     for job_id in (of_many, of_one):
         worker.queue.reserve()
@@ -325,8 +326,23 @@ def test_jobs_with_other_tries_tell_each_others_times(store: JobStore) -> None:
 
 def test_an_attempt_shorter_than_the_shape_of_an_earlier_one_is_learned(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
-    worker.estimates.learn("default", 3.0, 1, 5.0)
-    assert worker.estimates.typical_s("default", 2) == pytest.approx(6.0)
+    worker.estimates.learn("default", 3.0, 16, 1, 5.0)
+    assert worker.estimates.typical_s("default", 16, 2) == pytest.approx(6.0)
+
+
+def test_jobs_with_other_frames_tell_each_others_times(store: JobStore) -> None:
+    worker = Worker(store, store.folder, FinishesAtOnce())
+    for frames in (16, 121, 31):  # 5 s for the shape, 2 s for each frame
+        worker.estimates.learn("default", 5.0 + 2.0 * frames, frames, shape_s=5.0)
+    assert worker.estimates.typical_s("default", 31) == pytest.approx(67.0)
+    assert worker.estimates.frame_s("default") == pytest.approx(2.0)
+    long = accept(store, options=JobOptions(mode="default", max_frames=121), input=None)
+    clip = accept(store, input=replace(FACTS, used_frames=46))
+    for job in (long, clip):
+        worker.queue.reserve()
+        worker.queue.submit(job.job_id)
+    assert worker.eta_s(long) == pytest.approx(247.0)  # its clip is not known: as many as it asks
+    assert worker.eta_s(clip) == pytest.approx(247.0 + 97.0)
 
 
 class TwoAtOnce(WaitsForPermission):
@@ -477,7 +493,7 @@ def test_the_executor_gets_the_next_job_to_prefetch(
 
 def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobStore) -> None:
     worker = Worker(store, store.folder, FinishesAtOnce())
-    worker.estimates.learn("default", 30.0)
+    worker.estimates.learn("default", 30.0, 16)
     written, made, waiting = (submitted(store, worker) for _ in range(3))
     for job_id, fraction in ((written, 0.9), (made, 0.1)):
         store.start(job_id)
@@ -489,7 +505,7 @@ def test_of_more_jobs_than_slots_the_one_that_takes_the_slot_counts(store: JobSt
 
 def test_two_slots_halve_the_time_in_the_queue(store: JobStore) -> None:
     worker = Worker(store, store.folder, TwoAtOnce())
-    worker.estimates.learn("default", 30.0)
+    worker.estimates.learn("default", 30.0, 16)
     jobs = [submitted(store, worker) for _ in range(4)]
     assert [worker.eta_s(store.get(job_id)) for job_id in jobs] == [30.0, 30.0, 60.0, 60.0]
 

@@ -574,7 +574,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of a job; `retry`: may a retry change 
     "--seed": {"type": int, "help": "another seed gives another mesh (ActionMesh)"},
     "--start": {"type": float, "metavar": "S", "help": "skip the first S seconds of the video"},
     "--fps": {"type": float, "help": "frames per second to take from the video"},
-    "--max-frames": {"type": int, "metavar": "N", "help": "16 to 31"},
+    "--max-frames": {"type": int, "metavar": "N", "help": "at most N frames: 16 to 121"},
     "--tries": {"type": int, "metavar": "N", "help": "the best of N shapes (ActionMesh): 1 to 8"},
     "--faces": {"type": int, "metavar": "N", "help": "about how many triangles: 1000 to 100000"},
     "--subject-box": {"metavar": "BOX", "help": "where the subject is: left,top,right,bottom, as "

@@ -240,8 +240,8 @@ class UnsupportedMediaType(UserFault):
     meaning = "Neither a video container that we read nor a zip of frames."
     code, title, status = "unsupported_media_type", "Unsupported media type", 415
     default_hint = (
-        "Send mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 31 PNG, JPEG or "
-        "WebP frames."
+        "Send mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 121 PNG, JPEG "
+        "or WebP frames."
     )
 
 
@@ -332,9 +332,9 @@ class InputCrashesPipeline(ServerFault):
 
 
 class TimedOut(ServerFault):
-    meaning = "The job took longer than JOB_TIMEOUT."
+    meaning = "The job took longer than JOB_TIMEOUT, which is for 31 frames."
     code, title = "timed_out", "Timed out"
-    default_hint = "Try mode=fast, or raise JOB_TIMEOUT on the server."
+    default_hint = "Try mode=fast or fewer frames, or raise JOB_TIMEOUT on the server."
 
 
 class GpuOutOfMemory(ServerFault):

@@ -41,11 +41,15 @@ _MOTION_GB = 6.7
 kept for skip connections and about 15 are temporary. In low RAM the two halves run one by one. A
 test counts it, and that of decoding."""
 
+_KEPT_GB = 0.2
+"""The context and the latents of 121 frames, 257 x 1024 and 2048 x 64 float32 each, which stage I
+keeps. Nothing else of it grows: it works on one window of 16 frames at a time, as stage II does."""
+
 _WORKING_GB: Mapping[Part, float] = {
-    "background": 2.0,  # four frames of 1024 x 1024; SAM 2 before it needs less than 1 in float32
+    "background": 2.0,  # four frames of 1024 x 1024; SAM 2 before it needs less than 1.5 in float32
     "shape": 3.0,  # the octree's grid of 505^3, six times in float16 or float32; the steps' graph
-    "context": 0.5,
-    "motion": _MOTION_GB,
+    "context": 1.9,  # DINOv2 looks at all frames at once: 121 of them; 0.5 for 31
+    "motion": _MOTION_GB + _KEPT_GB,
     "decoding": 2.0,
 }
 """What a stage needs beside weights."""
@@ -76,7 +80,8 @@ class MemoryPlan:
 
     def working_gb(self, part: Part) -> float:
         """What a stage needs beside weights."""
-        return _MOTION_GB / 2 if part == "motion" and self.low_ram else _WORKING_GB[part]
+        is_halved = part == "motion" and self.low_ram
+        return _MOTION_GB / 2 + _KEPT_GB if is_halved else _WORKING_GB[part]
 
 
 def plans(low_ram: bool) -> tuple[MemoryPlan, ...]:

@@ -162,8 +162,8 @@ def _body(fields: Mapping[str, Any], *required: str, **more: Any) -> dict[str, A
 _FILES = {
     "file": {
         **_BINARY,
-        "description": "mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 31 PNG, "
-        "JPEG or WebP frames in natural order (alpha is used).",
+        "description": "mp4, mov, avi, webm, mkv, GIF or animated WebP, or a zip of 16 to 121 "
+        "PNG, JPEG or WebP frames in natural order (alpha is used).",
     },
     "mesh": {
         **_BINARY,

@@ -12,7 +12,7 @@ import resource
 import time
 
 FILE_MB = 2048
-"""Of every file written, Blender's too; 31 meshes of a million triangles make one of 153 MB."""
+"""Of every file written, Blender's too; 121 meshes of a million triangles make one of 600 MB."""
 OPEN_FILES = 1024
 
 

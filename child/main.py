@@ -142,7 +142,7 @@ def _run_tasks(parent: ParentConnection, recipe: Recipe, task_s: float) -> None:
     while is_usable:
         message = parent.tasks.get()
         task = Task.from_dict(message["task"])
-        limits.limit_cpu(task_s)
+        limits.limit_cpu(task_s * task.options.time_share)
         with bound_to_job(task.job_id):
             is_usable = _run_task(parent, recipe, message["do"], task)
 

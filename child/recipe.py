@@ -206,6 +206,7 @@ class Recipe:
             report(0, 1)
             read = _read_clip(reporter.task, request, report)
         clip, warnings = read
+        reporter.frames_read(len(clip))
         is_told = request != asked  # in `window_only`, which the subject gave
         for code, message in warnings:
             if not (is_told and code in ("unused_tail", "window_only")):

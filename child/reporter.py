@@ -23,6 +23,7 @@ from meshes.gltf import write_animated
 from meshes.normals import vertex_normals
 from meshes.sequence import MeshSequence
 from video.clip import Clip
+from video.sampling import MIN_FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +71,19 @@ class JobReporter:
         self.start = self.task.options.start
         self.seed = self.task.options.seed
         self._around = _SHARES.get(self.pipeline, _OTHERS)
-        after = {part: self._around[part] for part in AFTER}
-        self._computed = 1.0 - sum(after.values())
+        self._computed = 1.0 - sum(self._around[part] for part in AFTER)
         self._fraction = 0.0 if self.shares else self._computed
-        before = self._before() if self.shares else {}
-        self._spans = _spans({**before, **after}, self._fraction)
+        self.frames_read(MIN_FRAMES)
         self._stage = ""
         self._stage_began = time.monotonic()
         self._sent_at = 0.0
         self._last: Progress | None = None
+
+    def frames_read(self, count: int) -> None:
+        """The job has so many frames: plan how far each stage will bring it."""
+        before = self._before(count) if self.shares else {}
+        after = {part: self._around[part] for part in AFTER}
+        self._spans = _spans({**before, **after}, 0.0 if self.shares else self._computed)
 
     def progress(self, stage: str, step: int, steps: int, message: str = "") -> None:
         """Send progress to the parent. Raises Cancelled if the job was cancelled."""
@@ -156,12 +161,12 @@ class JobReporter:
             self.timings[self._stage] = self.timings.get(self._stage, 0.0) + took
         self._stage_began = now
 
-    def _before(self) -> dict[str, float]:
-        """Shares of the stages before AFTER; `shape` is repeated as often as it is tried."""
-        tries = self.task.options.tries
-        repeated = {s: part * (tries if s == "shape" else 1) for s, part in self.shares.items()}
-        scale = self._around["pipeline"] / sum(repeated.values())
-        stages = {stage: scale * part for stage, part in repeated.items()}
+    def _before(self, frames: int) -> dict[str, float]:
+        """Shares of the stages before AFTER: `shape` grows with the tries, others with frames."""
+        tries, longer = self.task.options.tries, frames / MIN_FRAMES
+        took = {s: part * (tries if s == "shape" else longer) for s, part in self.shares.items()}
+        scale = self._around["pipeline"] / sum(took.values())
+        stages = {stage: scale * part for stage, part in took.items()}
         return {"extracting": self._around["extracting"], **stages}
 
     def _report(

@@ -25,10 +25,11 @@ class ProcessLost(Exception):
 class ExecutorOptions:
     """How jobs are run.
 
-    `job_timeout_s` limits one attempt; loading, which comes before it, has the same limit. With
-    `separate_files` other children write the files, so that no GPU need wait for them. A child that
-    does not answer a cancel within `cancel_grace_s` is killed. On one machine there is one child
-    for each of `gpus`; None is a child that uses what its environment offers.
+    `job_timeout_s` limits one attempt, and loading, which comes before it; an attempt at more than
+    31 frames may take longer in proportion. With `separate_files` other children write the files,
+    so that no GPU need wait for them. A child that does not answer a cancel within `cancel_grace_s`
+    is killed. On one machine there is one child for each of `gpus`; None is a child that uses what
+    its environment offers.
     """
 
     child: ChildConfig
@@ -37,6 +38,10 @@ class ExecutorOptions:
     separate_files: bool = False
     cancel_grace_s: float = 10.0
     gpus: tuple[Gpu | None, ...] = (None,)
+
+    def time_limit_s(self, task: Task) -> float:
+        """Seconds that one attempt at this task may take."""
+        return self.job_timeout_s * task.options.time_share
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ class ChildSupervisor:
 
     def _check_time(self, child: ChildProcess, is_cancelled: bool) -> Failed | None:
         """Failed if the task took too long. Raises ProcessLost if a cancel got no answer."""
-        now, limit_s = time.monotonic(), self.options.job_timeout_s
+        now = time.monotonic()
         if self.task is None:
             idle_s, most_s = now - self._idle_since, self.options.idle_unload_s
             if most_s and child.is_ready and idle_s > most_s:
@@ -272,6 +272,8 @@ class ChildSupervisor:
             raise ProcessLost(f"a cancel got no answer for {self.options.cancel_grace_s:.0f} s")
         if now <= self._deadline:
             return None
+        is_loading = not child.is_ready
+        limit_s = self.options.job_timeout_s if is_loading else self.options.time_limit_s(self.task)
         self._end_task()
         self.terminate()
         return Failed(TimedOut(f"The job took longer than {limit_s:.0f} s.", timeout_s=limit_s))

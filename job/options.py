@@ -175,6 +175,11 @@ class JobOptions(BaseModel):
             return SubjectChoice(box=(left, top, right, bottom))
         return None
 
+    @property
+    def time_share(self) -> float:
+        """How many times JOB_TIMEOUT an attempt may take: more than once for a longer clip."""
+        return max(1.0, self.max_frames / DEFAULT_FRAMES)
+
     def frame_request(self, pipeline: str) -> FrameRequest:
         """Which frames the pipeline of this name takes."""
         return FrameRequest(self.start, self.fps, self.max_frames, frame_step(pipeline))

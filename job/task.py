@@ -167,9 +167,9 @@ class ChildConfig:
     """The settings of a child process: its first message.
 
     With an empty `pipeline` it only exports files. `memory_mb` limits its own memory (0: no limit):
-    what it may write, or with `uses_cuda` what it uses. `task_s` is how long a task may take, for
-    its limit of CPU time (0: none). `environment`, the settings that the pipeline reads, is applied
-    before other imports.
+    what it may write, or with `uses_cuda` what it uses. `task_s` is JOB_TIMEOUT, for
+    the limit of a task's CPU time (0: none). `environment`, the settings that the pipeline reads,
+    is applied before other imports.
     """
 
     pipeline: str

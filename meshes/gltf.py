@@ -24,7 +24,7 @@ from meshes.sequence import MeshSequence, Texture
 from meshes.texture import check_texture, vertex_colors
 
 LARGEST_FRAME_TEXTURE_BYTES = 512 * 1024
-"""The largest texture that is stored in every one of 31 files."""
+"""The largest texture that is stored in the file of every timestep."""
 
 Normals = NDArray[np.float32]
 Facts = Mapping[str, Any]

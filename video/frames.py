@@ -8,7 +8,7 @@ the plan is made again from the frames that really decode. Called by child/recip
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,13 @@ from video.ffmpeg import (
 from video.frames_zip import FramesZip
 from video.hdr import can_tone_map, hdr_warning, tone_mapping
 from video.probe import Probe, Span, probe, times_agree, wrong_count, zip_inputs
-from video.sampling import DEFAULT_REQUEST, MIN_FRAMES, ClipWarning, FrameRequest
+from video.sampling import DEFAULT_FRAMES, DEFAULT_REQUEST, MIN_FRAMES, ClipWarning, FrameRequest
 from video.sandbox import DECODE, OutOfTime, run_sandboxed
 from video.scene_cuts import cut_warning, find_cuts, scenes
 
 _WALL_S = 300.0
+"""For 31 frames, as the limit of CPU time is; more may take longer in proportion."""
+_MOST_TERMS = 64
 _OPAQUE = 250  # of 255: lossy codecs change the alpha channel, too
 
 _MOST_CUT_SEARCHES = 3
@@ -153,13 +155,12 @@ def _decode(
 ) -> NDArray[np.uint8] | None:
     """The planned frames, or None if the decoded times do not match the plan."""
     assert container != "zip"
-    chosen = "+".join(f"eq(n,{pick})" for pick in plan.picks)
     frames = _empty(plan)
     with open(path, "rb") as file, tempfile.TemporaryFile() as rows:
         source = Input(file, container, plan.decoder, plan.seek)
         args = [
             *input_arguments(source),
-            *_pixels(source, f"select='{chosen}',", plan),
+            *_pixels(source, f"select='{_is_one_of(plan.picks)}',", plan),
             *frame_list_arguments(plan.picks[-1] + 1),
             *("-f", "framecrc", f"pipe:{rows.fileno()}"),
         ]
@@ -167,6 +168,13 @@ def _decode(
         rows.seek(0)
         seen = parse_frame_list(rows.read().decode("ascii", "replace"), container)
     return frames if filled == len(frames) and _matches_packets(plan, seen) else None
+
+
+def _is_one_of(picks: Sequence[int]) -> str:
+    """For ffmpeg's select, which takes no sum of more than 100 terms: a sum of shorter sums."""
+    terms = [f"eq(n,{pick})" for pick in picks]
+    sums = ["+".join(terms[k : k + _MOST_TERMS]) for k in range(0, len(terms), _MOST_TERMS)]
+    return "+".join(f"({part})" for part in sums)
 
 
 def _decode_zip(path: Path, plan: Probe, on_progress: OnProgress) -> NDArray[np.uint8]:
@@ -214,9 +222,11 @@ def _run(
 ) -> tuple[int, str]:
     """Fill `frames` from index `filled`; the new number, plus 1 if ffmpeg had more; and stderr."""
     fds = () if pass_fd is None else (pass_fd,)
+    share = max(1.0, len(frames) / DEFAULT_FRAMES)
+    limits, wall_s = replace(DECODE, cpu_s=round(share * DECODE.cpu_s)), share * _WALL_S
     try:
         with run_sandboxed(
-            args, stdin=source.rewound(), wall_s=_WALL_S, limits=DECODE, pass_fds=fds
+            args, stdin=source.rewound(), wall_s=wall_s, limits=limits, pass_fds=fds
         ) as ffmpeg:
             while filled < len(frames) and _read_into(ffmpeg.stdout, frames[filled]):
                 filled += 1

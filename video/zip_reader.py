@@ -70,7 +70,7 @@ def read_directory(file: IO[bytes]) -> list[Entry]:
     if count > MAX_ENTRIES or size > _MAX_DIRECTORY_BYTES:
         raise VideoUnreadable(
             f"The zip has {count} entries; at most {MAX_ENTRIES} are read.",
-            hint="Send 16 to 31 frames.",
+            hint="Send 16 to 121 frames.",
             entries=count,
             max_entries=MAX_ENTRIES,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from pipeline import Gpu, PipelineChoice
 from tests.api.bodies import MULTIPART, ended, frames_zip, multipart, part, send, submit
 from tests.api.conftest import Serve
 from tests.api.test_submissions import refused, staged
@@ -39,6 +40,21 @@ def test_a_retry_is_a_new_job_from_the_stored_video(serve: Serve) -> None:
     assert (new["mode"], new["input"]["fps"], new["input"]["seed"]) == ("fast", 20.0, 5)
     assert new["input"]["filename"] == old["input"]["filename"]
     assert (executor.tasks[1].folder / "input").read_bytes() == frames_zip()
+
+
+def test_each_pipeline_takes_its_own_number_of_frames(serve: Serve) -> None:
+    server = serve()
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        sent = send(client, frames_zip(40), {"max_frames": "121"})
+        old = ended(client, sent.json()["job_id"])
+        gpu = Gpu("a test's GPU", 80.0)
+        server.state.first_choice = PipelineChoice("actionmesh", "a test", gpu)
+        again = client.post(f"/jobs/{old['job_id']}/retry", json={})
+        new = ended(client, again.json()["job_id"])
+        limits = client.get("/info").json()["limits"]
+    used = [(job["pipeline"], job["input"]["used_frames"]) for job in (old, new)]
+    assert used == [("silhouette", 40), ("actionmesh", 31)]
+    assert limits["frame_step"] == 15
 
 
 def test_a_silhouette_has_one_try(serve: Serve) -> None:

@@ -101,6 +101,27 @@ def test_the_shape_takes_more_of_the_progress_with_more_tries(task: Task) -> Non
     assert shape / rest == pytest.approx(MAX_TRIES * of_one / of_it)
 
 
+def test_the_shape_takes_less_of_the_progress_with_more_frames(task: Task) -> None:
+    task.workspace.mkdir()
+    sent: list[dict[str, Any]] = []
+    reporter = JobReporter(
+        with_options(task, tries=1),
+        "actionmesh",
+        SHARES,
+        lambda _, **about: sent.append(about),
+        threading.Event(),
+    )
+    reporter.progress("extracting", 1, 1)
+    reporter.frames_read(121)
+    for stage in (*SHARES, "exporting"):
+        reporter.progress(stage, 0, 1)
+    begins = {about["stage"]: about["fraction"] for about in sent}
+    shape, motion = begins["motion"] - begins["shape"], begins["decoding"] - begins["motion"]
+    assert motion / shape == pytest.approx(SHARES["motion"] / SHARES["shape"] * 121 / 16)
+    fractions = [about["fraction"] for about in sent]
+    assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(0.88)
+
+
 def test_anchors_can_be_downloaded_while_the_job_runs_and_afterwards(tmp_path: Path) -> None:
     blender = BlockingBlender(tmp_path)
     child = ChildConfig(PIPELINE, blender_path=blender.program)

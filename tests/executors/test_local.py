@@ -20,6 +20,7 @@ from executors.local import LocalExecutor
 from job.task import ChildConfig, Failed, Lost, Progress, Result, Stopped, Task
 from pipeline import Gpu
 from tests.executors.conformance import ExecutorConformance, options
+from tests.job_factory import with_options
 from tests.waiting import wait_until
 
 
@@ -80,10 +81,11 @@ def test_a_stopped_child_is_killed_at_the_deadline(task: Task) -> None:
             stopped.append(executor.slots[0].child.pid)
             os.kill(stopped[0], signal.SIGSTOP)
 
-    with local("SleepsLong", job_timeout_s=4.0) as executor:
+    with local("SleepsLong", job_timeout_s=2.0) as executor:
         load(executor)
-        outcome = run_to_end(executor, task, stop_it)
+        outcome = run_to_end(executor, with_options(task, max_frames=62), stop_it)
         assert isinstance(outcome, Failed) and outcome.error.code == "timed_out"
+        assert outcome.error.facts["timeout_s"] == 4.0  # JOB_TIMEOUT is for 31 frames
         assert stopped and not _alive(stopped[0])
 
 

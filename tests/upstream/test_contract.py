@@ -61,7 +61,7 @@ def out_of_memory(times: int) -> list[Exception]:
     return [torch.OutOfMemoryError("CUDA out of memory") for _ in range(times)]
 
 
-@pytest.mark.parametrize("count", [16, 31])
+@pytest.mark.parametrize("count", [16, 31, 121])
 def test_a_clip_becomes_as_many_timesteps(pipeline: ActionMeshPipeline, count: int) -> None:
     report = RecordingReporter()
     made = pipeline.animate(tiny.clip_of(count), "fast", 44, report)

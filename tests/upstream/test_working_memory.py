@@ -15,6 +15,7 @@ import pytest
 from gpu_memory import MemoryPlan
 from upstream import speedups
 from upstream.loading import cast_linears
+from video.sampling import MAX_FRAMES
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -88,6 +89,7 @@ def test_motion_fits_its_estimate_with_rotation_in_place(
     }
     with speedups.in_place_rotation() if in_place else nullcontext():
         found = peak_gb(lambda: models.temporal_3D_denoiser.forward(latents, **given))
+    found += MAX_FRAMES * 4 * (257 * 1024 + TOKENS * CHANNELS) / 1e9  # kept of all frames
     estimate = MemoryPlan("resident", low_ram).working_gb("motion")
     assert (0.9 * estimate < found < estimate) is in_place
 
@@ -108,3 +110,18 @@ def test_decoding_fits_its_estimate_for_any_number_of_vertices(models: Any, vert
             )
         )
     assert found < MemoryPlan("resident", low_ram=False).working_gb("decoding")
+
+
+def test_the_context_of_the_most_frames_fits_its_estimate(opened: Any) -> None:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import Dinov2Config, Dinov2Model
+    from transformers.modeling_utils import no_init_weights
+
+    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    with FakeTensorMode(), torch.inference_mode():
+        with no_init_weights():
+            dino = Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **large)).eval()
+        found = peak_gb(lambda: dino(torch.zeros(MAX_FRAMES, 3, 224, 224)).last_hidden_state)
+    estimate = MemoryPlan("resident", low_ram=False).working_gb("context")
+    assert 0.9 * estimate < found < estimate

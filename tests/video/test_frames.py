@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from video.ffmpeg import Container
 from video.frames import read_clip
 from video.probe import probe
 from video.sampling import FrameRequest
+from video.sandbox import DECODE
 
 KINDS: dict[str, tuple[Container, str, tuple[str, ...]]] = {
     "h264": ("mov", "mp4", H264),
@@ -235,6 +238,27 @@ def test_progress_is_reported_per_frame_and_may_raise(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
         read_clip(path, "mov", on_progress=stop)
     assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_121_frames_are_decoded_and_may_take_longer(tmp_path: Path) -> None:
+    path = tmp_path / "brighter.avi"  # each frame by one grey value
+    source = "nullsrc=s=64x48:r=24,format=yuv444p,geq=lum='40+N':cb=128:cr=128"
+    ffmpeg("-f", "lavfi", "-i", source, "-frames:v", "130", *LOSSLESS, str(path))
+    seen: set[str] = set()
+
+    def look(step: int, _steps: int) -> None:  # ffmpeg waits until its frames are read
+        for children in Path("/proc/self/task").glob("*/children") if step == 1 else ():
+            for pid in children.read_text().split():
+                limits = Path(f"/proc/{pid}/limits").read_text()
+                seen.update(re.findall(r"Max cpu time +(\d+)", limits))
+
+    for count in (31, 100, 101, 121):
+        clip, _ = read_clip(path, "avi", FrameRequest(max_frames=count), on_progress=look)
+        found = np.round(clip.frames[:, 0, 0, 0].astype(int) * 219 / 255) + 16 - 40  # limited range
+        assert len(clip) == count and tuple(found) == clip.source.used
+    shares = (1, 100 / 31, 101 / 31, 121 / 31)
+    assert seen == {str(round(DECODE.cpu_s * share)) for share in shares}
 
 
 def test_plans_agree_whether_packets_or_frames_are_counted(tmp_path: Path) -> None:

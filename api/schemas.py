@@ -209,6 +209,10 @@ class Warning_(BaseModel):
         None, description="Of the subjects found, each as `subject_box` takes it."
     )
     frames: list[int] | None = Field(None, description="The meshes concerned, from 0.")
+    outline_first: float | None = Field(
+        None, description="Mean overlap of outlines in the first 16 frames, where it falls."
+    )
+    outline_last: float | None = Field(None, description="The same in the last 15.")
 
 
 class FoundSubject(BaseModel):

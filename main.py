@@ -99,6 +99,7 @@ def _executor(settings: Settings, choice: PipelineChoice, gpus: Sequence[Gpu]) -
             settings.log_format,
             memory_mb=child_memory_mb(choice.name, settings.child_memory_gb),
             uses_cuda=choice.may_use_cuda,
+            cores=settings.child_cores,
             task_s=settings.job_timeout,
             blender_path=str(settings.blender_path or ""),
             environment=settings.child_environment(with_paths=not settings.ray_address),

@@ -149,6 +149,7 @@ class Settings:
     min_free_gb: Amount = 2.0
     idle_unload_seconds: Amount = 0.0
     child_memory_gb: Amount = 0.0
+    child_cores: Workers = 0
     allow_video_url: Flag = True
     allow_private_urls: Flag = False
     webhook_secret: str = ""

@@ -30,6 +30,7 @@ from meshes.npz import write_npz
 from meshes.preview import MakeRenderer, write_preview, write_source_video
 from meshes.sequence import MeshSequence
 from video.clip import Clip
+from video.cores import in_order
 from video.sandbox import ENCODE, Limits, launch
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,10 @@ def _write_videos(
         reporter.written("source.mp4")
         make_renderer = renderer_on_gpu()
         try:
-            draw(make_renderer=make_renderer, on_progress=report)
+            if make_renderer is None:
+                draw(on_progress=report, in_order=in_order)
+            else:
+                draw(on_progress=report, make_renderer=make_renderer)
         except ToolFailed:
             if make_renderer is None:
                 raise

@@ -93,12 +93,15 @@ def main() -> int:
 
     config = ChildConfig(**json.loads(first)["config"])
     os.environ.update(config.environment)  # before anything is imported that reads it
+    import cv2
+
     from child import limits
     from child.pipelines import build_pipeline
     from child.recipe import FramePrefetcher, Recipe
     from errors import InternalError, ServiceError
     from job.logs import configure
     from pipeline import Gpu
+    from video.cores import use_cores
     from video.sandbox import ffmpeg_path
 
     configure(config.log_format)
@@ -110,6 +113,9 @@ def main() -> int:
         os.nice(10)  # on the CPU the API has priority
     if config.memory_mb and not config.uses_cuda:
         limits.limit_data(config.memory_mb)
+    if not (config.pipeline and config.uses_cuda):  # CUDA does not survive a fork
+        cv2.setNumThreads(1)
+        use_cores(config.cores, config.sharing)
     prefetcher = FramePrefetcher(config.pipeline)
     listen = partial(parent.listen, prefetcher.prefetch)
     threading.Thread(target=listen, name="stdin", daemon=True).start()

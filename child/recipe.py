@@ -51,6 +51,7 @@ from pipeline import Pipeline, SubjectChoice
 from subject.find import find_subject
 from subject.model_file import fetch_if_missing
 from video.clip import Clip
+from video.cores import in_order
 from video.frames import read_clip
 from video.sampling import ClipWarning, FrameRequest
 from video.sandbox import ProgramKilled
@@ -270,7 +271,7 @@ def _result(clip: Clip, made: Appearance, reporter: JobReporter) -> Result:
     meshes = made.meshes
     t, v, _ = meshes.vertices.shape
     return Result(
-        files=tuple(_output_file(path) for path in sorted(reporter.task.workspace.iterdir())),
+        files=tuple(in_order(_output_file, sorted(reporter.task.workspace.iterdir()))),
         mesh={"timesteps": t, "vertices": v, "faces": len(meshes.faces), "fps": meshes.fps},
         source=asdict(clip.source),
         start=reporter.start,

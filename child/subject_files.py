@@ -21,6 +21,7 @@ from job.subject_choice import as_text
 from meshes.archive import write_zip
 from meshes.atomic_file import atomic_file
 from video.clip import Clip
+from video.cores import in_order
 
 STRIP_PX = 180
 """Height of the strip; less for frames that are wider than all of it."""
@@ -121,12 +122,16 @@ def _panel(frame: Picture, size: tuple[int, int]) -> Picture:
 def _masks(clip: Clip, tick: Callable[[], None]) -> Iterator[tuple[str, bytes]]:
     """Names and PNGs."""
     size = clip.source.width, clip.source.height
-    for k, frame in enumerate(clip.frames):
+    how = cv2.INTER_LINEAR if size[0] > clip.frames.shape[2] else cv2.INTER_AREA
+
+    def png(k: int) -> bytes:
+        mask = cv2.resize(np.ascontiguousarray(clip.frames[k, ..., 3]), size, interpolation=how)
+        return _encoded(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 4)
+
+    tick()
+    for k, content in enumerate(in_order(png, range(len(clip)))):
+        yield _mask_name(k), content
         tick()
-        is_larger = size[0] > frame.shape[1]
-        how = cv2.INTER_LINEAR if is_larger else cv2.INTER_AREA
-        mask = cv2.resize(np.ascontiguousarray(frame[..., 3]), size, interpolation=how)
-        yield _mask_name(k), _encoded(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 4)
 
 
 def _mask_name(k: int) -> str:

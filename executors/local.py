@@ -41,8 +41,9 @@ class LocalExecutor:
     """Supervises its children in the one thread that polls it."""
 
     def __init__(self, options: ExecutorOptions) -> None:
-        self.options = options
         self.capacity = len(options.gpus)
+        options = replace(options, child=replace(options.child, sharing=self.capacity))
+        self.options = options
         self._wakeup = WakeupPipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup, selectors.EVENT_READ)

@@ -167,15 +167,18 @@ class ChildConfig:
     """The settings of a child process: its first message.
 
     With an empty `pipeline` it only exports files. `memory_mb` limits its own memory (0: no limit):
-    what it may write, or with `uses_cuda` what it uses. `task_s` is JOB_TIMEOUT, for
-    the limit of a task's CPU time (0: none). `environment`, the settings that the pipeline reads,
-    is applied before other imports.
+    what it may write, or with `uses_cuda` what it uses. `cores` is how many cores work on a job's
+    frames (0: its part of the machine, where `sharing` such processes run). `task_s` is JOB_TIMEOUT,
+    for the limit of a task's CPU time (0: none). `environment`, the settings that the pipeline
+    reads, is applied before other imports.
     """
 
     pipeline: str
     log_format: str = "text"
     memory_mb: int = 0
     uses_cuda: bool = False
+    cores: int = 0
+    sharing: int = 1
     task_s: float = 0.0
     blender_path: str = ""
     environment: dict[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from meshes.atomic_file import atomic_file
 from meshes.camera import Camera, ViewDirection, fit_cameras, video_camera
 from meshes.external_tools import Launch, ToolFailed
 from meshes.h264 import encode_h264
+from meshes.in_order import InOrder
 from meshes.preview_background import Picture, input_panels, input_window
 from meshes.sequence import MeshSequence
 from meshes.view import View
@@ -69,12 +70,14 @@ def write_preview(
     launch: Launch = subprocess.Popen,
     timeout_s: float = _TIMEOUT_S,
     on_progress: OnProgress | None = None,
+    in_order: InOrder = map,
 ) -> None:
     """Write an mp4 of three square panels, at the sequence's own rate, and a WebP of one frame.
 
     `frames` `(T, H, W, 3|4)` are those of the timesteps, `normals` `(T, V, 3)` those of
-    meshes.normals. The default renderer is Embree. Raises ValueError if the arrays do not match,
-    ToolFailed if drawing or encoding fails; then neither file is left.
+    meshes.normals. The default renderer is Embree. `in_order` draws the timesteps, perhaps on
+    several cores. Raises ValueError if the arrays do not match, ToolFailed if drawing or encoding
+    fails; then neither file is left.
     """
     _check_frames(frames)
     if len(frames) != len(sequence) or normals.shape != sequence.vertices.shape:
@@ -87,8 +90,14 @@ def write_preview(
     cameras = _cameras(sequence, frames, panel_px)
     try:
         renderer = (make_renderer or _raytracer())(sequence)
-        pictures = map(renderer.render, sequence.vertices, normals, cameras)
-        strips = _strips(input_panels(frames, panel_px), pictures, on_progress)
+        panel = input_panels(frames, panel_px)
+
+        def draw(k: int) -> Picture:
+            """The panels side by side, one strip `(S, 3 S, 3)`."""
+            pictures = renderer.render(sequence.vertices[k], normals[k], cameras[k])
+            return np.concatenate([panel(frames[k]), *pictures], axis=1)
+
+        strips = _told(in_order(draw, range(len(sequence))), len(sequence), on_progress)
         best = _poster_timestep(sequence, [first for first, *_ in cameras])
         size = (panel_px * (1 + len(VIEWS)), panel_px)
         with atomic_file(poster) as part:
@@ -156,14 +165,14 @@ def _is_in_front(view: View, vertices: NDArray[np.float32]) -> bool:
     return float(away.max()) < 0
 
 
-def _strips(
-    inputs: Sequence[Picture], renderings: Iterable[list[Picture]], on_progress: OnProgress | None
+def _told(
+    strips: Iterable[Picture], count: int, on_progress: OnProgress | None
 ) -> Iterator[Picture]:
-    """The panels side by side, one strip `(S, 3 S, 3)` per timestep."""
-    for k, (panel, pictures) in enumerate(zip(inputs, renderings, strict=True)):
-        yield np.concatenate([panel, *pictures], axis=1)
+    """The strips, each told once it is used."""
+    for k, strip in enumerate(strips):
+        yield strip
         if on_progress:
-            on_progress(k + 1, len(inputs))
+            on_progress(k + 1, count)
 
 
 def _poster_timestep(sequence: MeshSequence, cameras: Sequence[Camera]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -44,19 +47,19 @@ def input_window(frames: NDArray[np.uint8]) -> Window:
     return Window(columns[0] + (width - side) / 2, rows[0] + (height - side) / 2, side)
 
 
-def input_panels(frames: NDArray[np.uint8], size_px: int) -> list[Picture]:
-    """The frames `(T, H, W, 3|4)` as square pictures of their window, on the background.
+def input_panels(frames: NDArray[np.uint8], size_px: int) -> Callable[[Picture], Picture]:
+    """What makes a square picture of a frame of `(T, H, W, 3|4)`: their window, on the background.
 
     RGBA frames show only their subject, as large as in the rendered views; others are shown whole,
     with round corners.
     """
     behind, window = background(size_px), input_window(frames)
     if _is_cut_out(frames):
-        return [_subject_panel(frame, window, behind) for frame in frames]
+        return partial(_subject_panel, window=window, behind=behind)
     scale = size_px / window.side
     height, width = (2 * max(1, round(side * scale / 2)) for side in frames.shape[1:3])  # centred
     mask = _round_corners((width, height), size_px * _CORNER)
-    return [_frame_panel(np.ascontiguousarray(frame[..., :3]), mask, behind) for frame in frames]
+    return partial(_frame_panel, mask=mask, behind=behind)
 
 
 def _is_cut_out(frames: NDArray[np.uint8]) -> bool:
@@ -91,7 +94,7 @@ def _round_corners(shape: tuple[int, int], radius_px: float) -> NDArray[np.float
 
 
 def _frame_panel(frame: Picture, mask: NDArray[np.float32], behind: NDArray[np.float32]) -> Picture:
-    height, width = mask.shape[:2]
+    frame, (height, width) = np.ascontiguousarray(frame[..., :3]), mask.shape[:2]
     how = cv2.INTER_AREA if frame.shape[1] > width else cv2.INTER_CUBIC
     laid = cv2.resize(frame, (width, height), interpolation=how)
     panel = behind.copy()

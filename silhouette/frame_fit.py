@@ -7,6 +7,7 @@ from collections.abc import Callable
 from silhouette.surface_motion import Motion
 from silhouette.tracking_frames import TrackingFrames
 from silhouette.triangulation import Mesh
+from video.cores import in_order
 
 _LOST = 0.09
 
@@ -17,8 +18,10 @@ def surface_overlaps(
     """Per frame the intersection over union of `motion` `(T, V, 3)`, drawn, and the mask."""
     front = mesh.triangles[mesh.points[mesh.triangles, 2].mean(axis=1) < 0]  # covers what all do
     overlaps = []
-    for t, points in enumerate(motion[..., :2]):
-        overlaps.append(frames.overlap(points, front, t))
+    for overlap in in_order(
+        lambda t: frames.overlap(motion[t, :, :2], front, t), range(len(motion))
+    ):
+        overlaps.append(overlap)
         tick()
     return overlaps
 

@@ -20,7 +20,7 @@ from silhouette.crop import CroppedClip, crop_to_subject
 from silhouette.frame_fit import lost_frames, surface_overlaps
 from silhouette.inflation import inflate, volume
 from silhouette.placement import onto_source, placed_in_front
-from silhouette.reference_frame import choose_reference
+from silhouette.reference_frame import MOST_FRAMES, choose_reference
 from silhouette.surface_motion import move_surface, triangle_areas
 from silhouette.texture import frame_textures, make_texture
 from silhouette.tracking import Track, Tracker
@@ -30,7 +30,7 @@ from video.clip import Clip
 
 
 class SilhouettePipeline:
-    """Implements pipeline.Pipeline with numpy, scipy and OpenCV on one core."""
+    """Implements pipeline.Pipeline with numpy, scipy and OpenCV."""
 
     name = "silhouette"
     needs_alpha = True
@@ -63,7 +63,8 @@ class SilhouettePipeline:
         preset = SILHOUETTE[mode]
         cropped = crop_to_subject(clip.frames, preset.crop_px)
 
-        tick = _ticker(reporter, "shape", "choosing the reference frame", 40)
+        steps = MOST_FRAMES + preset.reference_candidates
+        tick = _ticker(reporter, "shape", "choosing the reference frame", steps)
         reference = choose_reference(cropped, preset.reference_candidates, tick)
         image, alpha = cropped.images[reference], cropped.alphas[reference]
         # a closed surface of V vertices has about 2 V triangles (Euler)

@@ -15,6 +15,7 @@ import numpy as np
 from silhouette.crop import CroppedClip
 from silhouette.tracking import Track, Tracker
 from silhouette.tracking_frames import TrackingFrames
+from video.cores import in_order
 from video.fields import sample_field
 
 _SIDE_PX = 256
@@ -23,7 +24,7 @@ _MOST_LOOKED_AT = 31
 """Of longer clips the middle: no frame is far from it. 16 frames spread over 121 are too far apart
 to be tracked, and the choice is poor: overlaps of .960, .976 and .964 on three clips, so .968, .978
 and .962."""
-_MOST_FRAMES = 16
+MOST_FRAMES = 16
 """Of more frames every second one is tried."""
 _FIRST_FRAME_BONUS = 0.006
 """The first frame is preferred if others are not clearly better: users expect it."""
@@ -32,7 +33,9 @@ _GREY_LEVEL = 0.002
 
 
 def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], None]) -> int:
-    """The index of the best of two or more `candidates`; `tick` is called after every coarse step.
+    """The index of the best of two or more `candidates`.
+
+    `tick` is called up to MOST_FRAMES times for the frames, and once for each candidate.
 
     Candidates show at least half of the median area of the subject.
     """
@@ -46,18 +49,28 @@ def choose_reference(cropped: CroppedClip, candidates: int, tick: Callable[[], N
         cropped, is_complete = cropped.some(looked_at), is_complete[looked_at]
     complete = np.flatnonzero(is_complete)
     picks = complete[np.linspace(0, len(complete), candidates, endpoint=False).astype(int)]
-    stride = -(-len(looked_at) // _MOST_FRAMES)
+    stride = -(-len(looked_at) // MOST_FRAMES)
     frames = TrackingFrames.from_clip(cropped.shrunk(_SIDE_PX, stride), tick)
     flow = cache(frames.flow)
-    scores: dict[int, float] = {}
-    for reference in np.unique(picks // stride).tolist():
-        if not is_complete[stride * reference]:  # the frame before the pick
-            continue
+    tried = [
+        reference
+        for reference in np.unique(picks // stride).tolist()
+        if is_complete[stride * reference]  # it may be the frame before the pick
+    ]
+
+    def score(reference: int) -> float:
         tracker = Tracker(frames, reference, _NODES, flow)
-        if len(tracker.control_mesh.triangles):
-            bonus = _FIRST_FRAME_BONUS if looked_at[stride * reference] == 0 else 0.0
-            scores[reference] = _score(tracker, tracker.run(tick, refine=False), bonus)
-    best = stride * max(scores, key=scores.__getitem__) if scores else picks[0]
+        if not len(tracker.control_mesh.triangles):
+            return -np.inf
+        bonus = _FIRST_FRAME_BONUS if looked_at[stride * reference] == 0 else 0.0
+        return _score(tracker, tracker.run(lambda: None, refine=False), bonus)
+
+    scores = []
+    for found in in_order(score, tried):
+        scores.append(found)
+        tick()
+    is_any = max(scores, default=-np.inf) > -np.inf
+    best = stride * tried[int(np.argmax(scores))] if is_any else picks[0]
     return int(looked_at[best])
 
 

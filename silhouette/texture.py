@@ -17,6 +17,7 @@ from meshes.sequence import Texture
 from silhouette.crop import CroppedClip
 from silhouette.surface_motion import Motion
 from silhouette.triangulation import Mesh, averaging
+from video.cores import in_order
 from video.fields import Field, Points, sample_field
 
 _JPEG_QUALITY = 88
@@ -72,10 +73,14 @@ def frame_textures(
         visible = (difference > _VISIBLE_DIFFERENCE) & seen[0] & seen[1]
         return bool(visible.mean() > _VISIBLE_SHARE)
 
+    def own_texture(t: int) -> Texture | None:
+        if t == reference or overlaps[t] <= _LEAST_OVERLAP or not is_different(t):
+            return None
+        return make_texture(cropped.images[t], cropped.alphas[t], motion[t, :, :2])
+
     textures: list[Texture | None] = []
-    for t, (image, alpha) in enumerate(zip(cropped.images, cropped.alphas, strict=True)):
-        own = t != reference and overlaps[t] > _LEAST_OVERLAP and is_different(t)
-        textures.append(make_texture(image, alpha, motion[t, :, :2]) if own else None)
+    for texture in in_order(own_texture, range(len(motion))):
+        textures.append(texture)
         tick()
     return tuple(textures)
 

@@ -13,7 +13,7 @@ the result to the surface.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from silhouette.outline import Outline
 from silhouette.reference_matcher import ReferenceMatcher
 from silhouette.tracking_frames import TrackingFrames, follow
 from silhouette.triangulation import averaging, rim_edges, signed_areas, triangulate
+from video.cores import in_order, taking_turns
 from video.fields import Field, Points, sample_field
 
 Track = NDArray[np.float64]
@@ -94,18 +95,29 @@ class Tracker:
         track = np.empty((count, *self.control_mesh.points.shape))
         track[self.reference] = self.control_mesh.points
         jumps = {0, count}  # between frames k - 1 and k
-        for way, end in ((1, count), (-1, -1)):
-            momentum = None
-            for t in range(self.reference + way, end, way):
-                before = track[t - way]
-                track[t] = self._step(before, t - way, t, momentum)
-                restart = self._restart(track[t], t) if refine else None
-                if restart is not None:
-                    track[t] = restart
-                    jumps.add(max(t, t - way))
-                momentum = track[t] - before if refine and restart is None else None
-                tick()
+        ways = [self._outwards(1, refine), self._outwards(-1, refine)]
+        for t, points, jump in taking_turns(ways):
+            track[t] = points
+            jumps.update(jump)
+            tick()
         return self._smooth(track, sorted(jumps), tick) if refine else track
+
+    def _outwards(self, way: int, refine: bool) -> Iterator[tuple[int, Points, list[int]]]:
+        """From the reference to the end (`way` 1) or the start (-1): each frame with its nodes.
+
+        And, if it does not continue the frame before, where the jump is.
+        """
+        before, momentum = self.control_mesh.points, None
+        for t in range(self.reference + way, len(self.frames) if way > 0 else -1, way):
+            points = self._step(before, t - way, t, momentum)
+            restart = self._restart(points, t) if refine else None
+            if restart is None:
+                momentum = points - before if refine else None
+                yield t, points, []
+            else:
+                points, momentum = restart, None
+                yield t, points, [max(t, t - way)]
+            before = points
 
     def _step(self, before: Points, source: int, target: int, momentum: Points | None) -> Points:
         """From frame `source`, whose nodes are `before`, to its neighbour `target`.
@@ -268,15 +280,21 @@ class Tracker:
             [gaussian_filter1d(part, _SMOOTH_FRAMES, axis=0, mode="nearest") for part in parts]
         )
         smooth[self.reference] = track[self.reference]
-        for t, points in enumerate(smooth):
-            if t != self.reference:
-                rests = [Rest(points, 1.0)]
-                steady_pulls = [Pull(self._every, points, np.full(len(points), 0.05))]
-                if self._matcher is not None:
-                    matched, weight = self._matcher.match(points, t)
-                    steady_pulls.append(Pull(self._every, matched, _REFERENCE_WEIGHT * weight))
-                fitted, pulls = self._onto_outline(points, t, steady_pulls, rests, (10.0, 10.0))
-                smooth[t] = self._untangle(fitted, pulls, rests)
+
+        def fit(t: int) -> Points:
+            points: Points = smooth[t]
+            if t == self.reference:
+                return points
+            rests = [Rest(points, 1.0)]
+            steady_pulls = [Pull(self._every, points, np.full(len(points), 0.05))]
+            if self._matcher is not None:
+                matched, weight = self._matcher.match(points, t)
+                steady_pulls.append(Pull(self._every, matched, _REFERENCE_WEIGHT * weight))
+            fitted, pulls = self._onto_outline(points, t, steady_pulls, rests, (10.0, 10.0))
+            return self._untangle(fitted, pulls, rests)
+
+        for t, points in enumerate(in_order(fit, range(len(smooth)))):
+            smooth[t] = points
             tick()
         return smooth
 

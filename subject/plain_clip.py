@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from subject.cutout import Box, Cutout, Images, resized, softened, whole_frame
 from subject.plain_background import fit_background, subject_mask
 from video.clip import Clip
+from video.cores import in_order
 from video.sizes import SEGMENTED_PX
 
 _WORTH_ZOOMING = 0.6
@@ -64,14 +65,16 @@ def _without_dots(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _segment_box(images: Images, box: Box, tick: Callable[[int], None]) -> Cutout | None:
     count = len(images)
     backgrounds = []
-    for t, image in enumerate(images):
-        backgrounds.append(fit_background(image))
+    for t, background in enumerate(in_order(fit_background, images)):
+        backgrounds.append(background)
         tick(t // 2)
     if sum(background.is_plain for background in backgrounds) <= 0.5 * count:
         return None
     masks = []
-    for t, (image, background) in enumerate(zip(images, backgrounds, strict=True)):
-        masks.append(subject_mask(image, background))
+    for t, mask in enumerate(
+        in_order(lambda t: subject_mask(images[t], backgrounds[t]), range(count))
+    ):
+        masks.append(mask)
         tick((count + t) // 2)
     return Cutout(softened(masks, 0.8), box)
 

@@ -23,6 +23,7 @@ from meshes.preview import PANEL_PX, write_preview, write_source_video
 from meshes.sequence import MeshSequence, Texture
 from tests.meshes.animal_in_view import animal_in_view
 from tests.meshes.walking_animal import walking_animal
+from video.cores import in_order, use_cores
 
 
 def _frames(count: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -347,3 +348,16 @@ def test_a_page_can_seek_in_the_source_video(tmp_path: Path) -> None:
 def test_wrong_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no frames"):
         write_source_video(np.zeros((0, 8, 8, 3), np.uint8), 8, tmp_path / "source.mp4")
+
+
+def test_several_cores_draw_the_same_files(tmp_path: Path) -> None:
+    animal = walking_animal(5, 12)
+    files = {}
+    for count in (1, 3):
+        use_cores(count)
+        out = tmp_path / f"{count}.mp4", tmp_path / f"{count}.webp"
+        arguments = animal, vertex_normals(animal), _frames(5, 40, 60, 4), *out
+        write_preview(*arguments, panel_px=96, in_order=in_order)
+        files[count] = [path.read_bytes() for path in out]
+    use_cores(1)
+    assert files[1] == files[3]

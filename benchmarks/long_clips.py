@@ -2,7 +2,8 @@
 
 Prints a Markdown table. Clips with alpha from TEST_MEDIA, forth and back as often as needed, so
 that clips of all lengths show the same; and a pipeline whose mesh has 40,000 faces and no colours,
-as ActionMesh's has. CPU seconds are those of the child and its programs.
+as ActionMesh's has. CPU seconds are those of the child and its programs. Wall
+time counts on an idle machine only.
 """
 
 from __future__ import annotations

@@ -221,6 +221,10 @@ class Warning_(BaseModel):
     )
     p99: float | None = Field(None, description="99 % of the errors are smaller than this.")
     largest: float | None = None
+    outline_first: float | None = Field(
+        None, description="Mean overlap of outlines in the first 16 frames, where it falls."
+    )
+    outline_last: float | None = Field(None, description="The same in the last 15.")
 
 
 class FoundSubject(BaseModel):

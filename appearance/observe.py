@@ -42,7 +42,8 @@ _GRAZING = 0.12
 """Cosine of the angle between the normal and the way to the camera: below it nothing is seen."""
 _SHARPNESS = 4
 _SURELY_SEEN = 0.15
-_TEXELS = 1 << 15
+_TEXELS, _SAMPLES = 1 << 15, 1 << 20
+"""Of how many texels, with how many colours of them in all frames, a mean is made at a time."""
 _REPETITIONS = 4
 _DEVIATION = 0.09
 """How far frames may differ in each colour before they lose weight."""
@@ -53,14 +54,14 @@ _LEAST_AGREEMENT = 1e-4
 class Picture:
     """The part of one frame that shows the subject, `(h, w)`, from pixel (`left`, `top`).
 
-    `rgb` uint8 `(h, w, 3)`; `depth` float32 along the optical axis, 0 where there is no mesh;
-    `trust` uint8: 255 far from all outlines, 0 on them and outside.
+    `rgba` uint8 `(h, w, 4)` lies in the clip's memory; `depth` float32 along the optical axis, 0
+    where there is no mesh; `trust` uint8: 255 far from all outlines, 0 on them and outside.
     """
 
     view: View
     left: int
     top: int
-    rgb: NDArray[np.uint8]
+    rgba: NDArray[np.uint8]
     depth: NDArray[np.float32]
     trust: NDArray[np.uint8]
 
@@ -89,8 +90,9 @@ def observe(
     ]
     colors = np.zeros((len(texels), 3), np.float32)
     seen = np.zeros(len(texels), np.float32)
-    for start in range(0, len(texels), _TEXELS):
-        part = slice(start, start + _TEXELS)
+    count = min(_TEXELS, _SAMPLES // len(meshes))
+    for start in range(0, len(texels), count):
+        part = slice(start, start + count)
         report(0.4 + 0.6 * start / len(texels))
         sampled, weights = _sample(texels.operator(part), seen_from, pictures, radius)
         seen[part] = np.clip(weights.max(axis=0) / _SURELY_SEEN, 0, 1)
@@ -119,7 +121,7 @@ def _sample(
         trust = picture.trust[row, column]
         front = (trust > 0) & (depth[near] < picture.depth[row, column] + _DEPTH_SLACK * radius)
         near, x, y, trust = near[front], x[front], y[front], trust[front]
-        colors[t, near] = _bilinear(picture.rgb, x, y)
+        colors[t, near] = _bilinear(picture.rgba, x, y)
         weights[t, near] = (facing[near] - _GRAZING) / (1 - _GRAZING) * (trust / np.float32(255))
     return colors, weights
 
@@ -149,7 +151,7 @@ def _mean(colors: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[
 def _bilinear(
     picture: NDArray[np.uint8], x: NDArray[np.float32], y: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """Colours `(n, 3)` of a picture at points `(n,)`."""
+    """Colours `(n, 3)` of an RGBA picture at points `(n,)`."""
     # cv2.remap accepts at most 32,767 rows: fold the list into rows of 1,024
     rows = -(-len(x) // 1024)
     if rows == 0:
@@ -158,7 +160,7 @@ def _bilinear(
     folded[0, : len(x)], folded[1, : len(x)] = x - 0.5, y - 0.5
     across, down = folded.reshape(2, rows, 1024)
     found = cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found.reshape(-1, 3)[: len(x)], np.uint8)
+    return np.asarray(found.reshape(-1, 4)[: len(x), :3], np.uint8)
 
 
 def _at_vertices(
@@ -193,7 +195,7 @@ def _picture(meshes: MeshSequence, clip: Clip, view: View, t: int, radius: float
     opaque = crop[..., 3] >= _OPAQUE
     depth = _depth(meshes, view, t, opaque, left, top)
     trust = _trust(opaque, depth, _DEPTH_EDGE * radius)
-    return Picture(view, left, top, np.ascontiguousarray(crop[..., :3]), depth, trust)
+    return Picture(view, left, top, crop, depth, trust)
 
 
 def _trust(opaque: NDArray[np.bool_], depth: NDArray[np.float32], edge: float) -> NDArray[np.uint8]:

@@ -26,6 +26,8 @@ from meshes.sequence import MeshSequence
 from meshes.view import View
 from video.clip import Clip
 
+FIRST_WINDOW, NEXT_WINDOW = 16, 15
+"""Timesteps that ActionMesh makes at first, and with each further window."""
 _SUBJECT_PX, _MOST_PX = 192, 384
 """About how large the subject is when it is compared, and the most px of the whole square."""
 _LEAST_VIDEO_MOTION = 0.15
@@ -57,6 +59,23 @@ class Score:
     def worst_frame(self) -> int:
         judged = (t for t in range(len(self.outlines)) if t not in self.empty)
         return min(judged, key=lambda t: self.outlines[t], default=0)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The mean overlaps of the first 16 and the last 15 timesteps.
+
+        ActionMesh goes on from its window of 16 by 15 at a time, and errors add up. None for one
+        window, or where one of both shows no subject.
+        """
+        count = len(self.outlines)
+        if count < FIRST_WINDOW + NEXT_WINDOW:
+            return None
+        parts = range(FIRST_WINDOW), range(count - NEXT_WINDOW, count)
+        judged = [[self.outlines[t] for t in part if t not in self.empty] for part in parts]
+        if not all(judged):
+            return None
+        first, last = (sum(values) / len(values) for values in judged)
+        return first, last
 
     @property
     def _judged(self) -> list[float]:

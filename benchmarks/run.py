@@ -18,6 +18,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 PARTS = {
     "silhouette": "The CPU pipeline",
     "subject": "The subject in real clips",
+    "long_clips": "Long clips",
     "quality": "Quality, where the truth is known",
     "export": "Files of a job",
     "engines": "Files of a job in other programs",

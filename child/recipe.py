@@ -33,6 +33,7 @@ from child.checkpoint import (
     save_checkpoint,
 )
 from child.exports import write_files
+from child.limits import return_free_memory
 from child.reporter import JobReporter, LoadReporter, Send
 from child.windows import other_window, used_instead, with_windows
 from errors import (
@@ -138,7 +139,11 @@ class Recipe:
             meshes, made = load_checkpoint(task)
         except NoCheckpoint:
             clip, found = self._with_subject(pipeline, reporter)
+            if not clip.has_alpha:
+                clip = found.without_alpha()  # the same frames, once in memory
             meshes = _animate(pipeline, found, reporter)
+            del found
+            return_free_memory()
             save_checkpoint(meshes, reporter)
         else:
             restore_reports(made, reporter)

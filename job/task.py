@@ -168,9 +168,9 @@ class ChildConfig:
 
     With an empty `pipeline` it only exports files. `memory_mb` limits its own memory (0: no limit):
     what it may write, or with `uses_cuda` what it uses. `cores` is how many cores work on a job's
-    frames (0: its part of the machine, where `sharing` such processes run). `task_s` is JOB_TIMEOUT,
-    for the limit of a task's CPU time (0: none). `environment`, the settings that the pipeline
-    reads, is applied before other imports.
+    frames (0: its part of the machine, where `sharing` such processes run). `task_s` is
+    JOB_TIMEOUT, for the limit of a task's CPU time (0: none). `environment`, the settings that the
+    pipeline reads, is applied before other imports.
     """
 
     pipeline: str

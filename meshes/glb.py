@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -87,16 +88,21 @@ class Glb:
 
     def to_bytes(self) -> bytes:
         """The whole file. Raises ValueError if the tree is not plain JSON."""
-        binary = b"".join(self._chunks)
-        tree = {**self.tree, "buffers": [{"byteLength": len(binary)}]}
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The file in pieces, so that a large one is in memory once. Raises as `to_bytes`."""
+        tree = {**self.tree, "buffers": [{"byteLength": self._length}]}
         try:
             text = json.dumps(tree, separators=(",", ":"), allow_nan=False).encode()
         except TypeError as exc:
             raise ValueError("the facts about a mesh must be plain JSON values") from exc
         text += b" " * (-len(text) % 4)
-        length = 12 + 8 + len(text) + 8 + len(binary)
-        header = struct.pack("<4sII", b"glTF", 2, length) + struct.pack("<I4s", len(text), b"JSON")
-        return b"".join((header, text, struct.pack("<I4s", len(binary), b"BIN\0"), binary))
+        length = 12 + 8 + len(text) + 8 + self._length
+        yield struct.pack("<4sII", b"glTF", 2, length) + struct.pack("<I4s", len(text), b"JSON")
+        yield text
+        yield struct.pack("<I4s", self._length, b"BIN\0")
+        yield from self._chunks
 
     def _add_view(self, raw: bytes, target: int | None) -> int:
         view: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": len(raw)}

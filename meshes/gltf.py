@@ -54,6 +54,10 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
     Timestep k is shown at k / fps seconds, with linear interpolation in between. A sequence of one
     timestep gives a plain GLB. Parameters and errors as in `frame_glb`.
     """
+    return _animated(sequence, normals, facts).to_bytes()
+
+
+def _animated(sequence: MeshSequence, normals: Normals, facts: Facts | None) -> Glb:
     extras = {"timesteps": len(sequence), "fps": sequence.fps, **(facts or {})}
     glb = mesh_of(sequence, 0, sequence.texture, normals, extras)
     if len(sequence) > 1:
@@ -62,7 +66,7 @@ def animated_glb(sequence: MeshSequence, normals: Normals, facts: Facts | None =
         glb.add_animation(len(sequence), sequence.fps)
         glb.add_channel(0, "weights", np.eye(len(sequence), dtype=np.float32)[:, 1:].ravel())
         add_camera_motion(glb, sequence.view)
-    return glb.to_bytes()
+    return glb
 
 
 def write_frames(
@@ -100,9 +104,9 @@ def write_animated(
     sequence: MeshSequence, normals: Normals, path: Path, facts: Facts | None = None
 ) -> None:
     """Write `animated_glb` to `path`, completely or not at all."""
-    content = animated_glb(sequence, normals, facts)
-    with atomic_file(path) as part:
-        part.write_bytes(content)
+    glb = _animated(sequence, normals, facts)
+    with atomic_file(path) as part, open(part, "wb") as file:
+        file.writelines(glb.parts())
 
 
 def _with_light_texture(sequence: MeshSequence, texture: Texture | None) -> MeshSequence:
@@ -176,15 +180,14 @@ def _add_morph_targets(glb: Glb, sequence: MeshSequence, normals: Normals) -> No
     """Differences to timestep 0, exact to half a unit in their last place (IEEE rounding)."""
     mesh = glb.tree["meshes"][0]
     steps = range(1, len(sequence))
+    first, upright = sequence.vertices[0], normals[0]
     with np.errstate(over="ignore"):  # add_array refuses an overflow
-        moves = sequence.vertices - sequence.vertices[0]
-    turns = normals - normals[0]
-    mesh["primitives"][0]["targets"] = [
-        {
-            "POSITION": glb.add_array(moves[k], VERTEX_TARGET, bounds=True),
-            "NORMAL": glb.add_array(turns[k], VERTEX_TARGET),
-        }
-        for k in steps
-    ]
+        mesh["primitives"][0]["targets"] = [
+            {
+                "POSITION": glb.add_array(sequence.vertices[k] - first, VERTEX_TARGET, bounds=True),
+                "NORMAL": glb.add_array(normals[k] - upright, VERTEX_TARGET),
+            }
+            for k in steps
+        ]
     mesh["weights"] = [0.0] * len(steps)
     mesh["extras"] = {"targetNames": [f"frame_{k:03d}" for k in steps]}

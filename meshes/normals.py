@@ -20,13 +20,12 @@ def vertex_normals(sequence: MeshSequence) -> NDArray[np.float32]:
     its vertices are there twice and get one normal, so no crease shows. A vertex whose faces have
     no area gets +Z.
     """
-    # float64: the squares of a float32's largest and smallest values stay finite and above zero
-    vertices = sequence.vertices.astype(np.float64)
     welded = weld_paths(sequence.vertices)
     gather = sum_of_faces(welded[sequence.faces], int(welded.max()) + 1)
     normals = np.empty_like(sequence.vertices)
-    for k, positions in enumerate(vertices):
-        summed = gather @ face_normals(positions, sequence.faces)
+    for k, positions in enumerate(sequence.vertices):
+        # float64: the squares of a float32's largest and smallest values stay finite and above zero
+        summed = gather @ face_normals(positions.astype(np.float64), sequence.faces)
         length = np.sqrt(np.einsum("ij,ij->i", summed, summed))
         flat = length == 0
         summed[flat], length[flat] = (0.0, 0.0, 1.0), 1.0
@@ -57,7 +56,7 @@ def weld_paths(vertices: NDArray[np.float32]) -> NDArray[np.intp]:
     places = weld(vertices[0])
     one_of = np.zeros(int(places.max()) + 1, np.intp)
     one_of[places] = np.arange(len(places))
-    if (vertices == vertices[:, one_of[places]]).all():
+    if all((positions == positions[one_of[places]]).all() for positions in vertices):
         return places
     paths = vertices.transpose(1, 0, 2).reshape(len(places), -1) + np.float32(0)  # no minus zero
     return np.unique(paths, axis=0, return_inverse=True)[1].ravel()

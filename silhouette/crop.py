@@ -39,6 +39,12 @@ class CroppedClip:
         """Crop positions `(N, 2)` of frame `t` in the pixels of the source frame."""
         return np.asarray(self.origins[t] + (points + 0.5) * self.source_px - 0.5)
 
+    def some(self, frames: NDArray[np.int64]) -> CroppedClip:
+        """These frames only."""
+        chosen = frames.tolist()
+        images, alphas = ([of[t] for t in chosen] for of in (self.images, self.alphas))
+        return CroppedClip(images, alphas, self.origins[chosen], self.source_px)
+
     def shrunk(self, side: int, stride: int) -> CroppedClip:
         """Every `stride`-th frame at a smaller size, for coarse work."""
         factor = self.alphas[0].shape[0] / side

@@ -50,7 +50,6 @@ class Outline:
     """
 
     distance: Field
-    slope: Field
     points: Points
     normals: Points
 
@@ -58,11 +57,16 @@ class Outline:
     def of(cls, alpha: Field) -> Outline:
         """Trace the 0.5 level of `alpha`, float `(H, W)` in 0..1."""
         distance = signed_distance(alpha)
-        slope = gradient(cv2.GaussianBlur(distance, (0, 0), 0.8))
+        slope = _slope(distance)
         points = _trace(distance, slope)
         steepest = sample_field(slope, points).astype(np.float64)
         length = np.linalg.norm(steepest, axis=1, keepdims=True)
-        return cls(distance, slope, points, -steepest / np.maximum(length, 1e-6))
+        return cls(distance, points, -steepest / np.maximum(length, 1e-6))
+
+    def slope(self) -> Field:
+        """The gradient of `distance`. Made anew each time, in half a millisecond: all frames' would
+        be 250 MB."""
+        return _slope(self.distance)
 
     def oriented(self, points: Points, normals: Points) -> Points:
         """Points in a 4-D space, where two edges are near only if they also face the same way."""
@@ -72,6 +76,10 @@ class Outline:
     def tree(self) -> Any:
         """Nearest oriented contour points; built once, queried in every round of ICP."""
         return cKDTree(self.oriented(self.points, self.normals))
+
+
+def _slope(distance: Field) -> Field:
+    return gradient(cv2.GaussianBlur(distance, (0, 0), 0.8))
 
 
 def _trace(distance: Field, slope: Field) -> Points:

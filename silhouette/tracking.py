@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from silhouette.arap import Arap, Pull, Rest
+from silhouette.outline import Outline
 from silhouette.reference_matcher import ReferenceMatcher
 from silhouette.tracking_frames import TrackingFrames, follow
 from silhouette.triangulation import averaging, rim_edges, signed_areas, triangulate
@@ -196,19 +197,22 @@ class Tracker:
         Returns the points, and the pulls of the last round.
         """
         pulls = steady_pulls
+        outline = self.frames.outlines[t]
+        slope = outline.slope()
         for reach_px in reaches_px:
             reach = self.frames.scale * reach_px
-            pulls = steady_pulls + self._contour_pulls(points, t, reach)
+            pulls = steady_pulls + self._contour_pulls(points, outline, slope, reach)
             points = self._arap.solve(points, pulls, rests, stiffness, 2)
         return points, pulls
 
-    def _contour_pulls(self, points: Points, t: int, reach: float) -> list[Pull]:
+    def _contour_pulls(
+        self, points: Points, outline: Outline, slope: Field, reach: float
+    ) -> list[Pull]:
         """Iterated closest points (Besl and McKay 1992) in both directions, by distance and normal.
 
         Rim nodes are pulled to the outline, mostly along its normal (they may slide); outline
         points pull the nearest rim node; nodes outside the outline are pulled back inside.
         """
-        outline = self.frames.outlines[t]
         if len(outline.points) < 10:
             return []
         rim = points[self._rim]
@@ -231,8 +235,8 @@ class Tracker:
 
         distance = sample_field(outline.distance, points).astype(np.float64)
         out = np.flatnonzero(distance < -1)
-        slope = sample_field(outline.slope, points[out]).astype(np.float64)
-        inside = points[out] - distance[out, None] * slope
+        steepest = sample_field(slope, points[out]).astype(np.float64)
+        inside = points[out] - distance[out, None] * steepest
         return [*pulls, Pull(out, inside, np.full(len(out), 0.3))]
 
     def _rim_normals(self, points: Points) -> Points:

@@ -29,9 +29,9 @@ _A_PIECE = 0.2
 """Of the largest piece's area."""
 
 
-def check_coverage(clip: Clip, method: str) -> None:
+def check_coverage(clip: Clip, alphas: NDArray[np.uint8], method: str) -> None:
     """Raises NoSubjectFound where there is too little, or too much, of a subject."""
-    coverage = _coverage(clip.frames[..., 3])
+    coverage = _coverage(alphas)
     missing = int(np.count_nonzero(coverage < _LEAST_COVERAGE))
     facts: dict[str, Any] = {"method": method, "frames": len(coverage)}
     if missing == len(coverage):

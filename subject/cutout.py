@@ -32,15 +32,15 @@ class Cutout:
         """Alpha pixels per pixel of the frame."""
         return float(self.alphas.shape[2] / (self.box[2] - self.box[0]))
 
-    def onto(self, clip: Clip) -> Clip:
-        """The clip with these alphas in its frames' size; 0 outside of the box."""
+    def onto(self, clip: Clip) -> NDArray[np.uint8]:
+        """The alphas `(T, H, W)` in the size of the clip's frames; 0 outside of the box."""
         left, top, right, bottom = self.box
         size = (right - left, bottom - top)
         how = cv2.INTER_AREA if self.scale > 1 else cv2.INTER_LINEAR
         out = np.zeros(clip.frames.shape[:3], np.uint8)
         for whole, alpha in zip(out, self.alphas, strict=True):
             whole[top:bottom, left:right] = cv2.resize(alpha, size, interpolation=how)
-        return clip.with_alpha(out)
+        return out
 
 
 def whole_frame(frames: NDArray[np.uint8]) -> Box:

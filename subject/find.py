@@ -15,6 +15,7 @@ from itertools import count as counter
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from errors import NoSubjectFound
 from pipeline import Reporter, SubjectChoice
@@ -61,6 +62,18 @@ class Subject:
     clip: Clip
     method: str
     confidence: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Masks `alphas` uint8 `(T, H, W)`; `method` and `confidence` as in Subject.
+
+    The clip gets them last: until then there is one copy of its frames, not two.
+    """
+
+    alphas: NDArray[np.uint8]
+    method: str
+    confidence: float = 1.0
     others: tuple[PixelBox, ...] = ()
     """Boxes of other things in the first frame that could be the subject."""
     doubt: str = ""
@@ -80,13 +93,13 @@ def find_subject(clip: Clip, choice: SubjectChoice | None, reporter: Reporter) -
         reporter.progress("background", step, count)
 
     found = _find(clip, choice, tick)
-    alphas = found.clip.frames[..., 3]
-    check_coverage(found.clip, found.method)
+    check_coverage(clip, found.alphas, found.method)
     if found.confidence < SURE:
         reporter.warning("low_confidence_segmentation", _doubt(found))
-    warn_about(alphas, found.others, reporter)
+    warn_about(found.alphas, found.others, reporter)
     tick(count)
-    return found
+    cut_out = clip if found.method == "alpha" and choice is None else clip.with_alpha(found.alphas)
+    return Subject(cut_out, found.method, found.confidence)
 
 
 def has_usable_alpha(clip: Clip) -> bool:
@@ -97,42 +110,41 @@ def has_usable_alpha(clip: Clip) -> bool:
     return clear >= _TRANSPARENT_SHARE * clip.frames[..., 3].size
 
 
-def _find(clip: Clip, choice: SubjectChoice | None, tick: Callable[[int], None]) -> Subject:
+def _find(clip: Clip, choice: SubjectChoice | None, tick: Callable[[int], None]) -> _Found:
     if has_usable_alpha(clip):
-        found = Subject(clip, "alpha")
+        found = _Found(clip.frames[..., 3], "alpha")
     else:
         model = load_model()
         if choice is not None and model is not None:
             answer, _ = _with_model(clip, model, tick, partial(follow, choice=choice))
             method = "box" if choice.box is not None else "point"
-            return Subject(clip.with_alpha(answer.alphas), method, answer.confidence)
+            return _Found(answer.alphas, method, answer.confidence)
         found = _without_choice(clip, model, tick)
     if choice is None:
         return found
-    return replace(found, clip=clip.with_alpha(keep_chosen(found.clip.frames[..., 3], choice)))
+    return replace(found, alphas=keep_chosen(found.alphas, choice))
 
 
-def _without_choice(clip: Clip, model: Model | None, tick: Callable[[int], None]) -> Subject:
+def _without_choice(clip: Clip, model: Model | None, tick: Callable[[int], None]) -> _Found:
     plain = cut_from_plain_background(clip, tick)
-    if plain is not None and (model is None or _agrees(plain, model)):
-        return Subject(plain, "plain_background")
+    if plain is not None and (model is None or _agrees(clip, plain, model)):
+        return _Found(plain, "plain_background")
     if model is None:
         return _from_motion_alone(clip, tick)
     dotted = None if plain is not None else cut_from_dotted_background(clip, tick)
-    if dotted is not None and _agrees(dotted, model):
-        return Subject(dotted, "plain_background")
+    if dotted is not None and _agrees(clip, dotted, model):
+        return _Found(dotted, "plain_background")
     try:
         return _from_two_looks(clip, model, tick)
     except NoSubjectFound:
         if plain is None:
             raise
-        return Subject(plain, "plain_background", 0.0)
+        return _Found(plain, "plain_background", 0.0)
 
 
-def _agrees(plain: Clip, model: Model) -> bool:
+def _agrees(clip: Clip, plain: NDArray[np.uint8], model: Model) -> bool:
     """True if a look around the subject of a middle frame finds about the same mask."""
-    frame = plain.frames[len(plain) // 2]
-    mask = frame[..., 3] > 127
+    frame, mask = clip.frames[len(clip) // 2], plain[len(clip) // 2] > 127
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     reach = round(0.35 * max(width, height)) + 8
     part = np.s_[
@@ -165,10 +177,10 @@ def _with_model(
     return answer, view
 
 
-def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> Subject:
+def _from_two_looks(clip: Clip, model: Model, tick: Callable[[int], None]) -> _Found:
     """What motion, or a mirrored look, has against the masks halves the confidence."""
     answer, view = _with_model(clip, model, tick, find_salient_and_moving)
-    found = Subject(clip.with_alpha(answer.alphas), "model", answer.confidence, answer.others)
+    found = _Found(answer.alphas, "model", answer.confidence, answer.others)
     masks = [cv2.resize(a, view.small, interpolation=cv2.INTER_AREA) > 127 for a in answer.alphas]
     speed = _speed(masks, view.motion)
     if speed < LEAST_MOTION_PX:
@@ -217,15 +229,15 @@ def _does_not_move(speed: float) -> NoSubjectFound:
     )
 
 
-def _from_motion_alone(clip: Clip, tick: Callable[[int], None]) -> Subject:
+def _from_motion_alone(clip: Clip, tick: Callable[[int], None]) -> _Found:
     whole = whole_frame(clip.frames)
     motion = segment_by_motion(resized(clip.frames, whole), tick)
     cutout = Cutout(softened(motion.masks, 1.0), whole)
     check_motion(motion, cutout.alphas)
-    return Subject(cutout.onto(clip), "motion_grabcut", 0.5)
+    return _Found(cutout.onto(clip), "motion_grabcut", 0.5)
 
 
-def _doubt(found: Subject) -> str:
+def _doubt(found: _Found) -> str:
     if found.method == "motion_grabcut":
         return (
             "The background is not plain, the clip has no alpha channel, and the net that finds "

@@ -21,8 +21,8 @@ _DOTS_PX = 1.2
 """Blur that turns those dots into their mean. With it a dithered wall fits as others do."""
 
 
-def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Clip | None:
-    """The clip with alpha; None where most frames have no plain background.
+def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> NDArray[np.uint8] | None:
+    """The clip's alphas `(T, H, W)`; None where most frames have no plain background.
 
     A subject that is small in a large frame is segmented again in a crop around it.
     """
@@ -30,7 +30,7 @@ def cut_from_plain_background(clip: Clip, tick: Callable[[int], None]) -> Clip |
     return None if cutout is None else cutout.onto(clip)
 
 
-def cut_from_dotted_background(clip: Clip, tick: Callable[[int], None]) -> Clip | None:
+def cut_from_dotted_background(clip: Clip, tick: Callable[[int], None]) -> NDArray[np.uint8] | None:
     """The same for frames of few colours, where a plain wall may be dots of two or three.
 
     So may a pattern: ask the net, too.

@@ -99,6 +99,21 @@ class Dense(Bends):
         return walking_animal(len(clip), rings=142, fps=clip.fps)
 
 
+class WalksInManyFaces(Bends):
+    """An animal of 40,000 faces without colours: they are made from the video."""
+
+    def animate(
+        self, clip: Any, mode: str, seed: int, reporter: Any, mesh: Any = None
+    ) -> MeshSequence:
+        """16 steps, forth and back as often as needed."""
+        from tests.meshes.walking_animal import walking_animal
+
+        walk = walking_animal(16, 142, "plain", clip.fps)
+        steps = np.array([*range(16), *range(14, 0, -1)])[np.arange(len(clip)) % 30]
+        reporter.anchor(replace(walk, vertices=walk.vertices[:1]))
+        return replace(walk, vertices=np.ascontiguousarray(walk.vertices[steps]))
+
+
 class Walks(Bends):
     """The animal of tests/appearance/animal_video.py; where it was filmed from is not told."""
 

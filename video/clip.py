@@ -59,6 +59,10 @@ class Clip:
     def has_alpha(self) -> bool:
         return bool(self.frames.shape[3] == 4)
 
+    def without_alpha(self) -> Clip:
+        """The same colours, in the same memory."""
+        return replace(self, frames=self.frames[..., :3])
+
     def with_alpha(self, alpha: NDArray[np.uint8]) -> Clip:
         """The same clip with another alpha, uint8 `(T, H, W)`: 255 is the subject."""
         import numpy

@@ -71,7 +71,7 @@ def read_clip(
 
     whole = read(None, request.fps)
     plan, frames, warning = _one_scene(whole, read, request.fps, prefers_first=request.start > 0)
-    if frames.shape[3] == 4 and bool((frames[..., 3] >= _OPAQUE).all()):
+    if frames.shape[3] == 4 and int(frames[..., 3].min()) >= _OPAQUE:
         frames = np.ascontiguousarray(frames[..., :3])
     warnings = plan.warnings
     if warning:  # it says what is used

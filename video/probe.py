@@ -157,7 +157,7 @@ def _probe_video(
         warnings=naming_seconds(found.warnings, seconds, packets.times, asked.request),
         picks=picks,
         may_have_alpha=_may_have_alpha(decoded),
-        sizes=sizes,
+        sizes=sizes.for_frames(len(picks)),
         seek=seek,
         times=times,
         decoder=source.decoder,
@@ -262,7 +262,8 @@ def _probe_zip(path: Path, asked: _Asked, check_frames: bool) -> Probe:
         used = tuple(first + pick for pick in found.used)
         stills = zipped.stills([zipped.pictures[index] for index in used])
         width, height = stills[0].width, stills[0].height
-        sizes = working_sizes(width, height)  # before anything is decoded
+        # before anything is decoded
+        sizes = working_sizes(width, height).for_frames(len(used))
         checked = stills[: _CHECKED_FRAMES if check_frames else 1]
         parts = [
             read_frame_list(source, (*source.turned("null"), *frame_list_arguments(count + 1)))

@@ -18,6 +18,8 @@ MAX_RATIO = 32
 """Of the longer side to the shorter one, with square pixels."""
 DECODED_PX = 1024
 """Longest side of decoded frames: both pipelines work on less, and memory stays small."""
+CLIP_PIXELS = 72_000_000
+"""Of all decoded frames together: 121 of 1024 x 576. More frames, or square ones, are smaller."""
 SEGMENTED_PX = (256, 512)
 """Colours are segmented at a longer side between these; smaller and larger frames are resized."""
 FLOW_PX = 256
@@ -47,6 +49,12 @@ class WorkingSizes:
     segmented: Size
     flow: Size
 
+    def for_frames(self, count: int) -> WorkingSizes:
+        """The sizes of a clip of so many frames: not more than CLIP_PIXELS."""
+        width, height = self.decoded
+        shrink = (CLIP_PIXELS / (count * width * height)) ** 0.5
+        return _sizes(width * shrink, height * shrink) if shrink < 1 else self
+
 
 def working_sizes(width: int, height: int, aspect: float = 1.0) -> WorkingSizes:
     """The sizes for upright frames whose pixels are `aspect` times as wide as they are high.
@@ -62,7 +70,11 @@ def working_sizes(width: int, height: int, aspect: float = 1.0) -> WorkingSizes:
     if max(across, down) > MAX_RATIO * min(across, down):
         raise _too_long(width, height, across, down)
     shrink = min(1.0, DECODED_PX / max(across, down))
-    decoded = Size(max(1, round(across * shrink)), max(1, round(down * shrink)))
+    return _sizes(across * shrink, down * shrink)
+
+
+def _sizes(width: float, height: float) -> WorkingSizes:
+    decoded = Size(max(1, round(width)), max(1, round(height)))
     segmented = segmented_size(*decoded)
     return WorkingSizes(decoded, segmented, flow_size(*segmented))
 

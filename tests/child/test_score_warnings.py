@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from appearance.score import Score
-from child.score_warnings import Warned, about_score, about_texture, about_view, not_painted
-from tests.appearance.animal_video import camera
+from appearance.score import Score, score_view
+from child.score_warnings import (
+    GOOD_OUTLINE,
+    MOST_DRIFT,
+    Warned,
+    about_score,
+    about_texture,
+    about_view,
+    not_painted,
+)
+from tests.appearance.animal_video import animal, camera, film
 
 GOOD = Score(outlines=(0.93, 0.89, 0.92), motion=0.64, video_motion=0.3)
 
@@ -46,6 +55,27 @@ def test_a_poor_outline_names_its_numbers_and_the_worst_frame() -> None:
     ((code, message, facts),) = about_score(replace(GOOD, outlines=(0.84, 0.86, 0.8)))
     assert code == "outline_poor" and facts == {"frames": [2]}
     assert "0.83" in message and "0.80 in frame 2" in message
+
+
+def test_a_mesh_that_drifts_from_window_to_window_is_told_with_numbers() -> None:
+    clip, view = film(31, px=80), camera(31, px=80)
+    meshes = animal(31)
+    assert codes(about_score(score_view(meshes, clip, view, lambda _: None))) == []
+    grows = 1 + 0.15 * np.clip(np.arange(31) - 16, 0, None) / 14
+    drifting = replace(meshes, vertices=meshes.vertices * grows[:, None, None].astype(np.float32))
+    score = score_view(drifting, clip, view, lambda _: None)
+    assert score.outline_mean > GOOD_OUTLINE
+    code, message, facts = next(about_score(score))
+    assert code == "outline_poor" and facts["frames"] == [score.worst_frame]
+    assert facts["outline_first"] - facts["outline_last"] >= MOST_DRIFT
+    assert f"{facts['outline_last']:.2f} in the last 15" in message
+
+
+def test_one_window_cannot_drift_and_frames_without_a_subject_do_not_count() -> None:
+    falling = replace(GOOD, outlines=(0.95,) * 16 + (0.86,) * 14)
+    assert falling.ends is None and codes(about_score(falling)) == []
+    empty = replace(GOOD, outlines=(0.95,) * 31 + (0.0,) * 15, empty=tuple(range(31, 46)))
+    assert empty.ends is None and codes(about_score(empty)) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from errors import VideoUnreadable
 from intake.inspect import inspect
 from tests.video.clips import LOSSLESS, ffmpeg, numbered, pictures
 from video.frames import read_clip
-from video.sizes import FLOW_MIN_SIDE, MAX_PIXELS, MAX_RATIO, MIN_SIDE, working_sizes
+from video.sizes import CLIP_PIXELS, FLOW_MIN_SIDE, MAX_PIXELS, MAX_RATIO, MIN_SIDE, working_sizes
 
 SIDES = (1, 15, 16, 17, 31, 32, 33, 40, 63, 64, 100, 255, 256, 511, 512, 513, 640, 1000, 1023,
          1024, 1025, 1920, 4096, 16_384, 100_000)  # fmt: skip
@@ -60,6 +60,26 @@ def test_the_limits_are_exact(width: int, height: int, aspect: float, message: s
     with pytest.raises(VideoUnreadable) as refusal:
         working_sizes(width, height, aspect)
     assert message in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "height", "decoded"),
+    [
+        (31, 2000, 2000, (1024, 1024)),
+        (68, 1024, 1024, (1024, 1024)),
+        (121, 1920, 1080, (1024, 576)),
+        (121, 1080, 1920, (576, 1024)),
+        (121, 1024, 1024, (771, 771)),
+        (121, 2048, 64, (1024, 32)),
+    ],
+)
+def test_many_large_frames_are_decoded_smaller(
+    count: int, width: int, height: int, decoded: tuple[int, int]
+) -> None:
+    sizes = working_sizes(width, height).for_frames(count)
+    assert sizes.decoded == decoded
+    assert count * decoded[0] * decoded[1] <= CLIP_PIXELS
+    assert sizes == working_sizes(*decoded)
 
 
 ROTATED = ("-display_rotation", "90")

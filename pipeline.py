@@ -174,8 +174,9 @@ def frame_step(pipeline: str) -> int:
 
 
 _MEMORY_GB = {"silhouette": 4.0, "actionmesh": 24.0}
-"""A silhouette needs 0.7 GB. ActionMesh may hold all its weights as on disk while it loads (16 GB),
-later those that wait for their stage (8.7 GB); the rest is for libraries, frames and meshes."""
+"""A silhouette needs 0.7 GB, and 1.2 with 121 frames. ActionMesh may hold all its weights as on
+disk while it loads (16 GB), later those that wait for their stage (8.7 GB); the rest is for
+libraries, frames and meshes."""
 
 
 def child_memory_mb(pipeline: str, wanted_gb: float = 0.0) -> int:

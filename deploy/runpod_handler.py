@@ -182,12 +182,16 @@ def parse_request(given: object, choice: PipelineChoice) -> Request:
 def packed(result: Result, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """The result with its files: as URLs if a bucket is set, else in base64.
 
-    Raises InvalidParameter for files that do not exist or are too large together.
+    Raises InvalidParameter for files that do not exist, with the job's warnings as the hint: they
+    say why; and for files that are too large together.
     """
     known = {file.name: file for file in result.files}
     if unknown := [name for name in names if name not in known]:
         raise InvalidParameter(
-            f"The job made no file {unknown[0]}.", field="files", files=", ".join(known)
+            f"The job made no file {unknown[0]}.",
+            hint=" ".join(warning["message"] for warning in result.warnings) or None,
+            field="files",
+            files=", ".join(known),
         )
     files = [known[name] for name in names or MAIN_FILES if name in known]
     if not _has_bucket():

@@ -158,8 +158,8 @@ class JobOptions(BaseModel):
         default=(),
         description=f"More formats, with commas between: {', '.join(get_args(Format))}. "
         "`skinned`: an animated .glb whose mesh is moved by bones; with `usdz` and `fbx` also in "
-        "these formats. `compact`: a small .glb for the web, with a decoder. `fbx` and `abc` "
-        "need Blender on the server.",
+        "these formats. `compact`: a small .glb for the web, which needs a decoder. `fbx` and "
+        "`abc` need Blender on the server.",
     )
     video_url: Address | None = Field(
         default=None, description="A public http or https address of the video, instead of `file`."

@@ -30,7 +30,8 @@ from meshes.sequence import MeshSequence
 from meshes.skin import Skin, check_skin
 
 STILL = 1e-6
-"""A bone that moves less (the mesh lies in [-1, 1]) or turns less (radians) has no channel."""
+"""A bone that moves less (as a fraction of the diagonal of timestep 0's bounding box) or turns less
+(radians) has no channel."""
 ENDS_MEET = 0.01
 """A clip can be looped if each vertex ends this close to its start, as a fraction of the diagonal
 of timestep 0's bounding box: about what a slow motion changes from frame to frame."""
@@ -53,7 +54,7 @@ def skinned_glb(
     first_bone = _add_bones(glb, skin)
     if len(sequence) > 1:
         glb.add_animation(len(sequence), sequence.fps)
-        _add_motion(glb, skin, first_bone)
+        _add_motion(glb, skin, first_bone, STILL * _diagonal(sequence.vertices[0]))
         add_camera_motion(glb, sequence.view)
         if _ends_meet(sequence.vertices):
             (motion,) = glb.tree["animations"]
@@ -105,10 +106,13 @@ def _inverse_bind_matrices(skin: Skin) -> NDArray[np.float32]:
     return matrices
 
 
-def _add_motion(glb: Glb, skin: Skin, first_bone: int) -> None:
-    """Channels for what moves. The first bone always has one, so that no animation is empty."""
+def _add_motion(glb: Glb, skin: Skin, first_bone: int, still: float) -> None:
+    """Channels for bones that turn, or move by more than `still`.
+
+    The first one always has a channel, so that no animation is empty.
+    """
     positions, rotations = skin.local_motion()
-    moves = np.abs(positions - positions[0]).max(axis=(0, 2)) > STILL
+    moves = np.abs(positions - positions[0]).max(axis=(0, 2)) > still
     turns = np.abs(rotations - rotations[0]).max(axis=(0, 2)) > STILL / 2
     moves[0] = True
     for bone in range(len(skin.parents)):
@@ -120,6 +124,11 @@ def _add_motion(glb: Glb, skin: Skin, first_bone: int) -> None:
 
 def _ends_meet(vertices: NDArray[np.float32]) -> bool:
     """True if a motion comes back to where it began; False if nothing moves."""
-    near = ENDS_MEET * float(np.linalg.norm(np.ptp(vertices[0], axis=0)))
+    near = ENDS_MEET * _diagonal(vertices[0])
     away = [float(np.linalg.norm(now - vertices[0], axis=1).max()) for now in vertices[1:]]
     return away[-1] <= near < max(away)
+
+
+def _diagonal(vertices: NDArray[np.float32]) -> float:
+    """Of the bounding box of vertices `(V, 3)`."""
+    return float(np.linalg.norm(np.ptp(vertices, axis=0)))

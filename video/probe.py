@@ -41,8 +41,9 @@ from video.sampling import (
 from video.sizes import MAX_PIXELS, WorkingSizes, too_large, working_sizes
 
 _CHECKED_FRAMES = 31
-"""Decoded at intake, however many the job takes: packets that differ from the frames do so from
-the start, and a clip that is damaged later is planned again by the job."""
+"""Of a video, decoded at intake however many the job takes: packets that differ from the frames do
+so from the start, and a clip that is damaged later is planned again by the job. Of a zip, decoded
+by one ffmpeg: each has its own limit of time."""
 _MOST_WITHOUT_TIMES = 1000
 _WITH_ALPHA = re.compile(r"yuva|ya\d|gbrap|rgba|bgra|argb|abgr|ayuv|vuya|uyva|pal8")
 _VPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -88,9 +89,9 @@ def probe(
 ) -> Probe:
     """Raises VideoUnreadable, VideoTooShort.
 
-    `check_frames` decodes the first 31 frames, or pictures taken from a zip; else only the first
-    is decoded. `decode_all` ignores the packets and decodes every frame that the plan can depend
-    on. Of the frames that are asked for, only those `within` are used.
+    `check_frames` decodes the first 31 frames, or all pictures taken from a zip; else only the
+    first is decoded. `decode_all` ignores the packets and decodes every frame that the plan can
+    depend on. Of the frames that are asked for, only those `within` are used.
     """
     asked = _Asked(request, within or Span(0, None))
     if container == "zip":
@@ -264,10 +265,11 @@ def _probe_zip(path: Path, asked: _Asked, check_frames: bool) -> Probe:
         width, height = stills[0].width, stills[0].height
         # before anything is decoded
         sizes = working_sizes(width, height).for_frames(len(used))
-        checked = stills[: _CHECKED_FRAMES if check_frames else 1]
+        checked = stills if check_frames else stills[:1]
         parts = [
             read_frame_list(source, (*source.turned("null"), *frame_list_arguments(count + 1)))
-            for source, count in zip_inputs(zipped, checked)
+            for start in range(0, len(checked), _CHECKED_FRAMES)
+            for source, count in zip_inputs(zipped, checked[start : start + _CHECKED_FRAMES])
         ]
         rows = sum(part.rows for part in parts)
         if check_frames and rows != len(checked):

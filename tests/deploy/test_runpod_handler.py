@@ -259,6 +259,23 @@ def test_with_a_bucket_the_files_come_as_urls(tmp_path: Path, receiver: Receiver
         assert hashlib.sha256(receiver.stored[path]).hexdigest() == file["sha256"]
 
 
+def test_the_warnings_say_why_a_file_was_not_made() -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from deploy.runpod_handler import packed\n"
+        "from job.task import Result\n"
+        "warnings = ({'code': 'skin_inexact', 'message': 'Bones cannot move this mesh.'},)\n"
+        "result = Result((), {}, {}, {}, warnings)\n"
+        "try: packed(result, Path('.'), ('skinned_mesh.glb',))\n"
+        "except Exception as error: print(error.message, error.hint)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    expected = "The job made no file skinned_mesh.glb. Bones cannot move this mesh.\n"
+    assert done.stdout == expected, done.stderr
+
+
 def test_a_result_over_the_limit_is_an_error_with_a_hint(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"

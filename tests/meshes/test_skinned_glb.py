@@ -40,6 +40,17 @@ def test_every_timestep_is_where_the_sequence_has_it() -> None:
     assert np.array_equal(played.read.attribute("POSITION"), sequence.vertices[0])
 
 
+def test_a_mesh_in_units_of_kilometres_moves_too() -> None:
+    sequence, skin = bending_tube()
+    small = np.float32(1e-6)
+    sequence = replace(sequence, vertices=sequence.vertices * small)
+    skin = replace(
+        skin, parents=(-1, -1), pivots=skin.pivots * small, positions=skin.positions * small
+    )
+    moved = written(sequence, skin).skinned((len(sequence) - 1) / sequence.fps)
+    assert np.abs(moved - sequence.vertices[-1]).max() <= ROUNDING * diagonal(sequence)
+
+
 def test_between_two_timesteps_bones_are_halfway() -> None:
     sequence, skin = bending_tube()
     played, (positions, rotations) = written(sequence, skin), skin.local_motion()

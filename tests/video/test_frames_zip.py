@@ -85,6 +85,16 @@ def test_more_than_31_frames_are_sampled_and_start_counts_in_playing_time(
     assert len(probe(path, "zip", FrameRequest(max_frames=16)).source.used) == 16
 
 
+def test_every_picture_that_is_used_is_checked(frames_png: list[bytes], tmp_path: Path) -> None:
+    many = {f"{index}.png": frames_png[index % 40] for index in range(122)}
+    all_but_one = FrameRequest(max_frames=121)
+    assert len(probe(zipped(tmp_path / "clip.zip", many), "zip", all_but_one).picks) == 121
+    for damaged in (60, 120):
+        path = zipped(tmp_path / "damaged.zip", {**many, f"{damaged}.png": png(128, 64)})
+        with pytest.raises(VideoUnreadable, match="121 pictures"):
+            probe(path, "zip", all_but_one)
+
+
 def test_the_alpha_channel_is_kept(tmp_path: Path) -> None:
     ffmpeg(
         "-f", "lavfi", "-i", "color=red:s=32x32,format=rgba,geq=r=200:g=100:b=50:a='255*lt(X,16)'",

@@ -39,6 +39,7 @@ _NAMED = {
     "compact_mesh": "compact_mesh.glb",
     **{f"skinned_{suffix}": f"skinned_mesh.{suffix}" for suffix in ("fbx", "usdz")},
 }
+_ABC_TEXTURE = re.compile(r"animated_mesh_texture\.(jpg|png)")
 _ALWAYS = ("animated_mesh", "preview_video")
 """Keys that are shown even if their files do not exist."""
 _IF_ASKED_FOR = {"skinned": "skinned_mesh", "compact": "compact_mesh"}
@@ -152,6 +153,8 @@ class JobView:
         named = {
             key: urls.get(name) for key, name in _NAMED.items() if name in urls or key in shown
         }
+        for name in filter(_ABC_TEXTURE.fullmatch, urls):
+            named["abc_texture"] = urls[name]
         return {
             "outputs": {"per_frame_meshes": [urls[name] for name in frames], **named},
             "files": [vars(file) for file in result.files],

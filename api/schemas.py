@@ -195,6 +195,7 @@ class Outputs(BaseModel):
     masks: str | None = None
     fbx: str | None = None
     abc: str | None = None
+    abc_texture: str | None = Field(None, description="The picture of `abc`, which holds none.")
     usdz: str | None = None
     npz: str | None = None
     skinned_mesh: str | None = Field(None, description="None if no bones move it well enough.")

@@ -20,6 +20,7 @@ const FILES = [
   ['fbx', 'FBX', 'for Unreal, Maya, 3ds Max'],
   ['skinned_fbx', 'FBX, skeleton', 'with bones as well as shape keys'],
   ['abc', 'Alembic', 'a vertex cache for film tools'],
+  ['abc_texture', 'Alembic texture', 'its picture, which Alembic does not hold'],
   ['usdz', 'USDZ', 'for Blender and other USD tools'],
   ['skinned_usdz', 'USDZ, skeleton', 'with bones: for AR on iPhone and iPad'],
   ['npz', 'NumPy', 'vertices, faces and frame rate as arrays'],

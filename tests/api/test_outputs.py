@@ -247,7 +247,8 @@ def test_a_proxy_can_send_the_files(serve: Serve) -> None:
 class WritesOptionalFiles(FinishesAtOnce):
     """Its jobs have a skinned mesh in three formats, and no compact one."""
 
-    names = (*NAMES, "skinned_mesh.glb", "skinned_mesh.fbx", "skinned_mesh.usdz")
+    names = (*NAMES, "skinned_mesh.glb", "skinned_mesh.fbx", "skinned_mesh.usdz",
+             "animated_mesh_texture.png")  # fmt: skip
 
 
 def test_optional_files_have_keys_and_those_asked_for_are_null_if_missing(
@@ -258,4 +259,5 @@ def test_optional_files_have_keys_and_those_asked_for_are_null_if_missing(
         outputs = ended(client, submit(client, formats="skinned,compact,fbx"))["outputs"]
     for key, name in (("mesh", "mesh.glb"), ("fbx", "mesh.fbx"), ("usdz", "mesh.usdz")):
         assert outputs[f"skinned_{key}"].endswith(f"/skinned_{name}")
+    assert outputs["abc_texture"].endswith("/animated_mesh_texture.png")
     assert outputs["compact_mesh"] is None and "fbx" not in outputs

@@ -49,7 +49,7 @@ from job.task import OutputFile, Result, Task
 from meshes.sequence import MeshSequence
 from pipeline import Pipeline, SubjectChoice
 from subject.find import find_subject
-from subject.model import load_model
+from subject.model import load_library
 from subject.model_file import fetch_if_missing
 from video.clip import Clip
 from video.cores import in_order
@@ -120,7 +120,7 @@ class Recipe:
         if self.pipeline is not None:
             if _finds_subjects(self.pipeline):
                 fetch_if_missing()
-                load_model()  # its library is read from disk now, not in the first job
+                load_library()
             self.pipeline.load(LoadReporter(self.send))
 
     def run(self, task: Task) -> Result:

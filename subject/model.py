@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ def load_model() -> Model | None:
     except ImportError:
         log.warning("onnxruntime is not installed")
         return None
+
+
+def load_library() -> None:
+    """Read onnxruntime from disk, so that the first job need not."""
+    with suppress(ImportError):  # load_model says so
+        import onnxruntime  # noqa: F401
 
 
 def _loaded(path: Path) -> Model:

@@ -3,6 +3,8 @@
 Forked processes, not threads: drawing a frame is thousands of short numpy calls, and each of them
 needs Python's lock. On two cores two threads draw 1.3 to 1.5 times as fast as one, two processes
 1.75 times. A fork copies no memory until it is written, so work may use whatever its caller sees.
+It also copies locks that other threads hold, which nobody opens there: a worker that waits for one
+is ended, and this process does its work.
 child/main.py sets the number of cores; until then, and in every other process, it is one.
 """
 
@@ -10,15 +12,19 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import pickle
 import resource
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,6 +33,11 @@ Made = TypeVar("Made")
 
 MOST_CORES = 8
 """Of one process. Each worker holds the pictures of a frame or two: about 60 MB for a preview."""
+
+STUCK_S = 20.0
+"""A worker that owes a result and uses no CPU time for so long is taken to be stuck."""
+
+log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _PIPE_BYTES = 1 << 20
@@ -98,26 +109,46 @@ class _Worker(Iterator[Any]):
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         parent = os.getpid()
         with warnings.catch_warnings():
-            # other threads exist; they hold no lock that the work needs
+            # other threads exist; they hold no lock that the work needs, or it is found out
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if not self.pid:
             os.close(read_end)
-            _work_and_exit(chain, count, parent, write_end)
+            _work_and_exit(chain, count, parent, Connection(write_end, readable=False))
         os.close(write_end)
-        self._answers = open(read_end, "rb")
+        self._answers = Connection(read_end, writable=False)
+        self._chain, self._read = chain, 0
+        self._is_ours = False
 
     def __next__(self) -> Any:
         """Raises what the chain raised, StopIteration at its end."""
+        self._wait()
+        if self._is_ours:
+            return next(self._chain)
         try:
-            made, error, trace = pickle.load(self._answers)
-        except (EOFError, pickle.UnpicklingError):
+            made, error, trace = pickle.loads(self._answers.recv_bytes())
+        except (EOFError, OSError):  # OSError: in the middle of a result
             self._follow()
+        self._read += 1
         if isinstance(error, StopIteration):
             raise error
         if error is not None:
             raise error from RuntimeError(f"in a worker process:\n{trace}")
         return made
+
+    def _wait(self) -> None:
+        """Until there is a result or an end of the process; take the work from a stuck worker."""
+        used_s, since = -1.0, time.monotonic()
+        while not self._is_ours and not self._answers.poll(min(1.0, STUCK_S)):
+            now_s = _cpu_s(self.pid)
+            if now_s != used_s:
+                used_s, since = now_s, time.monotonic()
+            elif time.monotonic() - since > STUCK_S:
+                log.error("a worker process is stuck: its work is done here")
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where it waits
+                self._chain = islice(self._chain, self._read, None)  # here none is made yet
+                self._is_ours = True
 
     def _follow(self) -> NoReturn:
         """End as the worker has ended: it never closes its pipe without a result."""
@@ -132,7 +163,15 @@ class _Worker(Iterator[Any]):
             os.waitpid(self.pid, 0)
 
 
-def _work_and_exit(chain: Iterator[Any], count: int, parent: int, write_end: int) -> NoReturn:
+def _cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, its system calls included."""
+    with suppress(OSError):  # it has just ended
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _work_and_exit(chain: Iterator[Any], count: int, parent: int, answers: Connection) -> NoReturn:
     """In the worker: ends with its parent, and never returns to its caller's code."""
     global _cores
     _cores = 1  # its work forks no further
@@ -140,12 +179,10 @@ def _work_and_exit(chain: Iterator[Any], count: int, parent: int, write_end: int
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
             _share_memory(count)
-            with open(write_end, "wb") as answers:
-                is_last = False
-                while not is_last:
-                    answer, is_last = _answer(chain)
-                    answers.write(answer)
-                    answers.flush()
+            is_last = False
+            while not is_last:
+                answer, is_last = _answer(chain)
+                answers.send_bytes(answer)
     finally:
         os._exit(0)
 

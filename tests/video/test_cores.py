@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def test_results_may_be_larger_than_a_pipe() -> None:
     assert [len(made) for made in in_order(bytes, [5_000_000, 1, 5_000_000, 2])] == [
         5_000_000, 1, 5_000_000, 2,
     ]  # fmt: skip
+
+
+def test_the_work_of_a_stuck_worker_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "STUCK_S", 0.2)
+    here, lock = os.getpid(), threading.Lock()
+
+    def work(item: int) -> tuple[int, bool]:
+        if item == 4 and os.getpid() != here:
+            with lock:  # a lock of the process that the worker was copied from: open only there
+                pass
+        return item, os.getpid() == here
+
+    with lock:
+        results = in_order(work, range(9))
+        assert [next(results) for _ in range(3)] == [(0, False), (1, False), (2, False)]
+    assert list(results) == [(k, k % 3 == 1) for k in range(3, 9)]
 
 
 def test_an_error_is_raised_at_its_place_with_what_it_holds() -> None:
@@ -96,7 +113,7 @@ _WORKERS_WAIT = """
 import os, signal
 from video.cores import in_order, use_cores
 def work(_):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece
     signal.pause()
 use_cores(2)
 list(in_order(work, range(2)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import logging
 import os
 import pickle
@@ -108,10 +109,16 @@ class _Worker(Iterator[Any]):
         with suppress(OSError):  # of all users but root, only so many pipes may be so large
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         parent = os.getpid()
+        # a worker must not free this process's garbage: a net's session would wait for its threads,
+        # which are not there
+        collects = gc.isenabled()
+        gc.disable()
         with warnings.catch_warnings():
             # other threads exist; they hold no lock that the work needs, or it is found out
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
+        if self.pid and collects:
+            gc.enable()
         if not self.pid:
             os.close(read_end)
             _work_and_exit(chain, count, parent, Connection(write_end, readable=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -61,6 +62,24 @@ def test_the_work_of_a_stuck_worker_is_done_here(monkeypatch: pytest.MonkeyPatch
         results = in_order(work, range(9))
         assert [next(results) for _ in range(3)] == [(0, False), (1, False), (2, False)]
     assert list(results) == [(k, k % 3 == 1) for k in range(3, 9)]
+
+
+class _Threaded:
+    """As a net's session: to free it, its threads must end, which a worker does not have."""
+
+    def __init__(self) -> None:
+        self.itself, self.home = self, os.getpid()
+
+    def __del__(self) -> None:
+        while os.getpid() != self.home:
+            signal.pause()
+
+
+def test_a_worker_does_not_free_what_its_process_left_behind() -> None:
+    _Threaded()  # only the garbage collector can free it
+    made = list(in_order(lambda _: (len([[] for _ in range(20_000)]), os.getpid()), range(6)))
+    assert len(made) == 6 and os.getpid() not in dict(made).values()
+    assert gc.isenabled()
 
 
 def test_an_error_is_raised_at_its_place_with_what_it_holds() -> None:
